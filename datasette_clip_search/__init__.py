@@ -1,0 +1,1 @@
+"""Search pictures by meaning in SQLite and Datasette, with OpenCLIP and FAISS."""

@@ -1,0 +1,118 @@
+"""The vectors of one model in one database, loaded once per process and searched."""
+
+import logging
+import sqlite3
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import index as indexes
+from .config import CONFIG
+from .errors import DatabaseError
+from .index import Ids, Index, IndexUnusable, Origin, Vectors
+from .schema import EMBEDDINGS, Model, fetch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """An index over the embedded pictures of a database."""
+
+    index: Index
+
+    def nearest(self, vector: Vectors, k: int) -> tuple[Ids, Vectors]:
+        """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first."""
+        k = min(k, self.index.ntotal)
+        if k < 1:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        scores, ids = self.index.search(vector.reshape(1, -1), k)
+        # Equal scores come in the order of their ids, so that an answer never depends on the
+        # order in which pictures were embedded.
+        order = np.lexsort((ids[0], -scores[0]))
+        return ids[0][order], scores[0][order]
+
+
+def database_path(connection: sqlite3.Connection) -> Path | None:
+    """Returns the file of a connection's own database, or None for one in memory."""
+    for _, name, path in fetch(connection, "pragma database_list"):
+        if name == "main":
+            return Path(path) if path else None
+    return None
+
+
+def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
+    """Returns how many pictures the model has embedded."""
+    sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
+    return int(fetch(connection, sql, model.id).fetchone()[0])
+
+
+def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
+    """Reads ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
+
+    Raises DatabaseError for a stored vector of another length, or one that is not finite.
+    """
+    sql = f"select image_id, embedding from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    # Begun before counting, so that both see the same state of the database.
+    rows = fetch(connection, sql, model.id)
+    count = count_vectors(connection, model)
+    ids = np.empty(count, np.int64)
+    vectors = np.empty((count, model.dimension), np.float32)
+    for row, (image_id, blob) in enumerate(rows):
+        if not isinstance(blob, bytes) or len(blob) != 4 * model.dimension:
+            raise DatabaseError(
+                f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
+                "Delete that row and run sqlite-utils embed-images again"
+            )
+        ids[row] = image_id
+        vectors[row] = np.frombuffer(blob, "<f4")
+    if not np.isfinite(vectors).all():
+        bad = ids[~np.isfinite(vectors).all(axis=1)][0]
+        raise DatabaseError(
+            f"The embedding of picture {bad} holds a number that is not finite. "
+            "Delete that row and run sqlite-utils embed-images again"
+        )
+    return ids, vectors
+
+
+def origin_of(connection: sqlite3.Connection, model: Model) -> Origin:
+    """Returns what an index of the model's vectors, built now, would say of itself."""
+    count = count_vectors(connection, model)
+    return Origin(model.fingerprint, model.revision, model.dimension, count)
+
+
+def load(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Loads a collection from its index file, or from the database where the file won't do."""
+    path = database_path(connection)
+    if path is not None:
+        file = indexes.index_path(path, model.id)
+        try:
+            return Collection(indexes.read(file, origin_of(connection, model)))
+        except IndexUnusable as error:
+            if file.exists():
+                log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
+    return Collection(indexes.build(*read_vectors(connection, model)))
+
+
+_collections: OrderedDict[tuple[str, int, int], Collection] = OrderedDict()
+_loading = threading.Lock()
+
+
+def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Returns the collection as the connection sees it now, shared by all of a process."""
+    key = (str(database_path(connection)), model.id, model.revision)
+    with _loading:
+        collection = _collections.get(key)
+        if collection is None:
+            collection = load(connection, model)
+            # Vectors of an older revision will not be asked for again.
+            for other in [other for other in _collections if other[:2] == key[:2]]:
+                del _collections[other]
+            _collections[key] = collection
+            if len(_collections) > CONFIG.collection_cache_entries:
+                _collections.popitem(last=False)
+        _collections.move_to_end(key)
+        return collection

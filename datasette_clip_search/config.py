@@ -1,0 +1,47 @@
+"""Every default and limit, once."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Config:
+    """Defaults and limits; each comment says what the value protects or buys."""
+
+    # What clip_search() returns when k is not given: a screenful.
+    default_k: int = 10
+    # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
+    max_k: int = 1_000_000
+    # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
+    max_query_characters: int = 10_000
+    # Query images come from anyone who can run SQL: small enough to decode without harm.
+    max_query_image_bytes: int = 20_000_000
+    max_query_image_megapixels: float = 40
+    # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
+    query_cache_entries: int = 1024
+    # Loaded collections and encoders kept in memory at a time.
+    collection_cache_entries: int = 8
+    encoder_cache_entries: int = 2
+
+    # OpenCLIP's open weights with the best zero-shot accuracy for the speed of a ViT-B-32.
+    model: str = "ViT-B-32"
+    pretrained: str = "datacomp_xl_s13b_b90k"
+    table: str = "images"
+    # A 493 kB file can hold 169 megapixels and take 1.3 GB to decode.
+    max_megapixels: float = 150
+    # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
+    cpu_batch_size: int = 8
+    gpu_batch_size: int = 64
+    # Work that a power cut may cost.
+    commit_seconds: float = 5
+    # The longer side of a thumbnail in pixels: sharp on a phone, about 10 KB.
+    thumbnail_size: int = 320
+    thumbnail_quality: int = 80
+    # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
+    # page of 32 KB, but half of the usual 4 KB.
+    page_size: int = 32768
+
+    # Results on one page of the search page.
+    results_per_page: int = 24
+
+
+CONFIG = Config()

@@ -1,0 +1,60 @@
+"""A database file being written: opened, locked, its errors explained."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .config import CONFIG
+from .errors import CommandError
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Opens a database for writing; a new one gets a page size that suits vectors.
+
+    Raises CommandError for a file that is no database, can't be written, or is locked.
+    """
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder. Expected a SQLite database file")
+    if not path.absolute().parent.is_dir():
+        raise CommandError(f"There is no folder {path.absolute().parent} to make {path.name} in")
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("pragma busy_timeout = 5000")
+    connection.execute(f"pragma page_size = {CONFIG.page_size}")
+    return connection
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns SQLite's own errors about a database file into CommandErrors."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            raise CommandError(f"{path} is not a SQLite database: {text}") from error
+        if "readonly" in text or "unable to open" in text:
+            raise CommandError(f"{path} can't be written: {text}") from error
+        if "locked" in text:
+            raise CommandError(
+                f"{path} is in use by another program: {text}. Finished work is kept; "
+                "run the same command again"
+            ) from error
+        if "full" in text:
+            raise CommandError(
+                f"The disk is full. What was embedded before is kept in {path}; "
+                "make room and run the same command again"
+            ) from error
+        raise
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Holds the write lock from the start: in WAL, upgrading a read fails at once."""
+    connection.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")

@@ -1,0 +1,38 @@
+"""Every error a person can meet. The library raises these; cli, web and sql pass their text on.
+
+The text of a `ClipSearchError` is written for its reader and may be shown to anyone who can
+query the database, so it names no folder of the machine it happened on. Errors of the command
+line are the exception: their reader owns the files they name.
+"""
+
+
+class ClipSearchError(Exception):
+    "Something is wrong that the person who asked can mend; the message says how"
+
+
+class CommandError(ClipSearchError):
+    "A command was given something that can't be used; may name the user's own files"
+
+
+class NoEmbeddings(ClipSearchError):
+    "The database holds no embeddings"
+
+
+class QueryError(ClipSearchError):
+    "The query, or k, is not one that can be searched for"
+
+
+class EncoderUnavailable(ClipSearchError):
+    "The encoder needed to turn a text or an image into a vector can't be had here"
+
+
+class ModelMismatch(ClipSearchError):
+    "Weights were found that are not the ones that made the vectors"
+
+
+class DatabaseError(ClipSearchError):
+    "The tables of the database are not as this release expects them"
+
+
+class PictureError(ClipSearchError):
+    "A file could not be read as a picture"

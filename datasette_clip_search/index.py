@@ -1,0 +1,137 @@
+"""The FAISS index and its file: a cache of the vectors in the database.
+
+The file is FAISS's own serialisation followed by a footer of JSON that says what it was built
+from, the footer's length, and a magic number: FAISS itself reads such a file, and one atomic
+replace brings index and facts together.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+MAGIC = b"CLIPFAISS1"
+_LENGTH = struct.Struct("<Q")
+
+
+class Index(Protocol):
+    """The part of a FAISS index that is used here."""
+
+    ntotal: int
+    d: int
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
+        """Returns (n, k) scores, best first, and the ids they belong to."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an index was built from; equal origins mean equal vectors."""
+
+    fingerprint: str
+    revision: int
+    dimension: int
+    count: int
+    metric: str = "cosine"
+
+
+class IndexUnusable(Exception):
+    "An index file is absent, damaged, or of other vectors; the message says which"
+
+
+def index_path(database: Path, model_id: int) -> Path:
+    """Returns where the index of a model of a database is kept: beside it."""
+    return database.with_name(f"{database.name}.clip-{model_id}.faiss")
+
+
+def build(ids: Ids, vectors: Vectors) -> Index:
+    """Returns an exact index of (n, d) unit vectors."""
+    import faiss
+
+    index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, ids)
+    return cast(Index, index)
+
+
+def write(path: Path, index: Index, origin: Origin) -> None:
+    """Writes an index file, or leaves the old one as it was.
+
+    Raises OSError when the disk is full or the folder can't be written.
+    """
+    import faiss
+
+    # FAISS's own writer does not notice a disk that fills up at the end.
+    body: bytes = faiss.serialize_index(cast(Any, index)).tobytes()
+    facts: dict[str, Any] = {**asdict(origin), "sha256": hashlib.sha256(body).hexdigest()}
+    footer = json.dumps(facts).encode()
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(body)
+            file.write(footer + _LENGTH.pack(len(footer)) + MAGIC)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp's files are private; an index is as public as its database.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read(path: Path, expected: Origin) -> Index:
+    """Reads an index file, or raises IndexUnusable when it is not of the expected vectors."""
+    facts = read_facts(path)
+    body_hash = facts.pop("sha256", None)
+    if facts != asdict(expected):
+        raise IndexUnusable("it was built from other vectors than the database holds now")
+    import faiss
+
+    data = path.read_bytes()
+    footer_length = _LENGTH.unpack(data[-len(MAGIC) - _LENGTH.size : -len(MAGIC)])[0]
+    body = data[: -len(MAGIC) - _LENGTH.size - footer_length]
+    # FAISS takes a flipped byte for data; only a checksum tells.
+    if hashlib.sha256(body).hexdigest() != body_hash:
+        raise IndexUnusable("it is damaged: its checksum does not match")
+    index = cast(Index, faiss.deserialize_index(np.frombuffer(body, np.uint8)))
+    if (index.ntotal, index.d) != (expected.count, expected.dimension):
+        raise IndexUnusable("it does not hold what it says")
+    return index
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Returns what an index file says it was built from, or raises IndexUnusable."""
+    tail = len(MAGIC) + _LENGTH.size
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < tail:
+                raise IndexUnusable("it is too short to be an index")
+            file.seek(size - tail)
+            end = file.read(tail)
+            length = _LENGTH.unpack(end[: _LENGTH.size])[0]
+            if end[_LENGTH.size :] != MAGIC or length > size - tail:
+                raise IndexUnusable("it is cut short, or was not written by this program")
+            file.seek(size - tail - length)
+            facts = json.loads(file.read(length))
+    except OSError as error:
+        raise IndexUnusable(f"it can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise IndexUnusable("it is damaged: its footer can't be read") from error
+    if not isinstance(facts, dict):
+        raise IndexUnusable("it is damaged: its footer can't be read")
+    return facts

@@ -1,0 +1,112 @@
+"""From what a person asks to one unit vector."""
+
+import sqlite3
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from .collection import database_path
+from .config import CONFIG
+from .encoder import Encoder, encoder_for
+from .errors import PictureError, QueryError
+from .index import Vectors
+from .schema import EMBEDDINGS, Model, fetch, quote
+
+Value = str | int | float | bytes | None
+
+_texts: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
+_remembering = threading.Lock()
+
+
+def query_vector(connection: sqlite3.Connection, model: Model, table: str, query: Value) -> Vectors:
+    """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
+
+    TEXT is words, INTEGER the id of an embedded picture, BLOB an embedding (4 x d bytes,
+    little-endian float32) or else the bytes of a picture file.
+
+    Raises QueryError for one that can't be searched for.
+    """
+    if isinstance(query, str):
+        return _text_vector(connection, model, query)
+    if isinstance(query, int):
+        return _stored_vector(connection, model, table, query)
+    if isinstance(query, bytes):
+        if len(query) == 4 * model.dimension:
+            return _given_vector(query)
+        return _image_vector(connection, model, query)
+    raise QueryError(
+        f"The query {query!r} is a {type(query).__name__}. Expected words (text), the id of a "
+        "picture (integer), or an embedding or a picture (blob)"
+    )
+
+
+def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
+    """Returns the encoder of the model that embedded a database's pictures."""
+    path = database_path(connection)
+    folder = path.parent if path else None
+    return encoder_for(model.name, model.pretrained, model.fingerprint, folder)
+
+
+def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
+    if len(text) > CONFIG.max_query_characters:
+        raise QueryError(
+            f"The query has {len(text)} characters and the limit is {CONFIG.max_query_characters}"
+        )
+    if not text.strip():
+        raise QueryError("The query is empty. Give it words, such as 'dog on beach'")
+    key = (model.fingerprint, text)
+    with _remembering:
+        if key in _texts:
+            _texts.move_to_end(key)
+            return _texts[key]
+    vector: Vectors = encoder_of(connection, model).encode_texts([text])[0]
+    with _remembering:
+        _texts[key] = vector
+        if len(_texts) > CONFIG.query_cache_entries:
+            _texts.popitem(last=False)
+    return vector
+
+
+def _stored_vector(
+    connection: sqlite3.Connection, model: Model, table: str, image_id: int
+) -> Vectors:
+    sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id = ?"""
+    row = fetch(connection, sql, model.id, image_id).fetchone()
+    if row is None:
+        sql = f"select 1 from main.{quote(table)} where id = ?"
+        if fetch(connection, sql, image_id).fetchone():
+            raise QueryError(f"The picture {image_id} is not embedded by {model.name}")
+        raise QueryError(f"There is no picture with the id {image_id} in {table}")
+    return _given_vector(row[0])
+
+
+def _given_vector(blob: bytes) -> Vectors:
+    # In float64, where the squares of the largest float32 are finite.
+    vector = np.frombuffer(blob, "<f4").astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise QueryError("The embedding holds a number that is not finite")
+    length = np.linalg.norm(vector)
+    if length == 0:
+        raise QueryError("The embedding is all zeros, which has no direction to search in")
+    return (vector / length).astype(np.float32)
+
+
+def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
+    from .images import WEB_FORMATS, decode
+
+    if len(data) > CONFIG.max_query_image_bytes:
+        raise QueryError(
+            f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
+        )
+    try:
+        picture = decode(
+            data, max_megapixels=CONFIG.max_query_image_megapixels, formats=WEB_FORMATS
+        )
+    except PictureError as error:
+        raise QueryError(
+            f"The blob of {len(data)} bytes is neither an embedding of {model.name}, which has "
+            f"{4 * model.dimension} bytes, nor a picture: {error}"
+        ) from error
+    vector: Vectors = encoder_of(connection, model).encode_images([picture.image])[0]
+    return vector

@@ -1,0 +1,182 @@
+"""The tables, and how a database gets them."""
+
+import sqlite3
+from dataclasses import dataclass
+
+from .errors import DatabaseError, NoEmbeddings
+
+MODELS = "clip_models"
+EMBEDDINGS = "clip_embeddings"
+THUMBNAILS = "clip_thumbnails"
+FAILURES = "clip_failures"
+OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES)
+MIGRATIONS = "datasette_clip_search"
+KNOWN_MIGRATIONS = ("m001_create_tables",)
+
+
+def create_tables(connection: sqlite3.Connection, table: str) -> None:
+    """Gives a database our tables, with `table` as the one of the pictures; idempotent.
+
+    Runs inside the caller's transaction. What has been done to a database is recorded by
+    sqlite-utils' migrations.
+    """
+    # Here, because sqlite-utils imports this package while it is itself being imported.
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(MIGRATIONS)
+
+    @migrations()
+    def m001_create_tables(db: Database) -> None:
+        for statement in _m001(quote(table)):
+            db.execute(statement)
+
+    migrations.apply(Database(connection, execute_plugins=False))
+
+
+def _m001(images: str) -> tuple[str, ...]:
+    touch = f"update {MODELS} set revision = random() where id in"
+    return (
+        f"""create table {images} (
+            id integer primary key,
+            path text not null unique,
+            content_hash text not null,
+            size integer not null,
+            mtime real not null,
+            width integer not null,
+            height integer not null,
+            format text not null,
+            taken text,
+            latitude real,
+            longitude real,
+            camera text
+        )""",
+        # The same bytes under a second path are found by this.
+        f"create index clip_content_hash on {images} (content_hash)",
+        f"""create table {MODELS} (
+            id integer primary key,
+            name text not null,
+            pretrained text not null,
+            dimension integer not null,
+            fingerprint text not null unique,
+            preprocess text not null,
+            is_default integer not null,
+            revision integer not null
+        )""",
+        # The foreign key is also how every later command and query finds the pictures' table:
+        # SQLite keeps it right when the table is renamed.
+        f"""create table {EMBEDDINGS} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            image_id integer not null references {images}(id) on delete cascade,
+            embedding blob not null,
+            primary key (model_id, image_id)
+        )""",
+        f"""create table {THUMBNAILS} (
+            image_id integer primary key references {images}(id) on delete cascade,
+            format text not null,
+            data blob not null
+        )""",
+        f"""create table {FAILURES} (
+            path text primary key,
+            reason text not null,
+            failed text not null,
+            size integer,
+            mtime real
+        )""",
+        # SQLite enforces foreign keys only where a connection asks for it; most never do.
+        f"""create trigger clip_image_deleted after delete on {images} begin
+            delete from {EMBEDDINGS} where image_id = old.id;
+            delete from {THUMBNAILS} where image_id = old.id;
+        end""",
+        # Whoever changes the vectors, and however, no index made before is taken for fresh.
+        f"""create trigger clip_embedding_inserted after insert on {EMBEDDINGS} begin
+            {touch} (new.model_id);
+        end""",
+        f"""create trigger clip_embedding_updated after update on {EMBEDDINGS} begin
+            {touch} (old.model_id, new.model_id);
+        end""",
+        f"""create trigger clip_embedding_deleted after delete on {EMBEDDINGS} begin
+            {touch} (old.model_id);
+        end""",
+    )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A row of clip_models.
+
+    `revision` is a random 64-bit number, a new one after every change of the model's vectors: an
+    index or a loaded collection with the same number holds the same vectors.
+    """
+
+    id: int
+    name: str
+    pretrained: str
+    dimension: int
+    fingerprint: str
+    revision: int
+
+
+def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
+    """Runs a statement whose rows are tuples of plain values, however the connection is set up."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(sql, parameters)
+
+
+def quote(name: str) -> str:
+    """Quotes a table's or column's name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def images_table(connection: sqlite3.Connection) -> str | None:
+    """Returns the name of the pictures' table, or None where there is none yet.
+
+    Raises DatabaseError for tables from a newer release, or tables of the same names that are not
+    ours.
+    """
+    tables = {name for (name,) in fetch(connection, "select name from main.sqlite_master")}
+    if not tables.intersection(OWN_TABLES):
+        return None
+    applied: set[str] = set()
+    if "_sqlite_migrations" in tables:
+        sql = "select name from main._sqlite_migrations where migration_set = ?"
+        applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
+    if newer := sorted(applied.difference(KNOWN_MIGRATIONS)):
+        raise DatabaseError(
+            f"The database was written by a newer release (it has {', '.join(newer)}). "
+            "Run: pip install --upgrade datasette-clip-search"
+        )
+    sql = f"""select "table" from pragma_foreign_key_list('{EMBEDDINGS}', 'main')
+        where "from" = 'image_id'"""
+    row = fetch(connection, sql).fetchone()
+    if not applied or row is None:
+        taken = ", ".join(sorted(tables.intersection(OWN_TABLES)))
+        raise DatabaseError(
+            f"The database has tables of its own named {taken}, which embed-images did not make"
+        )
+    return str(row[0])
+
+
+def models(connection: sqlite3.Connection) -> list[Model]:
+    """Returns the models that have embedded pictures here, the default first."""
+    rows = fetch(
+        connection,
+        "select id, name, pretrained, dimension, fingerprint, revision "
+        f"from main.{MODELS} order by is_default desc, id",
+    )
+    return [Model(*row) for row in rows]
+
+
+def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
+    """Returns the pictures' table and the model that queries mean.
+
+    Raises NoEmbeddings for a database without any.
+    """
+    table = images_table(connection)
+    known = models(connection) if table else []
+    if not table or not known:
+        raise NoEmbeddings(
+            "This database holds no embeddings to search. "
+            "Make some with: sqlite-utils embed-images DATABASE FOLDER"
+        )
+    return table, known[0]

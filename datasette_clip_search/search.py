@@ -1,0 +1,75 @@
+"""The k pictures nearest to a query."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from .collection import collection_for
+from .config import CONFIG
+from .errors import QueryError
+from .query import Value, query_vector
+from .schema import default_model, fetch, quote
+
+
+class Hit(NamedTuple):
+    """One found picture: its place from 1 on, its id and path, and its cosine to the query."""
+
+    rank: int
+    id: int
+    path: str
+    score: float
+
+
+def search(
+    connection: sqlite3.Connection, query: Value, k: Value = CONFIG.default_k
+) -> Iterator[Hit]:
+    """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
+
+    A query of None has no answers, as in SQL. Raises QueryError, NoEmbeddings and other
+    ClipSearchErrors, all of them before the first hit.
+    """
+    wanted = check_k(k)
+    table, model = default_model(connection)
+    if query is None or wanted == 0:
+        return iter(())
+    vector = query_vector(connection, model, table, query)
+    itself = query if isinstance(query, int) else None
+    ids, scores = collection_for(connection, model).nearest(
+        vector, wanted if itself is None else wanted + 1
+    )
+    found = [(int(id), float(score)) for id, score in zip(ids, scores, strict=True) if id != itself]
+    return _with_paths(connection, table, found[:wanted])
+
+
+def _with_paths(
+    connection: sqlite3.Connection, table: str, found: list[tuple[int, float]]
+) -> Iterator[Hit]:
+    sql = f"select path from main.{quote(table)} where id = ?"
+    rank = 0
+    for image_id, score in found:
+        row = fetch(connection, sql, image_id).fetchone()
+        # A picture deleted since the vectors were loaded is no answer.
+        if row is not None:
+            rank += 1
+            yield Hit(rank, image_id, row[0], score)
+
+
+def check_k(k: Value) -> int:
+    """Returns k as an integer; Datasette's named parameters are text, so digits will do.
+
+    Raises QueryError for anything that is no whole number from 0 to `max_k`.
+    """
+    try:
+        number = int(k) if isinstance(k, (int, str)) else None
+        if isinstance(k, float) and k.is_integer():
+            number = int(k)
+    except ValueError:
+        number = None
+    if number is None:
+        shown = "NULL" if k is None else repr(k)[:40]
+        raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown}")
+    if number < 0:
+        raise QueryError(f"k must be 0 or more, but it is {number}")
+    if number > CONFIG.max_k:
+        raise QueryError(f"k is too large: provided {number} and the limit is {CONFIG.max_k}")
+    return number

@@ -1,0 +1,362 @@
+"""Reaches the SQLite library behind a connection of Python's sqlite3, with ctypes alone.
+
+Nothing is compiled and no extension is loaded: the C functions are looked up in the very library
+that the connection's own driver uses, and the `sqlite3*` is read from the connection object.
+"""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
+from functools import cache
+from operator import index
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+SQLITE_OK = 0
+SQLITE_ERROR = 1
+SQLITE_NOMEM = 7
+SQLITE_INTERRUPT = 9
+SQLITE_CONSTRAINT = 19
+SQLITE_INTEGER, SQLITE_FLOAT, SQLITE_TEXT, SQLITE_BLOB = 1, 2, 3, 4
+SQLITE_UTF8 = 1
+SQLITE_DETERMINISTIC = 0x800
+SQLITE_TRANSIENT = -1
+SQLITE_INDEX_CONSTRAINT_EQ = 2
+SQLITE_INDEX_CONSTRAINT_LIMIT = 73
+SQLITE_INDEX_CONSTRAINT_OFFSET = 74
+
+OLDEST_SQLITE = 3_009_000
+"""Eponymous virtual tables with hidden columns for their arguments came with 3.9."""
+
+INT64_MAX = 2**63 - 1
+
+
+class NativeUnavailable(Exception):
+    "The SQLite library of this connection cannot be reached with ctypes."
+
+
+class Refused(Exception):
+    "An SQL error whose text is written for the person who typed the SQL."
+
+
+class Module(ctypes.Structure):
+    """`sqlite3_module`, version 0; every member is the address of a C function or NULL."""
+
+    _fields_ = [
+        ("iVersion", c_int),
+        ("xCreate", c_void_p),
+        ("xConnect", c_void_p),
+        ("xBestIndex", c_void_p),
+        ("xDisconnect", c_void_p),
+        ("xDestroy", c_void_p),
+        ("xOpen", c_void_p),
+        ("xClose", c_void_p),
+        ("xFilter", c_void_p),
+        ("xNext", c_void_p),
+        ("xEof", c_void_p),
+        ("xColumn", c_void_p),
+        ("xRowid", c_void_p),
+        ("xUpdate", c_void_p),
+        ("xBegin", c_void_p),
+        ("xSync", c_void_p),
+        ("xCommit", c_void_p),
+        ("xRollback", c_void_p),
+        ("xFindFunction", c_void_p),
+        ("xRename", c_void_p),
+    ]
+
+
+class VirtualTable(ctypes.Structure):
+    """`sqlite3_vtab`, then the borrowed address of the Python connection."""
+
+    _fields_ = [
+        ("pModule", c_void_p),
+        ("nRef", c_int),
+        ("zErrMsg", c_void_p),
+        ("connection", c_void_p),
+    ]
+
+
+class Cursor(ctypes.Structure):
+    """`sqlite3_vtab_cursor`."""
+
+    _fields_ = [("pVtab", c_void_p)]
+
+
+class Constraint(ctypes.Structure):
+    """`sqlite3_index_constraint`."""
+
+    _fields_ = [
+        ("iColumn", c_int),
+        ("op", c_ubyte),
+        ("usable", c_ubyte),
+        ("iTermOffset", c_int),
+    ]
+
+
+class OrderBy(ctypes.Structure):
+    """`sqlite3_index_orderby`."""
+
+    _fields_ = [("iColumn", c_int), ("desc", c_ubyte)]
+
+
+class ConstraintUsage(ctypes.Structure):
+    """`sqlite3_index_constraint_usage`."""
+
+    _fields_ = [("argvIndex", c_int), ("omit", c_ubyte)]
+
+
+class IndexInfo(ctypes.Structure):
+    """`sqlite3_index_info`, as far as SQLite 3.8.2 had it."""
+
+    _fields_ = [
+        ("nConstraint", c_int),
+        ("aConstraint", POINTER(Constraint)),
+        ("nOrderBy", c_int),
+        ("aOrderBy", POINTER(OrderBy)),
+        ("aConstraintUsage", POINTER(ConstraintUsage)),
+        ("idxNum", c_int),
+        ("idxStr", c_char_p),
+        ("needToFreeIdxStr", c_int),
+        ("orderByConsumed", c_int),
+        ("estimatedCost", c_double),
+        ("estimatedRows", c_int64),
+    ]
+
+
+class Library:
+    """The C functions of one SQLite library, and the passing of values to and from it."""
+
+    def __init__(self, releasing: ctypes.CDLL, holding: ctypes.PyDLL) -> None:
+        """Takes one library opened twice: `releasing` lets go of the GIL during a call.
+
+        A function that waits for the connection's mutex must let go of it, or it would wait for
+        ever on a thread that holds the mutex inside a Python callback. The others are called
+        several times for every row, and are faster without.
+        """
+
+        def bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+            return function
+
+        self.sourceid = bind(holding, "sqlite3_sourceid", c_char_p)
+        self.version_number = bind(holding, "sqlite3_libversion_number", c_int)
+        self.malloc = bind(holding, "sqlite3_malloc64", c_void_p, c_uint64)
+        self.free = bind(holding, "sqlite3_free", None, c_void_p)
+        self.free_address: int = ctypes.cast(self.free, c_void_p).value or 0
+        self.user_data = bind(holding, "sqlite3_user_data", c_void_p, c_void_p)
+        self.value_type = bind(holding, "sqlite3_value_type", c_int, c_void_p)
+        self.value_int64 = bind(holding, "sqlite3_value_int64", c_int64, c_void_p)
+        self.value_double = bind(holding, "sqlite3_value_double", c_double, c_void_p)
+        self.value_text = bind(holding, "sqlite3_value_text", c_void_p, c_void_p)
+        self.value_blob = bind(holding, "sqlite3_value_blob", c_void_p, c_void_p)
+        self.value_bytes = bind(holding, "sqlite3_value_bytes", c_int, c_void_p)
+        self.result_null = bind(holding, "sqlite3_result_null", None, c_void_p)
+        self.result_int64 = bind(holding, "sqlite3_result_int64", None, c_void_p, c_int64)
+        self.result_double = bind(holding, "sqlite3_result_double", None, c_void_p, c_double)
+        self.result_text = bind(
+            holding, "sqlite3_result_text64", None, c_void_p, c_char_p, c_uint64, c_void_p, c_ubyte
+        )
+        self.result_blob = bind(
+            holding, "sqlite3_result_blob64", None, c_void_p, c_char_p, c_uint64, c_void_p
+        )
+        self.result_error = bind(holding, "sqlite3_result_error", None, c_void_p, c_char_p, c_int)
+        self.result_error_code = bind(holding, "sqlite3_result_error_code", None, c_void_p, c_int)
+        self.errmsg = bind(releasing, "sqlite3_errmsg", c_char_p, c_void_p)
+        self.declare_vtab = bind(releasing, "sqlite3_declare_vtab", c_int, c_void_p, c_char_p)
+        self.create_module = bind(
+            releasing,
+            "sqlite3_create_module_v2",
+            c_int,
+            c_void_p,
+            c_char_p,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+        )
+        self.create_function = bind(
+            releasing,
+            "sqlite3_create_function_v2",
+            c_int,
+            c_void_p,
+            c_char_p,
+            c_int,
+            c_int,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+            c_void_p,
+        )
+
+    def arguments(self, count: int, addresses: int | None) -> list[Any]:
+        """Returns the values of a C array of `sqlite3_value*`."""
+        if not count or not addresses:
+            return []
+        values = (c_void_p * count).from_address(addresses)
+        return [self.value(address) for address in values]
+
+    def value(self, address: int | None) -> Any:
+        """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`."""
+        kind = self.value_type(address)
+        if kind == SQLITE_TEXT:
+            # sqlite3_value_bytes gives the length of what the call before it returned.
+            start = self.value_text(address)
+            return ctypes.string_at(start, self.value_bytes(address)).decode("utf-8", "replace")
+        if kind == SQLITE_INTEGER:
+            return self.value_int64(address)
+        if kind == SQLITE_FLOAT:
+            return self.value_double(address)
+        if kind == SQLITE_BLOB:
+            start = self.value_blob(address)
+            return ctypes.string_at(start, self.value_bytes(address)) if start else b""
+        return None
+
+    def give(self, context: int, value: Any) -> None:
+        """Makes a Python value the result of an SQL function or of a column.
+
+        Raises Refused for what SQLite cannot hold.
+        """
+        if value is None:
+            self.result_null(context)
+        elif type(value) is int and -INT64_MAX <= value <= INT64_MAX:
+            self.result_int64(context, value)
+        elif isinstance(value, str):
+            try:
+                text = value.encode()
+            except UnicodeEncodeError:
+                raise Refused(f"text with a lone surrogate is not Unicode: {value!a}") from None
+            self.result_text(context, text, len(text), SQLITE_TRANSIENT, SQLITE_UTF8)
+        elif isinstance(value, float):
+            self.result_double(context, value)
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            blob = bytes(value)
+            self.result_blob(context, blob, len(blob), SQLITE_TRANSIENT)
+        else:
+            number = _number(value)
+            if isinstance(number, float):
+                self.result_double(context, number)
+            elif -INT64_MAX - 1 <= number <= INT64_MAX:
+                self.result_int64(context, number)
+            else:
+                raise Refused("an integer does not fit in the 64 bits that SQLite has for it")
+
+
+def _number(value: Any) -> int | float:
+    for convert in (index, float):
+        if hasattr(type(value), f"__{convert.__name__}__"):
+            try:
+                return convert(value)
+            except TypeError:
+                pass  # An array of numbers has both methods, and they refuse.
+    raise Refused(f"expected NULL, int, float, str or bytes but received {type(value).__name__}")
+
+
+def library_of(connection: Any) -> Library:
+    """Returns the SQLite library that a connection uses, seen to be the same one.
+
+    Raises NativeUnavailable where it cannot be reached, and the driver's own ProgrammingError
+    for a connection that is closed, not initialised or another thread's.
+    """
+    if sys.implementation.name != "cpython":
+        raise NativeUnavailable(
+            f"table-valued functions need CPython; this is {sys.implementation.name}"
+        )
+    extension, driver = _driver_of(type(connection))
+    # The driver's own methods: a subclass may have given cursor() and execute() other meanings.
+    cursor = driver.cursor(connection)
+    cursor.row_factory = None
+    library = _open(extension)
+    sourceid = library.sourceid().decode()
+    if cursor.execute("select sqlite_source_id() = ?", (sourceid,)).fetchone() != (1,):
+        raise NativeUnavailable(
+            f"{extension.__name__} uses another SQLite than its symbols lead to: {sourceid}"
+        )
+    if library.version_number() < OLDEST_SQLITE:
+        raise NativeUnavailable("table-valued functions need SQLite 3.9 or newer")
+    return library
+
+
+def handle_of(connection: Any) -> int:
+    """Returns the `sqlite3*` of a connection that library_of() has accepted."""
+    handle = c_void_p.from_address(id(connection) + object.__basicsize__).value
+    if not handle:
+        raise NativeUnavailable("the connection is closed")
+    return handle
+
+
+def _driver_of(connection_type: type) -> tuple[ModuleType, Any]:
+    """Finds the C extension, and its Connection class, that a connection's class comes from."""
+    extensions = {
+        getattr(module, "Connection", None): module
+        for name, module in list(sys.modules.items())
+        if name.rpartition(".")[2] == "_sqlite3" and module is not None
+    }
+    for base in connection_type.__mro__:
+        if base in extensions:
+            return extensions[base], base
+    raise NativeUnavailable(
+        f"{connection_type.__module__}.{connection_type.__name__} is not a connection of "
+        "Python's sqlite3 or of pysqlite3"
+    )
+
+
+@cache
+def _open(extension: ModuleType) -> Library:
+    reasons = []
+    for name in _library_names(extension):
+        try:
+            return Library(ctypes.CDLL(name), ctypes.PyDLL(name))
+        except (OSError, AttributeError) as error:
+            reasons.append(str(error))
+    raise NativeUnavailable(
+        f"the SQLite of {extension.__name__} hides its functions: {'; '.join(reasons)}"
+    )
+
+
+def _library_names(extension: ModuleType) -> Iterator[str | None]:
+    # An extension built into the interpreter has no file: None is the program itself.
+    file = extension.__file__ if hasattr(extension, "__file__") else None
+    yield file
+    if sys.platform == "win32":
+        if file is not None:
+            yield str(Path(file).with_name("sqlite3.dll"))
+        yield "sqlite3.dll"
+
+
+def pointer_to(library: Library, connection: Any) -> int:
+    """Returns memory of SQLite's own that holds the address of a connection, uncounted.
+
+    A counted reference would keep the connection alive for ever. The address is only followed
+    inside a callback, and a callback runs because a statement of that very connection does.
+    """
+    memory: int | None = library.malloc(ctypes.sizeof(c_void_p))
+    if not memory:
+        raise MemoryError
+    c_void_p.from_address(memory).value = id(connection)
+    return memory
+
+
+def connection_at(memory: int) -> Any:
+    """Returns the connection whose address stands in memory."""
+    return ctypes.py_object.from_address(memory).value
+
+
+def callback(result: Any, *arguments: Any) -> Callable[[F], F]:
+    """Makes a decorator that turns a Python function into a C one."""
+    return cast(Callable[[F], F], ctypes.CFUNCTYPE(result, *arguments))
+
+
+def address_of(function: Callable[..., Any]) -> int | None:
+    """Returns the address of a C function made by callback()."""
+    return ctypes.cast(cast(Any, function), c_void_p).value
+
+
+def keep_for_ever(thing: object) -> None:
+    """Keeps an object that C code points at from ever being freed, even at interpreter exit."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

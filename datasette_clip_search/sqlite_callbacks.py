@@ -1,0 +1,373 @@
+"""The C functions that SQLite calls to run a table-valued or a scalar function.
+
+They are made once for each function of each SQLite library and never freed. An exception never
+leaves one: it becomes the text of an SQL error. SQLite may close a cursor while the interpreter
+shuts down and empties this module, so what that needs is kept in closures.
+"""
+
+import ctypes
+import logging
+from collections.abc import Iterator
+from ctypes import c_int, c_int64, c_void_p
+from enum import Enum
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from .sqlite_api import (
+    SQLITE_CONSTRAINT,
+    SQLITE_ERROR,
+    SQLITE_INDEX_CONSTRAINT_EQ,
+    SQLITE_INDEX_CONSTRAINT_LIMIT,
+    SQLITE_INDEX_CONSTRAINT_OFFSET,
+    SQLITE_INTERRUPT,
+    SQLITE_NOMEM,
+    SQLITE_OK,
+    Cursor,
+    IndexInfo,
+    Library,
+    Module,
+    Refused,
+    VirtualTable,
+    address_of,
+    callback,
+    connection_at,
+    keep_for_ever,
+)
+
+if TYPE_CHECKING:
+    from .table_function import ScalarFunction, TableFunction
+
+COST = 1e6
+"""A call is dear next to looking rows up: it makes the planner call once, in the outer loop."""
+
+COST_WITHOUT_ARGUMENTS = 1e50
+ROWS = 25
+
+logger = logging.getLogger(__name__)
+
+
+class Missing(Enum):
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+MISSING: Final = Missing.MISSING
+"""What an optional parameter holds when the SQL does not give it; SQL's NULL is None."""
+
+
+class Failures:
+    """Turns exceptions into the text and the code of an SQL error."""
+
+    def __init__(self, name: str, expected: tuple[type[BaseException], ...]) -> None:
+        self._name = name
+        self._expected = (*expected, Refused)
+        self._log = logger
+
+    def describe(self, error: BaseException) -> tuple[bytes, int]:
+        try:
+            if isinstance(error, KeyboardInterrupt) or _is_interrupted(error):
+                return b"interrupted", SQLITE_INTERRUPT
+            if isinstance(error, self._expected):
+                text = str(error) or type(error).__name__
+                return text.replace("\0", "\\0").encode("utf-8", "replace"), SQLITE_ERROR
+            self._log.error("%s failed", self._name, exc_info=error)
+            return f"{self._name} failed: {type(error).__name__}".encode(), SQLITE_ERROR
+        except BaseException:
+            return b"an SQL function failed", 1
+
+
+def _is_interrupted(error: BaseException) -> bool:
+    # An interrupt or a time limit that stops a statement inside the function is meant for the
+    # statement outside, and programs know it by this very text.
+    return type(error).__name__ == "OperationalError" and error.args == ("interrupted",)
+
+
+class Scan:
+    """What one cursor is reading."""
+
+    __slots__ = ("arguments", "iterator", "number", "row")
+
+    def __init__(self, arguments: tuple[Any, ...], iterator: Iterator[Any]) -> None:
+        self.arguments = arguments
+        self.iterator = iterator
+        self.number = 0
+        self.row: Any = None
+
+    def close(self) -> None:
+        close = getattr(self.iterator, "close", None)
+        if close is not None:
+            close()
+
+
+class Plan:
+    """Chooses, for SQLite's planner, which constraints of a query become arguments."""
+
+    def __init__(self, function: "TableFunction") -> None:
+        names = list(function.columns)
+        self.first_hidden = len(names)
+        self.parameters = len(function.parameters)
+        self.required = (1 << function.required) - 1
+        self.ordered_by = names.index(function.ordered_by) if function.ordered_by else None
+        self.limit, self.offset = self.parameters, self.parameters + 1
+
+    def _bit(self, column: int, operator: int) -> int | None:
+        if operator == SQLITE_INDEX_CONSTRAINT_EQ and column >= self.first_hidden:
+            return column - self.first_hidden
+        if operator == SQLITE_INDEX_CONSTRAINT_LIMIT:
+            return self.limit
+        if operator == SQLITE_INDEX_CONSTRAINT_OFFSET:
+            return self.offset
+        return None
+
+    def choose(self, info: IndexInfo) -> int:
+        """Fills in the outputs of an IndexInfo and returns an SQLite result code."""
+        chosen: dict[int, int] = {}
+        unusable = set()
+        filtered = False
+        for position in range(info.nConstraint):
+            constraint = info.aConstraint[position]
+            bit = self._bit(constraint.iColumn, constraint.op)
+            if bit is None or bit in chosen:
+                filtered = True
+            elif constraint.usable:
+                chosen[bit] = position
+            else:
+                unusable.add(bit)
+        filtered |= bool(unusable)
+        if any(bit < self.parameters for bit in unusable - chosen.keys()):
+            # The argument comes from a table that this order of joining reads later.
+            return SQLITE_CONSTRAINT
+        ordered = info.nOrderBy == 1 and (
+            (info.aOrderBy[0].iColumn, info.aOrderBy[0].desc) == (self.ordered_by, 0)
+        )
+        info.orderByConsumed = int(ordered)
+        # SQLite offers its limit even where it drops or sorts rows afterwards.
+        if filtered or self.limit not in chosen or (info.nOrderBy and not ordered):
+            chosen.pop(self.limit, None)
+            chosen.pop(self.offset, None)
+        given = 0
+        for place, bit in enumerate(sorted(chosen), 1):
+            usage = info.aConstraintUsage[chosen[bit]]
+            usage.argvIndex = place
+            usage.omit = int(bit < self.parameters)
+            given |= 1 << bit
+        info.idxNum = given
+        # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
+        complete = given & self.required == self.required
+        info.estimatedCost = COST if complete else COST_WITHOUT_ARGUMENTS
+        info.estimatedRows = ROWS
+        return SQLITE_OK
+
+    def unpack(self, given: int, values: list[Any]) -> tuple[tuple[Any, ...], int | None]:
+        """Returns the arguments and the limit that xFilter got."""
+        left = iter(values)
+        everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
+        *arguments, limit, offset = everything
+        if not isinstance(limit, int) or limit < 0:
+            limit = None
+        elif isinstance(offset, int) and offset > 0:
+            limit += offset
+        return tuple(arguments), limit
+
+
+@cache
+def table_callbacks(
+    library: Library, function: "TableFunction", expected: tuple[type[BaseException], ...]
+) -> int:
+    """Makes the callbacks of a table-valued function and returns their `sqlite3_module*`."""
+    describe = Failures(function.name, expected).describe
+    plan = Plan(function)
+    declaration = function.declaration.encode()
+    names = [*function.columns, *function.parameters]
+    width = len(function.columns)
+    required = function.parameters[: function.required]
+    scans: dict[int, Scan] = {}
+    # The cursors that have no row left. SQLite asks this set itself, without a Python frame.
+    finished: set[int] = set()
+    end: Any = object()
+    malloc, free, give = library.malloc, library.free, library.give
+
+    def fail(vtab: int, error: BaseException) -> int:
+        text, code = describe(error)
+        memory = malloc(len(text) + 1)
+        if not memory:
+            return SQLITE_NOMEM
+        ctypes.memmove(memory, text + b"\0", len(text) + 1)
+        table = VirtualTable.from_address(vtab)
+        free(table.zErrMsg)
+        table.zErrMsg = memory
+        return code
+
+    def vtab_of(cursor: int) -> int:
+        vtab: int = Cursor.from_address(cursor).pVtab
+        return vtab
+
+    def advance(cursor: int, scan: Scan) -> None:
+        row = next(scan.iterator, end)
+        if row is end:
+            scan.row = None
+            finished.add(cursor)
+            return
+        if len(row) != width:
+            raise Refused(
+                f"{function.name}() made a row of {len(row)} values; expected {width}: "
+                f"{', '.join(names[:width])}"
+            )
+        scan.row = row
+        scan.number += 1
+
+    @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
+    def x_connect(handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int) -> int:
+        try:
+            code: int = library.declare_vtab(handle, declaration)
+            if code != SQLITE_OK:
+                return code
+            memory = malloc(ctypes.sizeof(VirtualTable))
+            if not memory:
+                return SQLITE_NOMEM
+            ctypes.memset(memory, 0, ctypes.sizeof(VirtualTable))
+            VirtualTable.from_address(memory).connection = c_void_p.from_address(pointer).value
+            c_void_p.from_address(vtab).value = memory
+            return SQLITE_OK
+        except BaseException:
+            return SQLITE_ERROR
+
+    @callback(c_int, c_void_p, c_void_p)
+    def x_best_index(vtab: int, info: int) -> int:
+        try:
+            return plan.choose(IndexInfo.from_address(info))
+        except BaseException as error:
+            return fail(vtab, error)
+
+    @callback(c_int, c_void_p, c_void_p)
+    def x_open(vtab: int, result: int) -> int:
+        try:
+            memory = malloc(ctypes.sizeof(Cursor))
+            if not memory:
+                return SQLITE_NOMEM
+            c_void_p.from_address(result).value = memory
+            return SQLITE_OK
+        except BaseException as error:
+            return fail(vtab, error)
+
+    @callback(c_int, c_void_p)
+    def x_close(cursor: int) -> int:
+        try:
+            finished.discard(cursor)
+            scan = scans.pop(cursor, None)
+            free(cursor)
+            if scan is not None:
+                scan.close()
+        except BaseException as error:
+            describe(error)
+        return SQLITE_OK
+
+    @callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)
+    def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
+        try:
+            finished.discard(cursor)
+            last = scans.pop(cursor, None)
+            if last is not None:
+                last.close()
+            arguments, limit = plan.unpack(given, library.arguments(argc, argv))
+            lacking = [name for name in required if arguments[names.index(name) - width] is MISSING]
+            if lacking:
+                raise Refused(
+                    f"{function.name}() needs {' and '.join(lacking)}: "
+                    f"select * from {function.signature}"
+                )
+            connection = connection_at(vtab_of(cursor) + VirtualTable.connection.offset)
+            rows = function.rows(connection, *arguments, limit=limit)
+            scan = scans[cursor] = Scan(arguments, iter(rows))
+            advance(cursor, scan)
+            return SQLITE_OK
+        except BaseException as error:
+            return fail(vtab_of(cursor), error)
+
+    @callback(c_int, c_void_p)
+    def x_next(cursor: int) -> int:
+        try:
+            advance(cursor, scans[cursor])
+            return SQLITE_OK
+        except BaseException as error:
+            return fail(vtab_of(cursor), error)
+
+    @callback(c_int, c_void_p, c_void_p, c_int)
+    def x_column(cursor: int, context: int, column: int) -> int:
+        try:
+            scan = scans[cursor]
+            if column < width:
+                give(context, scan.row[column])
+            else:
+                value = scan.arguments[column - width]
+                give(context, None if value is MISSING else value)
+            return SQLITE_OK
+        except Refused as error:
+            named = Refused(f"{function.name}(), column {names[column]}: {error}")
+            return fail(vtab_of(cursor), named)
+        except BaseException as error:
+            return fail(vtab_of(cursor), error)
+
+    @callback(c_int, c_void_p, c_void_p)
+    def x_rowid(cursor: int, result: int) -> int:
+        try:
+            scan = scans[cursor]
+            # For the two sides of an OR, SQLite tells the rows of two calls apart by their rowid,
+            # and drops those that it has seen.
+            start = hash(repr(scan.arguments))
+            c_int64.from_address(result).value = start + scan.number
+            return SQLITE_OK
+        except BaseException as error:
+            return fail(vtab_of(cursor), error)
+
+    x_eof = callback(c_int, c_void_p)(finished.__contains__)
+
+    module = Module(
+        xConnect=address_of(x_connect),
+        xBestIndex=address_of(x_best_index),
+        # No Python runs when a connection goes away: that may be at interpreter exit.
+        xDisconnect=library.free_address,
+        xDestroy=library.free_address,
+        xOpen=address_of(x_open),
+        xClose=address_of(x_close),
+        xFilter=address_of(x_filter),
+        xNext=address_of(x_next),
+        xEof=address_of(x_eof),
+        xColumn=address_of(x_column),
+        xRowid=address_of(x_rowid),
+    )
+    keep_for_ever((module, x_connect, x_best_index, x_open, x_close, x_filter))
+    keep_for_ever((x_next, x_eof, x_column, x_rowid))
+    return ctypes.addressof(module)
+
+
+@cache
+def scalar_callback(
+    library: Library, function: "ScalarFunction", expected: tuple[type[BaseException], ...]
+) -> int | None:
+    """Makes the callback of a scalar function and returns its address."""
+    describe = Failures(function.name, expected).describe
+    least, most = function.min_arguments, function.max_arguments
+    bounds = f"at least {least}" if most < 0 else f"{least} to {most}"
+
+    @callback(None, c_void_p, c_int, c_void_p)
+    def x_func(context: int, argc: int, argv: int) -> None:
+        try:
+            try:
+                if argc < least or -1 < most < argc:
+                    raise Refused(f"expected {bounds} arguments but received {argc}")
+                arguments = library.arguments(argc, argv)
+                connection = connection_at(library.user_data(context))
+                library.give(context, function.function(connection, *arguments))
+            except Refused as error:
+                raise Refused(f"{function.name}(): {error}") from None
+        except BaseException as error:
+            text, code = describe(error)
+            library.result_error(context, text, len(text))
+            if code != SQLITE_ERROR:
+                library.result_error_code(context, code)
+
+    keep_for_ever(x_func)
+    return address_of(x_func)

@@ -1,0 +1,148 @@
+"""Adds table-valued and scalar functions to a connection of Python's own sqlite3.
+
+    def count_up(connection, stop, start, limit=None):
+        return ((n,) for n in range(0 if start is MISSING else start, stop + 1))
+
+    counter = TableFunction("count_up", {"n": "INTEGER"}, ("stop", "start"), 1, count_up)
+    register(connection, [counter])
+    connection.execute("select n from count_up(10, 3)")
+
+Python offers scalar functions alone, and swallows their error messages. Here an exception's text
+reaches the person who typed the SQL. What SQLite calls is made once for a function and kept for
+ever; a connection holds nothing but its own address, so it costs nothing and can be freed.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .sqlite_api import (
+    SQLITE_DETERMINISTIC,
+    SQLITE_OK,
+    SQLITE_UTF8,
+    NativeUnavailable,
+    handle_of,
+    library_of,
+    pointer_to,
+)
+from .sqlite_callbacks import MISSING, scalar_callback, table_callbacks
+
+__all__ = ["MISSING", "NativeUnavailable", "ScalarFunction", "TableFunction", "register"]
+
+MOST_PARAMETERS = 24
+"""Which parameters were given travels as bits of a C int, with two more for limit and offset."""
+
+
+@dataclass(frozen=True)
+class TableFunction:
+    """Declares an SQL function that returns a table.
+
+    `rows(connection, *arguments, limit=None)` gets one argument for each of `parameters`, MISSING
+    for those not given, and returns an iterable of rows in the order of `columns`. The iterable is
+    read as far as the SQL reads it. `limit` is how many rows the SQL can use at most, None when
+    that is not known; returning more is harmless. The same arguments should give the same rows:
+    SQLite may call more than once.
+
+    Only the first `required` parameters must be given. `ordered_by` names a column whose values
+    ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
+    """
+
+    name: str
+    columns: Mapping[str, str] = field(hash=False)
+    parameters: tuple[str, ...]
+    required: int
+    rows: Callable[..., Iterable[Any]]
+    ordered_by: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        names = [name.lower() for name in (*self.columns, *self.parameters)]
+        if len(set(names)) < len(names) or not self.columns:
+            raise ValueError(f"{self.name}: columns and parameters need different names")
+        if not 0 <= self.required <= len(self.parameters) <= MOST_PARAMETERS:
+            raise ValueError(
+                f"{self.name}: {self.required} of {len(self.parameters)} parameters required; "
+                f"expected 0 <= required <= parameters <= {MOST_PARAMETERS}"
+            )
+        if self.ordered_by is not None and self.ordered_by not in self.columns:
+            raise ValueError(f"{self.name}: there is no column {self.ordered_by!r} to order by")
+
+    @property
+    def signature(self) -> str:
+        return f"{self.name}({', '.join(self.parameters)})"
+
+    @property
+    def declaration(self) -> str:
+        """The CREATE TABLE that tells SQLite the columns; arguments are hidden ones."""
+        columns = [f"{_quote(name)} {kind}" for name, kind in self.columns.items()]
+        hidden = [f"{_quote(name)} HIDDEN" for name in self.parameters]
+        return f"CREATE TABLE {_quote(self.name)}({', '.join(columns + hidden)})"
+
+
+@dataclass(frozen=True)
+class ScalarFunction:
+    """Declares an SQL function that returns a value: `function(connection, *arguments)`.
+
+    `max_arguments` is -1 for any number. A deterministic function gives the same result for the
+    same arguments for as long as a statement runs.
+    """
+
+    name: str
+    min_arguments: int
+    max_arguments: int
+    function: Callable[..., Any]
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.min_arguments < 0 or -1 < self.max_arguments < self.min_arguments:
+            raise ValueError(
+                f"{self.name}: cannot take {self.min_arguments} to {self.max_arguments} arguments"
+            )
+
+
+def register(
+    connection: Any,
+    functions: Iterable[TableFunction | ScalarFunction],
+    *,
+    expected: tuple[type[BaseException], ...] = (),
+) -> None:
+    """Makes functions callable from a connection's SQL, in place of any of the same names.
+
+    The text of an exception of one of the `expected` classes becomes the SQL error word for word.
+    Any other is logged, and the SQL error tells its class alone. Declare each function once, at
+    module level: what is made for a function is kept for ever.
+
+    Raises NativeUnavailable where the connection's SQLite cannot be reached, and the driver's own
+    ProgrammingError for a connection that is closed, not initialised or another thread's.
+    """
+    library = library_of(connection)
+    handle = handle_of(connection)
+    for function in functions:
+        name = function.name.encode()
+        pointer = pointer_to(library, connection)
+        # Both calls free the pointer when they fail.
+        if isinstance(function, TableFunction):
+            module = table_callbacks(library, function, expected)
+            code = library.create_module(handle, name, module, pointer, library.free_address)
+        else:
+            flags = SQLITE_UTF8 | (SQLITE_DETERMINISTIC if function.deterministic else 0)
+            fixed = function.min_arguments == function.max_arguments
+            count = function.min_arguments if fixed else -1
+            call = scalar_callback(library, function, expected)
+            code = library.create_function(
+                handle, name, count, flags, pointer, call, None, None, library.free_address
+            )
+        if code != SQLITE_OK:
+            reason = library.errmsg(handle).decode("utf-8", "replace")
+            raise NativeUnavailable(f"SQLite refused to add {function.name}(): {reason}")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is no name for an SQL function")
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
