@@ -100,6 +100,8 @@ def embed_images(path: Path, pictures: tuple[str, ...], silent: bool, **options:
             summary = embed_images(path, pictures, Options(**options), _progress(silent))
     except ClipSearchError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     if not silent:
         _print_summary(path, summary)
     if summary.interrupted:

@@ -42,6 +42,13 @@ class Config:
 
     # Results on one page of the search page.
     results_per_page: int = 24
+    max_results_per_page: int = 100
+    # Pictures that the search page shows before anything is searched for.
+    newest_pictures: int = 12
+    # Searches of the search page at a time; more only wait for the same cores.
+    search_threads: int = 2
+    # Datasette starts to load models this long after its start, not in commands that end sooner.
+    load_after_seconds: float = 1
 
 
 CONFIG = Config()

@@ -8,6 +8,9 @@ from pathlib import Path
 from .config import CONFIG
 from .errors import CommandError
 
+# How long another program may hold the database before that is an error.
+BUSY_MILLISECONDS = 5000
+
 
 def connect(path: Path) -> sqlite3.Connection:
     """Opens a database for writing; a new one gets a page size that suits vectors.
@@ -19,7 +22,7 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.absolute().parent.is_dir():
         raise CommandError(f"There is no folder {path.absolute().parent} to make {path.name} in")
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("pragma busy_timeout = 5000")
+    connection.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
     connection.execute(f"pragma page_size = {CONFIG.page_size}")
     return connection
 

@@ -180,7 +180,7 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
     try:
         found = checkpoints.resolve(name, local if os.path.exists(local) else pretrained)
         checkpoint = checkpoints.locate(found, fetch=False)
-    except CommandError as error:
+    except (CommandError, OSError) as error:
         raise EncoderUnavailable(
             f"The weights of {name} are not where they were when it embedded the pictures. Run "
             "sqlite-utils embed-images again with --pretrained and the place they are now"

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -75,19 +76,18 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Found:
     seen: set[Path] = set()
     for path in map(Path, paths):
         absolute = Path(os.path.abspath(path))
-        if absolute.is_dir():
-            for file in _walk(absolute):
-                if file.suffix.lower() not in picture_extensions():
-                    found.others[file.suffix.lower() or "no extension"] += 1
-                elif file not in seen:
-                    seen.add(file)
-                    found.paths.append(file)
-        elif absolute.exists():
-            if absolute not in seen:
-                seen.add(absolute)
-                found.paths.append(absolute)
-        else:
-            raise CommandError(f"There is no file or folder {path}")
+        try:
+            is_folder = stat.S_ISDIR(absolute.stat().st_mode)
+        except FileNotFoundError as error:
+            raise CommandError(f"There is no file or folder {path}") from error
+        except OSError as error:
+            raise CommandError(f"Can't read {path}: {error.strerror}") from error
+        for file in _walk(absolute) if is_folder else [absolute]:
+            if is_folder and file.suffix.lower() not in picture_extensions():
+                found.others[file.suffix.lower() or "no extension"] += 1
+            elif file not in seen:
+                seen.add(file)
+                found.paths.append(file)
     return found
 
 
@@ -128,13 +128,13 @@ def decode(
                 )
             format = image.format or "unknown"
             facts = read_facts(image)
-            if facts.orientation >= 5:
-                width, height = height, width
             if smallest_side and isinstance(image, JpegImagePlugin.JpegImageFile):
                 scale = max(1.0, min(image.size) / (2 * smallest_side))
                 image.draft(None, (int(image.width / scale), int(image.height / scale)))
             image.load()
             upright = ImageOps.exif_transpose(image) if facts.orientation > 1 else image
+            if (upright.width > upright.height) != (width > height):
+                width, height = height, width
             return Picture(_to_srgb(upright), format, width, height, facts)
     except PictureError:
         raise

@@ -83,7 +83,9 @@ def test_summary(tmp_path, pictures, tiny_model):
 
 
 def test_silent_prints_nothing(tmp_path, pictures, tiny_model):
-    result = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model, "--silent")
+    result = run(
+        "embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model, "--silent"
+    )
     assert (result.exit_code, result.output) == (0, "")
 
 

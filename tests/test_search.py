@@ -190,7 +190,9 @@ def test_bad_input(database, connect, query, k, message):
 )
 def test_odd_input_has_an_answer(database, connect, query, k, count):
     connection = connect(database)
-    assert len(connection.execute("select * from clip_search(?, ?)", [query, k]).fetchall()) == count
+    assert (
+        len(connection.execute("select * from clip_search(?, ?)", [query, k]).fetchall()) == count
+    )
 
 
 VALUES = st.one_of(

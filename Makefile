@@ -1,0 +1,61 @@
+PYTHON ?= python3
+PORT ?= 8001
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATASETTE_1 := $(VENV)/datasette-1
+DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint docs check-python
+
+# From nothing to a search page: installs, embeds the demo's pictures, searches, serves.
+demo: $(VENV)/.installed
+	$(BIN)/sqlite-utils embed-images demo/demo.db demo/pictures --model demo --pretrained demo/model
+	$(BIN)/sqlite-utils demo/demo.db "$(DEMO_SQL)" --table
+	@echo
+	@echo "The search page: http://127.0.0.1:$(PORT)/-/clip-search/demo?q=dog+on+beach"
+	$(BIN)/datasette demo/demo.db --port $(PORT)
+
+# From nothing to a tested project, on both lines of Datasette.
+test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
+	$(BIN)/python -m pytest
+	PYTHONPATH=$(DATASETTE_1) $(BIN)/python -m pytest tests/test_web*.py tests/test_browser.py
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog --check README.md
+
+# Writes the generated parts of the documentation anew.
+docs: $(VENV)/.installed-test
+	$(BIN)/cog -r README.md
+
+$(BIN)/python: | check-python
+	$(PYTHON) -m venv $(VENV)
+
+check-python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.13 demo"; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embed]'
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embed,test]'
+	touch $@ $(VENV)/.installed
+
+# The alpha of Datasette 1.0 lies beside the stable release that the environment holds.
+$(DATASETTE_1)/.installed: $(VENV)/.installed-test
+	rm -rf $(DATASETTE_1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(DATASETTE_1) datasette==1.0a41
+	touch $@
+
+# Chromium from the system, else from Debian's packages, else playwright's own.
+$(VENV)/.browser: $(VENV)/.installed-test
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	    $(BIN)/playwright install chromium
+	touch $@

@@ -1,0 +1,188 @@
+"""The command: what it says when it can't do what was asked."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from conftest import make_picture, rows, run
+
+pytest.importorskip("open_clip")
+
+
+def error(*arguments: object) -> str:
+    """Runs embed-images, which must refuse in one line or two, and returns what it says."""
+    result = run("embed-images", *map(str, arguments))
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.output
+    return result.stderr.split("Error: ", 1)[1].strip()
+
+
+def test_missing_path(tmp_path, tiny_model):
+    said = error(tmp_path / "p.db", tmp_path / "nowhere", "--pretrained", tiny_model)
+    assert said == f"There is no file or folder {tmp_path / 'nowhere'}"
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_empty_folder(tmp_path, tiny_model):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    said = error(tmp_path / "p.db", folder, "--pretrained", tiny_model)
+    assert said == f"There are no pictures in {folder}"
+    (folder / "notes.txt").touch()
+    said = error(tmp_path / "p.db", folder, "--pretrained", tiny_model)
+    assert said == f"There are no pictures in {folder} (1 other files: 1 .txt)"
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_file_that_is_no_picture(tmp_path, tiny_model):
+    notes = tmp_path / "notes.txt"
+    notes.write_text("hello")
+    said = error(tmp_path / "p.db", notes, "--pretrained", tiny_model)
+    assert said.splitlines() == [
+        "The file could not be embedded:",
+        f"  {notes}: It is not a picture in a format that can be read",
+    ]
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_database_that_is_not_sqlite(tmp_path, pictures, tiny_model):
+    database = tmp_path / "p.db"
+    database.write_text("This is not a database, but it is long enough to look like one" * 20)
+    before = database.read_bytes()
+    said = error(database, pictures, "--pretrained", tiny_model)
+    assert said == f"{database} is not a SQLite database: file is not a database"
+    assert database.read_bytes() == before
+
+
+def test_database_that_is_a_folder(tmp_path, pictures, tiny_model):
+    said = error(tmp_path, pictures, "--pretrained", tiny_model)
+    assert said == f"{tmp_path} is a folder. Expected a SQLite database file"
+
+
+def test_database_in_a_folder_that_is_missing(tmp_path, pictures, tiny_model):
+    said = error(tmp_path / "no" / "p.db", pictures, "--pretrained", tiny_model)
+    assert said == f"There is no folder {tmp_path / 'no'} to make p.db in"
+
+
+def test_read_only_database(tiny_database, pictures, tiny_model):
+    """Run by another user where the tests run as root, to whom nothing is read-only."""
+    make_picture(pictures / "new.jpg", 9)
+    tiny_database.chmod(0o444)
+    before = tiny_database.read_bytes()
+    for folder in {*tiny_database.parents, tiny_model, *tiny_model.parents}:
+        if os.getuid() == 0:
+            folder.chmod(folder.stat().st_mode | 0o055)
+    code = (
+        "import os, sys\n"
+        "from sqlite_utils.cli import cli\n"
+        "import datasette_clip_search.embed\n"
+        "os.getuid() or os.setuid(65534)\n"
+        f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1, result.stderr
+    told = "attempt to write a readonly database"
+    assert result.stderr.strip() == f"Error: {tiny_database} can't be written: {told}"
+    assert tiny_database.read_bytes() == before
+
+
+def test_locked_database(tiny_database, pictures, monkeypatch):
+    from datasette_clip_search import database
+
+    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 50)
+    make_picture(pictures / "new.jpg", 9)
+    other = sqlite3.connect(tiny_database, isolation_level=None)
+    other.execute("begin immediate")
+    said = error(tiny_database, pictures)
+    other.close()
+    assert said.startswith(f"{tiny_database} is in use by another program: database is locked")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "ViT-B-33", "--pretrained", "openai"], "OpenCLIP has no model ViT-B-33. Did"),
+        (["--model", "ViT-B-32", "--pretrained", "best"], "no weights tagged best for ViT-B-32"),
+        (["--model", "ViT-L-14"], "Give both --model and --pretrained, or a checkpoint folder"),
+        (["--pretrained", "./nowhere"], "There is no checkpoint file or folder ./nowhere"),
+        (["--pretrained", "EMPTY"], "holds no open_clip_config.json"),
+        (["--pretrained", "WEIGHTS"], "Say which architecture weights.safetensors holds"),
+        (["--pretrained", "NONSENSE"], "is not an OpenCLIP model configuration"),
+        (["--pretrained", "NO_WEIGHTS"], "should hold one file of weights"),
+        (["--model", "ViT-B-32", "--pretrained", "WEIGHTS"], "The weights of ViT-B-32 do not load"),
+        (["--pretrained", "TINY", "--device", "tpu9"], "The device tpu9 can't be used here"),
+        (["--pretrained", "TINY", "--device", "cuda:77"], "The device cuda:77 can't be used here"),
+    ],
+)
+def test_models_that_are_not_there(tmp_path, pictures, tiny_model, options, message):
+    places = {"EMPTY": tmp_path / "empty", "TINY": tiny_model, "WEIGHTS": tmp_path / "w/w"}
+    places["EMPTY"].mkdir()
+    places["WEIGHTS"] = tmp_path / "w" / "weights.safetensors"
+    places["WEIGHTS"].parent.mkdir()
+    places["WEIGHTS"].write_bytes(b"12345678")
+    for name, config in {"NONSENSE": "[]", "NO_WEIGHTS": '{"model_cfg": {}}'}.items():
+        places[name] = tmp_path / name
+        places[name].mkdir()
+        (places[name] / "open_clip_config.json").write_text(config)
+    options = [places.get(option, option) for option in options]
+    assert message in error(tmp_path / "p.db", pictures, *options)
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_weights_that_cannot_be_fetched(tmp_path, pictures, monkeypatch):
+    """Fetching is tried for real, from a host that is not there."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "https://nowhere.invalid")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    said = error(tmp_path / "p.db", pictures)
+    assert said.splitlines() == [
+        "Can't fetch the weights of ViT-B-32 (datacomp_xl_s13b_b90k): the host nowhere.invalid "
+        "can't be reached (Name or service not known)",
+        "Where the network can't be reached, give a local checkpoint: --pretrained FOLDER (with "
+        "open_clip_config.json and open_clip_model.safetensors), or --model NAME --pretrained "
+        "WEIGHTS_FILE",
+    ]
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_tables_that_are_not_ours(tmp_path, pictures, tiny_model):
+    database = tmp_path / "p.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("create table clip_models (mine)")
+    connection.close()
+    said = error(database, pictures, "--pretrained", tiny_model)
+    assert said == (
+        "The database has tables of its own named clip_models, which embed-images did not make"
+    )
+
+
+def test_write_ahead_log_is_emptied(tmp_path, pictures, tiny_model):
+    database = tmp_path / "p.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("pragma journal_mode = wal")
+    connection.close()
+    reader = sqlite3.connect(database)
+    reader.execute("select * from sqlite_master").fetchall()
+    run("embed-images", database, pictures, "--pretrained", tiny_model)
+    copied = tmp_path / "copied.db"
+    copied.write_bytes(database.read_bytes())
+    reader.close()
+    assert rows(copied, "select count(*) from clip_embeddings") == [(6,)]
+
+
+def test_light_imports():
+    """sqlite-utils imports the commands in every command, and Datasette the plugin."""
+    code = (
+        "import sys, sqlite_utils, datasette.app\n"
+        "before = set(sys.modules)\n"
+        "import datasette_clip_search.cli, datasette_clip_search.plugin\n"
+        "from sqlite_utils import Database; Database(memory=True)\n"
+        "heavy = {'torch', 'open_clip', 'faiss', 'onnxruntime', 'PIL', 'numpy'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("[]\n", "")

@@ -1,0 +1,221 @@
+"""Pictures of every kind come out as upright 8-bit sRGB."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from datasette_clip_search.config import CONFIG
+from datasette_clip_search.errors import CommandError, PictureError
+from datasette_clip_search.images import decode, find_pictures, make_thumbnail
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    output = io.BytesIO()
+    image.save(output, format, **options)
+    return output.getvalue()
+
+
+def scene(size: tuple[int, int] = (60, 40)) -> Image.Image:
+    """A picture whose four corners tell them apart."""
+    image = Image.new("RGB", (2, 2))
+    for place, colour in zip(
+        [(0, 0), (1, 0), (0, 1), (1, 1)], [RED, GREEN, BLUE, (255, 255, 0)], strict=True
+    ):
+        image.putpixel(place, colour)
+    return image.resize(size, Image.Resampling.NEAREST)
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    width, height = image.size
+    places = [(2, 2), (width - 3, 2), (2, height - 3), (width - 3, height - 3)]
+    return [tuple(round(value / 255) for value in image.getpixel(place)) for place in places]
+
+
+UNTURN = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation(orientation, format):
+    exif = Image.Exif()
+    exif[274] = orientation
+    stored = scene() if UNTURN[orientation] is None else scene().transpose(UNTURN[orientation])
+    picture = decode(encode(stored, format, exif=exif))
+    assert corners(picture.image) == corners(scene())
+    assert (picture.width, picture.height) == picture.image.size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (Image.new("1", (4, 4), 1), (255, 255, 255)),
+        (Image.new("L", (4, 4), 100), (100, 100, 100)),
+        (Image.new("LA", (4, 4), (0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (4, 4), (255, 0, 0, 0)), (255, 255, 255)),
+        (Image.new("RGBA", (4, 4), (0, 0, 0, 127)), (128, 128, 128)),
+        (Image.new("I;16", (4, 4), 32768), (127, 127, 127)),
+        (Image.new("I;16", (4, 4), 255), (0, 0, 0)),
+        (scene((4, 4)).convert("P").resize((1, 1)), None),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_modes(image, expected):
+    picture = decode(encode(image))
+    assert picture.image.mode == "RGB"
+    if expected:
+        assert np.allclose(picture.image.getpixel((0, 0)), expected, atol=1)
+
+
+def test_palette_with_transparency_is_laid_on_white():
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    assert decode(encode(image, transparency=0)).image.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_cmyk():
+    picture = decode(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    red, green, blue = picture.image.getpixel((8, 8))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_float_is_scaled_to_its_range():
+    ramp = Image.fromarray(np.linspace(-5, 5, 100, dtype=np.float32).reshape(10, 10))
+    pixels = np.asarray(decode(encode(ramp, "TIFF")).image)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_icc_profile_is_applied():
+    """A profile that swaps nothing leaves sRGB alone; Lab's own conversion does not."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain, tagged = encode(scene(), "PNG"), encode(scene(), "PNG", icc_profile=profile)
+    difference = np.abs(
+        np.asarray(decode(plain).image, int) - np.asarray(decode(tagged).image, int)
+    )
+    assert difference.max() <= 2
+    broken = encode(scene(), "PNG", icc_profile=b"not a profile")
+    assert corners(decode(broken).image) == corners(scene())
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    for format in ("GIF", "WEBP"):
+        data = encode(frames[0], format, save_all=True, append_images=frames[1:], duration=50)
+        red, _, blue = decode(data).image.getpixel((4, 4))
+        assert red > 200
+        assert blue < 60
+
+
+def test_reduced_jpeg_is_at_least_twice_the_size_asked_for():
+    data = encode(scene((4000, 3000)), "JPEG")
+    picture = decode(data, smallest_side=224)
+    assert (picture.width, picture.height) == (4000, 3000)
+    assert 448 <= min(picture.image.size) < 1500
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "The file is empty"),
+        (b"hello", "It is not a picture in a format that can be read"),
+        (encode(scene((600, 400)), "PNG")[:900], "It can't be decoded: "),
+        (encode(scene((600, 400)), "JPEG")[:3000], "It can't be decoded: "),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture"),
+    ],
+)
+def test_what_is_no_picture(data, message):
+    with pytest.raises(PictureError, match=message):
+        decode(data)
+
+
+def test_bomb_is_refused_before_it_is_decoded():
+    data = encode(Image.new("1", (20000, 20000)), "PNG")
+    assert len(data) < 100_000
+    message = r"400 megapixels \(20000 x 20000\) and the limit is 150"
+    with pytest.raises(PictureError, match=message):
+        decode(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damage_is_a_picture_or_a_picture_error(data):
+    format = data.draw(st.sampled_from(["JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"]))
+    good = bytearray(encode(scene(), format))
+    for _ in range(data.draw(st.integers(1, 8))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert decode(bytes(good), max_megapixels=1).image.mode == "RGB"
+    except PictureError as error:
+        assert str(error)
+
+
+def test_thumbnail_is_small_and_bare():
+    image = scene((2000, 1000))
+    image.info["exif"] = b"secret"
+    thumbnail = Image.open(io.BytesIO(make_thumbnail(image)))
+    assert (thumbnail.format, max(thumbnail.size)) == ("WEBP", CONFIG.thumbnail_size)
+    assert "exif" not in thumbnail.info
+    assert image.size == (2000, 1000)
+
+
+def test_exif_facts():
+    exif = Image.Exif()
+    exif[271], exif[272] = "Acme", "Acme Snap 3\0"
+    details = exif.get_ifd(0x8769)
+    details[36867], details[36881] = "2021:07:04 12:30:59", "+02:00"
+    gps = exif.get_ifd(0x8825)
+    gps[1], gps[2], gps[3], gps[4] = "S", (33.0, 30.0, 36.0), "E", (70.0, 0.0, 0.0)
+    facts = decode(encode(scene(), "JPEG", exif=exif)).facts
+    assert facts.taken == "2021-07-04T12:30:59+02:00"
+    assert (facts.latitude, facts.longitude) == (-33.51, 70.0)
+    assert facts.camera == "Acme Snap 3"
+
+
+@pytest.mark.parametrize("date", ["0000:00:00 00:00:00", "2021:13:40 25:61:61", "yesterday", ""])
+def test_exif_nonsense_is_no_fact(date):
+    exif = Image.Exif()
+    exif[306] = date
+    exif.get_ifd(0x8825)[2] = (200.0, 0.0, 0.0)
+    facts = decode(encode(scene(), "JPEG", exif=exif)).facts
+    assert (facts.taken, facts.latitude, facts.longitude) == (None, None, None)
+
+
+def test_finding(tmp_path):
+    for name in ["b.jpg", "A.JPG", "sub/c.png", ".hidden/d.jpg", "._e.jpg", "notes.txt", "f"]:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    (tmp_path / "sub" / "round").symlink_to(tmp_path)
+    (tmp_path / "g.jpg").symlink_to(tmp_path / "b.jpg")
+    found = find_pictures([tmp_path, tmp_path / "b.jpg", tmp_path / "notes.txt"])
+    names = [path.relative_to(tmp_path).as_posix() for path in found.paths]
+    assert names == ["A.JPG", "b.jpg", "g.jpg", "sub/c.png", "notes.txt"]
+    assert found.others == {".txt": 1, "no extension": 1}
+
+
+def test_missing_path(tmp_path):
+    with pytest.raises(CommandError, match="There is no file or folder .*nowhere"):
+        find_pictures([tmp_path / "nowhere"])
+
+
+def test_name_that_is_not_utf_8(tmp_path):
+    path = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
+    Path(os.fsdecode(path)).write_bytes(encode(scene(), "JPEG"))
+    assert len(find_pictures([tmp_path]).paths) == 1

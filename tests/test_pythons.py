@@ -1,0 +1,61 @@
+"""The base install, without torch, in fresh environments of every Python found here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+pytest.importorskip("open_clip")
+
+ENVIRONMENTS = ROOT / ".venvs"
+
+
+def find_python(version: str) -> str | None:
+    """Finds an interpreter: this one, one on the path, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    candidates = [
+        sys.executable,
+        shutil.which(f"python{version}"),
+        *map(str, sorted(pyenv.glob(f"{version}.*/bin/python"))),
+    ]
+    code = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    for candidate in filter(None, candidates):
+        result = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+        if result.stdout.strip() == version:
+            return candidate
+    return None
+
+
+def python_with_base_install(version: str) -> str:
+    """Makes an environment, or brings one of an earlier run up to date."""
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    environment = ENVIRONMENTS / version
+    own = environment / "bin" / "python"
+    if not own.exists():
+        subprocess.run([python, "-m", "venv", environment], check=True)
+    pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "--editable", ROOT, "pytest", "hypothesis"], check=True)
+    return str(own)
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_base_install(version, tiny_database, pictures):
+    python = python_with_base_install(version)
+    script = Path(__file__).with_name("base_install.py")
+    result = subprocess.run(
+        [python, script, tiny_database, pictures],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ""},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"ok {version}.")
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_table_function.py"]
+    result = subprocess.run([python, *tests], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stdout[-3000:]
