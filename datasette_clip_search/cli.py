@@ -16,7 +16,7 @@ from sqlite_utils import hookimpl
 from .config import CONFIG
 
 if TYPE_CHECKING:
-    from .embed import Progress, Summary
+    from .report import Progress, Summary
 
 
 @hookimpl
@@ -124,7 +124,7 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 def _progress(silent: bool) -> "Progress":
-    from .embed import Progress
+    from .report import Progress
 
     class Bar(Progress):
         """A progress bar on standard error, with the time left and the rate."""
@@ -136,7 +136,7 @@ def _progress(silent: bool) -> "Progress":
             click.echo(f"Loading {model}", err=True)
 
         def start(self, pictures: int) -> None:
-            started, done = time.monotonic(), 0
+            started = time.monotonic()
 
             def rate(_: object) -> str:
                 seconds = time.monotonic() - started

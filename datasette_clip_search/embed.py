@@ -4,10 +4,9 @@ import json
 import os
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import checkpoint as checkpoints
@@ -21,6 +20,7 @@ from .errors import CommandError
 from .images import Found, find_pictures
 from .index import IndexUnusable
 from .pipeline import Work, embed_files
+from .report import Progress, Summary
 from .schema import Model, models
 from .store import Embedded, Failed, File, Result, Store
 
@@ -36,47 +36,6 @@ class Options:
     precision: str = "fp32"
     batch_size: int | None = None
     max_megapixels: float = CONFIG.max_megapixels
-
-
-@dataclass
-class Summary:
-    """What a run did.
-
-    `other_default` is the name of the model that searches use, where it is not the one of this
-    run, and the id of the latter.
-    """
-
-    embedded: int = 0
-    copied: int = 0
-    unchanged: int = 0
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    failed_before: int = 0
-    others: Counter[str] = field(default_factory=Counter)
-    table: str = ""
-    model: str = ""
-    other_default: tuple[str, int] | None = None
-    device: str = ""
-    precision: str = ""
-    index: Path | None = None
-    index_rebuilt: bool = False
-    interrupted: bool = False
-    seconds: float = 0.0
-
-
-class Progress:
-    """Told what happens, by the thread that called; the base class keeps it to itself."""
-
-    def loading(self, model: str) -> None:
-        """The model is about to be fetched, if need be, and loaded."""
-
-    def start(self, pictures: int) -> None:
-        """So many pictures are about to be embedded."""
-
-    def advance(self, pictures: int) -> None:
-        """So many more are done."""
-
-    def finish(self) -> None:
-        """No more pictures."""
 
 
 def embed_images(

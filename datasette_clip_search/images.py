@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
@@ -167,9 +168,8 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    low, high = image.convert("F").getextrema()
-    assert isinstance(low, float) and isinstance(high, float)
-    if image.mode.startswith("I;16") or (0 <= low and high <= 65535 and image.mode == "I"):
+    low, high = cast("tuple[float, float]", image.convert("F").getextrema())
+    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high <= 65535):
         low, high = 0.0, 65535.0
     scale = 255 / (high - low) if high > low else 0.0
     return image.convert("F").point(lambda value: value * scale - low * scale).convert("L")

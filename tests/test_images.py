@@ -211,7 +211,7 @@ def test_finding(tmp_path):
 
 
 def test_missing_path(tmp_path):
-    with pytest.raises(CommandError, match="There is no file or folder .*nowhere"):
+    with pytest.raises(CommandError, match=r"There is no file or folder .*nowhere"):
         find_pictures([tmp_path / "nowhere"])
 
 

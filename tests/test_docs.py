@@ -1,0 +1,46 @@
+"""What people can use is documented, and the modules stay within their bounds."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from datasette_clip_search import cli, config, errors, sql
+from datasette_clip_search.table_function import TableFunction
+
+README = (ROOT / "README.md").read_text("utf-8")
+MODULES = sorted((ROOT / "datasette_clip_search").rglob("*.py"))
+
+
+@pytest.mark.parametrize("option", cli.embed_images.params, ids=lambda option: option.name)
+def test_options_have_help(option):
+    names = [name for name in option.opts if name.startswith("--")]
+    assert all(name in README for name in names)
+    assert not names or option.help
+
+
+@pytest.mark.parametrize("function", [sql.CLIP_SEARCH, sql.CLIP_SEARCH_JSON])
+def test_sql_functions_are_documented(function):
+    assert f"`{function.name}(query [, k])`" in README
+    if isinstance(function, TableFunction):
+        assert all(f"`{column}`" in README for column in function.columns)
+
+
+def test_every_default_says_what_it_is_for():
+    source = Path(config.__file__).read_text("utf-8")
+    commented = re.findall(r"    # .+\n(?:    # .+\n)*((?:    \w+: .+\n)+)", source)
+    named = {name for lines in commented for name in re.findall(r"(\w+): ", lines)}
+    assert {field.name for field in fields(config.Config)} <= named
+
+
+def test_errors_say_what_they_mean():
+    for error in vars(errors).values():
+        if isinstance(error, type) and issubclass(error, errors.ClipSearchError):
+            assert error.__doc__
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.stem)
+def test_modules_begin_with_what_they_are(module):
+    assert module.read_text("utf-8").startswith('"""')
