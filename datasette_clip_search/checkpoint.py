@@ -137,10 +137,14 @@ def import_open_clip() -> ModuleType:
     """Imports open_clip, or raises EncoderUnavailable that says what to install."""
     try:
         return importlib.import_module("open_clip")
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EncoderUnavailable(
             "Turning pictures and words into vectors needs torch and open_clip, which are not "
             f"installed. Run: {INSTALL}"
+        ) from error
+    except ImportError as error:
+        raise EncoderUnavailable(
+            f"torch and open_clip are installed, but can't be imported: {error}"
         ) from error
 
 

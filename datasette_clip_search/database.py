@@ -27,6 +27,17 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def check_writable(connection: sqlite3.Connection) -> None:
+    """Fails now, not after the first batch, where the database is locked or read-only."""
+    version = connection.execute("pragma user_version").fetchone()[0]
+    connection.execute("begin immediate")
+    try:
+        # On a read-only database, beginning a write is no error yet; writing is.
+        connection.execute(f"pragma user_version = {version}")
+    finally:
+        connection.execute("rollback")
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turns SQLite's own errors about a database file into CommandErrors."""

@@ -14,7 +14,7 @@ from . import index as indexes
 from .checkpoint import Checkpoint
 from .collection import origin_of, read_vectors
 from .config import CONFIG
-from .database import connect, explained
+from .database import check_writable, connect, explained
 from .encoder import Encoder
 from .errors import CommandError
 from .images import Found, find_pictures
@@ -98,9 +98,7 @@ class _Run:
     def __init__(
         self, connection: sqlite3.Connection, database: Path, options: Options, progress: Progress
     ):
-        # Fails now, not after the first batch, where the database can't be written.
-        connection.execute("begin immediate")
-        connection.execute("rollback")
+        check_writable(connection)
         self.connection = connection
         self.database = database
         self.options = options

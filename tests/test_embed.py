@@ -246,3 +246,27 @@ def test_pages_are_filled(tmp_path, tiny_model):
         size = connection.execute("pragma page_size").fetchone()[0]
         connection.close()
         assert pages * size <= 1.15 * 20_000 * 4 * dimension + 20_000 * 24, dimension
+
+
+def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
+    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.report import Progress
+
+    class Impatient(Progress):
+        done = 0
+
+        def advance(self, pictures: int) -> None:
+            self.done += pictures
+            if self.done >= 6:
+                raise KeyboardInterrupt
+
+    for seed in range(20):
+        make_picture(tmp_path / "pictures" / f"{seed}.png", seed)
+    database = tmp_path / "photos.db"
+    options = Options(pretrained=str(tiny_model), batch_size=2)
+    summary = embed_images(database, [tmp_path / "pictures"], options, Impatient())
+    assert summary.interrupted
+    assert summary.embedded == len(vectors(database)) == 6
+    assert summary.index.exists()
+    assert embed_images(database, [tmp_path / "pictures"]).embedded == 14
+    assert len(vectors(database)) == 20
