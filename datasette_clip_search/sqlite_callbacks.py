@@ -1,13 +1,20 @@
 """The C functions that SQLite calls to run a table-valued or a scalar function.
 
 They are made once for each function of each SQLite library and never freed. An exception never
-leaves one: it becomes the text of an SQL error. SQLite may close a cursor while the interpreter
-shuts down and empties this module, so what that needs is kept in closures.
+leaves one: it becomes the text of an SQL error.
+
+No Python runs when a cursor, a virtual table or a connection goes away: `sqlite3_free` does that.
+Python frees a half-read query whenever it pleases, also at interpreter exit and, more often, on the
+way of an exception, and a callback of ctypes that runs while an exception is under way ruins both.
+So a call's rows are read at once, into a list that holds on to nothing, and the lists that nobody
+read to the end are thrown away when there are many.
 """
 
 import ctypes
 import logging
-from collections.abc import Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 from ctypes import c_int, c_int64, c_void_p
 from enum import Enum
 from functools import cache
@@ -40,8 +47,19 @@ if TYPE_CHECKING:
 COST = 1e6
 """A call is dear next to looking rows up: it makes the planner call once, in the outer loop."""
 
-COST_WITHOUT_ARGUMENTS = 1e50
+COST_OF_NOT_GIVEN = 1e6
+"""How many times dearer a call looks for every optional parameter that is not given: `k = 1 or
+k = 2` should become two calls, not one call without k whose rows are then all dropped."""
+
+COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
+
+MOST_HALF_READ = 100
+"""How many half-read calls of a function keep their rows; those given up are among them."""
+
+MOST_NESTED = 20
+"""How deep functions may call one another by SQL: far from where Python's stack ends, because an
+exception at the very entry of a callback can't be caught."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,21 +102,33 @@ def _is_interrupted(error: BaseException) -> bool:
     return type(error).__name__ == "OperationalError" and error.args == ("interrupted",)
 
 
+class Nesting(threading.local):
+    """Counts the functions that run inside one another in a thread."""
+
+    depth = 0
+
+    def __enter__(self) -> None:
+        if self.depth >= MOST_NESTED:
+            raise Refused(f"SQL functions call one another more than {MOST_NESTED} deep")
+        self.depth += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.depth -= 1
+
+
+nesting = Nesting()
+
+
 class Scan:
     """What one cursor is reading."""
 
-    __slots__ = ("arguments", "iterator", "number", "row")
+    __slots__ = ("arguments", "number", "row", "rows")
 
-    def __init__(self, arguments: tuple[Any, ...], iterator: Iterator[Any]) -> None:
+    def __init__(self, arguments: tuple[Any, ...], rows: Iterator[Any]) -> None:
         self.arguments = arguments
-        self.iterator = iterator
-        self.number = 0
+        self.rows = rows
         self.row: Any = None
-
-    def close(self) -> None:
-        close = getattr(self.iterator, "close", None)
-        if close is not None:
-            close()
+        self.number = 0
 
 
 class Plan:
@@ -155,8 +185,11 @@ class Plan:
             given |= 1 << bit
         info.idxNum = given
         # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
+        lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
-        info.estimatedCost = COST if complete else COST_WITHOUT_ARGUMENTS
+        info.estimatedCost = (
+            COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
+        )
         info.estimatedRows = ROWS
         return SQLITE_OK
 
@@ -183,40 +216,55 @@ def table_callbacks(
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
     required = function.parameters[: function.required]
-    scans: dict[int, Scan] = {}
-    # The cursors that have no row left. SQLite asks this set itself, without a Python frame.
-    finished: set[int] = set()
+    scans: OrderedDict[int, Scan] = OrderedDict()
+    # Whether a cursor has no row left, for SQLite to ask next: it calls the dict's own pop().
+    ended: dict[int, bool] = {}
     end: Any = object()
     malloc, free, give = library.malloc, library.free, library.give
 
     def fail(vtab: int, error: BaseException) -> int:
-        text, code = describe(error)
-        memory = malloc(len(text) + 1)
-        if not memory:
-            return SQLITE_NOMEM
-        ctypes.memmove(memory, text + b"\0", len(text) + 1)
-        table = VirtualTable.from_address(vtab)
-        free(table.zErrMsg)
-        table.zErrMsg = memory
+        code = SQLITE_ERROR
+        try:
+            text, code = describe(error)
+            memory = malloc(len(text) + 1)
+            if memory:
+                ctypes.memmove(memory, text + b"\0", len(text) + 1)
+                table = VirtualTable.from_address(vtab)
+                free(table.zErrMsg)
+                table.zErrMsg = memory
+        except BaseException:
+            pass  # The code alone must do.
         return code
 
     def vtab_of(cursor: int) -> int:
         vtab: int = Cursor.from_address(cursor).pVtab
         return vtab
 
-    def advance(cursor: int, scan: Scan) -> None:
-        row = next(scan.iterator, end)
-        if row is end:
-            scan.row = None
-            finished.add(cursor)
-            return
-        if len(row) != width:
+    def scan_of(cursor: int) -> Scan:
+        scan = scans.get(cursor)
+        if scan is None:
             raise Refused(
-                f"{function.name}() made a row of {len(row)} values; expected {width}: "
-                f"{', '.join(names[:width])}"
+                f"{function.name}() gave up its rows: more than {MOST_HALF_READ} calls of it were "
+                "left half read"
             )
-        scan.row = row
+        return scan
+
+    def read(rows: Iterable[Any]) -> list[Any]:
+        everything = list(rows)
+        for row in everything:
+            if len(row) != width:
+                raise Refused(
+                    f"{function.name}() made a row of {len(row)} values; expected {width}: "
+                    f"{', '.join(names[:width])}"
+                )
+        return everything
+
+    def advance(cursor: int, scan: Scan) -> None:
+        scan.row = next(scan.rows, end)
         scan.number += 1
+        if scan.row is end:
+            scans.pop(cursor, None)
+        ended[cursor] = scan.row is end
 
     @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
     def x_connect(handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int) -> int:
@@ -252,25 +300,10 @@ def table_callbacks(
         except BaseException as error:
             return fail(vtab, error)
 
-    @callback(c_int, c_void_p)
-    def x_close(cursor: int) -> int:
-        try:
-            finished.discard(cursor)
-            scan = scans.pop(cursor, None)
-            free(cursor)
-            if scan is not None:
-                scan.close()
-        except BaseException as error:
-            describe(error)
-        return SQLITE_OK
-
     @callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
-            finished.discard(cursor)
-            last = scans.pop(cursor, None)
-            if last is not None:
-                last.close()
+            scans.pop(cursor, None)
             arguments, limit = plan.unpack(given, library.arguments(argc, argv))
             lacking = [name for name in required if arguments[names.index(name) - width] is MISSING]
             if lacking:
@@ -279,8 +312,11 @@ def table_callbacks(
                     f"select * from {function.signature}"
                 )
             connection = connection_at(vtab_of(cursor) + VirtualTable.connection.offset)
-            rows = function.rows(connection, *arguments, limit=limit)
+            with nesting:
+                rows = read(function.rows(connection, *arguments, limit=limit))
             scan = scans[cursor] = Scan(arguments, iter(rows))
+            if len(scans) > MOST_HALF_READ:
+                scans.popitem(last=False)
             advance(cursor, scan)
             return SQLITE_OK
         except BaseException as error:
@@ -289,7 +325,7 @@ def table_callbacks(
     @callback(c_int, c_void_p)
     def x_next(cursor: int) -> int:
         try:
-            advance(cursor, scans[cursor])
+            advance(cursor, scan_of(cursor))
             return SQLITE_OK
         except BaseException as error:
             return fail(vtab_of(cursor), error)
@@ -297,23 +333,24 @@ def table_callbacks(
     @callback(c_int, c_void_p, c_void_p, c_int)
     def x_column(cursor: int, context: int, column: int) -> int:
         try:
-            scan = scans[cursor]
+            scan = scan_of(cursor)
             if column < width:
-                give(context, scan.row[column])
+                value = scan.row[column]
             else:
                 value = scan.arguments[column - width]
-                give(context, None if value is MISSING else value)
+                value = None if value is MISSING else value
+            try:
+                give(context, value)
+            except Refused as error:
+                raise Refused(f"{function.name}(), column {names[column]}: {error}") from None
             return SQLITE_OK
-        except Refused as error:
-            named = Refused(f"{function.name}(), column {names[column]}: {error}")
-            return fail(vtab_of(cursor), named)
         except BaseException as error:
             return fail(vtab_of(cursor), error)
 
     @callback(c_int, c_void_p, c_void_p)
     def x_rowid(cursor: int, result: int) -> int:
         try:
-            scan = scans[cursor]
+            scan = scan_of(cursor)
             # For the two sides of an OR, SQLite tells the rows of two calls apart by their rowid,
             # and drops those that it has seen.
             start = hash(repr(scan.arguments))
@@ -322,23 +359,22 @@ def table_callbacks(
         except BaseException as error:
             return fail(vtab_of(cursor), error)
 
-    x_eof = callback(c_int, c_void_p)(finished.__contains__)
+    x_eof = callback(c_int, c_void_p)(ended.pop)
 
     module = Module(
         xConnect=address_of(x_connect),
         xBestIndex=address_of(x_best_index),
-        # No Python runs when a connection goes away: that may be at interpreter exit.
         xDisconnect=library.free_address,
         xDestroy=library.free_address,
         xOpen=address_of(x_open),
-        xClose=address_of(x_close),
+        xClose=library.free_address,
         xFilter=address_of(x_filter),
         xNext=address_of(x_next),
         xEof=address_of(x_eof),
         xColumn=address_of(x_column),
         xRowid=address_of(x_rowid),
     )
-    keep_for_ever((module, x_connect, x_best_index, x_open, x_close, x_filter))
+    keep_for_ever((module, x_connect, x_best_index, x_open, x_filter))
     keep_for_ever((x_next, x_eof, x_column, x_rowid))
     return ctypes.addressof(module)
 
@@ -360,7 +396,9 @@ def scalar_callback(
                     raise Refused(f"expected {bounds} arguments but received {argc}")
                 arguments = library.arguments(argc, argv)
                 connection = connection_at(library.user_data(context))
-                library.give(context, function.function(connection, *arguments))
+                with nesting:
+                    value = function.function(connection, *arguments)
+                library.give(context, value)
             except Refused as error:
                 raise Refused(f"{function.name}(): {error}") from None
         except BaseException as error:

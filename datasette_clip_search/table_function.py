@@ -39,10 +39,10 @@ class TableFunction:
     """Declares an SQL function that returns a table.
 
     `rows(connection, *arguments, limit=None)` gets one argument for each of `parameters`, MISSING
-    for those not given, and returns an iterable of rows in the order of `columns`. The iterable is
-    read as far as the SQL reads it. `limit` is how many rows the SQL can use at most, None when
-    that is not known; returning more is harmless. The same arguments should give the same rows:
-    SQLite may call more than once.
+    for those not given, and returns an iterable of rows in the order of `columns`. It is read to
+    its end before SQLite gets the first row. `limit` is how many rows the SQL can use at most, None
+    when that is not known; returning more is harmless. The same arguments should give the same
+    rows: SQLite may call more than once.
 
     Only the first `required` parameters must be given. `ordered_by` names a column whose values
     ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
