@@ -66,7 +66,7 @@ def check_k(k: Value) -> int:
     except ValueError:
         number = None
     if number is None:
-        shown = "NULL" if k is None else repr(k)[:40]
+        shown = "NULL" if k is None else "a blob" if isinstance(k, bytes) else repr(k)[:40]
         raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown}")
     if number < 0:
         raise QueryError(f"k must be 0 or more, but it is {number}")

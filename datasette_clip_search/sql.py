@@ -1,5 +1,6 @@
 """The SQL functions, and how a connection gets them."""
 
+import ctypes
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -23,10 +24,10 @@ def _clip_search(
     return search(connection, query, k)
 
 
-def _clip_search_json(connection: sqlite3.Connection, query: Any, k: Any = None) -> str:
+def _clip_search_json(connection: sqlite3.Connection, query: Any, k: Any = MISSING) -> str:
     from .search import search
 
-    hits = search(connection, query, CONFIG.default_k if k is None else k)
+    hits = search(connection, query, CONFIG.default_k if k is MISSING else k)
     return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
 
 
@@ -53,9 +54,11 @@ def add_functions(connection: sqlite3.Connection) -> None:
     try:
         register(connection, [CLIP_SEARCH, CLIP_SEARCH_JSON], expected=EXPECTED)
     except NativeUnavailable:
+        # By its address: a function that held the connection would keep it open for ever.
+        address = id(connection)
+
+        def call(*arguments: Any) -> str:
+            return _clip_search_json(ctypes.cast(address, ctypes.py_object).value, *arguments)
+
         for count in (1, 2):
-            connection.create_function(
-                CLIP_SEARCH_JSON.name,
-                count,
-                lambda *arguments: _clip_search_json(connection, *arguments),
-            )
+            connection.create_function(CLIP_SEARCH_JSON.name, count, call)
