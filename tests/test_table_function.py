@@ -182,7 +182,7 @@ def error_of(db, sql, *parameters):
         rows_of(db, sql, *parameters)
     except Exception as error:
         # Each driver has its own class of this name.
-        assert type(error).__name__ == "OperationalError"  # noqa: PT017
+        assert type(error).__name__ == "OperationalError"
         return str(error)
     return None
 

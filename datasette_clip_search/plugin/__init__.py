@@ -1,0 +1,137 @@
+"""What Datasette gains: a search page, menu entries for it, and the SQL functions.
+
+A package rather than a module, because Datasette looks for `templates` and `static` in the
+folder of a plugin that is one. Everything heavy is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from datasette import hookimpl
+
+from ..config import CONFIG
+from ..errors import ClipSearchError, NoEmbeddings
+from ..schema import default_model
+
+if TYPE_CHECKING:
+    # Datasette loads its plugins while it is itself being imported.
+    from datasette.app import Datasette
+    from datasette.database import Database
+
+log = logging.getLogger(__name__)
+
+Link = dict[str, str]
+
+
+@hookimpl
+def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
+    """Adds the SQL functions to the connections of every real database."""
+    from .. import sql, web
+
+    if database in web.NEVER_SEARCHED:
+        return
+    # An exception here would end every page of Datasette.
+    try:
+        sql.add_functions(conn)
+    except Exception as error:
+        log.warning("The SQL functions of clip-search are missing in %s: %s", database, error)
+
+
+@hookimpl
+def register_routes() -> list[tuple[str, Callable[..., Any]]]:
+    """Adds the search page, its JSON and the thumbnails."""
+    from .. import web
+
+    return web.ROUTES
+
+
+@hookimpl
+def database_actions(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str
+) -> Callable[[], Awaitable[list[Link]]]:
+    """Adds the search page to the menu of a database with pictures."""
+    return lambda: _links(datasette, actor, database)
+
+
+@hookimpl
+def table_actions(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str
+) -> Callable[[], Awaitable[list[Link]]]:
+    """Adds the search page to the menu of the pictures' table."""
+    return lambda: _links(datasette, actor, database, table)
+
+
+async def _links(
+    datasette: Datasette, actor: dict[str, Any] | None, database: str, table: str | None = None
+) -> list[Link]:
+    from .. import web
+
+    place = await web.place_for(datasette, actor, datasette.get_database(database))
+    if place is None or table not in (None, place.table):
+        return []
+    return [
+        {
+            "href": web.page_url(datasette, place.database),
+            "label": "Search pictures",
+            "description": "Find pictures by describing them",
+        }
+    ]
+
+
+@hookimpl
+def startup(datasette: Datasette) -> None:
+    """Starts loading what queries need, so that the first one need not wait."""
+    stopping = threading.Event()
+    thread = threading.Thread(
+        target=_load,
+        args=(list(datasette.databases.values()), stopping),
+        name="clip-search-load",
+        daemon=True,
+    )
+
+    def stop() -> None:
+        # A thread that still is inside torch when Python ends aborts the process.
+        stopping.set()
+        thread.join()
+
+    atexit.register(stop)
+    thread.start()
+
+
+def _load(databases: list[Database], stopping: threading.Event) -> None:
+    from .. import web
+
+    # A command that only looks something up, as `datasette --get` does, has ended by then.
+    stopping.wait(CONFIG.load_after_seconds)
+    for database in databases:
+        if database.name in web.NEVER_SEARCHED:
+            continue
+        if stopping.is_set():
+            return
+        try:
+            _load_database(database)
+        except NoEmbeddings:
+            pass
+        except Exception as error:
+            reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
+            log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+
+
+def _load_database(database: Database) -> None:
+    # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
+    connection = database.connect()
+    try:
+        _, model = default_model(connection)
+        from ..collection import collection_for
+        from ..query import encoder_of
+
+        collection_for(connection, model)
+        encoder_of(connection, model)
+    finally:
+        connection.close()

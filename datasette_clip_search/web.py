@@ -1,0 +1,266 @@
+"""The search page, its JSON, and the thumbnails."""
+
+import hashlib
+import logging
+import re
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from datasette import Forbidden, NotFound, Response
+from datasette.app import Datasette
+from datasette.database import Database
+from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
+from datasette.utils.asgi import Request
+
+from . import versions
+from .config import CONFIG
+from .errors import ClipSearchError, NoEmbeddings, QueryError
+from .schema import THUMBNAILS, Model, default_model, fetch
+from .versions import Actor
+from .web_query import Found, Question, counter, find, read_question
+
+log = logging.getLogger(__name__)
+
+NEVER_SEARCHED = {"_internal", "_memory"}
+# Anyone may have made the database: what is not one of these is not served.
+CONTENT_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database with pictures that the visitor may see."""
+
+    database: Database
+    table: str
+    model: Model
+
+    @property
+    def model_label(self) -> str:
+        """The model with its pretraining, unless that is a file of the owner's."""
+        name, pretrained = self.model.name, self.model.pretrained
+        return f"{name} ({pretrained})" if re.fullmatch(r"[^/\\]+", pretrained) else name
+
+
+def page_url(datasette: Datasette, database: Database, **parameters: object) -> str:
+    """Returns the address of a database's search page."""
+    path: str = datasette.urls.path(f"/-/clip-search/{tilde_encode(database.route)}")
+    return f"{path}?{urlencode(parameters)}" if parameters else path
+
+
+async def place_for(datasette: Datasette, actor: Actor, database: Database) -> Place | None:
+    """Returns what an actor can search in a database, or None."""
+    if database.name in NEVER_SEARCHED:
+        return None
+    try:
+        table, model = await database.execute_fn(default_model)
+    except (ClipSearchError, sqlite3.Error):
+        return None
+    if not await versions.may_view_table(datasette, actor, database.name, table):
+        return None
+    return Place(database, table, model)
+
+
+async def index_page(datasette: Datasette, request: Request) -> Response:
+    """Shows the databases that can be searched, or goes to the only one."""
+    places = [
+        place
+        for database in datasette.databases.values()
+        if (place := await place_for(datasette, request.actor, database))
+    ]
+    if not places and not await versions.may_view_instance(datasette, request.actor):
+        raise Forbidden("view-instance")
+    if len(places) == 1:
+        query = f"?{request.query_string}" if request.query_string else ""
+        return Response.redirect(page_url(datasette, places[0].database) + query)
+    databases = [
+        {
+            "name": place.database.name,
+            "url": page_url(datasette, place.database),
+            "model": place.model_label,
+            "count": await place.database.execute_fn(counter(place.model)),
+        }
+        for place in places
+    ]
+    html = await datasette.render_template(
+        "clip_search_index.html", {"databases": databases}, request=request
+    )
+    return Response.html(html)
+
+
+async def search_page(datasette: Datasette, request: Request) -> Response:
+    """Shows the pictures nearest to a query, as a page or as JSON."""
+    as_json, place = bool(request.url_vars["format"]), None
+    try:
+        place = await _place(datasette, request)
+        question = read_question(*(request.args.get(name) for name in ("q", "like", "k")))
+        if as_json and question.value is None:
+            raise QueryError("Give q, words to search for, or like, the id of a picture")
+        found = await find(place.database, place.table, place.model, question)
+        if as_json:
+            return _json(datasette, _as_json(datasette, request, place, question, found))
+        context = await _as_context(datasette, request, place, question, found)
+        return await _html(datasette, request, place, context)
+    except (Forbidden, NotFound) as error:
+        if not as_json:
+            # Datasette has pages for these, from which a plugin may lead on to a login.
+            raise
+        message, status = str(error), 403 if isinstance(error, Forbidden) else 404
+    except ClipSearchError as error:
+        message, status = str(error), 404 if isinstance(error, NoEmbeddings) else 400
+    except Exception:
+        log.exception("A search failed")
+        message, status = "The search failed. The log of the server says why", 500
+    if as_json:
+        return _json(datasette, {"ok": False, "error": message}, status)
+    return await _html(datasette, request, place, {"error": message}, status)
+
+
+async def _place(datasette: Datasette, request: Request) -> Place:
+    """Returns what the address names, or raises NotFound, Forbidden or a ClipSearchError."""
+    if request.method not in ("GET", "HEAD"):
+        raise NotFound("There is only GET here")
+    actor, database = request.actor, _database(datasette, request)
+    try:
+        table, model = await database.execute_fn(default_model)
+    except ClipSearchError:
+        # What a database lacks is told to those who may see it.
+        if not await versions.may_view_database(datasette, actor, database.name):
+            raise Forbidden("view-database") from None
+        raise
+    if not await versions.may_view_table(datasette, actor, database.name, table):
+        raise Forbidden("view-table")
+    return Place(database, table, model)
+
+
+def _database(datasette: Datasette, request: Request) -> Database:
+    try:
+        return datasette.get_database(route=tilde_decode(request.url_vars["database"]))
+    except KeyError:
+        raise NotFound("There is no such database") from None
+
+
+def _thumbnail_url(datasette: Datasette, place: Place, picture: dict[str, Any]) -> str | None:
+    if not picture["has_thumbnail"]:
+        return None
+    return f"{page_url(datasette, place.database)}/thumbnail/{picture['id']}"
+
+
+def _as_json(
+    datasette: Datasette, request: Request, place: Place, question: Question, found: Found
+) -> dict[str, Any]:
+    def result(picture: dict[str, Any]) -> dict[str, Any]:
+        url = _thumbnail_url(datasette, place, picture)
+        names = ("rank", "id", "path", "score", "width", "height", "taken")
+        return {
+            **{name: picture[name] for name in names},
+            "thumbnail": url and datasette.absolute_url(request, url),
+        }
+
+    return {
+        "ok": True,
+        "query": {**question.parameters(), "k": question.k},
+        "model": place.model_label,
+        "results": [result(picture) for picture in found.pictures],
+    }
+
+
+def _json(datasette: Datasette, body: dict[str, Any], status: int = 200) -> Response:
+    headers: dict[str, str] = {}
+    if datasette.cors:
+        add_cors_headers(headers)
+    return Response.json(body, status=status, headers=headers)
+
+
+async def _as_context(
+    datasette: Datasette, request: Request, place: Place, question: Question, found: Found
+) -> dict[str, Any]:
+    database = place.database
+
+    def shown(picture: dict[str, Any]) -> dict[str, Any]:
+        folder, _, name = str(picture["path"]).rpartition("/")
+        return {
+            **picture,
+            "name": name,
+            "folder": folder,
+            "row_url": datasette.urls.row(database.name, place.table, str(picture["id"])),
+            "thumbnail_url": _thumbnail_url(datasette, place, picture),
+            "like_url": page_url(datasette, database, like=picture["id"]),
+        }
+
+    parameters = question.parameters()
+    more_k = min(2 * question.k, CONFIG.max_results_per_page)
+    more = len(found.pictures) == question.k < more_k
+    return {
+        "question": question,
+        "count": found.count,
+        "asked": found.asked and shown(found.asked),
+        "pictures": [shown(picture) for picture in found.pictures],
+        "sql_url": await _sql_url(datasette, request.actor, database.name, question),
+        "json_url": f"{page_url(datasette, database)}.json?{urlencode(parameters)}",
+        "more_url": more and page_url(datasette, database, **question.parameters(k=more_k)),
+    }
+
+
+async def _sql_url(
+    datasette: Datasette, actor: Actor, database: str, question: Question
+) -> str | None:
+    if question.value is None or not await versions.may_execute_sql(datasette, actor, database):
+        return None
+    # Datasette's named parameters are text.
+    name, asked = ("q", ":q") if question.like is None else ("like", "cast(:like as integer)")
+    sql = f"select rank, id, path, score from clip_search({asked}, {question.k})"
+    return versions.sql_url(datasette, database, sql, **{name: question.value})
+
+
+async def _html(
+    datasette: Datasette,
+    request: Request,
+    place: Place | None,
+    context: dict[str, Any],
+    status: int = 200,
+) -> Response:
+    database = _database(datasette, request)
+    context = {
+        "database": database.name,
+        "page_url": page_url(datasette, database),
+        "model": place and place.model_label,
+        "q": request.args.get("q") or "",
+        **context,
+    }
+    html = await datasette.render_template("clip_search.html", context, request=request)
+    return Response.html(html, status=status)
+
+
+async def thumbnail(datasette: Datasette, request: Request) -> Response:
+    """Serves the thumbnail of a picture."""
+    try:
+        place = await _place(datasette, request)
+    except ClipSearchError as error:
+        raise NotFound(str(error)) from error
+    image_id = int(request.url_vars["id"])
+    sql = f"select format, data from main.{THUMBNAILS} where image_id = ?"
+    row = await place.database.execute_fn(lambda conn: fetch(conn, sql, image_id).fetchone())
+    if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
+        raise NotFound(f"There is no thumbnail of the picture {image_id}")
+    etag = f'"{hashlib.sha256(row[1]).hexdigest()[:32]}"'
+    unchanged = etag in (request.headers.get("if-none-match") or "")
+    headers = {
+        # Who may see it can differ from visitor to visitor, so no shared cache may keep it.
+        "Cache-Control": "private, max-age=3600",
+        "Content-Security-Policy": "default-src 'none'",
+        "ETag": etag,
+        "X-Content-Type-Options": "nosniff",
+    }
+    if unchanged:
+        return Response(b"", status=304, headers=headers, content_type=CONTENT_TYPES[row[0]])
+    return Response(row[1], headers=headers, content_type=CONTENT_TYPES[row[0]])
+
+
+_DATABASE = r"/-/clip-search/(?P<database>[^/.]+)"
+ROUTES = [
+    (r"/-/clip-search$", index_page),
+    (_DATABASE + r"(?P<format>\.json)?$", search_page),
+    (_DATABASE + r"/thumbnail/(?P<id>[0-9]{1,18})$", thumbnail),
+]

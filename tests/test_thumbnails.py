@@ -1,0 +1,53 @@
+"""Thumbnails: what is served, how it is cached, what is refused."""
+
+import pytest
+from conftest import rows
+from web_helpers import PAGE, change, images
+
+pytest.importorskip("open_clip")
+pytest_plugins = ["web_fixtures"]
+
+
+async def test_thumbnail(folder, photos):
+    url = f"{PAGE}/thumbnail/7"
+    response = await photos.client.get(url)
+    assert response.status_code == 200
+    assert (
+        response.content
+        == rows(folder / "photos.db", "select data from clip_thumbnails where image_id = 7")[0][0]
+    )
+    assert response.headers["content-type"] == "image/webp"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "private, max-age=3600"
+    again = await photos.client.get(url, headers={"If-None-Match": response.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    other = await photos.client.get(url, headers={"If-None-Match": '"other"'})
+    assert other.status_code == 200
+    head = await photos.client.request("HEAD", url)
+    assert head.status_code == 200
+    assert head.headers["etag"] == response.headers["etag"]
+
+
+@pytest.mark.parametrize("id", ["0", "31", "999999999999999999", "x", "7.webp", "", "-1", "7/8"])
+async def test_no_such_thumbnail(photos, id):
+    response = await photos.client.get(f"{PAGE}/thumbnail/{id}")
+    assert response.status_code == (302 if id == "" else 404)
+
+
+@pytest.mark.parametrize(
+    ("format", "data"),
+    [("svg+xml", b"<svg onload='alert(1)'/>"), ("html", b"<script>"), ("webp", "text"), ("", b"")],
+)
+async def test_only_pictures_are_served_as_thumbnails(folder, serve, format, data):
+    change(folder / "photos.db", "update clip_thumbnails set format = ?, data = ?", [format, data])
+    response = await serve(folder / "photos.db").client.get(f"{PAGE}/thumbnail/7")
+    assert response.status_code == 404
+
+
+async def test_picture_without_thumbnail(folder, serve):
+    change(folder / "photos.db", "delete from clip_thumbnails where image_id = 7")
+    datasette = serve(folder / "photos.db")
+    page = await datasette.client.get(f"{PAGE}?q=red&k=30")
+    assert len(images(page)) == 29
+    results = (await datasette.client.get(f"{PAGE}.json?q=red&k=30")).json()["results"]
+    assert [result["id"] for result in results if result["thumbnail"] is None] == [7]
