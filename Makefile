@@ -3,6 +3,7 @@ PORT ?= 8001
 
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASETTE_1 := $(VENV)/datasette-1
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
@@ -20,7 +21,9 @@ demo: $(VENV)/.installed
 # From nothing to a tested project, on both lines of Datasette.
 test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
 	$(BIN)/python -m pytest
-	PYTHONPATH=$(DATASETTE_1) $(BIN)/python -m pytest tests/test_web*.py tests/test_browser.py
+	PYTHONPATH=$(DATASETTE_1) $(BIN)/python -m pytest \
+	    tests/test_web.py tests/test_web_refusals.py tests/test_thumbnails.py tests/test_plugin.py \
+	    tests/test_browser.py tests/test_search.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -33,29 +36,32 @@ docs: $(VENV)/.installed-test
 	$(BIN)/cog -r README.md
 
 $(BIN)/python: | check-python
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 check-python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	    { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.13 demo"; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embed]'
-	touch $@
+	@echo "Installing into $(VENV), with PyTorch: this takes some minutes"
+	@$(PIP) --editable '.[embed]'
+	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[embed,test]'
-	touch $@ $(VENV)/.installed
+	@echo "Installing into $(VENV), with PyTorch and what the tests need: this takes some minutes"
+	@$(PIP) --editable '.[embed,test]'
+	@touch $@ $(VENV)/.installed
 
 # The alpha of Datasette 1.0 lies beside the stable release that the environment holds.
 $(DATASETTE_1)/.installed: $(VENV)/.installed-test
-	rm -rf $(DATASETTE_1)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --target $(DATASETTE_1) datasette==1.0a41
-	touch $@
+	@echo "Installing Datasette 1.0's alpha beside it"
+	@rm -rf $(DATASETTE_1)
+	@$(PIP) --target $(DATASETTE_1) datasette==1.0a41
+	@touch $@
 
 # Chromium from the system, else from Debian's packages, else playwright's own.
 $(VENV)/.browser: $(VENV)/.installed-test
-	command -v chromium || command -v chromium-browser || command -v google-chrome || \
-	    { apt-get update -qq && apt-get install -y -qq chromium; } || \
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	    { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
 	    $(BIN)/playwright install chromium
-	touch $@
+	@touch $@

@@ -1,5 +1,6 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -15,6 +16,8 @@ from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .config import CONFIG
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
+
+log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -192,5 +195,10 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
             f"found in their place are {actual[:12]}. Bring the old weights back, or embed the "
             "pictures again with the new ones: sqlite-utils embed-images"
         )
-    with checkpoints.network(allowed=False):
-        return Encoder(checkpoint)
+    try:
+        with checkpoints.network(allowed=False):
+            return Encoder(checkpoint)
+    except (EncoderUnavailable, CommandError, OSError) as error:
+        # What a library says of a broken file names the file, which is no visitor's business.
+        log.warning("%s", error)
+        raise EncoderUnavailable(f"The weights of {name} do not load; the log says why") from error

@@ -179,42 +179,66 @@ def save(model: nn.Module, words: Words, folder: Path) -> None:
     path.chmod(0o644)
 
 
-def train(options: argparse.Namespace) -> None:
-    """Draw the pool, train for a fixed number of steps, and save the averaged weights."""
-    started = time.monotonic()
-    torch.manual_seed(options.seed)
-    choose, rng = random.Random(options.seed), np.random.default_rng(options.seed)
+def build() -> open_clip.CLIP:
+    """Return the model with random weights."""
     model = open_clip.CLIP(
         embed_dim=MODEL_CFG["embed_dim"],
         vision_cfg=open_clip.CLIPVisionCfg(**MODEL_CFG["vision_cfg"]),
         text_cfg=open_clip.CLIPTextCfg(**MODEL_CFG["text_cfg"]),
     )
     model.visual.to(memory_format=torch.channels_last)
-    words = Words(open_clip.SimpleTokenizer())
-    average = copy.deepcopy(model).eval()
-    optimizer = torch.optim.AdamW(parameter_groups(model), lr=options.rate, betas=(0.9, 0.98))
-    warmup: int = min(150, options.decay_steps // 10 + 1)
+    return model
+
+
+def train(options: argparse.Namespace) -> None:
+    """Draw the pool, train in cycles, and save the averaged weights."""
+    started = time.monotonic()
+    torch.manual_seed(options.seed)
+    model, words = build(), Words(open_clip.SimpleTokenizer())
+    scenes, pixels = draw_pool(options.scenes, options.seed, options.font)
+    print(f"{len(scenes)} scenes drawn after {time.monotonic() - started:.0f} s", flush=True)
+    for cycle, (steps, rate) in enumerate(zip(options.steps, options.rates, strict=True)):
+        print(f"cycle {cycle + 1}: {steps} steps, rate {rate}", flush=True)
+        run_cycle(model, words, scenes, pixels, steps, rate, options.batch, options.seed + cycle)
+        save(model, words, options.out)
+        print(f"saved after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def run_cycle(
+    model: open_clip.CLIP,
+    words: Words,
+    scenes: list[Scene],
+    pixels: np.ndarray,
+    steps: int,
+    rate: float,
+    batch: int,
+    seed: int,
+) -> None:
+    """Train while the rate rises and falls along a cosine; leave the averaged weights behind."""
+    choose, rng = random.Random(seed), np.random.default_rng(seed)
+    model.train()
+    average = copy.deepcopy(model)
+    optimizer = torch.optim.AdamW(parameter_groups(model), lr=rate, betas=(0.9, 0.98))
+    warmup: int = min(150, steps // 10 + 1)
 
     def schedule(step: int) -> float:
-        progress = max(0, step - warmup) / max(1, options.decay_steps - warmup)
+        progress = max(0, step - warmup) / max(1, steps - warmup)
         fall: float = 0.5 + 0.5 * math.cos(math.pi * progress)
         rise: float = min(1.0, (step + 1) / warmup)
         return rise * fall + 1e-3
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    scenes, pixels = draw_pool(options.scenes, options.seed, options.font)
-    print(f"{len(scenes)} scenes drawn after {time.monotonic() - started:.0f} s", flush=True)
     order: list[int] = []
     shown = 0.0
-    for step in range(1, options.steps + 1):
-        if len(order) < options.batch:
+    for step in range(1, steps + 1):
+        if len(order) < batch:
             order = choose.sample(range(len(scenes)), len(scenes))
-        rows, order = order[: options.batch], order[options.batch :]
-        batch = [scenes[row] for row in rows]
-        captions = [describe(scene, choose) for scene in batch]
+        rows, order = order[:batch], order[batch:]
+        chosen = [scenes[row] for row in rows]
+        captions = [describe(scene, choose) for scene in chosen]
         images = functional.normalize(model.encode_image(augment(pixels[rows], rng)), dim=-1)
         texts = functional.normalize(model.encode_text(words.tokens(captions, choose)), dim=-1)
-        loss = contrastive_loss(images, texts, model.logit_scale.exp(), truth(captions, batch))
+        loss = contrastive_loss(images, texts, model.logit_scale.exp(), truth(captions, chosen))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -222,17 +246,20 @@ def train(options: argparse.Namespace) -> None:
         scheduler.step()
         with torch.no_grad():
             model.logit_scale.clamp_(0, math.log(100))
-            keep = min(0.995, step / (step + 10))
-            for mean, value in zip(average.parameters(), model.parameters(), strict=True):
-                mean.lerp_(value, 1 - keep)
-            for (name, mean), value in zip(average.named_buffers(), model.buffers(), strict=True):
-                if name.endswith(("running_mean", "running_var")):
-                    mean.lerp_(value, 1 - keep)
+        follow(average, model, min(0.995, step / (step + 10)))
         shown = loss.item() if step == 1 else 0.95 * shown + 0.05 * loss.item()
         if step % 50 == 0:
-            print(f"step {step} loss {shown:.3f} {time.monotonic() - started:.0f} s", flush=True)
-        if step % options.save_every == 0 or step == options.steps:
-            save(average, words, options.out)
+            print(f"step {step} loss {shown:.3f}", flush=True)
+    model.load_state_dict(average.state_dict())
+
+
+def follow(average: nn.Module, model: nn.Module, keep: float) -> None:
+    """Move averaged weights, and BatchNorm's running figures, a little towards the model's."""
+    values = model.state_dict()
+    with torch.no_grad():
+        for name, mean in average.state_dict().items():
+            if mean.is_floating_point() and name != "attn_mask":
+                mean.lerp_(values[name], 1 - keep)
 
 
 if __name__ == "__main__":
@@ -240,12 +267,8 @@ if __name__ == "__main__":
     parser.add_argument("--font", default=DEBIAN_FONT, help="Noto Color Emoji")
     parser.add_argument("--out", type=Path, default=HERE / "model")
     parser.add_argument("--scenes", type=int, default=36_000)
-    parser.add_argument("--steps", type=int, default=1_300)
-    parser.add_argument(
-        "--decay-steps", type=int, default=1_500, help="steps until the rate would be nought"
-    )
+    parser.add_argument("--steps", type=int, nargs="+", default=[1_500, 900], help="of each cycle")
     parser.add_argument("--batch", type=int, default=192)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--rates", type=float, nargs="+", default=[1.5e-3, 1e-3])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--save-every", type=int, default=100)
     train(parser.parse_args())

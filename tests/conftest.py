@@ -104,7 +104,8 @@ def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's pictures, embedded by the demo's model. Only to be read."""
     pytest.importorskip("open_clip")
     database = tmp_path_factory.mktemp("demo") / "demo.db"
-    result = run("embed-images", database, DEMO_PICTURES, "--pretrained", DEMO_MODEL)
+    model = ["--model", "demo", "--pretrained", DEMO_MODEL]
+    result = run("embed-images", database, DEMO_PICTURES, *model)
     assert result.exit_code == 0, result.output
     return database
 

@@ -327,6 +327,16 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
 
     # A picture's id needs no weights; words need the right ones.
     assert "5\nThe pictures were embedded by tiny with weights " in fresh()
+    (moved / "open_clip_model.safetensors").write_bytes(b"broken")
+    with sqlite3.connect(tiny_database) as other:
+        from datasette_clip_search.checkpoint import fingerprint, resolve
+
+        new = fingerprint(resolve(None, str(moved)))
+        other.execute("update clip_models set fingerprint = ?", [new])
+    other.close()
+    told = fresh()
+    assert "The weights of tiny do not load; the log says why" in told
+    assert str(tiny_database.parent) not in told
     shutil.rmtree(moved)
     told = fresh()
     assert "The weights of tiny are not where they were" in told
