@@ -29,6 +29,7 @@ class Collection:
         k = min(k, self.index.ntotal)
         if k < 1:
             return np.empty(0, np.int64), np.empty(0, np.float32)
+        indexes.set_threads(self.index)
         scores, ids = self.index.search(vector.reshape(1, -1), k)
         # Equal scores come in the order of their ids, so that an answer never depends on the
         # order in which pictures were embedded.

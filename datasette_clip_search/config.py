@@ -18,6 +18,9 @@ class Config:
     max_query_image_megapixels: float = 40
     # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
     query_cache_entries: int = 1024
+    # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one
+    # core; sharing it out costs more than it saves when the machine is busy.
+    one_thread_numbers: int = 10_000_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2

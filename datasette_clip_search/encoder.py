@@ -179,6 +179,11 @@ def encoder_for(name: str, pretrained: str, fingerprint: str, folder: Path | Non
 
 def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | None) -> Encoder:
     checkpoints.import_open_clip()
+    import torch
+
+    # Queries are single and come from many threads at once: where those also share their work
+    # out among threads, on a busy machine each waits for all the others, several times as long.
+    torch.set_num_threads(1)
     local = os.path.join(folder or "", pretrained)
     try:
         found = checkpoints.resolve(name, local if os.path.exists(local) else pretrained)

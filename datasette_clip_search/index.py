@@ -12,11 +12,14 @@ import os
 import struct
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .config import CONFIG
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
@@ -62,6 +65,25 @@ def build(ids: Ids, vectors: Vectors) -> Index:
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(vectors, ids)
     return cast(Index, index)
+
+
+def set_threads(index: Index) -> None:
+    """Lets FAISS search with one thread where more would wait longer than they work.
+
+    By how much is what `tests/benchmarks/query_threads.py` measures.
+    """
+    import faiss
+
+    many = _all_threads()
+    is_small = index.ntotal * index.d <= CONFIG.one_thread_numbers
+    faiss.omp_set_num_threads(1 if is_small else many)
+
+
+@cache
+def _all_threads() -> int:
+    import faiss
+
+    return int(faiss.omp_get_max_threads())
 
 
 def write(path: Path, index: Index, origin: Origin) -> None:

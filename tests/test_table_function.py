@@ -1,5 +1,6 @@
 import ctypes
 import gc
+import importlib.util
 import logging
 import math
 import os
@@ -150,13 +151,13 @@ SCALARS = [
 ]
 
 
-def pysqlite3():
-    return pytest.importorskip("pysqlite3", reason="pysqlite3-binary is not installed")
+# Where pysqlite3 is installed too, as test_pythons.py has it, everything is run with both.
+DRIVERS = ["sqlite3", *(["pysqlite3"] if importlib.util.find_spec("pysqlite3") else [])]
 
 
-@pytest.fixture(params=["sqlite3", "pysqlite3"])
+@pytest.fixture(params=DRIVERS)
 def driver(request):
-    return sqlite3 if request.param == "sqlite3" else pysqlite3()
+    return importlib.import_module(request.param)
 
 
 def connect(driver, *arguments, **options):
@@ -1092,9 +1093,9 @@ def sort_key(row):
     return [(value is not None, isinstance(value, str), value) for value in row]
 
 
-@pytest.mark.parametrize("name", ["sqlite3", "pysqlite3"])
+@pytest.mark.parametrize("name", DRIVERS)
 def test_any_query_gives_what_a_table_gives(name):
-    db = with_reference(sqlite3 if name == "sqlite3" else pysqlite3())
+    db = with_reference(importlib.import_module(name))
 
     @settings(
         max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
@@ -1124,9 +1125,9 @@ def test_any_query_gives_what_a_table_gives(name):
     db.close()
 
 
-@pytest.mark.parametrize("name", ["sqlite3", "pysqlite3"])
+@pytest.mark.parametrize("name", DRIVERS)
 def test_any_order_and_limit_over_one_call(name):
-    db = with_reference(sqlite3 if name == "sqlite3" else pysqlite3())
+    db = with_reference(importlib.import_module(name))
 
     @settings(max_examples=100, deadline=None, database=None)
     @given(
