@@ -71,8 +71,18 @@ def resolve(model: str | None, pretrained: str | None) -> Checkpoint:
         raise CommandError(f"There is no checkpoint file or folder {pretrained}")
     if model and model.startswith(HUB_PREFIX):
         return Checkpoint(model, "")
-    if not model or not pretrained:
-        raise CommandError("Give both --model and --pretrained, or a checkpoint folder")
+    if not model:
+        raise CommandError(
+            f"Say which model {pretrained} is the weights of: "
+            f"--model NAME --pretrained {pretrained}"
+        )
+    if not pretrained:
+        _check_architecture(model)
+        tags = import_open_clip().list_pretrained_tags_by_model(model)
+        raise CommandError(
+            f"Say which weights of {model} to use: --model {model} --pretrained TAG. "
+            f"Its tags: {', '.join(tags) or 'none'}"
+        )
     return Checkpoint(model, pretrained)
 
 

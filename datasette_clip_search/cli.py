@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shlex
 import sqlite3
 import sys
 import time
@@ -28,10 +29,10 @@ def register_commands(cli: click.Group) -> None:
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
     """Adds the SQL functions to every connection of sqlite-utils."""
-    from . import sql
-
     # An exception here would end every command of sqlite-utils, whatever its business.
     with contextlib.suppress(Exception):
+        from . import sql
+
         sql.add_functions(conn)
 
 
@@ -163,13 +164,16 @@ def _print_summary(path: Path, summary: "Summary") -> None:
     if len(summary.failed) > 10:
         click.echo(f"and {len(summary.failed) - 10} more", err=True)
     failed = len(summary.failed) + summary.failed_before
-    see = f"  (see: sqlite-utils rows {path} clip_failures)" if failed else ""
+    database = shlex.quote(str(path))
+    see = f"  (see: sqlite-utils rows {database} clip_failures)" if failed else ""
     copied = f", {summary.copied} copied from equal files" if summary.copied else ""
     lines = [
         ("Embedded", f"{summary.embedded}{copied}"),
         ("Unchanged", str(summary.unchanged)),
         ("Failed", f"{failed}{see}"),
     ]
+    if summary.missing:
+        lines.append(("Missing", f"{summary.missing}  (no longer there, but still found)"))
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         lines.append(("Not pictures", f"{others}  ({kinds})"))
@@ -177,7 +181,7 @@ def _print_summary(path: Path, summary: "Summary") -> None:
     lines.append(("Model", summary.model))
     if summary.other_default:
         name, used = summary.other_default
-        switch = f'sqlite-utils {path} "update clip_models set is_default = (id = {used})"'
+        switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {used})"'
         lines.append(("Searches", f"use {name}; to use this model: {switch}"))
     if summary.device:
         lines.append(("Device", f"{summary.device}, {summary.precision}"))

@@ -15,7 +15,9 @@ class Config:
     max_query_characters: int = 10_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
     max_query_image_bytes: int = 20_000_000
-    max_query_image_megapixels: float = 40
+    max_query_image_megapixels: float = 50
+    # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
+    max_query_image_decoded_megapixels: float = 6
     # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
     query_cache_entries: int = 1024
     # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one

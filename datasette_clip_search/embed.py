@@ -4,7 +4,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,6 +197,7 @@ class _Run:
                 self.summary.failed_before += 1
             else:
                 work.append((file, row))
+        self.summary.missing = self._count_missing(known, found)
         # Only of rows that stay as they are: of two files that swapped their contents, each would
         # be taken for the other's row.
         changing = {file.stored for file, _ in work}
@@ -206,6 +207,16 @@ class _Run:
             if row.embedded and stored not in changing
         }
         return work
+
+    def _count_missing(self, known: Collection[str], found: Found) -> int:
+        """Counts the stored pictures of the searched folders whose files are gone."""
+        present = {self.store.stored_path(path) for path in found.paths}
+        folders = {str(folder) for folder in found.folders}
+        absent = (self.store.folder / stored for stored in known if stored not in present)
+        return sum(
+            any(str(parent) in folders for parent in path.parents) and not path.exists()
+            for path in absent
+        )
 
     def _stored_pretrained(self) -> str:
         pretrained = self.checkpoint.pretrained

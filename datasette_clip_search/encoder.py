@@ -111,9 +111,10 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
         tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = " ".join(str(error).split("\n")[:1])
         raise EncoderUnavailable(
-            f"The weights of {checkpoint.label} do not load: {reason[0]}"
+            f"The weights of {checkpoint.label} do not load from {checkpoint.weights}: "
+            f"{type(error).__name__}: {reason}"
         ) from error
     # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
     model.eval()

@@ -36,3 +36,11 @@ class DatabaseError(ClipSearchError):
 
 class PictureError(ClipSearchError):
     "A file could not be read as a picture"
+
+
+class PictureTooLarge(PictureError):
+    "A picture has more pixels than the limit allows"
+
+
+class PictureUnreadable(PictureError):
+    "A file could not be read at all"

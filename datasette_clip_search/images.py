@@ -5,6 +5,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import cast
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from .config import CONFIG
-from .errors import CommandError, PictureError
+from .errors import CommandError, PictureError, PictureTooLarge
 from .exif import Facts, read_facts
 
 
@@ -34,9 +35,13 @@ class Picture:
 
 @dataclass
 class Found:
-    """The files below some paths: pictures by their extension, and a count of the others."""
+    """The files below some paths: pictures by their extension, and a count of the others.
+
+    `folders` are those of the given paths that are folders.
+    """
 
     paths: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -83,6 +88,8 @@ def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Found:
             raise CommandError(f"There is no file or folder {path}") from error
         except OSError as error:
             raise CommandError(f"Can't read {path}: {error.strerror}") from error
+        if is_folder:
+            found.folders.append(absolute)
         for file in _walk(absolute) if is_folder else [absolute]:
             if is_folder and file.suffix.lower() not in picture_extensions():
                 found.others[file.suffix.lower() or "no extension"] += 1
@@ -107,31 +114,29 @@ def decode(
     data: bytes,
     smallest_side: int | None = None,
     max_megapixels: float = CONFIG.max_megapixels,
+    max_decoded_megapixels: float | None = None,
     formats: tuple[str, ...] | None = None,
 ) -> Picture:
     """Decodes the bytes of a picture file to upright 8-bit sRGB on white.
 
     With `smallest_side`, a JPEG may be decoded at a reduced scale whose shorter side is still at
     least twice as many pixels: a later resize to `smallest_side` sees no difference. Only the
-    given `formats` are tried, by Pillow's names for them.
+    given `formats` are tried, by Pillow's names for them. `max_megapixels` is of the file's own
+    size, `max_decoded_megapixels` of what is left after reducing the scale.
 
     Raises PictureError, whatever is wrong with the bytes.
     """
-    # Pillow's own guard only warns up to twice its limit; ours is checked before decoding.
-    Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(io.BytesIO(data), formats=formats or picture_formats()) as image:
             width, height = image.size
-            if width * height > max_megapixels * 1e6:
-                raise PictureError(
-                    f"It has {width * height / 1e6:.0f} megapixels ({width} x {height}) "
-                    f"and the limit is {max_megapixels:g}"
-                )
+            _check_size(width, height, max_megapixels)
             format = image.format or "unknown"
             facts = read_facts(image)
             if smallest_side and isinstance(image, JpegImagePlugin.JpegImageFile):
                 scale = max(1.0, min(image.size) / (2 * smallest_side))
                 image.draft(None, (int(image.width / scale), int(image.height / scale)))
+            if max_decoded_megapixels:
+                _check_size(*image.size, max_decoded_megapixels)
             image.load()
             upright = ImageOps.exif_transpose(image) if facts.orientation > 1 else image
             if (upright.width > upright.height) != (width > height):
@@ -144,12 +149,32 @@ def decode(
         raise PictureError(_explain(error, data)) from error
 
 
+def _check_size(width: int, height: int, max_megapixels: float) -> None:
+    if width * height > max_megapixels * 1e6:
+        raise PictureTooLarge(
+            f"It has {width * height / 1e6:.0f} megapixels ({width} x {height}) "
+            f"and the limit is {max_megapixels:g}"
+        )
+
+
+@contextmanager
+def without_pillow_limit() -> Iterator[None]:
+    """Lets decode()'s own limit count, where Pillow's is lower; for the whole process."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def _explain(error: Exception, data: bytes) -> str:
     if not data:
         return "The file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "It is not a picture in a format that can be read"
-    return f"It can't be decoded: {' '.join(str(error).split()) or type(error).__name__}"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return f"It can't be decoded, and may be damaged: {reason}"
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

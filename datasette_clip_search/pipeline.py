@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,8 +11,8 @@ from functools import partial
 
 from .config import CONFIG
 from .encoder import Encoder
-from .errors import PictureError
-from .images import Picture, decode, make_thumbnail
+from .errors import PictureError, PictureTooLarge, PictureUnreadable
+from .images import Picture, decode, make_thumbnail, without_pillow_limit
 from .store import Embedded, Failed, File, Known, Result, Same
 
 Work = tuple[File, Known | None]
@@ -35,7 +36,7 @@ def embed_files(
     workers = _cores()
     embed = partial(_embed_batch, hashes, encoder, max_megapixels)
     under_way: deque[Future[list[Result]]] = deque()
-    with _one_thread_each(on_cpu), ThreadPoolExecutor(workers) as pool:
+    with _one_thread_each(on_cpu), without_pillow_limit(), ThreadPoolExecutor(workers) as pool:
         try:
             for start in range(0, len(work), size):
                 under_way.append(pool.submit(embed, work[start : start + size]))
@@ -66,7 +67,9 @@ def _embed_batch(
             else:
                 decoded.append((file, content_hash, decode(data, smallest_side, max_megapixels)))
         except PictureError as error:
-            results.append(Failed(file, str(error)))
+            # What another limit or permission would mend is tried again the next time.
+            again = isinstance(error, (PictureTooLarge, PictureUnreadable))
+            results.append(Failed(file, str(error), again))
     if decoded:
         vectors = encoder.encode_images([picture.image for _, _, picture in decoded])
         for (file, content_hash, picture), vector in zip(decoded, vectors, strict=True):
@@ -79,9 +82,12 @@ def _read(file: File) -> bytes:
     if os.fsencode(file.path).decode("utf-8", "replace") != str(file.path):
         raise PictureError("Its name is not valid UTF-8. Rename the file")
     try:
+        # A pipe would never end.
+        if not stat.S_ISREG(file.path.stat().st_mode):
+            raise PictureUnreadable("It is not a regular file")
         return file.path.read_bytes()
     except OSError as error:
-        raise PictureError(f"It can't be read: {error.strerror}") from error
+        raise PictureUnreadable(f"It can't be read: {error.strerror}") from error
 
 
 def _cores() -> int:

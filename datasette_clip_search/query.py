@@ -9,7 +9,7 @@ import numpy as np
 from .collection import database_path
 from .config import CONFIG
 from .encoder import Encoder, encoder_for
-from .errors import PictureError, QueryError
+from .errors import PictureError, PictureTooLarge, QueryError
 from .index import Vectors
 from .schema import EMBEDDINGS, Model, fetch, quote
 
@@ -17,6 +17,7 @@ Value = str | int | float | bytes | None
 
 _texts: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
 _remembering = threading.Lock()
+_decoding = threading.Lock()
 
 
 def query_vector(connection: sqlite3.Connection, model: Model, table: str, query: Value) -> Vectors:
@@ -99,14 +100,23 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
+    encoder = encoder_of(connection, model)
     try:
-        picture = decode(
-            data, max_megapixels=CONFIG.max_query_image_megapixels, formats=WEB_FORMATS
-        )
+        # One at a time: a file of 2 KB can take 100 MB while it is decoded.
+        with _decoding:
+            picture = decode(
+                data,
+                smallest_side=encoder.image_size,
+                max_megapixels=CONFIG.max_query_image_megapixels,
+                max_decoded_megapixels=CONFIG.max_query_image_decoded_megapixels,
+                formats=WEB_FORMATS,
+            )
+    except PictureTooLarge as error:
+        raise QueryError(f"The query image is too large: {error}") from error
     except PictureError as error:
         raise QueryError(
             f"The blob of {len(data)} bytes is neither an embedding of {model.name}, which has "
             f"{4 * model.dimension} bytes, nor a picture: {error}"
         ) from error
-    vector: Vectors = encoder_of(connection, model).encode_images([picture.image])[0]
+    vector: Vectors = encoder.encode_images([picture.image])[0]
     return vector

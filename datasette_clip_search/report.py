@@ -9,6 +9,7 @@ from pathlib import Path
 class Summary:
     """What a run did.
 
+    `missing` counts pictures of the given folders whose files are gone; their rows are kept.
     `other_default` is the name of the model that searches use, where it is not the one of this
     run, and the id of the latter.
     """
@@ -18,6 +19,7 @@ class Summary:
     unchanged: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     failed_before: int = 0
+    missing: int = 0
     others: Counter[str] = field(default_factory=Counter)
     table: str = ""
     model: str = ""

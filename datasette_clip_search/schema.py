@@ -123,6 +123,12 @@ def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqli
     return cursor.execute(sql, parameters)
 
 
+def is_table_name(name: str) -> bool:
+    """Tells whether a table of the pictures can have this name."""
+    reserved = {*OWN_TABLES, "_sqlite_migrations"}
+    return name.strip() != "" and name.lower() not in reserved and name[:7].lower() != "sqlite_"
+
+
 def quote(name: str) -> str:
     """Quotes a table's or column's name for SQL."""
     return '"' + name.replace('"', '""') + '"'

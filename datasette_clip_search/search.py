@@ -1,5 +1,6 @@
 """The k pictures nearest to a query."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -54,22 +55,20 @@ def _with_paths(
             yield Hit(rank, image_id, row[0], score)
 
 
-def check_k(k: Value) -> int:
+def check_k(k: Value, limit: int = CONFIG.max_k) -> int:
     """Returns k as an integer; Datasette's named parameters are text, so digits will do.
 
-    Raises QueryError for anything that is no whole number from 0 to `max_k`.
+    Raises QueryError for anything that is no whole number from 0 to `limit`.
     """
-    try:
-        number = int(k) if isinstance(k, (int, str)) else None
-        if isinstance(k, float) and k.is_integer():
-            number = int(k)
-    except ValueError:
-        number = None
-    if number is None:
+    if isinstance(k, str) and re.fullmatch("-?[0-9]{1,19}", k):
+        k = int(k)
+    if isinstance(k, float) and k.is_integer() and abs(k) < 2**63:
+        k = int(k)
+    if not isinstance(k, int):
         shown = "NULL" if k is None else "a blob" if isinstance(k, bytes) else repr(k)[:40]
         raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown}")
-    if number < 0:
-        raise QueryError(f"k must be 0 or more, but it is {number}")
-    if number > CONFIG.max_k:
-        raise QueryError(f"k is too large: provided {number} and the limit is {CONFIG.max_k}")
-    return number
+    if k < 0:
+        raise QueryError(f"k must be 0 or more, but it is {k}")
+    if k > limit:
+        raise QueryError(f"k is too large: provided {k} and the limit is {limit}")
+    return k

@@ -20,6 +20,7 @@ from .schema import (
     create_tables,
     fetch,
     images_table,
+    is_table_name,
     models,
     quote,
 )
@@ -57,10 +58,11 @@ class Same:
 
 @dataclass(frozen=True)
 class Failed:
-    """A file that could not be embedded, and why."""
+    """A file that could not be embedded, why, and whether to try it again though unchanged."""
 
     file: File
     reason: str
+    again: bool = False
 
 
 Result = Embedded | Same | Failed
@@ -93,8 +95,13 @@ class Store:
                 f"{path.name} keeps its pictures in the table {existing} already; "
                 f"leave --table out, or use another database for {table}"
             )
-        self.table = existing or table or CONFIG.table
+        self.table = existing or (CONFIG.table if table is None else table)
         self.exists = existing is not None
+        if not self.exists and not is_table_name(self.table):
+            raise CommandError(
+                f"The pictures' table can't be named {self.table!r}. Give --table another name, "
+                "for instance --table pictures"
+            )
         sql = "select type from sqlite_master where lower(name) = lower(?)"
         if not self.exists and fetch(connection, sql, self.table).fetchone():
             raise CommandError(
@@ -170,8 +177,12 @@ class Store:
                     continue
                 if isinstance(result, Embedded):
                     image_id = self._write_embedded(result)
+                elif (same_id := self._write_same(result)) is not None:
+                    image_id = same_id
                 else:
-                    image_id = self._write_same(result)
+                    reason = "The equal picture it was to be copied from has been deleted meanwhile"
+                    self._write_failure(Failed(result.file, reason, again=True))
+                    continue
                 ids[result.content_hash] = image_id
                 self._execute(f"delete from {FAILURES} where path = ?", result.file.stored)
         return ids
@@ -187,8 +198,8 @@ class Store:
             failed.file.stored,
             failed.reason,
             datetime.now(UTC).isoformat(timespec="seconds"),
-            failed.file.size,
-            failed.file.mtime,
+            None if failed.again else failed.file.size,
+            None if failed.again else failed.file.mtime,
         )
         # What the file held before is gone, so its old picture is no answer any more.
         self._execute(f"delete from {quote(self.table)} where path = ?", failed.file.stored)
@@ -213,22 +224,29 @@ class Store:
         self._write_thumbnail(image_id, "webp", embedded.thumbnail)
         return image_id
 
-    def _write_same(self, same: Same) -> int:
-        """Gives a file the facts, vector and thumbnail of the picture with the same content."""
+    def _write_same(self, same: Same) -> int | None:
+        """Gives a file the facts, vector and thumbnail of the picture with the same content.
+
+        Returns None where that picture has been deleted since the run began.
+        """
         assert self.model is not None
-        facts = self._execute(
-            "select width, height, format, taken, latitude, longitude, camera "
-            f"from {quote(self.table)} where id = ?",
+        found = self._execute(
+            f"""select embedding, width, height, format, taken, latitude, longitude, camera
+            from {quote(self.table)} join {EMBEDDINGS} on image_id = id and model_id = ?
+            where id = ?""",
+            self.model.id,
             same.image_id,
         ).fetchone()
-        image_id = self._write_image(same.file, same.content_hash, facts)
+        if found is None:
+            return None
+        embedding, *facts = found
+        image_id = self._write_image(same.file, same.content_hash, tuple(facts))
         if image_id != same.image_id:
-            sql = f"select embedding from {EMBEDDINGS} where model_id = ? and image_id = ?"
-            self._write_vector(
-                image_id, *self._execute(sql, self.model.id, same.image_id).fetchone()
-            )
+            self._write_vector(image_id, embedding)
             sql = f"select format, data from {THUMBNAILS} where image_id = ?"
-            self._write_thumbnail(image_id, *self._execute(sql, same.image_id).fetchone())
+            # Thumbnails may have been deleted, for instance to publish a smaller file.
+            for thumbnail in self._execute(sql, same.image_id).fetchall():
+                self._write_thumbnail(image_id, *thumbnail)
         return image_id
 
     def _write_image(self, file: File, content_hash: str, facts: tuple[object, ...]) -> int:

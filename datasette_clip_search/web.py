@@ -106,7 +106,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         if not as_json:
             # Datasette has pages for these, from which a plugin may lead on to a login.
             raise
-        message, status = str(error), 403 if isinstance(error, Forbidden) else 404
+        message, status = str(error), 404
+        if isinstance(error, Forbidden):
+            message, status = "You may not see the pictures of this database", 403
     except ClipSearchError as error:
         message, status = str(error), 404 if isinstance(error, NoEmbeddings) else 400
     except Exception:

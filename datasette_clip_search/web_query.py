@@ -45,14 +45,12 @@ def read_question(q: str | None, like: str | None, k: str | None) -> Question:
     """
     from .search import check_k
 
-    number = check_k(k or CONFIG.results_per_page)
-    if not 1 <= number <= CONFIG.max_results_per_page:
-        raise QueryError(
-            f"k is from 1 to {CONFIG.max_results_per_page} on this page, but it is {number}"
-        )
+    number = check_k(k or CONFIG.results_per_page, CONFIG.max_results_per_page)
+    if number == 0:
+        raise QueryError(f"k is from 1 to {CONFIG.max_results_per_page} on this page, but it is 0")
     if q is not None and not q.strip():
         q = None
-    if like is None:
+    if not like:
         return Question(q, None, number)
     if q is not None:
         raise QueryError("Give either q, words, or like, the id of a picture, but not both")

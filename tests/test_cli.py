@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import make_picture, rows, run
@@ -106,7 +107,9 @@ def test_locked_database(tiny_database, pictures, monkeypatch):
     [
         (["--model", "ViT-B-33", "--pretrained", "openai"], "OpenCLIP has no model ViT-B-33. Did"),
         (["--model", "ViT-B-32", "--pretrained", "best"], "no weights tagged best for ViT-B-32"),
-        (["--model", "ViT-L-14"], "Give both --model and --pretrained, or a checkpoint folder"),
+        (["--model", "ViT-L-14"], "use: --model ViT-L-14 --pretrained TAG. Its tags: openai, "),
+        (["--model", "ViT-L-41"], "OpenCLIP has no model ViT-L-41. Did you mean"),
+        (["--pretrained", "openai"], "Say which model openai is the weights of: --model NAME"),
         (["--pretrained", "./nowhere"], "There is no checkpoint file or folder ./nowhere"),
         (["--pretrained", "EMPTY"], "holds no open_clip_config.json"),
         (["--pretrained", "WEIGHTS"], "Say which architecture weights.safetensors holds"),
@@ -158,6 +161,23 @@ def test_tables_that_are_not_ours(tmp_path, pictures, tiny_model):
     assert said == (
         "The database has tables of its own named clip_models, which embed-images did not make"
     )
+
+
+@pytest.mark.parametrize("table", ["clip_models", "CLIP_thumbnails", "sqlite_x", "", " "])
+def test_tables_that_pictures_cannot_have(tmp_path, pictures, tiny_model, table):
+    said = error(tmp_path / "p.db", pictures, "--pretrained", tiny_model, "--table", table)
+    assert f"The pictures' table can't be named {table!r}" in said
+    assert not (tmp_path / "p.db").exists()
+
+
+def test_suggested_commands_can_be_pasted(tmp_path, pictures, tiny_model):
+    (pictures / "broken.jpg").write_bytes(b"nonsense")
+    database = tmp_path / "my own.db"
+    said = run("embed-images", database, pictures, "--pretrained", tiny_model).stdout
+    command = said.split("(see: ")[1].split(")")[0]
+    shell = ["sh", "-c", f"PATH={Path(sys.executable).parent}:$PATH {command}"]
+    result = subprocess.run(shell, capture_output=True, text=True)
+    assert "broken.jpg" in result.stdout, result.stderr
 
 
 def test_write_ahead_log_is_emptied(tmp_path, pictures, tiny_model):

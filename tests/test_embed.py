@@ -270,3 +270,36 @@ def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
     assert summary.index.exists()
     assert embed_images(database, [tmp_path / "pictures"]).embedded == 14
     assert len(vectors(database)) == 20
+
+
+def test_what_a_limit_or_a_permission_refused_is_tried_again(tiny_database, pictures):
+    make_picture(pictures / "large.png", 30, (2000, 1000))
+    os.mkfifo(pictures / "pipe.jpg")
+    refused = run("embed-images", tiny_database, pictures, "--max-megapixels", "1")
+    assert summary(refused.stdout)["Failed"].startswith("2 ")
+    assert "pictures/large.png: It has 2 megapixels (2000 x 1000) and the limit is 1" in (
+        refused.stderr
+    )
+    assert "pictures/pipe.jpg: It is not a regular file" in refused.stderr
+    (pictures / "pipe.jpg").unlink()
+    make_picture(pictures / "pipe.jpg", 31)
+    taken = summary(run("embed-images", tiny_database, pictures).stdout)
+    assert (taken["Embedded"], taken["Failed"]) == ("2", "0")
+
+
+def test_missing_files_are_counted(tiny_database, pictures):
+    (pictures / "a.jpg").unlink()
+    (pictures / "b.png").rename(pictures / "renamed.png")
+    told = summary(run("embed-images", tiny_database, pictures).stdout)
+    assert told["Missing"].startswith("2 ")
+    assert "Missing" not in summary(run("embed-images", tiny_database, pictures / "deep").stdout)
+
+
+def test_copies_of_what_was_deleted(tiny_database, pictures):
+    with sqlite3.connect(tiny_database) as connection:
+        connection.execute("delete from clip_thumbnails")
+    connection.close()
+    shutil.copy(pictures / "d.jpg", pictures / "copy.jpg")
+    told = summary(run("embed-images", tiny_database, pictures).stdout)
+    assert told["Embedded"] == "0, 1 copied from equal files"
+    assert len(vectors(tiny_database)) == 7

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from datasette_clip_search.config import CONFIG
-from datasette_clip_search.errors import CommandError, PictureError
-from datasette_clip_search.images import decode, find_pictures, make_thumbnail
+from datasette_clip_search.errors import CommandError, PictureError, PictureTooLarge
+from datasette_clip_search.images import (
+    decode,
+    find_pictures,
+    make_thumbnail,
+    without_pillow_limit,
+)
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -135,8 +140,8 @@ def test_reduced_jpeg_is_at_least_twice_the_size_asked_for():
     [
         (b"", "The file is empty"),
         (b"hello", "It is not a picture in a format that can be read"),
-        (encode(scene((600, 400)), "PNG")[:900], "It can't be decoded: "),
-        (encode(scene((600, 400)), "JPEG")[:3000], "It can't be decoded: "),
+        (encode(scene((600, 400)), "PNG")[:900], "It can't be decoded, and may be damaged: "),
+        (encode(scene((600, 400)), "JPEG")[:3000], "It can't be decoded, and may be damaged: "),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not a picture"),
     ],
 )
@@ -149,8 +154,20 @@ def test_bomb_is_refused_before_it_is_decoded():
     data = encode(Image.new("1", (20000, 20000)), "PNG")
     assert len(data) < 100_000
     message = r"400 megapixels \(20000 x 20000\) and the limit is 150"
-    with pytest.raises(PictureError, match=message):
+    before = Image.MAX_IMAGE_PIXELS
+    with without_pillow_limit(), pytest.raises(PictureTooLarge, match=message):
         decode(data)
+    assert before == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(PictureError, match="limit"):
+        decode(data)
+
+
+def test_only_jpegs_may_be_large_where_little_may_be_decoded():
+    limits = {"smallest_side": 224, "max_megapixels": 50, "max_decoded_megapixels": 2}
+    jpeg, png = (encode(scene((4000, 3000)), format) for format in ("JPEG", "PNG"))
+    assert decode(jpeg, **limits).width == 4000
+    with pytest.raises(PictureTooLarge, match=r"12 megapixels .* and the limit is 2"):
+        decode(png, **limits)
 
 
 @settings(max_examples=300, deadline=None)

@@ -30,8 +30,11 @@ def find_python(version: str) -> str | None:
     return None
 
 
-def python_with_base_install(version: str) -> str:
-    """Makes an environment, or brings one of an earlier run up to date."""
+def python_with_base_install(version: str, source: Path) -> str:
+    """Makes an environment, or brings one of an earlier run up to date.
+
+    Installs a copy of the project as people get it, not the working tree.
+    """
     python = find_python(version)
     if python is None:
         pytest.skip(f"there is no Python {version} here")
@@ -40,7 +43,11 @@ def python_with_base_install(version: str) -> str:
     if not own.exists():
         subprocess.run([python, "-m", "venv", environment], check=True)
     pip = [own, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--editable", ROOT, "pytest", "hypothesis"], check=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "datasette_clip_search"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    subprocess.run([*pip, source, "pytest", "hypothesis"], check=True)
+    subprocess.run([*pip, "--force-reinstall", "--no-deps", source], check=True)
     # Aside, because Datasette uses it instead of Python's own sqlite3 wherever it is installed.
     if sys.platform == "linux" and not (environment / "pysqlite3").exists():
         aside = ["--target", environment / "pysqlite3", "pysqlite3-binary"]
@@ -49,8 +56,8 @@ def python_with_base_install(version: str) -> str:
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_base_install(version, tiny_database, pictures):
-    python = python_with_base_install(version)
+def test_base_install(version, tiny_database, pictures, tmp_path_factory):
+    python = python_with_base_install(version, tmp_path_factory.mktemp("source"))
     script = Path(__file__).with_name("base_install.py")
     result = subprocess.run(
         [python, script, tiny_database, pictures],
@@ -60,10 +67,11 @@ def test_base_install(version, tiny_database, pictures):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"ok {version}.")
-    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_table_function.py"]
+    test = Path(__file__).with_name("test_table_function.py")
+    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     result = subprocess.run(
         [python, *tests],
-        cwd=ROOT,
+        cwd=tiny_database.parent,
         capture_output=True,
         text=True,
         timeout=600,

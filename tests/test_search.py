@@ -157,6 +157,8 @@ HUGE = struct.pack("<16f", *[3e38] * 16)
         (bytes(64), 10, "The embedding is all zeros"),
         ("dog", -1, "k must be 0 or more, but it is -1"),
         ("dog", None, "k must be a whole number, the most rows wanted, but it is NULL"),
+        ("dog", "1_0", "k must be a whole number, the most rows wanted, but it is '1_0'"),
+        ("dog", "9" * 4000, "k must be a whole number"),
         ("dog", "many", "k must be a whole number, the most rows wanted, but it is 'many'"),
         ("dog", 2.5, "k must be a whole number, the most rows wanted, but it is 2.5"),
         ("dog", b"1", "k must be a whole number, the most rows wanted, but it is a blob"),

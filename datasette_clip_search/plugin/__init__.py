@@ -32,13 +32,12 @@ Link = dict[str, str]
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
     """Adds the SQL functions to the connections of every real database."""
-    from .. import sql, web
-
-    if database in web.NEVER_SEARCHED:
-        return
     # An exception here would end every page of Datasette.
     try:
-        sql.add_functions(conn)
+        from .. import sql, web
+
+        if database not in web.NEVER_SEARCHED:
+            sql.add_functions(conn)
     except Exception as error:
         log.warning("The SQL functions of clip-search are missing in %s: %s", database, error)
 
