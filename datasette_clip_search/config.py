@@ -36,6 +36,8 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # Whether so few files are pictures at all is seen before a model is fetched for them.
+    files_looked_at_first: int = 16
     # Work that a power cut may cost.
     commit_seconds: float = 5
     # The longer side of a thumbnail in pixels: sharp on a phone, about 10 KB.

@@ -19,7 +19,7 @@ from .encoder import Encoder
 from .errors import CommandError
 from .images import Found, find_pictures
 from .index import IndexUnusable
-from .pipeline import Work, embed_files
+from .pipeline import Work, embed_files, without_pictures
 from .report import Progress, Summary
 from .schema import Model, models
 from .store import Embedded, Failed, File, Result, Store
@@ -155,6 +155,9 @@ class _Run:
         self.summary.precision = self.options.precision
         if not work:
             return
+        if not self.store.exists:
+            self.waiting = list(without_pictures(work, self.options.max_megapixels))
+            self._check_any_success()
         self.progress.loading(self.checkpoint.label)
         self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
         encoder = Encoder(self.checkpoint, self.options.device, self.options.precision)

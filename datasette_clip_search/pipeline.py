@@ -78,6 +78,18 @@ def _embed_batch(
     return results
 
 
+def without_pictures(work: Sequence[Work], max_megapixels: float) -> list[Failed]:
+    """Returns why each of a few files is no picture, or nothing as soon as one is."""
+    failures: list[Failed] = []
+    for file, _ in work[: CONFIG.files_looked_at_first]:
+        try:
+            decode(_read(file), max_megapixels=max_megapixels)
+            return []
+        except PictureError as error:
+            failures.append(Failed(file, str(error)))
+    return failures if len(failures) == len(work) else []
+
+
 def _read(file: File) -> bytes:
     if os.fsencode(file.path).decode("utf-8", "replace") != str(file.path):
         raise PictureError("Its name is not valid UTF-8. Rename the file")

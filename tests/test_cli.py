@@ -41,6 +41,8 @@ def test_empty_folder(tmp_path, tiny_model):
 def test_file_that_is_no_picture(tmp_path, tiny_model):
     notes = tmp_path / "notes.txt"
     notes.write_text("hello")
+    result = run("embed-images", tmp_path / "p.db", notes, "--pretrained", tiny_model)
+    assert "Loading" not in result.stderr
     said = error(tmp_path / "p.db", notes, "--pretrained", tiny_model)
     assert said.splitlines() == [
         "The file could not be embedded:",

@@ -233,7 +233,7 @@ async def test_any_words_can_be_searched_for(photos, name):
     assert body["query"]["q"] == WORDS[name]
 
 
-@pytest.mark.parametrize("asked", ["", "?q=", "?q=+%09"])
+@pytest.mark.parametrize("asked", ["", "?q=", "?q=+%09", "?like="])
 async def test_an_empty_box_is_the_start_page(photos, asked):
     page = await photos.client.get(PAGE + asked)
     assert page.status_code == 200
