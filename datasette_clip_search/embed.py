@@ -223,7 +223,11 @@ class _Run:
 
     def _stored_pretrained(self) -> str:
         pretrained = self.checkpoint.pretrained
-        return self.store.stored_path(Path(pretrained)) if self.checkpoint.is_local else pretrained
+        if not self.checkpoint.is_local:
+            return pretrained
+        stored = self.store.stored_path(Path(pretrained))
+        # Never to be taken for a tag.
+        return stored if os.path.isabs(stored) else f"./{stored}"
 
     def _use_model(self) -> None:
         assert self.encoder is not None

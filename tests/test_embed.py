@@ -223,7 +223,7 @@ def test_moved_checkpoint_is_the_same_model(tiny_database, pictures, tiny_model,
     shutil.copytree(tiny_model, moved)
     told = summary(run("embed-images", tiny_database, pictures, "--pretrained", moved).stdout)
     assert (told["Embedded"], told["Unchanged"]) == ("0", "6")
-    assert rows(tiny_database, "select pretrained from clip_models") == [("weights",)]
+    assert rows(tiny_database, "select pretrained from clip_models") == [("./weights",)]
 
 
 def test_pages_are_filled(tmp_path, tiny_model):
