@@ -115,7 +115,7 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
     start = page.url
     page.get_by_role("searchbox").fill("dog on beach")
     page.get_by_role("button", name="Search").click()
-    sync_api.expect(page).to_have_url(f"{start}?q=dog+on+beach")
+    page.wait_for_url(f"{start}?q=dog+on+beach", timeout=60_000)
     assert loaded(page)
     first = shown(page, truth)[0]
     assert (first["thing"], first["place"]) == ("dog", "beach")
@@ -123,7 +123,7 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
     card = page.locator(".clip-grid li").first
     name = card.locator(".clip-name").inner_text()
     card.get_by_text("More like this").click()
-    sync_api.expect(page).to_have_url(re.compile(r"\?like=\d+$"))
+    page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
     sync_api.expect(page.get_by_role("heading", name=f"Like {name}")).to_be_visible()
     assert loaded(page)
     assert {"dog", "beach"}.intersection(shown(page, truth)[0].values())
@@ -131,15 +131,16 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
     page.go_back()
     sync_api.expect(page.get_by_role("searchbox")).to_have_value("dog on beach")
     card.locator("a.clip-picture").click()
-    sync_api.expect(page).to_have_url(re.compile(r"/demo/images/\d+$"))
+    page.wait_for_url(re.compile(r"/demo/images/\d+$"), timeout=60_000)
 
 
 def test_keyboard_alone_is_enough(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search")
     # The box has the focus from the start.
+    sync_api.expect(page.get_by_role("searchbox")).to_be_focused(timeout=60_000)
     page.keyboard.type("dog on beach")
     page.keyboard.press("Enter")
-    sync_api.expect(page).to_have_url(re.compile(r"q=dog\+on\+beach"))
+    page.wait_for_url(re.compile(r"q=dog\+on\+beach"), timeout=60_000)
     page.get_by_role("searchbox").focus()
     visited = []
     while "More like" not in (visited or [""])[-1]:
@@ -152,7 +153,7 @@ def test_keyboard_alone_is_enough(site, open_page, truth):
         assert outline != "0px", visited
     assert visited[:3] == ["Search", "SQL", "JSON"]
     page.keyboard.press("Enter")
-    sync_api.expect(page).to_have_url(re.compile(r"\?like=\d+$"))
+    page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
     assert len(shown(page, truth)) == 24
 
 
