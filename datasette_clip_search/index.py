@@ -117,10 +117,7 @@ def write(path: Path, index: Index, origin: Origin) -> None:
 
 def read(path: Path, expected: Origin) -> Index:
     """Reads an index file, or raises IndexUnusable when it is not of the expected vectors."""
-    facts = read_facts(path)
-    body_hash = facts.pop("sha256", None)
-    if facts != asdict(expected):
-        raise IndexUnusable("it was built from other vectors than the database holds now")
+    body_hash = check_origin(path, expected)
     import faiss
 
     data = path.read_bytes()
@@ -133,6 +130,15 @@ def read(path: Path, expected: Origin) -> Index:
     if (index.ntotal, index.d) != (expected.count, expected.dimension):
         raise IndexUnusable("it does not hold what it says")
     return index
+
+
+def check_origin(path: Path, expected: Origin) -> object:
+    """Returns the checksum an index file claims, or raises IndexUnusable for other vectors."""
+    facts = read_facts(path)
+    body_hash = facts.pop("sha256", None)
+    if facts != asdict(expected):
+        raise IndexUnusable("it was built from other vectors than the database holds now")
+    return body_hash
 
 
 def read_facts(path: Path) -> dict[str, Any]:
