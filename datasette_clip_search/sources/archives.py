@@ -1,0 +1,169 @@
+"""Archives: their pictures listed by name and place, without unpacking anything to the disk."""
+
+import bz2
+import gzip
+import lzma
+import os
+import posixpath
+import tarfile
+import zipfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from .exclude import is_hidden
+from .found import Place, extension_of, kind_of
+from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain
+from .source import NOT_REGULAR, Source, printable
+
+# Headers of a tar that hold a long name are read into memory: a hostile one claims gigabytes.
+MAX_TAR_HEADER_BYTES = 1_000_000
+
+_EXTENSIONS = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz")
+_COMPRESSIONS = (".gz", ".bz2", ".xz")
+_DECOMPRESSORS = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
+
+
+@dataclass
+class Listing:
+    """The pictures of an archive, by their normalised names, and what else it holds.
+
+    `damage` says why the rest of the archive can't be listed.
+    """
+
+    members: dict[str, Source] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    excluded: int = 0
+    damage: str | None = None
+
+
+def list_archive(path: str, stored: str, info: os.stat_result, place: Place) -> Listing | None:
+    """Lists an archive, or returns None for a file that is none, by its content.
+
+    A file that is none but is named like one is an archive that is damaged.
+    """
+    lister = _Lister(Archive(path, info.st_size, info.st_mtime), stored, place)
+    try:
+        tar = _open_tar(path)
+        # A zip in a tar makes the tar look like a zip, but not the other way round.
+        if tar is None and not zipfile.is_zipfile(path):
+            damage = "It is named like an archive, but is not a tar or zip, or is damaged"
+            return Listing(damage=damage) if _is_named_like_archive(path) else None
+        if tar is not None:
+            with tar:
+                lister.list_tar(tar)
+        else:
+            lister.list_zip()
+    except DAMAGE as error:
+        lister.listing.damage = f"The archive can't be listed in full: {explain(error)}"
+    lister.settle_links()
+    return lister.listing
+
+
+def _open_tar(path: str) -> tarfile.TarFile | None:
+    for mode in ("r:", "r:gz", "r:bz2", "r:xz"):
+        # Decompressors raise errors of their own for files that only begin like theirs.
+        with suppress(*DAMAGE):
+            return tarfile.open(path, mode, tarinfo=_TarInfo)
+    return None
+
+
+def _is_named_like_archive(path: str) -> bool:
+    stem, extension = os.path.splitext(path.lower())
+    if extension in _COMPRESSIONS:
+        return stem.endswith(".tar")
+    return extension in _EXTENSIONS
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A header of a tar, refused where it would fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarInfo":
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in b"gxXLK" and info.size > MAX_TAR_HEADER_BYTES:
+            raise tarfile.HeaderError("a header is too long")
+        return info
+
+
+class _Lister:
+    def __init__(self, archive: Archive, stored: str, place: Place):
+        self.archive = archive
+        self.stored = stored
+        self.place = place
+        self.listing = Listing()
+        self.links: dict[str, str] = {}
+
+    def list_tar(self, tar: tarfile.TarFile) -> None:
+        assert tar.fileobj is not None
+        kind = TapeMember if isinstance(tar.fileobj, _DECOMPRESSORS) else TarMember
+        while (info := tar.next()) is not None:
+            # tarfile would keep every member; its type stubs know no such list.
+            tar.members = []  # type: ignore[attr-defined]
+            if not info.isdir():
+                self._add_tar(info, kind)
+        # tarfile takes a header that is damaged for the end, which is a block of zeros.
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
+            raise tarfile.ReadError("a header is damaged")
+
+    def _add_tar(self, info: tarfile.TarInfo, kind: type[TarMember | TapeMember]) -> None:
+        name = self._take(info.name)
+        if name is None:
+            return
+        if info.issym() or info.islnk():
+            below = posixpath.dirname(name) if info.issym() else ""
+            self.links[name] = _normalise(posixpath.join(below, info.linkname))
+            self.listing.members.pop(name, None)
+            return
+        self.links.pop(name, None)
+        if not info.isreg() or info.issparse():
+            reason = NOT_REGULAR if not info.isreg() else "It is stored as a sparse file"
+            self.listing.members.pop(name, None)
+            self.listing.unreadable.append((self._stored(name), reason))
+            return
+        self._add(name, kind(self._stored(name), info.size, self.archive, info.offset_data))
+
+    def list_zip(self) -> None:
+        with zipfile.ZipFile(self.archive.path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir() and (name := self._take(info.filename)) is not None:
+                    self._add(name, ZipMember(self._stored(name), info, self.archive))
+
+    def _take(self, raw: str) -> str | None:
+        """Returns the name of a member that is to be a picture, and counts the others."""
+        name = _normalise(raw)
+        extension = extension_of(name)
+        if not name:
+            return None
+        if any(map(is_hidden, name.split("/"))):
+            self.listing.hidden += 1
+        elif self.place.exclusion.covers(name):
+            self.listing.excluded += 1
+        elif extension not in self.place.extensions:
+            self.listing.others[kind_of(extension)] += 1
+        else:
+            return name
+        return None
+
+    def _add(self, name: str, member: Source) -> None:
+        # The last of two with the same name wins, as when unpacking, and stands where it lies.
+        self.listing.members.pop(name, None)
+        self.listing.members[name] = member
+
+    def _stored(self, name: str) -> str:
+        return f"{self.stored}/{name}"
+
+    def settle_links(self) -> None:
+        """Passes over links to pictures of the archive itself; others lead nowhere."""
+        for name, target in self.links.items():
+            if target not in self.listing.members and target not in self.links:
+                reason = "It is a link, and what it leads to is not a picture in the archive"
+                self.listing.unreadable.append((self._stored(name), reason))
+
+
+def _normalise(name: str) -> str:
+    """Returns a member's name without a leading slash, `.` and `..`, in printable form."""
+    return printable(posixpath.normpath("/" + name.lstrip("/"))[1:])

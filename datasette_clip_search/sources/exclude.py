@@ -1,0 +1,85 @@
+"""What is passed over: hidden and system files, and those that --exclude names."""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator, Sequence
+
+from .source import absolute
+
+# Files and folders that systems keep for themselves, some of them full of tiny copies.
+_SYSTEM_NAMES = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "$recycle.bin",
+        "desktop.ini",
+        "system volume information",
+        "thumbs.db",
+    }
+)
+
+
+def is_hidden(name: str) -> bool:
+    """Tells whether a file or folder is hidden, or a system's own, by its name."""
+    return name.startswith(".") or name.lower() in _SYSTEM_NAMES
+
+
+class Exclusion:
+    """The patterns of --exclude, as they apply below one folder or inside one archive.
+
+    A pattern without a slash is matched with the names of files and of folders; one with a slash
+    with paths from the given folder, in which `*` matches slashes too. A pattern may also be
+    written as a path from the working directory, as a shell completes it. What matches a folder
+    excludes everything in it.
+    """
+
+    def __init__(self, patterns: Sequence[str], base: str):
+        """Prepares patterns for the folder with the absolute path `base`."""
+        names: set[str] = set()
+        paths: set[str] = set()
+        for written in patterns:
+            pattern = written.replace(os.sep, "/").rstrip("/").removeprefix("./")
+            if "/" in pattern:
+                paths.update(_spellings(pattern, base))
+            elif pattern:
+                names.add(pattern)
+        self._name = _compile(names)
+        self._path = _compile(paths)
+        self.is_empty = not names and not paths
+
+    def matches(self, name: str, relative: str) -> bool:
+        """Tells whether a pattern names this file or folder itself."""
+        if self._name and self._name.match(name):
+            return True
+        return bool(self._path and self._path.match(relative))
+
+    def covers(self, relative: str) -> bool:
+        """Tells whether a pattern names a path or any folder that it lies in."""
+        if self.is_empty:
+            return False
+        return any(self.matches(part.rpartition("/")[2], part) for part in _leading(relative))
+
+
+def _spellings(pattern: str, base: str) -> Iterator[str]:
+    for spelling in {pattern, pattern.removeprefix("**/")}:
+        yield spelling
+        # `private/*` means all of that folder: it need not be looked into.
+        yield re.sub(r"(/\*+)+\Z", "", spelling) or spelling
+    whole = absolute(pattern)
+    below = base.rstrip("/") + "/"
+    if whole.startswith(below):
+        yield whole[len(below) :]
+
+
+def _leading(relative: str) -> Iterator[str]:
+    end = -1
+    while (end := relative.find("/", end + 1)) >= 0:
+        yield relative[:end]
+    yield relative
+
+
+def _compile(patterns: set[str]) -> re.Pattern[str] | None:
+    if not patterns:
+        return None
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in sorted(patterns)))

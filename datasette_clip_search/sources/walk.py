@@ -1,0 +1,162 @@
+"""Walking through folders: every picture below one, in order, each real file once."""
+
+import os
+import stat
+from errno import ELOOP
+
+from .exclude import Exclusion, is_hidden
+from .found import Found, extension_of, kind_of
+from .source import NOT_REGULAR, SQL_PREFIX, DiskFile, Source, is_utf8, printable, stored_path
+
+BROKEN_LINK = "It is a link to a file that does not exist"
+
+
+def identity(info: os.stat_result, path: str) -> object:
+    """Returns what tells whether two paths are the same file."""
+    # One number is half the memory of a pair. Not every file system has inodes to tell.
+    return info.st_dev << 64 | info.st_ino if info.st_ino else os.path.normcase(path)
+
+
+class Walk:
+    """Collects files, in order, and settles in the end which paths of the same file to keep."""
+
+    def __init__(self, found: Found, folder: str, extensions: frozenset[str]):
+        """Prepares to note in `found` what is passed over below database folder `folder`."""
+        self.found = found
+        self.folder = folder
+        self.extensions = extensions
+        self.sources: list[Source] = []
+        self._files: set[object] = set()
+        self._folders: set[object] = set()
+        # Places in `sources` of links, which only count where their file is not listed itself.
+        self._links: list[tuple[int, object]] = []
+
+    def add_file(self, path: str, info: os.stat_result) -> None:
+        """Adds a regular file that was asked for by name."""
+        stored = stored_path(path, self.folder)
+        self._add(stored, info.st_size, info.st_mtime, identity(info, path), os.path.islink(path))
+
+    def add_folder(self, top: str, exclusion: Exclusion) -> None:
+        """Adds the pictures below a folder, those of a folder before those of its folders."""
+        pending = [(top, "")]
+        while pending:
+            path, relative = pending.pop()
+            names = self._add_names(path, relative, exclusion)
+            below = path.rstrip("/")
+            pending += [(f"{below}/{name}", f"{relative}{name}/") for name in reversed(names)]
+
+    def finish(self) -> list[Source]:
+        """Returns the files, with links only where their file is not among them."""
+        dropped = set()
+        for place, who in self._links:
+            if who in self._files:
+                dropped.add(place)
+            self._files.add(who)
+        if not dropped:
+            return self.sources
+        return [source for place, source in enumerate(self.sources) if place not in dropped]
+
+    def _add_names(self, path: str, relative: str, exclusion: Exclusion) -> list[str]:
+        """Adds the pictures in a folder itself, and returns the names of its folders."""
+        found, folders = self.found, []
+        # Not one entry of a folder is kept: there may be a million of them.
+        files: list[tuple[str, int, float, object, bool]] = []
+        prefix = stored_path(path, self.folder).rstrip("/") + "/"
+        prefix = "" if prefix == "./" else prefix
+        try:
+            info = os.stat(path)
+            who = identity(info, path)
+            if who in self._folders:
+                return []
+            self._folders.add(who)
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if is_hidden(name):
+                        found.hidden += 1
+                    elif not exclusion.is_empty and exclusion.matches(name, relative + name):
+                        found.excluded += 1
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append(name)
+                    else:
+                        file = self._look_at(entry, prefix)
+                        if file:
+                            files.append(file)
+        except FileNotFoundError:
+            # It was deleted a moment ago.
+            return []
+        except OSError as error:
+            self._note(
+                path, prefix.rstrip("/") or ".", f"The folder can't be listed: {error.strerror}"
+            )
+        for name, size, mtime, who, is_link in sorted(files):
+            self._add(_join(prefix, name), size, mtime, who, is_link)
+        return sorted(folders)
+
+    def _look_at(
+        self, entry: os.DirEntry[str], prefix: str
+    ) -> tuple[str, int, float, object, bool] | None:
+        """Returns what is to be known of a picture, or counts what is none."""
+        name = entry.name
+        extension = extension_of(name)
+        is_picture = extension in self.extensions
+        is_link = entry.is_symlink()
+        if not is_picture and not is_link:
+            self.found.others[kind_of(extension)] += 1
+            return None
+        try:
+            info = entry.stat()
+        except OSError as error:
+            if not is_link and isinstance(error, FileNotFoundError):
+                return None
+            self._note_failed(entry, prefix, error, is_picture, is_link)
+            return None
+        if stat.S_ISDIR(info.st_mode):
+            self.found.links += 1
+            self.found.unseen.add(printable(entry.path))
+        elif not is_picture:
+            self.found.others[kind_of(extension)] += 1
+        elif not stat.S_ISREG(info.st_mode):
+            self._note(entry.path, prefix + name, NOT_REGULAR)
+        else:
+            who = identity(info, entry.path)
+            return name, info.st_size, info.st_mtime, who, is_link
+        return None
+
+    def _note_failed(
+        self,
+        entry: os.DirEntry[str],
+        prefix: str,
+        error: OSError,
+        is_picture: bool,
+        is_link: bool,
+    ) -> None:
+        is_broken = is_link and (isinstance(error, FileNotFoundError) or error.errno == ELOOP)
+        if is_picture:
+            reason = BROKEN_LINK if is_broken else f"It can't be read: {error.strerror}"
+            self._note(entry.path, prefix + entry.name, reason)
+        else:
+            # It may be a folder on a disk that is not plugged in.
+            self.found.unseen.add(printable(entry.path))
+            self.found.others[kind_of(extension_of(entry.name))] += 1
+
+    def _note(self, path: str, stored: str, reason: str) -> None:
+        self.found.unreadable.append((printable(stored), reason))
+        self.found.unseen.add(printable(path))
+
+    def _add(self, stored: str, size: int, mtime: float, who: object, is_link: bool) -> None:
+        if is_link:
+            self._links.append((len(self.sources), who))
+        elif who in self._files:
+            return
+        else:
+            self._files.add(who)
+        if is_utf8(stored):
+            self.sources.append(DiskFile(stored, size, mtime, self.folder))
+        else:
+            self.sources.append(DiskFile(printable(stored), size, mtime, None))
+
+
+def _join(prefix: str, name: str) -> str:
+    # A file beside the database can be named like what comes from SQL.
+    return f"./{name}" if not prefix and name.startswith(SQL_PREFIX) else prefix + name
