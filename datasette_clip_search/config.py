@@ -33,16 +33,25 @@ class Config:
     table: str = "images"
     # A 493 kB file can hold 169 megapixels and take 1.3 GB to decode.
     max_megapixels: float = 150
+    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
+    decode_seconds: float = 60
+    # Choosing the fastest number format costs as much as embedding some dozens of pictures.
+    precision_from: int = 200
+    precision_sample: int = 8
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # How long a run waits for another program to let go of the database: briefly before there is
+    # anything to lose, patiently later.
+    first_write_wait_seconds: float = 5
+    write_wait_seconds: float = 60
     # Whether so few files are pictures at all is seen before a model is fetched for them.
     files_looked_at_first: int = 16
     # Work that a power cut may cost.
     commit_seconds: float = 5
-    # The longer side of a thumbnail in pixels: sharp on a phone, about 10 KB.
+    # The longer side of a thumbnail in pixels: sharp on a phone, about 18 KB of JPEG.
     thumbnail_size: int = 320
-    thumbnail_quality: int = 80
+    thumbnail_quality: int = 75
     # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
     # page of 32 KB, but half of the usual 4 KB.
     page_size: int = 32768

@@ -8,9 +8,6 @@ from pathlib import Path
 from .config import CONFIG
 from .errors import CommandError
 
-# How long another program may hold the database before that is an error.
-BUSY_MILLISECONDS = 5000
-
 
 def connect(path: Path) -> sqlite3.Connection:
     """Opens a database for writing; a new one gets a page size that suits vectors.
@@ -22,9 +19,14 @@ def connect(path: Path) -> sqlite3.Connection:
     if not path.absolute().parent.is_dir():
         raise CommandError(f"There is no folder {path.absolute().parent} to make {path.name} in")
     connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute(f"pragma busy_timeout = {BUSY_MILLISECONDS}")
+    wait_for_lock(connection, CONFIG.first_write_wait_seconds)
     connection.execute(f"pragma page_size = {CONFIG.page_size}")
     return connection
+
+
+def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
+    """Sets how long another program may hold the database before that is an error."""
+    connection.execute(f"pragma busy_timeout = {round(seconds * 1000)}")
 
 
 def check_writable(connection: sqlite3.Connection) -> None:
@@ -54,10 +56,12 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path} is in use by another program: {text}. Finished work is kept; "
                 "run the same command again"
             ) from error
-        if "full" in text:
+        if "full" in text or "disk I/O" in text:
+            # A limit on the size of files, or a quota, is an I/O error to SQLite.
+            what = "The disk is full" if "full" in text else f"{path} can't be written to: {text}"
             raise CommandError(
-                f"The disk is full. What was embedded before is kept in {path}; "
-                "make room and run the same command again"
+                f"{what}. What was embedded before is kept; make room and run the same command "
+                "again"
             ) from error
         raise
 

@@ -1,28 +1,30 @@
-"""From files to rows: every core decodes and encodes, one thread writes."""
+"""From pictures to rows: finds, plans, embeds and writes."""
 
-import json
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
-from . import checkpoint as checkpoints
 from . import index as indexes
-from .checkpoint import Checkpoint
 from .collection import origin_of, read_vectors
 from .config import CONFIG
-from .database import check_writable, connect, explained
+from .database import check_writable, connect, explained, wait_for_lock
+from .decoding import Decoders, Refused, Settings
 from .encoder import Encoder
 from .errors import CommandError
-from .images import Found, find_pictures
 from .index import IndexUnusable
-from .pipeline import Work, embed_files, without_pictures
+from .interrupt import Interrupt, interruptible
+from .loading import Loaded, Loader
+from .pipeline import Pipeline, cores
+from .plan import Plan, Work, make_plan
 from .report import Progress, Summary
-from .schema import Model, models
-from .store import Embedded, Failed, File, Result, Store
+from .schema import models
+from .sources import Found, find, find_rows
+from .store import Embedded, Failed, Moved, Result, Store
 
 
 @dataclass(frozen=True)
@@ -33,35 +35,43 @@ class Options:
     model: str | None = None
     pretrained: str | None = None
     device: str = "auto"
-    precision: str = "fp32"
+    precision: str = "auto"
     batch_size: int | None = None
     max_megapixels: float = CONFIG.max_megapixels
+    sql: str | None = None
+    exclude: tuple[str, ...] = ()
+    rehash: bool = False
+    retry_failed: bool = False
+    prune: bool = False
+    thumbnails: bool = True
 
 
 def embed_images(
     database: Path,
-    paths: Sequence[str | os.PathLike[str]],
+    pictures: Sequence[str | os.PathLike[str]],
     options: Options = Options(),
     progress: Progress | None = None,
+    stdin: BinaryIO | None = None,
+    loaded: Loaded | None = None,
 ) -> Summary:
-    """Embeds the pictures under `paths` into a database, and writes its index file.
+    """Embeds pictures into a database, and writes its index file.
 
-    Files whose size and time are those of the last run are left alone. Work is committed every
-    few seconds; interrupting keeps it.
+    `pictures` are folders, files, globs, archives, and "-" for a list of paths on `stdin`. Files
+    whose size and time are those of the last run are left alone. Work is committed every few
+    seconds; interrupting keeps it. Runs that share `loaded` load their model once.
 
-    Raises ClipSearchError, before anything is written, for paths, tables, models and databases
+    Raises ClipSearchError, before anything is written, for pictures, tables, models and databases
     that can't be used.
     """
     started = time.monotonic()
     progress = progress or Progress()
-    found = find_pictures(paths)
-    if not found.paths:
-        raise CommandError(_nothing_found(paths, found))
     is_new = not database.exists()
     with explained(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
-                run = _Run(connection, database, options, progress)
+                progress.looking()
+                found = _find(connection, database, pictures, options, stdin)
+                run = _Run(connection, database, options, progress, loaded or Loaded())
                 run.embed(found)
                 run.finish()
         except sqlite3.OperationalError as error:
@@ -70,16 +80,29 @@ def embed_images(
                     f"The tables of {database.name} were changed while it was written: {error}"
                 ) from error
             raise
-    run.summary.others = found.others
     run.summary.seconds = time.monotonic() - started
     return run.summary
 
 
-def _nothing_found(paths: Sequence[str | os.PathLike[str]], found: Found) -> str:
-    others = sum(found.others.values())
-    kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
-    beside = f" ({others} other files: {kinds})" if others else ""
-    return f"There are no pictures in {', '.join(map(str, paths))}{beside}"
+def _find(
+    connection: sqlite3.Connection,
+    database: Path,
+    pictures: Sequence[str | os.PathLike[str]],
+    options: Options,
+    stdin: BinaryIO | None,
+) -> Found:
+    folder = Path(os.path.abspath(database)).parent
+    arguments = [os.fspath(picture) for picture in pictures]
+    found = find(arguments, folder, options.exclude, stdin)
+    if options.sql is not None:
+        found.extend(find_rows(connection, options.sql, folder))
+    if not found.sources and not found.unreadable:
+        where = ", ".join([*arguments, *([options.sql] if options.sql else [])])
+        others = sum(found.others.values())
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
+        beside = f" ({others} other files: {kinds})" if others else ""
+        raise CommandError(f"There are no pictures in {where}{beside}")
+    return found
 
 
 @contextmanager
@@ -96,180 +119,135 @@ class _Run:
     """One run over one database."""
 
     def __init__(
-        self, connection: sqlite3.Connection, database: Path, options: Options, progress: Progress
+        self,
+        connection: sqlite3.Connection,
+        database: Path,
+        options: Options,
+        progress: Progress,
+        loaded: Loaded,
     ):
         check_writable(connection)
+        wait_for_lock(connection, CONFIG.write_wait_seconds)
         self.connection = connection
         self.database = database
         self.options = options
         self.progress = progress
         self.store = Store(connection, database, options.table)
-        self.summary = Summary(table=self.store.table)
-        self.checkpoint = self._choose_checkpoint()
-        self.encoder: Encoder | None = None
-        self.hashes: dict[str, int] = {}
+        self.loader = Loader(self.store, options.model, options.pretrained, loaded)
+        self.summary = Summary(table=self.store.table, model=self.loader.checkpoint.label)
         self.waiting: list[Result] = []
+        self.moved: set[int] = set()
         self.written = time.monotonic()
 
-    def _choose_checkpoint(self) -> Checkpoint:
-        """Takes the model asked for, with the weights the database knows it by if none are given.
-
-        Without either it is the database's own default, and for a new database ours.
-        """
-        model, pretrained = self.options.model, self.options.pretrained
-        recorded = None
-        if pretrained is None:
-            known = (known for known in self.store.models if model in (None, known.name))
-            recorded = next(known, None)
-        if recorded:
-            beside = self.store.folder / recorded.pretrained
-            model, pretrained = recorded.name, recorded.pretrained or None
-            if pretrained and beside.exists():
-                pretrained = str(beside)
-        elif model is None and pretrained is None:
-            model, pretrained = CONFIG.model, CONFIG.pretrained
-        elif pretrained is None and model == CONFIG.model:
-            pretrained = CONFIG.pretrained
-        return checkpoints.resolve(model, pretrained)
-
-    def _recorded_model(self) -> Model | None:
-        """Finds the model's row without loading the model, as far as that can be told."""
-        here = checkpoints.fingerprint(self.checkpoint) if self.checkpoint.weights else None
-        for model in self.store.models:
-            if here:
-                if model.fingerprint == here:
-                    return model
-            elif (model.name, model.pretrained) == (
-                self.checkpoint.name,
-                self.checkpoint.pretrained,
-            ):
-                return model
-        return None
-
     def embed(self, found: Found) -> None:
-        """Embeds what is new or changed."""
-        self.store.model = self._recorded_model()
-        if self.store.model and self.checkpoint.is_local:
-            self.store.note_place(self._stored_pretrained())
-        work = self._plan(found)
-        self.summary.model = self.checkpoint.label
-        self.summary.precision = self.options.precision
-        if not work:
-            return
+        """Embeds what is new or changed, and notes the rest."""
+        plan = make_plan(found, self.store, self.options.rehash, self.options.retry_failed)
+        self._count(found, plan)
+        if plan.work:
+            with (
+                interruptible(self.progress.finishing) as interrupt,
+                Decoders(min(cores(), len(plan.work))) as decoders,
+            ):
+                self._work(plan, decoders, interrupt)
+            self.summary.interrupted = interrupt.requested
         if not self.store.exists:
-            self.waiting = list(without_pictures(work, self.options.max_megapixels))
-            self._check_any_success()
-        self.progress.loading(self.checkpoint.label)
-        self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
-        encoder = Encoder(self.checkpoint, self.options.device, self.options.precision)
-        self.encoder = encoder
-        self.summary.device = encoder.device
-        if self.store.exists:
-            self._use_model()
-        self.progress.start(len(work))
-        batch_size, max_megapixels = self.options.batch_size, self.options.max_megapixels
+            failed = [(result.source.stored, result.reason) for result in self._waiting_failures()]
+            raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
+        self.store.note_unreadable(found.unreadable)
+        self.summary.failed += found.unreadable
+        self._clear_up(plan)
+
+    def _count(self, found: Found, plan: Plan) -> None:
+        summary = self.summary
+        summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
+        summary.others, summary.hidden = found.others, found.hidden
+        summary.links, summary.excluded = found.links, found.excluded
+
+    def _work(self, plan: Plan, decoders: Decoders, interrupt: Interrupt) -> None:
+        options, loader = self.options, self.loader
+        settings = Settings(None, options.max_megapixels, options.thumbnails)
+        if not self.store.exists:
+            # Seen before a model is fetched for them.
+            self.waiting = list(_without_pictures(plan.work, decoders, settings))
+            if self.waiting:
+                return
+
+        def load_encoder() -> Encoder:
+            self.progress.loading(loader.checkpoint.label)
+            loaded = loader.load(options.device, options.precision, plan.work, decoders, settings)
+            assert loaded.encoder is not None
+            self._note_encoder(loaded)
+            return loaded.encoder
+
+        encoder = load_encoder() if plan.surely_new or loader.preprocess is None else None
+        pipeline = Pipeline(
+            decoders,
+            replace(settings, preprocess=loader.preprocess),
+            plan.contents,
+            (lambda: encoder) if encoder else load_encoder,
+            options.batch_size,
+            lambda: interrupt.requested,
+        )
+        started = time.monotonic()
+        self.progress.start(len(plan.work))
         try:
-            for results in embed_files(work, self.hashes, encoder, batch_size, max_megapixels):
+            for results in pipeline.run(plan.work):
                 self.waiting += results
                 if time.monotonic() - self.written > CONFIG.commit_seconds:
-                    self._write()
+                    self._write(plan)
                 self.progress.advance(len(results))
-        except KeyboardInterrupt:
-            self.summary.interrupted = True
         finally:
             self.progress.finish()
-        self._write()
-        self._check_any_success()
+        self._write(plan)
+        self.summary.embedding_seconds = time.monotonic() - started
 
-    def _plan(self, found: Found) -> list[Work]:
-        """Counts what is unchanged and returns the rest."""
-        known, failures = self.store.known_files(), self.store.known_failures()
-        work: list[Work] = []
-        for path in found.paths:
-            stored = self.store.stored_path(path)
-            # A name that is not UTF-8 can't be a value in SQLite as it is.
-            printable = os.fsencode(stored).decode("utf-8", "backslashreplace")
-            try:
-                stat = path.stat()
-                file = File(path, printable, stat.st_size, stat.st_mtime)
-            except OSError:
-                file = File(path, printable, 0, 0.0)
-            row = known.get(printable)
-            if row and row.embedded and (row.size, row.mtime) == (file.size, file.mtime):
-                self.summary.unchanged += 1
-            elif failures.get(printable) == (file.size, file.mtime):
-                self.summary.failed_before += 1
-            else:
-                work.append((file, row))
-        self.summary.missing = self._count_missing(known, found)
-        # Only of rows that stay as they are: of two files that swapped their contents, each would
-        # be taken for the other's row.
-        changing = {file.stored for file, _ in work}
-        self.hashes = {
-            row.content_hash: row.image_id
-            for stored, row in known.items()
-            if row.embedded and stored not in changing
-        }
-        return work
+    def _note_encoder(self, loaded: Loaded) -> None:
+        assert loaded.encoder is not None
+        summary, choice = self.summary, loaded.choice
+        summary.device, summary.precision = loaded.encoder.device, loaded.encoder.precision
+        summary.speedup, summary.cosine = choice.speedup, choice.cosine
+        summary.notes = choice.notes
 
-    def _count_missing(self, known: Collection[str], found: Found) -> int:
-        """Counts the stored pictures of the searched folders whose files are gone."""
-        present = {self.store.stored_path(path) for path in found.paths}
-        folders = {str(folder) for folder in found.folders}
-        absent = (self.store.folder / stored for stored in known if stored not in present)
-        return sum(
-            any(str(parent) in folders for parent in path.parents) and not path.exists()
-            for path in absent
-        )
-
-    def _stored_pretrained(self) -> str:
-        pretrained = self.checkpoint.pretrained
-        if not self.checkpoint.is_local:
-            return pretrained
-        stored = self.store.stored_path(Path(pretrained))
-        # Never to be taken for a tag.
-        return stored if os.path.isabs(stored) else f"./{stored}"
-
-    def _use_model(self) -> None:
-        assert self.encoder is not None
-        self.store.use_model(
-            self.checkpoint.name,
-            self._stored_pretrained(),
-            self.encoder.dimension,
-            self.encoder.fingerprint,
-            json.dumps(self.encoder.preprocess, sort_keys=True),
-        )
-
-    def _write(self) -> None:
+    def _write(self, plan: Plan) -> None:
         """Writes what is waiting; the tables are made when there is a first success."""
         if self.store.model is None:
             if all(isinstance(result, Failed) for result in self.waiting):
                 return
-            self._use_model()
-        ids = self.store.write(self.waiting)
-        self.hashes.update(ids)
-        for result in self.waiting:
+            self.loader.use_model()
+        written, ids = self.store.write(self.waiting)
+        plan.contents.add(ids)
+        summary = self.summary
+        for result in written:
             if isinstance(result, Failed):
-                self.summary.failed.append((result.file.stored, result.reason))
+                summary.failed.append((result.source.stored, result.reason))
             elif isinstance(result, Embedded):
-                self.summary.embedded += 1
+                summary.embedded += 1
+            elif isinstance(result, Moved):
+                summary.moved += 1
+                self.moved.add(result.image_id)
+            elif result.is_itself:
+                summary.unchanged += 1
             else:
-                self.summary.copied += 1
+                summary.copied += 1
         self.waiting = []
         self.written = time.monotonic()
 
-    def _check_any_success(self) -> None:
-        failures = [result for result in self.waiting if isinstance(result, Failed)]
-        if failures:
-            shown = "\n".join(f"  {result.file.path}: {result.reason}" for result in failures[:10])
-            more = f"\n  and {len(failures) - 10} more" if len(failures) > 10 else ""
-            count = f"None of the {len(failures)} files" if len(failures) > 1 else "The file"
-            raise CommandError(f"{count} could not be embedded:\n{shown}{more}")
+    def _clear_up(self, plan: Plan) -> None:
+        """Reports what is gone, or deletes it; forgets failures of what is there no longer."""
+        if self.summary.interrupted:
+            # What was moved may not have been found under its new name yet.
+            return
+        gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
+        pruned = gone if self.options.prune else {}
+        self.store.prune(pruned.values(), plan.forgotten)
+        self.summary.pruned = len(pruned)
+        self.summary.missing = [] if self.options.prune else sorted(gone)
+
+    def _waiting_failures(self) -> list[Failed]:
+        return [result for result in self.waiting if isinstance(result, Failed)]
 
     def finish(self) -> None:
         """Brings the index file up to date, and a write-ahead log into the database."""
-        if not self.store.exists:
-            return
         known = models(self.connection)
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:
@@ -291,6 +269,26 @@ class _Run:
                 self.summary.index_rebuilt = True
         # datasette -i does not see rows that are still in the write-ahead log.
         self.connection.execute("pragma wal_checkpoint(truncate)")
+
+
+def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settings) -> list[Failed]:
+    """Returns why each of a few files is no picture, or nothing as soon as one is."""
+    if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
+        return []
+    failures: list[Failed] = []
+    for source, _ in work:
+        outcome = decoders.submit(source, None, settings).result()
+        if not isinstance(outcome, Refused):
+            return []
+        failures.append(Failed(source, outcome.reason))
+    return failures
+
+
+def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
+    shown = "\n".join(f"  {stored}: {reason}" for stored, reason in failed[:10])
+    more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+    count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
+    return f"{count} could not be embedded:\n{shown}{more}"
 
 
 def _is_fresh(file: Path, origin: indexes.Origin) -> bool:

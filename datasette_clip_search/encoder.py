@@ -16,49 +16,64 @@ from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .config import CONFIG
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
+from .preprocess import Pixels, Preprocess
 
 log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-# The least cosine between a vector and the one that float32 on the CPU makes.
-FAITHFUL = 0.999
 
 
 class Encoder:
-    """Both towers of one checkpoint on one device."""
+    """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "fp32"):
-        """Loads the model; `checkpoint` must be located.
+    def __init__(self, checkpoint: Checkpoint, fingerprint: str | None = None):
+        """Loads the model; `checkpoint` must be located, its `fingerprint` may be known already.
 
-        Raises CommandError for a device that is not there or a precision that changes the vectors
-        of this model, EncoderUnavailable for weights that do not load.
+        Raises EncoderUnavailable for weights that do not load.
         """
         checkpoints.import_open_clip()
-        import torch
-
         self.checkpoint = checkpoint
-        self.fingerprint = checkpoints.fingerprint(checkpoint)
-        self.precision = precision
-        self.device = _choose_device(device)
-        self._model, self._preprocess, self._tokenizer = _load(checkpoint)
-        self.image_size: int = _shorter(self._model.visual.image_size)
-        self.preprocess: dict[str, Any] = _plain(self._model.visual.preprocess_cfg)
-        self._dtype = getattr(torch, PRECISIONS[precision])
-        reference = self._encode_reference(torch.float32)
-        self.dimension = reference.shape[1]
-        if self.device != "cpu" or precision != "fp32":
-            self._model.to(self.device, self._dtype)
-            self._check_faithful(reference)
+        self.fingerprint = fingerprint or checkpoints.fingerprint(checkpoint)
+        self._model, self._tokenizer = _load(checkpoint)
+        self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
+        self.device = "cpu"
+        self.precision = "fp32"
+        # What torch.set_float32_matmul_precision is to be while pictures are embedded.
+        self.matmul = "highest"
+        self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
 
-    def encode_images(self, images: Sequence[Any]) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n upright RGB pictures."""
+    @property
+    def model(self) -> Any:
+        """The open_clip model, a torch.nn.Module."""
+        return self._model
+
+    def use(self, device: str, precision: str) -> None:
+        """Moves the model to a torch device and one of PRECISIONS."""
         import torch
 
-        pixels = torch.stack([self._preprocess(image) for image in images])
+        if self.precision != "fp32" and precision != self.precision:
+            # What was rounded does not come back by itself.
+            self._model, _ = _load(self.checkpoint)
+        self._model.to(device, getattr(torch, PRECISIONS[precision]))
+        self.device, self.precision, self.matmul = device, precision, "highest"
+
+    def encode_pixels(self, pixels: Pixels) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+
+        Threads may share an encoder.
+        """
+        import torch
+
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) * 255
+            for values in (self.preprocess.mean, self.preprocess.std)
+        )
+        batch = ((batch - mean) / std).to(getattr(torch, PRECISIONS[self.precision]))
         with torch.inference_mode():
-            features = self._model.encode_image(pixels.to(self.device, self._dtype))
+            features = self._model.encode_image(batch)
         return _unit(features)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
@@ -69,27 +84,16 @@ class Encoder:
             features = self._model.encode_text(self._tokenizer(list(texts)).to(self.device))
         return _unit(features)
 
-    def _encode_reference(self, dtype: Any) -> Vectors:
-        """Encodes a fixed picture of smooth colour and of noise."""
-        import torch
 
-        noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, self.image_size, self.image_size))
-        ramp = np.linspace(-1, 1, self.image_size)
-        pixels = torch.from_numpy((noise + ramp + ramp[:, None]) / 2).to(self.device, dtype)
-        with torch.inference_mode():
-            return _unit(self._model.to(self.device).encode_image(pixels))
-
-    def _check_faithful(self, reference: Vectors) -> None:
-        cosine = float((self._encode_reference(self._dtype) * reference).sum())
-        if not cosine >= FAITHFUL:
-            raise CommandError(
-                f"{self.checkpoint.label} in {self.precision} on {self.device} makes vectors that "
-                f"differ from float32's: cosine {cosine:.4f}, expected at least {FAITHFUL}. "
-                "Use --precision fp32, or --device cpu"
-            )
+def reference_pixels(preprocess: Preprocess) -> Pixels:
+    """Makes a picture of smooth colour and of noise, (1, height, width, 3) uint8."""
+    height, width = preprocess.height, preprocess.width
+    noise = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3))
+    ramp = np.linspace(0, 255, height)[:, None, None] + np.linspace(0, 255, width)[:, None]
+    return ((noise + ramp) / 3).astype(np.uint8)
 
 
-def _load(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
+def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     import open_clip
 
     options: dict[str, Any]
@@ -118,36 +122,13 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any, Any]:
         ) from error
     # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
     model.eval()
-    preprocess = open_clip.transform.image_transform_v2(
-        open_clip.transform.PreprocessCfg(**_plain(model.visual.preprocess_cfg)), is_train=False
-    )
-    return model, preprocess, tokenizer
-
-
-def _choose_device(device: str) -> str:
-    import torch
-
-    mps = torch.backends.mps.is_available()
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise CommandError(
-            f"The device {device} can't be used here: {str(error).splitlines()[0]}. "
-            "Use --device cpu, or leave --device out"
-        ) from error
-    return device
+    return model, tokenizer
 
 
 def _unit(features: Any) -> Vectors:
     vectors: Vectors = features.float().cpu().numpy()
     vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors
-
-
-def _shorter(size: int | tuple[int, int]) -> int:
-    return size if isinstance(size, int) else min(size)
 
 
 def _plain(settings: Any) -> dict[str, Any]:
@@ -182,6 +163,8 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
     checkpoints.import_open_clip()
     import torch
 
+    from .precision import use_device
+
     # Queries are single and come from many threads at once: where those also share their work
     # out among threads, on a busy machine each waits for all the others, several times as long.
     torch.set_num_threads(1)
@@ -203,7 +186,9 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
         )
     try:
         with checkpoints.network(allowed=False):
-            return Encoder(checkpoint)
+            encoder = Encoder(checkpoint, actual)
+            use_device(encoder, "auto")
+            return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
         # What a library says of a broken file names the file, which is no visitor's business.
         log.warning("%s", error)

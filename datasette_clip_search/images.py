@@ -1,21 +1,31 @@
-"""Pictures: found in folders, decoded, turned upright, brought to 8-bit sRGB, shrunk."""
+"""Pictures: decoded, turned upright, brought to 8-bit sRGB."""
 
 import io
-import os
-import stat
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import cast
+from dataclasses import dataclass
 
-from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin
 
+from .colour import to_srgb
 from .config import CONFIG
-from .errors import CommandError, PictureError, PictureTooLarge
+from .errors import PictureError
 from .exif import Facts, read_facts
+from .formats import WEB_FORMATS, picture_extensions, picture_formats
+from .raw import Preview, is_raw, open_raw
+from .reasons import check_size, explain
+from .thumbnail import THUMBNAIL_FORMAT, make_thumbnail
+
+__all__ = [
+    "THUMBNAIL_FORMAT",
+    "WEB_FORMATS",
+    "Picture",
+    "decode",
+    "make_thumbnail",
+    "picture_extensions",
+    "picture_formats",
+    "without_pillow_limit",
+]
 
 
 @dataclass(frozen=True)
@@ -33,81 +43,16 @@ class Picture:
     facts: Facts
 
 
-@dataclass
-class Found:
-    """The files below some paths: pictures by their extension, and a count of the others.
-
-    `folders` are those of the given paths that are folders.
-    """
-
-    paths: list[Path] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-
-
-# Formats that Pillow only recognises, or draws by running another program.
-_NOT_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
-
-# What a stranger may send: the formats of the web, whose decoders are tested the hardest.
-WEB_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP")
-
-
-@cache
-def picture_formats() -> tuple[str, ...]:
-    """The names of the formats that Pillow decodes by itself."""
-    Image.init()
-    return tuple(sorted(set(Image.OPEN) - _NOT_PICTURES))
-
-
-@cache
-def picture_extensions() -> frozenset[str]:
-    """The extensions, with the dot, of the pictures that are looked for in folders."""
-    formats = {*picture_formats(), "MPO"}
-    return frozenset(
-        extension
-        for extension, format in Image.registered_extensions().items()
-        if format in formats
-    )
-
-
-def find_pictures(paths: Iterable[str | os.PathLike[str]]) -> Found:
-    """Lists the pictures in folders, each folder in the order of its names.
-
-    A path that is a file is taken whatever its name. Inside folders, files and folders whose name
-    begins with a dot are left out, and links to folders are not followed: they can run in circles.
-
-    Raises CommandError for a path that does not exist, or a folder that can't be listed.
-    """
-    found = Found()
-    seen: set[Path] = set()
-    for path in map(Path, paths):
-        absolute = Path(os.path.abspath(path))
-        try:
-            is_folder = stat.S_ISDIR(absolute.stat().st_mode)
-        except FileNotFoundError as error:
-            raise CommandError(f"There is no file or folder {path}") from error
-        except OSError as error:
-            raise CommandError(f"Can't read {path}: {error.strerror}") from error
-        if is_folder:
-            found.folders.append(absolute)
-        for file in _walk(absolute) if is_folder else [absolute]:
-            if is_folder and file.suffix.lower() not in picture_extensions():
-                found.others[file.suffix.lower() or "no extension"] += 1
-            elif file not in seen:
-                seen.add(file)
-                found.paths.append(file)
-    return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise CommandError(f"Can't list the folder {error.filename}: {error.strerror}") from error
-
-    for root, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield Path(root, name)
+# What undoes each EXIF orientation.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode(
@@ -116,45 +61,104 @@ def decode(
     max_megapixels: float = CONFIG.max_megapixels,
     max_decoded_megapixels: float | None = None,
     formats: tuple[str, ...] | None = None,
+    *,
+    longest_side: int = 0,
+    name: str = "",
 ) -> Picture:
     """Decodes the bytes of a picture file to upright 8-bit sRGB on white.
 
     With `smallest_side`, a JPEG may be decoded at a reduced scale whose shorter side is still at
-    least twice as many pixels: a later resize to `smallest_side` sees no difference. Only the
-    given `formats` are tried, by Pillow's names for them. `max_megapixels` is of the file's own
-    size, `max_decoded_megapixels` of what is left after reducing the scale.
+    least twice as many pixels: a later resize to `smallest_side` sees no difference. With
+    `longest_side`, for a thumbnail, its longer side is still at least that. `max_megapixels` is
+    of the file's own size, `max_decoded_megapixels` of what is left after reducing the scale.
+    Only the given `formats` are tried, by Pillow's names for them. Without them, a `name` that is
+    camera RAW's gives the preview in the file.
 
     Raises PictureError, whatever is wrong with the bytes.
     """
+    scale = _Scale(smallest_side, longest_side, max_decoded_megapixels)
     try:
-        with Image.open(io.BytesIO(data), formats=formats or picture_formats()) as image:
-            width, height = image.size
-            _check_size(width, height, max_megapixels)
-            format = image.format or "unknown"
-            facts = read_facts(image)
-            if smallest_side and isinstance(image, JpegImagePlugin.JpegImageFile):
-                scale = max(1.0, min(image.size) / (2 * smallest_side))
-                image.draft(None, (int(image.width / scale), int(image.height / scale)))
-            if max_decoded_megapixels:
-                _check_size(*image.size, max_decoded_megapixels)
-            image.load()
-            upright = ImageOps.exif_transpose(image) if facts.orientation > 1 else image
-            if (upright.width > upright.height) != (width > height):
-                width, height = height, width
-            return Picture(_to_srgb(upright), format, width, height, facts)
+        if formats is None and is_raw(data, name):
+            return _decode_raw(open_raw(data, name, max_megapixels), scale, max_megapixels)
+        return _decode(data, scale, max_megapixels, formats or picture_formats())
     except PictureError:
         raise
     except Exception as error:
         # Pillow refuses odd files with a dozen kinds of exception, most of them built in.
-        raise PictureError(_explain(error, data)) from error
+        raise PictureError(explain(error, data)) from error
 
 
-def _check_size(width: int, height: int, max_megapixels: float) -> None:
-    if width * height > max_megapixels * 1e6:
-        raise PictureTooLarge(
-            f"It has {width * height / 1e6:.0f} megapixels ({width} x {height}) "
-            f"and the limit is {max_megapixels:g}"
-        )
+def _decode(
+    data: bytes,
+    scale: "_Scale",
+    max_megapixels: float,
+    formats: tuple[str, ...],
+    orientation: int | None = None,
+) -> Picture:
+    with Image.open(io.BytesIO(data), formats=formats) as image:
+        width, height = image.size
+        check_size(width, height, max_megapixels)
+        format = image.format or "unknown"
+        facts = read_facts(image)
+        scale.reduce(image)
+        loaded: Image.Image = image
+        try:
+            image.load()
+        except OSError as error:
+            if format not in {"JPEG", "MPO"} or "truncated" not in str(error):
+                raise
+            # numpy takes longer to import than most pictures to decode.
+            from .truncated import load_what_is_there
+
+            loaded = load_what_is_there(data, image, scale.open)
+        turn = orientation or facts.orientation
+        # Pillow itself turns a TIFF, and pillow-heif a HEIC, whose facts then say 1.
+        if format != "TIFF" and turn > 1:
+            loaded = loaded.transpose(_UPRIGHT[turn])
+            width, height = (height, width) if turn >= 5 else (width, height)
+        upright = to_srgb(loaded)
+    # What a file says of itself goes no further than its facts.
+    upright.info = {}
+    return Picture(upright, format, width, height, facts)
+
+
+def _decode_raw(preview: Preview, scale: "_Scale", max_megapixels: float) -> Picture:
+    if isinstance(preview.pixels, bytes):
+        inner = _decode(preview.pixels, scale, max_megapixels, ("JPEG",), preview.orientation)
+        image, own = inner.image, inner.facts
+    else:
+        turn = preview.orientation or 1
+        image = preview.pixels.transpose(_UPRIGHT[turn]) if turn > 1 else preview.pixels
+        image, own = to_srgb(image), Facts()
+    facts = preview.facts if preview.facts.taken or preview.facts.camera else own
+    return Picture(image, preview.format, preview.width, preview.height, facts)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """How far a JPEG may be reduced while it is decoded, and how much may then be left."""
+
+    smallest_side: int | None
+    longest_side: int
+    max_megapixels: float | None
+
+    def reduce(self, image: Image.Image) -> None:
+        if isinstance(image, JpegImagePlugin.JpegImageFile):
+            scales = []
+            if self.smallest_side:
+                scales.append(min(image.size) / (2 * self.smallest_side))
+            if self.longest_side:
+                scales.append(max(image.size) / self.longest_side)
+            scale = min(scales, default=1.0)
+            if scale >= 2:
+                image.draft(None, (int(image.width / scale), int(image.height / scale)))
+        if self.max_megapixels:
+            check_size(*image.size, self.max_megapixels)
+
+    def open(self, data: bytes) -> Image.Image:
+        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+        self.reduce(image)
+        return image
 
 
 @contextmanager
@@ -166,62 +170,3 @@ def without_pillow_limit() -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-def _explain(error: Exception, data: bytes) -> str:
-    if not data:
-        return "The file is empty"
-    if isinstance(error, UnidentifiedImageError):
-        return "It is not a picture in a format that can be read"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"It can't be decoded, and may be damaged: {reason}"
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Brings any mode to RGB: deep greys are scaled, not clipped, and alpha is laid on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bit(image)
-    has_alpha = "A" in image.getbands() or "transparency" in image.info
-    if has_alpha:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba).convert("RGB")
-    if profile and image.mode in {"RGB", "CMYK", "L"}:
-        image = _apply_profile(image, profile)
-    return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    low, high = cast("tuple[float, float]", image.convert("F").getextrema())
-    if image.mode.startswith("I;16") or (image.mode == "I" and low >= 0 and high <= 65535):
-        low, high = 0.0, 65535.0
-    scale = 255 / (high - low) if high > low else 0.0
-    return image.convert("F").point(lambda value: value * scale - low * scale).convert("L")
-
-
-def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    try:
-        converted = ImageCms.profileToProfile(
-            image,
-            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-            ImageCms.createProfile("sRGB"),
-            outputMode="RGB",
-        )
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        # A broken or mismatched profile is common, and its picture is still worth having.
-        return image
-    return converted or image
-
-
-def make_thumbnail(image: Image.Image) -> bytes:
-    """Returns a small WebP of an RGB image, without any metadata.
-
-    The longer side is at most `CONFIG.thumbnail_size` pixels.
-    """
-    small = image.copy()
-    small.thumbnail((CONFIG.thumbnail_size, CONFIG.thumbnail_size), Image.Resampling.LANCZOS)
-    small.info.clear()
-    output = io.BytesIO()
-    small.save(output, "WEBP", quality=CONFIG.thumbnail_quality, method=2)
-    return output.getvalue()

@@ -106,7 +106,7 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
         with _decoding:
             picture = decode(
                 data,
-                smallest_side=encoder.image_size,
+                smallest_side=encoder.preprocess.smallest_side,
                 max_megapixels=CONFIG.max_query_image_megapixels,
                 max_decoded_megapixels=CONFIG.max_query_image_decoded_megapixels,
                 formats=WEB_FORMATS,
@@ -118,5 +118,7 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
             f"The blob of {len(data)} bytes is neither an embedding of {model.name}, which has "
             f"{4 * model.dimension} bytes, nor a picture: {error}"
         ) from error
-    vector: Vectors = encoder.encode_images([picture.image])[0]
+    size = picture.width, picture.height
+    pixels = encoder.preprocess.pixels(picture.image, size)
+    vector: Vectors = encoder.encode_pixels(pixels[np.newaxis])[0]
     return vector

@@ -9,31 +9,50 @@ from pathlib import Path
 class Summary:
     """What a run did.
 
-    `missing` counts pictures of the given folders whose files are gone; their rows are kept.
-    `other_default` is the name of the model that searches use, where it is not the one of this
-    run, and the id of the latter.
+    `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
+    alone until they change. `missing` are stored paths of pictures in what was searched whose
+    files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
+    choice of device and number format. `other_default` is the name of the model that searches use,
+    where it is not the one of this run, and the id of the latter.
     """
 
     embedded: int = 0
     copied: int = 0
+    moved: int = 0
     unchanged: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
     failed_before: int = 0
-    missing: int = 0
+    missing: list[str] = field(default_factory=list)
+    pruned: int = 0
     others: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    links: int = 0
+    excluded: int = 0
     table: str = ""
     model: str = ""
     other_default: tuple[str, int] | None = None
     device: str = ""
     precision: str = ""
+    speedup: float | None = None
+    cosine: float | None = None
+    notes: list[str] = field(default_factory=list)
     index: Path | None = None
     index_rebuilt: bool = False
     interrupted: bool = False
     seconds: float = 0.0
+    embedding_seconds: float = 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run found anything to do."""
+        return bool(self.embedded or self.copied or self.moved or self.failed or self.pruned)
 
 
 class Progress:
     """Told what happens, by the thread that called; the base class keeps it to itself."""
+
+    def looking(self) -> None:
+        """The pictures are about to be looked for."""
 
     def loading(self, model: str) -> None:
         """The model is about to be fetched, if need be, and loaded."""
@@ -43,6 +62,9 @@ class Progress:
 
     def advance(self, pictures: int) -> None:
         """So many more are done."""
+
+    def finishing(self) -> None:
+        """The person has asked to stop; what is under way is being finished."""
 
     def finish(self) -> None:
         """No more pictures."""

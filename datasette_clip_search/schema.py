@@ -11,7 +11,7 @@ THUMBNAILS = "clip_thumbnails"
 FAILURES = "clip_failures"
 OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES)
 MIGRATIONS = "datasette_clip_search"
-KNOWN_MIGRATIONS = ("m001_create_tables",)
+KNOWN_MIGRATIONS = ("m001_create_tables", "m002_keys_and_precisions")
 
 
 def create_tables(connection: sqlite3.Connection, table: str) -> None:
@@ -29,6 +29,13 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
     def m001_create_tables(db: Database) -> None:
         for statement in _m001(quote(table)):
             db.execute(statement)
+
+    @migrations()
+    def m002_keys_and_precisions(db: Database) -> None:
+        # Without a type, so that a key is what it is in the table that it comes from.
+        db.execute(f"alter table {quote(table)} add column key")
+        db.execute(f"alter table {EMBEDDINGS} add column precision text")
+        db.execute(f"alter table {MODELS} add column calibration text")
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -113,6 +120,7 @@ class Model:
     pretrained: str
     dimension: int
     fingerprint: str
+    preprocess: str
     revision: int
 
 
@@ -167,7 +175,7 @@ def models(connection: sqlite3.Connection) -> list[Model]:
     """Returns the models that have embedded pictures here, the default first."""
     rows = fetch(
         connection,
-        "select id, name, pretrained, dimension, fingerprint, revision "
+        "select id, name, pretrained, dimension, fingerprint, preprocess, revision "
         f"from main.{MODELS} order by is_default desc, id",
     )
     return [Model(*row) for row in rows]

@@ -2,14 +2,16 @@
 
 import os
 import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from .config import CONFIG
 from .database import transaction
+from .decoding import Decoded
 from .errors import CommandError
-from .images import Picture
+from .images import THUMBNAIL_FORMAT
 from .index import Vectors
 from .schema import (
     EMBEDDINGS,
@@ -24,51 +26,59 @@ from .schema import (
     models,
     quote,
 )
-
-
-@dataclass(frozen=True)
-class File:
-    """A picture file: where it is, the path it is stored under, its size and time."""
-
-    path: Path
-    stored: str
-    size: int
-    mtime: float
+from .sources import Source
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """A file that was embedded: its picture's facts, thumbnail and unit vector."""
+    """A picture that was embedded: its unit vector (d,) float32, and in what number format."""
 
-    file: File
-    content_hash: str
-    picture: Picture
-    thumbnail: bytes
+    source: Source
+    decoded: Decoded
     vector: Vectors
+    precision: str
 
 
 @dataclass(frozen=True)
 class Same:
-    """A file whose content is already embedded, as the picture `image_id`."""
+    """A picture whose content is embedded already.
 
-    file: File
+    `image_id` is the picture with that content, or None where that is another one of this run;
+    `is_itself` tells that it is this very picture, whose file was only touched.
+    """
+
+    source: Source
+    content_hash: str
+    image_id: int | None
+    is_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A picture whose file was called otherwise when it was embedded, as the picture `image_id`."""
+
+    source: Source
     content_hash: str
     image_id: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A file that could not be embedded, why, and whether to try it again though unchanged."""
+    """A picture that could not be embedded, why, and whether to try it again though unchanged.
 
-    file: File
+    Of an `unread` one it isn't known whether it has changed, so what is stored of it stays.
+    """
+
+    source: Source
     reason: str
     again: bool = False
+    unread: bool = False
 
 
-Result = Embedded | Same | Failed
+Result = Embedded | Same | Moved | Failed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
     """What the database knows of a stored path."""
 
@@ -97,6 +107,9 @@ class Store:
             )
         self.table = existing or (CONFIG.table if table is None else table)
         self.exists = existing is not None
+        if self.exists:
+            with transaction(connection):
+                create_tables(connection, self.table)
         if not self.exists and not is_table_name(self.table):
             raise CommandError(
                 f"The pictures' table can't be named {self.table!r}. Give --table another name, "
@@ -111,13 +124,6 @@ class Store:
             )
         self.models = models(connection) if self.exists else []
         self.model: Model | None = None
-
-    def stored_path(self, path: Path) -> str:
-        """Returns the path as it is stored: from the database's folder where it lies below it."""
-        try:
-            return path.relative_to(self.folder).as_posix()
-        except ValueError:
-            return path.as_posix()
 
     def known_files(self) -> dict[str, Known]:
         """Returns what is known of every stored path; `embedded` is by the model in use."""
@@ -166,122 +172,182 @@ class Store:
             with transaction(self.connection):
                 self._execute(sql, pretrained, self.model.id)
 
-    def write(self, results: list[Result]) -> dict[str, int]:
-        """Writes results in one transaction; returns the ids by content hash."""
+    def write(self, results: Sequence[Result]) -> tuple[list[Result], dict[str, int]]:
+        """Writes results in one transaction.
+
+        Returns what became of each, and the ids of the pictures by their content hashes.
+        """
         assert self.model is not None, "use_model() first"
+        written: list[Result] = []
         ids: dict[str, int] = {}
         with transaction(self.connection):
             for result in results:
                 if isinstance(result, Failed):
                     self._write_failure(result)
+                    written.append(result)
                     continue
-                if isinstance(result, Embedded):
-                    image_id = self._write_embedded(result)
-                elif (same_id := self._write_same(result)) is not None:
-                    image_id = same_id
-                else:
+                image_id = self._write_picture(result, ids)
+                if image_id is None:
                     reason = "The equal picture it was to be copied from has been deleted meanwhile"
-                    self._write_failure(Failed(result.file, reason, again=True))
+                    failed = Failed(result.source, reason, again=True)
+                    self._write_failure(failed)
+                    written.append(failed)
                     continue
-                ids[result.content_hash] = image_id
-                self._execute(f"delete from {FAILURES} where path = ?", result.file.stored)
-        return ids
+                self._execute(f"delete from {FAILURES} where path = ?", result.source.stored)
+                written.append(result)
+                if isinstance(result, Embedded):
+                    ids[result.decoded.content_hash] = image_id
+        return written, ids
+
+    def note_unreadable(self, unreadable: Iterable[tuple[str, str]]) -> None:
+        """Notes folders, archives and rows that can't be looked into; tried again every time."""
+        with transaction(self.connection):
+            for stored, reason in unreadable:
+                self._note_failure(stored, reason, None, None)
+
+    def prune(self, image_ids: Iterable[int], failures: Iterable[str]) -> None:
+        """Deletes pictures, with all that belongs to them, and failures."""
+        images = quote(self.table)
+        with transaction(self.connection):
+            for image_id in image_ids:
+                self._execute(f"delete from {images} where id = ?", image_id)
+            for stored in failures:
+                self._execute(f"delete from {FAILURES} where path = ?", stored)
 
     def _execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         return self.connection.execute(sql, parameters)
 
     def _write_failure(self, failed: Failed) -> None:
+        source = failed.source
+        looks = (None, None) if failed.again else (source.size, source.mtime)
+        self._note_failure(source.stored, failed.reason, *looks)
+        if not failed.unread:
+            # What the file held before is gone, so its old picture is no answer any more.
+            self._execute(f"delete from {quote(self.table)} where path = ?", source.stored)
+
+    def _note_failure(
+        self, stored: str, reason: str, size: int | None, mtime: float | None
+    ) -> None:
         self._execute(
             f"""insert into {FAILURES} (path, reason, failed, size, mtime) values (?, ?, ?, ?, ?)
             on conflict (path) do update set reason = excluded.reason, failed = excluded.failed,
             size = excluded.size, mtime = excluded.mtime""",
-            failed.file.stored,
-            failed.reason,
+            stored,
+            reason,
             datetime.now(UTC).isoformat(timespec="seconds"),
-            None if failed.again else failed.file.size,
-            None if failed.again else failed.file.mtime,
+            size,
+            mtime,
         )
-        # What the file held before is gone, so its old picture is no answer any more.
-        self._execute(f"delete from {quote(self.table)} where path = ?", failed.file.stored)
+
+    def _write_picture(self, result: Embedded | Same | Moved, ids: dict[str, int]) -> int | None:
+        if isinstance(result, Embedded):
+            return self._write_embedded(result)
+        if isinstance(result, Moved):
+            return self._write_moved(result)
+        if result.image_id is None:
+            return self._write_same(result, ids.get(result.content_hash))
+        return self._write_same(result, result.image_id)
 
     def _write_embedded(self, embedded: Embedded) -> int:
-        assert self.model is not None
-        picture, facts = embedded.picture, embedded.picture.facts
+        decoded, facts = embedded.decoded, embedded.decoded.facts
         image_id = self._write_image(
-            embedded.file,
-            embedded.content_hash,
+            embedded.source,
+            decoded.content_hash,
             (
-                picture.width,
-                picture.height,
-                picture.format,
+                decoded.width,
+                decoded.height,
+                decoded.format,
                 facts.taken,
                 facts.latitude,
                 facts.longitude,
                 facts.camera,
             ),
         )
-        self._write_vector(image_id, embedded.vector.astype("<f4").tobytes())
-        self._write_thumbnail(image_id, "webp", embedded.thumbnail)
+        self._write_vector(image_id, embedded.vector.astype("<f4").tobytes(), embedded.precision)
+        if decoded.thumbnail:
+            self._write_thumbnail(image_id, THUMBNAIL_FORMAT, decoded.thumbnail)
         return image_id
 
-    def _write_same(self, same: Same) -> int | None:
+    def _write_moved(self, moved: Moved) -> int | None:
+        """Gives a picture the path that its file has now."""
+        source, images = moved.source, quote(self.table)
+        # Another program may have embedded the file under its new path meanwhile.
+        sql = f"delete from {images} where path = ? and id != ?"
+        self._execute(sql, source.stored, moved.image_id)
+        row = self._execute(
+            f"update {images} set path = ?, size = ?, mtime = ?, key = ? where id = ? returning id",
+            source.stored,
+            source.size,
+            source.mtime,
+            source.key,
+            moved.image_id,
+        ).fetchone()
+        return None if row is None else moved.image_id
+
+    def _write_same(self, same: Same, image_id: int | None) -> int | None:
         """Gives a file the facts, vector and thumbnail of the picture with the same content.
 
         Returns None where that picture has been deleted since the run began.
         """
         assert self.model is not None
+        images = quote(self.table)
         found = self._execute(
-            f"""select embedding, width, height, format, taken, latitude, longitude, camera
-            from {quote(self.table)} join {EMBEDDINGS} on image_id = id and model_id = ?
-            where id = ?""",
+            f"""select id, embedding, precision, width, height, format, taken, latitude, longitude,
+            camera from {images} join {EMBEDDINGS} on image_id = id and model_id = ?
+            where {"content_hash" if image_id is None else "id"} = ? limit 1""",
             self.model.id,
-            same.image_id,
+            same.content_hash if image_id is None else image_id,
         ).fetchone()
         if found is None:
             return None
-        embedding, *facts = found
-        image_id = self._write_image(same.file, same.content_hash, tuple(facts))
-        if image_id != same.image_id:
-            self._write_vector(image_id, embedding)
+        from_id, embedding, precision, *facts = found
+        image_id = self._write_image(same.source, same.content_hash, tuple(facts))
+        if image_id != from_id:
+            self._write_vector(image_id, embedding, precision)
             sql = f"select format, data from {THUMBNAILS} where image_id = ?"
             # Thumbnails may have been deleted, for instance to publish a smaller file.
-            for thumbnail in self._execute(sql, same.image_id).fetchall():
+            for thumbnail in self._execute(sql, from_id).fetchall():
                 self._write_thumbnail(image_id, *thumbnail)
         return image_id
 
-    def _write_image(self, file: File, content_hash: str, facts: tuple[object, ...]) -> int:
+    def _write_image(self, source: Source, content_hash: str, facts: tuple[object, ...]) -> int:
         images = quote(self.table)
         sql = f"select id, content_hash from {images} where path = ?"
-        before = self._execute(sql, file.stored).fetchone()
+        before = self._execute(sql, source.stored).fetchone()
         if before and before[1] != content_hash:
             # Vectors of every model were made from what the file held before.
             self._execute(f"delete from {EMBEDDINGS} where image_id = ?", before[0])
         row = self._execute(
-            f"""insert into {images} (path, content_hash, size, mtime,
+            f"""insert into {images} (path, content_hash, size, mtime, key,
                 width, height, format, taken, latitude, longitude, camera)
-            values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             on conflict (path) do update set
                 content_hash = excluded.content_hash, size = excluded.size,
-                mtime = excluded.mtime, width = excluded.width, height = excluded.height,
+                mtime = excluded.mtime, key = excluded.key,
+                width = excluded.width, height = excluded.height,
                 format = excluded.format, taken = excluded.taken, latitude = excluded.latitude,
                 longitude = excluded.longitude, camera = excluded.camera
             returning id""",
-            file.stored,
+            source.stored,
             content_hash,
-            file.size,
-            file.mtime,
+            source.size,
+            source.mtime,
+            source.key,
             *facts,
         ).fetchone()
         return int(row[0])
 
-    def _write_vector(self, image_id: int, blob: bytes) -> None:
+    def _write_vector(self, image_id: int, blob: bytes, precision: str | None) -> None:
         assert self.model is not None
         self._execute(
-            f"""insert into {EMBEDDINGS} (model_id, image_id, embedding) values (?, ?, ?)
-            on conflict (model_id, image_id) do update set embedding = excluded.embedding""",
+            f"""insert into {EMBEDDINGS} (model_id, image_id, embedding, precision)
+            values (?, ?, ?, ?)
+            on conflict (model_id, image_id) do update set
+                embedding = excluded.embedding, precision = excluded.precision""",
             self.model.id,
             image_id,
             blob,
+            precision,
         )
 
     def _write_thumbnail(self, image_id: int, format: str, data: bytes) -> None:

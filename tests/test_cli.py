@@ -4,10 +4,13 @@ import os
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import make_picture, rows, run
+
+from datasette_clip_search.config import CONFIG
 
 pytest.importorskip("open_clip")
 
@@ -46,7 +49,7 @@ def test_file_that_is_no_picture(tmp_path, tiny_model):
     said = error(tmp_path / "p.db", notes, "--pretrained", tiny_model)
     assert said.splitlines() == [
         "The file could not be embedded:",
-        f"  {notes}: It is not a picture in a format that can be read",
+        "  notes.txt: It is not a picture in a format that can be read",
     ]
     assert not (tmp_path / "p.db").exists()
 
@@ -81,7 +84,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
     code = (
         "import os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embed\n"
+        "import datasette_clip_search.embed, datasette_clip_search.terminal\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}])"
     )
@@ -95,7 +98,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
 def test_locked_database(tiny_database, pictures, monkeypatch):
     from datasette_clip_search import database
 
-    monkeypatch.setattr(database, "BUSY_MILLISECONDS", 50)
+    monkeypatch.setattr(database, "CONFIG", replace(CONFIG, first_write_wait_seconds=0.05))
     make_picture(pictures / "new.jpg", 9)
     other = sqlite3.connect(tiny_database, isolation_level=None)
     other.execute("begin immediate")

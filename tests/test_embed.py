@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -40,7 +41,7 @@ def test_everything_is_written(tiny_database, pictures, tmp_path):
     for vector in vectors(tiny_database).values():
         assert vector.shape == (16,)
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
-    assert rows(tiny_database, "select distinct format from clip_thumbnails") == [("webp",)]
+    assert rows(tiny_database, "select distinct format from clip_thumbnails") == [("jpeg",)]
     assert rows(tiny_database, "select count(*) from clip_thumbnails") == [(6,)]
     assert rows(tiny_database, "select name, dimension, is_default from clip_models") == [
         ("tiny", 16, 1)
@@ -75,7 +76,7 @@ def test_summary(tmp_path, pictures, tiny_model):
     assert told["Not pictures"] == "1  (1 .txt)"
     assert told["Model"] == "tiny"
     assert told["Device"].endswith(", fp32")
-    assert float(told["Seconds"]) > 0
+    assert float(told["Seconds"].split()[0]) > 0
     assert told["Index"].endswith("photos.db.clip-1.faiss")
     assert "pictures/broken.jpg: It " in result.stderr
     failure = rows(tmp_path / "photos.db", "select path, reason from clip_failures")
@@ -110,8 +111,8 @@ def test_only_what_is_new_or_changed_is_embedded(tiny_database, pictures):
     os.utime(pictures / "b.png", (1, 1))
     shutil.copy(pictures / "d.jpg", pictures / "copy of d.jpg")
     told = summary(run("embed-images", tiny_database, pictures).stdout)
-    assert told["Embedded"] == "2, 2 copied from equal files"
-    assert told["Unchanged"] == "4"
+    assert (told["Embedded"], told["Unchanged"]) == ("2", "5")
+    assert told["Copies"].startswith("1 ")
     after = vectors(tiny_database)
     assert set(after) == {*before, "pictures/new.jpg", "pictures/copy of d.jpg"}
     changed = {path for path in before if not np.array_equal(before[path], after[path])}
@@ -257,8 +258,8 @@ def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
 
         def advance(self, pictures: int) -> None:
             self.done += pictures
-            if self.done >= 6:
-                raise KeyboardInterrupt
+            if self.done - pictures < 6 <= self.done:
+                signal.raise_signal(signal.SIGINT)
 
     for seed in range(20):
         make_picture(tmp_path / "pictures" / f"{seed}.png", seed)
@@ -266,9 +267,9 @@ def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
     options = Options(pretrained=str(tiny_model), batch_size=2)
     summary = embed_images(database, [tmp_path / "pictures"], options, Impatient())
     assert summary.interrupted
-    assert summary.embedded == len(vectors(database)) == 6
+    assert 6 <= summary.embedded == len(vectors(database)) < 20
     assert summary.index.exists()
-    assert embed_images(database, [tmp_path / "pictures"]).embedded == 14
+    assert embed_images(database, [tmp_path / "pictures"]).embedded == 20 - summary.embedded
     assert len(vectors(database)) == 20
 
 
@@ -291,7 +292,8 @@ def test_missing_files_are_counted(tiny_database, pictures):
     (pictures / "a.jpg").unlink()
     (pictures / "b.png").rename(pictures / "renamed.png")
     told = summary(run("embed-images", tiny_database, pictures).stdout)
-    assert told["Missing"].startswith("2 ")
+    assert told["Missing"] == "1  (pictures/a.jpg; --prune deletes them)"
+    assert told["Moved"].startswith("1 ")
     assert "Missing" not in summary(run("embed-images", tiny_database, pictures / "deep").stdout)
 
 
@@ -301,5 +303,5 @@ def test_copies_of_what_was_deleted(tiny_database, pictures):
     connection.close()
     shutil.copy(pictures / "d.jpg", pictures / "copy.jpg")
     told = summary(run("embed-images", tiny_database, pictures).stdout)
-    assert told["Embedded"] == "0, 1 copied from equal files"
+    assert (told["Embedded"], told["Copies"][:2]) == ("0", "1 ")
     assert len(vectors(tiny_database)) == 7

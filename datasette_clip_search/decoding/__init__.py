@@ -1,0 +1,71 @@
+"""Decoding pictures in processes of their own, one for each core."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ..sources import Source
+from .messages import Decoded, Outcome, Refused, Settings, Unneeded
+from .process import Decoder
+
+__all__ = ["Decoded", "Decoders", "Outcome", "Refused", "Settings", "Unneeded"]
+
+_WATCH_SECONDS = 0.5
+
+
+class Decoders:
+    """A pool of decoding processes; a context manager."""
+
+    def __init__(self, count: int):
+        """Starts `count` processes, and does not wait for them."""
+        self._all = [Decoder() for _ in range(count)]
+        self._idle: queue.SimpleQueue[Decoder] = queue.SimpleQueue()
+        for decoder in self._all:
+            self._idle.put(decoder)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoding")
+        self._closed = threading.Event()
+        self._watch = threading.Thread(target=self._stop_late_ones, daemon=True)
+
+    def __enter__(self) -> "Decoders":
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._closed.set()
+        # Those at work are ended too; then their threads end by themselves.
+        for decoder in self._all:
+            decoder.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for decoder in self._all:
+            decoder.close()
+        self._watch.join()
+
+    def submit(
+        self,
+        source: Source,
+        data: bytes | None,
+        settings: Settings,
+        is_wanted: Callable[[str], bool] = lambda _: True,
+    ) -> Future[Outcome]:
+        """Has a picture decoded as soon as a process is free; see Decoder.decode."""
+        return self._threads.submit(self._decode, source, data, settings, is_wanted)
+
+    def _decode(
+        self,
+        source: Source,
+        data: bytes | None,
+        settings: Settings,
+        is_wanted: Callable[[str], bool],
+    ) -> Outcome:
+        decoder = self._idle.get()
+        try:
+            return decoder.decode(source, data, settings, is_wanted)
+        finally:
+            self._idle.put(decoder)
+
+    def _stop_late_ones(self) -> None:
+        while not self._closed.wait(_WATCH_SECONDS):
+            for decoder in self._all:
+                decoder.stop_if_late()

@@ -1,0 +1,76 @@
+"""What goes between a run and the processes that decode for it."""
+
+from dataclasses import dataclass
+
+from ..errors import PictureError, PictureTooLarge, PictureUnreadable
+from ..exif import Facts
+from ..preprocess import Pixels, Preprocess
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to decode.
+
+    Without `preprocess` there are no pixels for a model, without `thumbnails` no thumbnails.
+    """
+
+    preprocess: Preprocess | None
+    max_megapixels: float
+    thumbnails: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file: its name, and its bytes or the path to read them from."""
+
+    settings: Settings
+    name: str
+    path: str | None
+    data: bytes | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture, ready for the model and for the database.
+
+    `pixels` are (height, width, 3) uint8; `width` and `height` are the upright picture's own, in
+    pixels; `thumbnail` is a picture file, and empty where none is wanted.
+    """
+
+    content_hash: str
+    width: int
+    height: int
+    format: str
+    facts: Facts
+    thumbnail: bytes
+    pixels: Pixels | None
+
+
+@dataclass(frozen=True)
+class Unneeded:
+    """A file that was read, but whose content need not be decoded."""
+
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a file is no picture, and whether to try it again though it hasn't changed.
+
+    Of an `unread` one it isn't known what it holds now.
+    """
+
+    reason: str
+    again: bool = False
+    unread: bool = False
+
+    @classmethod
+    def of(cls, error: PictureError) -> "Refused":
+        """What another limit, permission or installation would mend is tried again."""
+        if isinstance(error, PictureTooLarge):
+            return cls(f"{error}. Raise it with --max-megapixels", again=True)
+        unread = isinstance(error, PictureUnreadable)
+        return cls(str(error), again=unread, unread=unread)
+
+
+Outcome = Decoded | Unneeded | Refused

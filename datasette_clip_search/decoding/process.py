@@ -1,0 +1,136 @@
+"""One process that decodes, started anew whenever a picture brings it down."""
+
+import contextlib
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..config import CONFIG
+from ..errors import ClipSearchError, PictureError
+from ..sources import Source
+from .messages import Job, Outcome, Refused, Settings, Unneeded
+
+_MODULE = "datasette_clip_search.decoding.worker"
+
+
+class Decoder:
+    """A process that decodes one picture at a time, for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._start()
+
+    def _start(self) -> None:
+        # In a session of its own, so that Ctrl-C is for the run alone; -P, so that nothing is
+        # imported from the working directory.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", _MODULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._is_ready = False
+        self._is_late = False
+
+    def decode(
+        self,
+        source: Source,
+        data: bytes | None,
+        settings: Settings,
+        is_wanted: Callable[[str], bool],
+    ) -> Outcome:
+        """Decodes one picture; `is_wanted` tells by a content's hash whether that is needed.
+
+        `data` is the file's content where that has been read already.
+
+        A picture that crashes its decoder, or keeps it longer than `CONFIG.decode_seconds`, is
+        refused like any other that can't be decoded, and the process is started anew.
+
+        Raises ClipSearchError where no process can be started.
+        """
+        try:
+            if data is None and source.path is None:
+                data = source.read()
+        except PictureError as error:
+            return Refused.of(error)
+        job = Job(settings, source.stored, source.path, data)
+        if self._process.poll() is not None:
+            self._start()
+        self._wait_until_ready()
+        try:
+            self._began = time.monotonic()
+            self._send(job)
+            reply = self._receive()
+            if isinstance(reply, str):
+                wanted = is_wanted(reply)
+                self._send(wanted)
+                reply = self._receive() if wanted else Unneeded(reply)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            return self._bury()
+        finally:
+            self._began = None
+        return reply  # type: ignore[no-any-return]
+
+    def stop_if_late(self) -> None:
+        """Kills the process where its picture has kept it too long; for another thread to call."""
+        with self._lock:
+            began = self._began
+            if began is not None and time.monotonic() - began > CONFIG.decode_seconds:
+                self._is_late = True
+                self._process.kill()
+
+    def kill(self) -> None:
+        """Ends the process, whatever it does; any thread may call it."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends the process and forgets it."""
+        self._process.kill()
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            # A job may be half sent, of which nobody wants to know any more.
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        if self._is_ready:
+            return
+        try:
+            self._receive()
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            self.close()
+            raise ClipSearchError(
+                "The process that decodes pictures does not start. To see why: "
+                f"{sys.executable} -m {_MODULE}"
+            ) from error
+        self._is_ready = True
+
+    def _bury(self) -> Refused:
+        """Says what became of the process."""
+        with self._lock:
+            self.close()
+            if self._is_late:
+                seconds = f"{CONFIG.decode_seconds:g}"
+                return Refused(f"Decoding it took longer than {seconds} seconds and was stopped")
+        status = self._process.returncode
+        if status == -signal.SIGKILL:
+            return Refused("Decoding it was killed, perhaps for lack of memory", again=True)
+        how = signal.strsignal(-status) if status < 0 else f"exit status {status}"
+        return Refused(f"It crashes its decoder ({how})")
+
+    def _send(self, value: object) -> None:
+        assert self._process.stdin is not None
+        pickle.dump(value, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+        self._process.stdin.flush()
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        return pickle.load(self._process.stdout)

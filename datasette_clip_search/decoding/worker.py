@@ -1,0 +1,93 @@
+"""The process that decodes: `python -m datasette_clip_search.decoding.worker`.
+
+Decoders are the part of the work that meets broken and hostile files. Here they can crash, hang,
+or write to the terminal, and only this process is lost. It talks pickle over its standard streams:
+for each Job it answers with the hash of the content and, where that turns out to be wanted, with
+the picture.
+"""
+
+import hashlib
+import os
+import pickle
+import stat
+import sys
+import warnings
+from typing import BinaryIO
+
+from ..config import CONFIG
+from ..errors import PictureError, PictureUnreadable
+from ..images import decode, make_thumbnail, without_pillow_limit
+from .messages import Decoded, Job, Refused, Settings
+
+
+def main() -> None:
+    """Answers jobs until standard input ends."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # What a library prints must not come between the replies.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    warnings.simplefilter("ignore")
+    requests = sys.stdin.buffer
+    _send(replies, "ready")
+    with without_pillow_limit():
+        while True:
+            _answer(pickle.load(requests), requests, replies)
+
+
+def _answer(job: Job, requests: BinaryIO, replies: BinaryIO) -> None:
+    try:
+        data = _read(job)
+        content_hash = hashlib.sha256(data).hexdigest()
+        _send(replies, content_hash)
+        if pickle.load(requests):
+            _send(replies, _decode(data, content_hash, job.name, job.settings))
+    except PictureError as error:
+        _send(replies, Refused.of(error))
+    except MemoryError:
+        _send(replies, Refused("There is not enough memory to decode it", again=True))
+
+
+def _decode(data: bytes, content_hash: str, name: str, settings: Settings) -> Decoded:
+    preprocess = settings.preprocess
+    picture = decode(
+        data,
+        smallest_side=preprocess.smallest_side if preprocess else None,
+        max_megapixels=settings.max_megapixels,
+        longest_side=CONFIG.thumbnail_size if settings.thumbnails else 0,
+        name=name,
+    )
+    size = picture.width, picture.height
+    return Decoded(
+        content_hash,
+        *size,
+        picture.format,
+        picture.facts,
+        make_thumbnail(picture.image) if settings.thumbnails else b"",
+        preprocess.pixels(picture.image, size) if preprocess else None,
+    )
+
+
+def _read(job: Job) -> bytes:
+    if job.data is not None:
+        return job.data
+    assert job.path is not None
+    try:
+        # A pipe would never end.
+        if not stat.S_ISREG(os.stat(job.path).st_mode):
+            raise PictureUnreadable("It is not a regular file")
+        with open(job.path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise PictureUnreadable(f"It can't be read: {error.strerror}") from error
+
+
+def _send(replies: BinaryIO, value: object) -> None:
+    pickle.dump(value, replies, protocol=pickle.HIGHEST_PROTOCOL)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+        # The run has ended, one way or another.
+        sys.exit()

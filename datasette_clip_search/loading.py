@@ -1,0 +1,140 @@
+"""Which model a run uses, and how: chosen at once, loaded when the first picture needs it."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import checkpoint as checkpoints
+from .checkpoint import Checkpoint
+from .config import CONFIG
+from .decoding import Decoded, Decoders, Settings
+from .encoder import Encoder
+from .plan import Work
+from .precision import Choice, use_device, use_precision
+from .preprocess import Pixels, Preprocess
+from .schema import Model
+from .sources.source import stored_path
+from .store import Store
+
+
+@dataclass
+class Loaded:
+    """A loaded model, and how it came to be used as it is; for runs that follow each other."""
+
+    encoder: Encoder | None = None
+    choice: Choice = field(default_factory=Choice)
+
+
+class Loader:
+    """The model of a run over one database."""
+
+    def __init__(self, store: Store, model: str | None, pretrained: str | None, loaded: Loaded):
+        """Takes the model asked for, with the weights the database knows it by if none are given.
+
+        Without either it is the database's own default, and for a new database ours.
+        """
+        self._store = store
+        self._loaded = loaded
+        recorded = None
+        if pretrained is None:
+            known = (known for known in store.models if model in (None, known.name))
+            recorded = next(known, None)
+        if recorded:
+            beside = store.folder / recorded.pretrained
+            model, pretrained = recorded.name, recorded.pretrained or None
+            if pretrained and beside.exists():
+                pretrained = str(beside)
+        elif model is None and pretrained is None:
+            model, pretrained = CONFIG.model, CONFIG.pretrained
+        elif pretrained is None and model == CONFIG.model:
+            pretrained = CONFIG.pretrained
+        self.checkpoint: Checkpoint = checkpoints.resolve(model, pretrained)
+        store.model = self._recorded_model()
+        if store.model and self.checkpoint.is_local:
+            store.note_place(self._stored_pretrained())
+
+    def _recorded_model(self) -> Model | None:
+        """Finds the model's row without loading the model, as far as that can be told."""
+        here = checkpoints.fingerprint(self.checkpoint) if self.checkpoint.weights else None
+        for model in self._store.models:
+            if here:
+                if model.fingerprint == here:
+                    return model
+            elif (model.name, model.pretrained) == (
+                self.checkpoint.name,
+                self.checkpoint.pretrained,
+            ):
+                return model
+        return None
+
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """What the model sees of a picture; None for a new model that isn't loaded."""
+        if self._loaded.encoder:
+            return self._loaded.encoder.preprocess
+        recorded = self._store.model
+        return Preprocess.from_identity(json.loads(recorded.preprocess)) if recorded else None
+
+    def load(
+        self,
+        device: str,
+        precision: str,
+        work: Sequence[Work],
+        decoders: Decoders,
+        settings: Settings,
+    ) -> Loaded:
+        """Loads the model, and chooses device and number format with some pictures of the work.
+
+        Raises ClipSearchError for a model, device or format that can't be used.
+        """
+        loaded = self._loaded
+        if loaded.encoder is None:
+            self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
+            encoder = Encoder(self.checkpoint)
+            note = use_device(encoder, device)
+            sample = None
+            if len(work) >= CONFIG.precision_from:
+                sample = _sample(work, decoders, settings, encoder.preprocess)
+            loaded.choice = use_precision(encoder, precision, sample)
+            if note:
+                loaded.choice.notes.insert(0, note)
+            loaded.encoder = encoder
+        if self._store.exists:
+            self.use_model()
+        return loaded
+
+    def use_model(self) -> None:
+        """Gives the model its row, and the database its tables if need be."""
+        encoder = self._loaded.encoder
+        assert encoder is not None
+        self._store.use_model(
+            self.checkpoint.name,
+            self._stored_pretrained(),
+            encoder.dimension,
+            encoder.fingerprint,
+            json.dumps(encoder.preprocess.identity, sort_keys=True),
+        )
+
+    def _stored_pretrained(self) -> str:
+        pretrained = self.checkpoint.pretrained
+        if not self.checkpoint.is_local:
+            return pretrained
+        stored = stored_path(pretrained, str(self._store.folder))
+        # Never to be taken for a tag.
+        return stored if os.path.isabs(stored) else f"./{stored}"
+
+
+def _sample(
+    work: Sequence[Work], decoders: Decoders, settings: Settings, preprocess: Preprocess
+) -> Pixels | None:
+    """Decodes pictures from all over the work; None where there are none."""
+    settings = Settings(preprocess, settings.max_megapixels, thumbnails=False)
+    step = max(1, len(work) // CONFIG.precision_sample)
+    chosen = [source for source, _ in work[::step] if not source.in_order]
+    outcomes = [decoders.submit(source, None, settings) for source in chosen]
+    decoded = [future.result() for future in outcomes]
+    pixels = [outcome.pixels for outcome in decoded if isinstance(outcome, Decoded)]
+    return np.stack([picture for picture in pixels if picture is not None]) if pixels else None

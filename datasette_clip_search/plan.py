@@ -1,0 +1,109 @@
+"""What a run has to do: compares what was found with what the database knows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .sources import Found, Source, is_gone
+from .store import Known, Store
+
+Work = tuple[Source, Known | None]
+"""A picture, and what the database knows of its path."""
+
+
+class Contents:
+    """Which contents are embedded already, by the SHA-256 of the whole file."""
+
+    def __init__(self, folder: Path, rows: Iterable[tuple[str, Known]]):
+        self._folder = folder
+        self._images: dict[str, int] = {}
+        self._copies: dict[str, list[int]] = {}
+        self._paths: dict[int, str] = {}
+        for stored, row in rows:
+            if row.content_hash in self._images:
+                self._copies.setdefault(row.content_hash, []).append(row.image_id)
+            else:
+                self._images[row.content_hash] = row.image_id
+            self._paths[row.image_id] = stored
+
+    def find(self, content_hash: str) -> int | None:
+        """Returns the id of a picture with this content; any thread may ask."""
+        return self._images.get(content_hash)
+
+    def take_moved(self, content_hash: str) -> int | None:
+        """Returns the id of a picture with this content whose file is gone; each only once."""
+        if content_hash not in self._images:
+            return None
+        for image_id in [self._images[content_hash], *self._copies.get(content_hash, [])]:
+            stored = self._paths.get(image_id)
+            if stored is not None and is_gone(stored, self._folder):
+                del self._paths[image_id]
+                return image_id
+        return None
+
+    def add(self, ids: dict[str, int]) -> None:
+        """Notes what has been written meanwhile."""
+        self._images.update(ids)
+
+
+@dataclass
+class Plan:
+    """What to do, and how much need not be done.
+
+    `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
+    the run looked; those that turn out to have been moved are among them. `forgotten` are paths
+    of failures that can't be failures any more.
+    """
+
+    work: list[Work]
+    contents: Contents
+    unchanged: int
+    failed_before: int
+    gone: dict[str, int]
+    forgotten: list[str]
+
+    @property
+    def surely_new(self) -> int:
+        """How many pictures of the work have no vector yet, unless they were only moved."""
+        return sum(row is None or not row.embedded for _, row in self.work)
+
+
+def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> Plan:
+    """Compares by size and modification time; with `rehash`, content is compared as well.
+
+    What could not be embedded is left alone until it changes, or with `retry_failed`.
+    """
+    known, failures = store.known_files(), store.known_failures()
+    present = {source.stored for source in found.sources}
+    work: list[Work] = []
+    unchanged = failed_before = 0
+    for source in found.sources:
+        row = known.get(source.stored)
+        # Without a time, as in a table of blobs, equal sizes say nothing.
+        looks = (source.size, source.mtime) if source.mtime else None
+        if row and row.embedded and not rehash and looks == (row.size, row.mtime):
+            unchanged += 1
+        elif not retry_failed and looks and failures.get(source.stored) == looks:
+            failed_before += 1
+        else:
+            work.append((source, row))
+    # Rows whose own files are about to be looked at again can't stand for others' content: of two
+    # files that swapped their contents, each would be taken for the other's row.
+    changing = {source.stored for source, _ in work}
+    still = ((path, row) for path, row in known.items() if row.embedded and path not in changing)
+    absent = (path for path in known if path not in present)
+    return Plan(
+        work,
+        Contents(store.folder, still),
+        unchanged,
+        failed_before,
+        {path: known[path].image_id for path in absent if found.lacks(path)},
+        [path for path in failures if path not in present and _is_over(path, found)],
+    )
+
+
+def _is_over(path: str, found: Found) -> bool:
+    """Whether what failed is gone, or was a folder or an archive that could be listed now."""
+    if any(path == unreadable for unreadable, _ in found.unreadable):
+        return False
+    return found.lacks(path) or found.covers(f"{path}/any.jpg")

@@ -1,0 +1,195 @@
+"""Which device and which number format a run uses: the fastest that makes the right vectors."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .encoder import Encoder, Vectors, reference_pixels
+from .errors import CommandError
+from .preprocess import Pixels
+
+# The least cosine between a picture's vector and the one that float32 on the CPU makes.
+FAITHFUL = 0.999
+# Float32 by another way of multiplying is still float32.
+SAME = 0.999999
+# What another number format must gain before it is worth having.
+WORTHWHILE = 1.15
+
+
+@dataclass
+class Choice:
+    """What was chosen, and what the person should hear about it.
+
+    `speedup` is against float32 as torch does it by itself and `cosine` the least one to its
+    vectors, of the sample; both None where nothing was measured.
+    """
+
+    speedup: float | None = None
+    cosine: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def use_device(encoder: Encoder, device: str) -> str:
+    """Moves an encoder to a torch device, or to the best there is for "auto".
+
+    A device that makes other vectors of a reference picture than the CPU does is not used. Returns
+    what to tell about that, or nothing.
+
+    Raises CommandError for a device that is not there.
+    """
+    chosen = _find_device(device)
+    if chosen == "cpu":
+        return ""
+    pixels = reference_pixels(encoder.preprocess)
+    expected = encoder.encode_pixels(pixels)
+    try:
+        encoder.use(chosen, "fp32")
+        cosine = _least_cosine(encoder.encode_pixels(pixels), expected)
+        problem = f"makes other vectors than the CPU (cosine {cosine:.4f})"
+    except (RuntimeError, NotImplementedError) as error:
+        cosine, problem = 0.0, f"can't run the model: {_first_line(error)}"
+    if cosine >= FAITHFUL:
+        return ""
+    encoder.use("cpu", "fp32")
+    return f"The device {chosen} {problem}. Using the CPU"
+
+
+def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Choice:
+    """Sets an encoder to a number format, which is tried on a sample of the person's pictures.
+
+    "auto" is the fastest on this machine among those whose vectors of the sample have a cosine of
+    at least FAITHFUL to float32's; without a sample it is float32.
+
+    Raises CommandError for a format that isn't faithful.
+    """
+    choice = Choice()
+    if precision == "auto" and sample is None:
+        return choice
+    if sample is None:
+        sample = reference_pixels(encoder.preprocess)
+    expected, slowest = _timed(encoder, sample)
+    if precision in {"auto", "fp32"}:
+        _use_faster_products(encoder, sample, expected, slowest, choice)
+    if precision == "fp32":
+        return choice
+    fastest = slowest / (choice.speedup or 1)
+    for candidate in _candidates(encoder.device) if precision == "auto" else [precision]:
+        matmul = encoder.matmul
+        encoder.use(encoder.device, candidate)
+        vectors, _ = _timed(encoder, sample)
+        cosine = _least_cosine(vectors, expected)
+        if precision != "auto":
+            if not cosine >= FAITHFUL:
+                raise CommandError(_unfaithful(encoder, cosine))
+            choice.cosine = cosine
+            return choice
+        _, seconds = _timed(encoder, sample)
+        if cosine >= FAITHFUL and fastest / seconds >= WORTHWHILE:
+            choice.speedup, choice.cosine = slowest / seconds, cosine
+            return choice
+        if not cosine >= FAITHFUL:
+            choice.notes.append(
+                f"Not using {candidate}: it changes this model's vectors (cosine {cosine:.4f})"
+            )
+        encoder.use(encoder.device, "fp32")
+        encoder.matmul = matmul
+    return choice
+
+
+def _use_faster_products(
+    encoder: Encoder, sample: Pixels, expected: Vectors, slowest: float, choice: Choice
+) -> None:
+    """Lets torch multiply float32 by its other library, which on some processors is faster."""
+    encoder.matmul = "medium"
+    vectors, _ = _timed(encoder, sample)
+    _, seconds = _timed(encoder, sample)
+    cosine = _least_cosine(vectors, expected)
+    if cosine >= SAME and slowest / seconds >= WORTHWHILE:
+        choice.speedup, choice.cosine = slowest / seconds, cosine
+    else:
+        encoder.matmul = "highest"
+
+
+def _candidates(device: str) -> list[str]:
+    """Returns the formats that may be faster than float32 on a device."""
+    import torch
+
+    if device.startswith("cuda"):
+        return ["bf16", "fp16"] if torch.cuda.is_bf16_supported() else ["fp16"]
+    if device.startswith("mps"):
+        return ["fp16"]
+    return ["bf16"] if _has_native_bf16() else []
+
+
+def _has_native_bf16() -> bool:
+    """Tells whether the processor multiplies bfloat16 faster than float32.
+
+    Without instructions for it, it is emulated, up to a hundred times as slowly.
+    """
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        a, b = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
+        torch.mm(a, b)
+        started = time.perf_counter()
+        torch.mm(a, b)
+        return time.perf_counter() - started
+
+    return min(seconds(torch.bfloat16) for _ in range(3)) < min(
+        seconds(torch.float32) for _ in range(3)
+    )
+
+
+@contextmanager
+def float32_products(matmul: str) -> Iterator[None]:
+    """Sets how torch multiplies float32, for the whole process."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(matmul)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _timed(encoder: Encoder, sample: Pixels) -> tuple[Vectors, float]:
+    with float32_products(encoder.matmul):
+        started = time.perf_counter()
+        vectors = encoder.encode_pixels(sample)
+        return vectors, time.perf_counter() - started
+
+
+def _least_cosine(vectors: Vectors, expected: Vectors) -> float:
+    return float(np.nan_to_num((vectors * expected).sum(axis=1)).min())
+
+
+def _unfaithful(encoder: Encoder, cosine: float) -> str:
+    return (
+        f"{encoder.checkpoint.label} in {encoder.precision} on {encoder.device} makes vectors that "
+        f"differ from float32's: cosine {cosine:.4f}, expected at least {FAITHFUL}. "
+        "Use --precision auto, which takes the fastest that doesn't"
+    )
+
+
+def _find_device(device: str) -> str:
+    import torch
+
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CommandError(
+            f"The device {device} can't be used here: {_first_line(error)}. "
+            "Use --device cpu, or leave --device out"
+        ) from error
+    return device
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

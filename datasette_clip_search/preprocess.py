@@ -1,0 +1,123 @@
+"""What a model is shown of a picture: resized and cropped as OpenCLIP does, in one step."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+
+# Part of what is stored with a model; a new number for whatever changes the pixels of a picture.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """OpenCLIP's settings (open_clip.transform.PreprocessCfg) for one model.
+
+    `resize_mode` is "shortest" (cut the middle out), "longest" (fill up with `fill_color`) or
+    "squash".
+    """
+
+    height: int
+    width: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
+    fill_color: int = 0
+
+    @classmethod
+    def from_open_clip(cls, settings: Mapping[str, Any]) -> "Preprocess":
+        """Takes the settings as a model of OpenCLIP's carries them."""
+        size = settings["size"]
+        height, width = size if isinstance(size, (tuple, list)) else (size, size)
+        return cls(
+            height=int(height),
+            width=int(width),
+            mean=tuple(map(float, settings["mean"])),
+            std=tuple(map(float, settings["std"])),
+            interpolation=settings.get("interpolation") or "bicubic",
+            resize_mode=settings.get("resize_mode") or "shortest",
+            fill_color=int(settings.get("fill_color") or 0),
+        )
+
+    @classmethod
+    def from_identity(cls, settings: Mapping[str, Any]) -> "Preprocess":
+        """Takes the settings as they are stored; the first release stored OpenCLIP's own."""
+        if "size" in settings:
+            return cls.from_open_clip(settings)
+        named = {name: settings[name] for name in cls.__dataclass_fields__}
+        return cls(**{**named, "mean": tuple(named["mean"]), "std": tuple(named["std"])})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings and the version of this code, as JSON keeps them."""
+        return {
+            **asdict(self),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "version": VERSION,
+        }
+
+    @property
+    def smallest_side(self) -> int:
+        """The shorter side, in pixels, of what the model sees; decode to twice as much."""
+        return max(self.height, self.width)
+
+    def pixels(self, image: Image.Image, size: tuple[int, int] | None = None) -> Pixels:
+        """Returns what the model sees of an RGB image, (height, width, 3) uint8.
+
+        `size` is the picture's own, (width, height), where `image` was decoded at a reduced scale:
+        the crop is computed from it, so that it is the same at every scale. Resizing only the crop
+        gives the same pixels as cropping the resized image, with less work.
+        """
+        width, height = size or image.size
+        if self.resize_mode == "squash":
+            return np.asarray(self._resize(image, (self.width, self.height)))
+        if self.resize_mode == "longest":
+            return self._fitted(image, width, height)
+        new_width, new_height = self._covering(width, height)
+        left = round((new_width - self.width) / 2)
+        top = round((new_height - self.height) / 2)
+        scale_x, scale_y = image.width / new_width, image.height / new_height
+        box = (
+            left * scale_x,
+            top * scale_y,
+            min((left + self.width) * scale_x, image.width),
+            min((top + self.height) * scale_y, image.height),
+        )
+        return np.asarray(self._resize(image, (self.width, self.height), box))
+
+    def _covering(self, width: int, height: int) -> tuple[int, int]:
+        """Returns the size at which a picture just covers what the model sees."""
+        if self.width == self.height:
+            # torchvision's Resize cuts the longer side's fraction off, and its peers round it.
+            if width <= height:
+                return self.width, int(self.width * height / width)
+            return int(self.height * width / height), self.height
+        ratio = min(height / self.height, width / self.width)
+        return max(round(width / ratio), self.width), max(round(height / ratio), self.height)
+
+    def _fitted(self, image: Image.Image, width: int, height: int) -> Pixels:
+        ratio = max(height / self.height, width / self.width)
+        inside = max(round(width / ratio), 1), max(round(height / ratio), 1)
+        canvas = Image.new("RGB", (self.width, self.height), (self.fill_color,) * 3)
+        place = (self.width - inside[0]) // 2, (self.height - inside[1]) // 2
+        canvas.paste(self._resize(image, inside), place)
+        return np.asarray(canvas)
+
+    def _resize(
+        self,
+        image: Image.Image,
+        size: tuple[int, int],
+        box: tuple[float, float, float, float] | None = None,
+    ) -> Image.Image:
+        # Where the target isn't square, OpenCLIP covers it by bicubic interpolation always.
+        covers = self.resize_mode == "shortest" and self.width != self.height
+        bilinear = self.interpolation == "bilinear" and not covers
+        method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC
+        return image.resize(size, method, box)

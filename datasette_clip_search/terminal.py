@@ -1,0 +1,147 @@
+"""What a run of embed-images looks like in a terminal."""
+
+import contextlib
+import logging
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .report import Progress, Summary
+
+# Paths of a kind that are listed before it says how many more there are.
+SHOWN = 10
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps the logs and warnings of torch and the hub out of the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+class Bar(Progress):
+    """A progress bar on standard error, with the time left and the rate."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+
+    def loading(self, model: str) -> None:
+        click.echo(f"Loading {model}", err=True)
+
+    def start(self, pictures: int) -> None:
+        started = time.monotonic()
+
+        def rate(_: object) -> str:
+            seconds = time.monotonic() - started
+            return f"{self.bar.pos / seconds:.1f} pictures/s" if self.bar.pos else ""
+
+        self.bar = click.progressbar(
+            length=pictures, label="Embedding", item_show_func=rate, show_pos=True,
+            file=sys.stderr,
+        )  # fmt: skip
+        self.bar.__enter__()
+
+    def advance(self, pictures: int) -> None:
+        self.bar.update(pictures, object())
+
+    def finishing(self) -> None:
+        click.echo(
+            "\\nFinishing what is under way, and the index. Ctrl-C again stops at once", err=True
+        )
+
+    def finish(self) -> None:
+        self.bar.__exit__(None, None, None)
+
+
+def progress(silent: bool) -> Progress:
+    """Returns what tells a person how far a run is, or keeps silent."""
+    return Progress() if silent else Bar()
+
+
+def nothing(path: Path, summary: Summary) -> None:
+    """Prints nothing."""
+
+
+def print_summary(path: Path, summary: Summary) -> None:
+    """Prints what a run did, and to standard error what it could not do."""
+    _list([f"{file}: {reason}" for file, reason in summary.failed])
+    for name, value in _lines(shlex.quote(str(path)), summary):
+        click.echo(f"{name + ':':<14}{value}")
+
+
+def print_change(path: Path, summary: Summary) -> None:
+    """Prints one line on what a run of --watch did."""
+    _list([f"{file}: {reason}" for file, reason in summary.failed])
+    counts = {
+        "embedded": summary.embedded,
+        "copies": summary.copied,
+        "moved": summary.moved,
+        "deleted": summary.pruned,
+        "failed": len(summary.failed),
+    }
+    done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
+
+
+def _list(lines: list[str]) -> None:
+    for line in lines[:SHOWN]:
+        click.echo(line, err=True)
+    if len(lines) > SHOWN:
+        click.echo(f"and {len(lines) - SHOWN} more", err=True)
+
+
+def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
+    yield "Embedded", str(summary.embedded)
+    if summary.copied:
+        yield "Copies", f"{summary.copied}  (of pictures that are embedded already)"
+    if summary.moved:
+        yield "Moved", f"{summary.moved}  (renamed or moved files; their rows are kept)"
+    yield "Unchanged", str(summary.unchanged)
+    failed = len(summary.failed) + summary.failed_before
+    see = f"  (see: sqlite-utils rows {database} clip_failures)" if failed else ""
+    yield "Failed", f"{failed}{see}"
+    if summary.missing:
+        some = ", ".join(summary.missing[:3]) + (", …" if len(summary.missing) > 3 else "")
+        yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
+    if summary.pruned:
+        yield "Deleted", f"{summary.pruned}  (their files are gone)"
+    if others := sum(summary.others.values()):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
+        yield "Not pictures", f"{others}  ({kinds})"
+    passed_over = {
+        "hidden": summary.hidden,
+        "links to folders": summary.links,
+        "excluded": summary.excluded,
+    }
+    if any(passed_over.values()):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in passed_over.items() if count)
+        yield "Passed over", kinds
+    yield "Table", summary.table
+    yield "Model", summary.model
+    if summary.other_default:
+        name, used = summary.other_default
+        switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {used})"'
+        yield "Searches", f"use {name}; to use this model: {switch}"
+    if summary.device:
+        gain = f" ({summary.speedup:.1f} times as fast as fp32)" if summary.speedup else ""
+        yield "Device", f"{summary.device}, {summary.precision}{gain}"
+    for note in summary.notes:
+        yield "Note", note
+    rate = ""
+    if summary.embedded and summary.embedding_seconds:
+        rate = f"  ({summary.embedded / summary.embedding_seconds:.1f} pictures/s)"
+    yield "Seconds", f"{summary.seconds:.1f}{rate}"
+    if summary.index:
+        yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"

@@ -1,0 +1,58 @@
+"""Keeping a database in step with its pictures, until Ctrl-C."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .embed import Options, embed_images
+from .errors import CommandError
+from .loading import Loaded
+from .report import Progress, Summary
+
+INSTALL = "pip install 'datasette-clip-search[embed]'"
+# Changes that come this close together are taken in one run.
+QUIET_MILLISECONDS = 1500
+
+
+def watch_images(
+    database: Path,
+    pictures: Sequence[str],
+    options: Options,
+    progress: Progress,
+    tell: Callable[[Path, Summary], None],
+    tell_change: Callable[[Path, Summary], None],
+) -> None:
+    """Embeds pictures, and again after every change of their files, until interrupted.
+
+    From the second run on, pictures whose files are gone are deleted. `tell` is called after the
+    first run, `tell_change` after each later one that changed something.
+
+    Raises CommandError as embed_images does in the first run, and for what can't be watched.
+    """
+    try:
+        from watchfiles import watch
+    except ModuleNotFoundError as error:
+        raise CommandError(f"--watch needs watchfiles. Run: {INSTALL}") from error
+    if "-" in pictures or options.sql is not None:
+        raise CommandError("--watch is for files and folders, not for a list or --sql")
+    loaded = Loaded()
+    summary = embed_images(database, pictures, options, progress, loaded=loaded)
+    tell(database, summary)
+    if summary.interrupted:
+        return
+    # Our own writing is no change of the pictures.
+    own = os.path.abspath(database)
+    following = replace(options, prune=True)
+
+    def is_picture(_: object, path: str) -> bool:
+        return not os.path.abspath(path).startswith(own)
+
+    for _ in watch(
+        *pictures, watch_filter=is_picture, debounce=QUIET_MILLISECONDS, raise_interrupt=False
+    ):
+        summary = embed_images(database, pictures, following, Progress(), loaded=loaded)
+        if summary.changed:
+            tell_change(database, summary)
+        if summary.interrupted:
+            return
