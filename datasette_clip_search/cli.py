@@ -64,10 +64,11 @@ def prepare_connection(conn: sqlite3.Connection) -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="Number format of the model; auto is the fastest here that makes the same vectors",
+    help="Number format of the model; auto is the fastest here that makes the same vectors. int8 "
+    "is checked with your pictures before it is used",
 )
 @click.option(
     "--batch-size",

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from .checkpoint import Checkpoint
 from .config import CONFIG
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
 from .preprocess import Pixels, Preprocess
+
+if TYPE_CHECKING:
+    from .int8 import Int8Tower
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +45,7 @@ class Encoder:
         self.precision = "fp32"
         # What torch.set_float32_matmul_precision is to be while pictures are embedded.
         self.matmul = "highest"
+        self._int8_tower: Int8Tower | None = None
         self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
 
     @property
@@ -55,15 +59,37 @@ class Encoder:
 
         if self.precision != "fp32" and precision != self.precision:
             # What was rounded does not come back by itself.
-            self._model, _ = _load(self.checkpoint)
+            self.reset()
         self._model.to(device, getattr(torch, PRECISIONS[precision]))
         self.device, self.precision, self.matmul = device, precision, "highest"
+
+    def reset(self) -> None:
+        """Loads the model again, in float32 on the CPU."""
+        self._model, self._tokenizer = _load(self.checkpoint)
+        self.device, self.precision, self.matmul = "cpu", "fp32", "highest"
+
+    def use_int8(self, tower: "Int8Tower") -> None:
+        """Has pictures encoded by an int8 image tower, on the CPU, and lets go of the model."""
+        self._int8_tower = tower
+        self._model = self._tokenizer = None
+        self.device, self.precision, self.matmul = "cpu", "int8", "highest"
+
+    def normalized(self, pixels: Pixels) -> Vectors:
+        """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
+        mean, std = (
+            np.array(values, np.float32) * 255
+            for values in (self.preprocess.mean, self.preprocess.std)
+        )
+        scaled = (pixels.astype(np.float32) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
 
         Threads may share an encoder.
         """
+        if self._int8_tower:
+            return unit(self._int8_tower.encode(self.normalized(pixels)))
         import torch
 
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
@@ -74,7 +100,7 @@ class Encoder:
         batch = ((batch - mean) / std).to(getattr(torch, PRECISIONS[self.precision]))
         with torch.inference_mode():
             features = self._model.encode_image(batch)
-        return _unit(features)
+        return unit(features.float().cpu().numpy())
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of n texts."""
@@ -82,7 +108,7 @@ class Encoder:
 
         with torch.inference_mode():
             features = self._model.encode_text(self._tokenizer(list(texts)).to(self.device))
-        return _unit(features)
+        return unit(features.float().cpu().numpy())
 
 
 def reference_pixels(preprocess: Preprocess) -> Pixels:
@@ -125,9 +151,9 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _unit(features: Any) -> Vectors:
-    vectors: Vectors = features.float().cpu().numpy()
-    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+def unit(features: Vectors) -> Vectors:
+    """Returns (n, d) float32 vectors at length 1."""
+    vectors: Vectors = features / np.linalg.norm(features, axis=-1, keepdims=True)
     return vectors
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from .config import CONFIG
 from .decoding import Decoded, Decoders, Settings
 from .encoder import Encoder
 from .plan import Work
-from .precision import Choice, use_device, use_precision
+from .precision import Choice, use_device, use_int8, use_precision
 from .preprocess import Pixels, Preprocess
 from .schema import Model
 from .sources.source import stored_path
@@ -94,13 +94,18 @@ class Loader:
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
             encoder = Encoder(self.checkpoint)
-            note = use_device(encoder, device)
-            sample = None
-            if len(work) >= CONFIG.precision_from:
-                sample = _sample(work, decoders, settings, encoder.preprocess)
-            loaded.choice = use_precision(encoder, precision, sample)
-            if note:
-                loaded.choice.notes.insert(0, note)
+            settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
+            if precision == "int8":
+                ranges = self._store.calibration()
+                sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
+                loaded.choice = use_int8(encoder, ranges, sample)
+            else:
+                note = use_device(encoder, device)
+                sample = None
+                if len(work) >= CONFIG.precision_from:
+                    sample = _sample(work, CONFIG.precision_sample, decoders, settings)
+                loaded.choice = use_precision(encoder, precision, sample)
+                loaded.choice.notes[:0] = [note] if note else []
             loaded.encoder = encoder
         if self._store.exists:
             self.use_model()
@@ -117,6 +122,8 @@ class Loader:
             encoder.fingerprint,
             json.dumps(encoder.preprocess.identity, sort_keys=True),
         )
+        if self._loaded.choice.ranges is not None:
+            self._store.note_calibration(self._loaded.choice.ranges)
 
     def _stored_pretrained(self) -> str:
         pretrained = self.checkpoint.pretrained
@@ -128,12 +135,11 @@ class Loader:
 
 
 def _sample(
-    work: Sequence[Work], decoders: Decoders, settings: Settings, preprocess: Preprocess
+    work: Sequence[Work], count: int, decoders: Decoders, settings: Settings
 ) -> Pixels | None:
     """Decodes pictures from all over the work; None where there are none."""
-    settings = Settings(preprocess, settings.max_megapixels, thumbnails=False)
-    step = max(1, len(work) // CONFIG.precision_sample)
-    chosen = [source for source, _ in work[::step] if not source.in_order]
+    step = max(1, len(work) // count)
+    chosen = [source for source, _ in work[::step] if not source.in_order][:count]
     outcomes = [decoders.submit(source, None, settings) for source in chosen]
     decoded = [future.result() for future in outcomes]
     pixels = [outcome.pixels for outcome in decoded if isinstance(outcome, Decoded)]

@@ -7,14 +7,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import int8
+from .config import CONFIG
 from .encoder import Encoder, Vectors, reference_pixels
 from .errors import CommandError
+from .int8 import Ranges
 from .preprocess import Pixels
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.
 FAITHFUL = 0.999
 # Float32 by another way of multiplying is still float32.
 SAME = 0.999999
+# The least share of each picture's ten nearest pictures that int8 must find as well.
+AGREEMENT = 0.95
 # What another number format must gain before it is worth having.
 WORTHWHILE = 1.15
 
@@ -24,12 +29,14 @@ class Choice:
     """What was chosen, and what the person should hear about it.
 
     `speedup` is against float32 as torch does it by itself and `cosine` the least one to its
-    vectors, of the sample; both None where nothing was measured.
+    vectors, of the sample; both None where nothing was measured. `ranges` are those of int8 that
+    was calibrated in this run.
     """
 
     speedup: float | None = None
     cosine: float | None = None
     notes: list[str] = field(default_factory=list)
+    ranges: Ranges | None = None
 
 
 def use_device(encoder: Encoder, device: str) -> str:
@@ -53,7 +60,7 @@ def use_device(encoder: Encoder, device: str) -> str:
         cosine, problem = 0.0, f"can't run the model: {_first_line(error)}"
     if cosine >= FAITHFUL:
         return ""
-    encoder.use("cpu", "fp32")
+    encoder.reset()
     return f"The device {chosen} {problem}. Using the CPU"
 
 
@@ -97,6 +104,54 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
         encoder.use(encoder.device, "fp32")
         encoder.matmul = matmul
     return choice
+
+
+def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> Choice:
+    """Sets an encoder to int8: as it was calibrated before, by `ranges`, or by a new sample.
+
+    A third of the sample calibrates. With the rest it is checked that it finds the same nearest
+    pictures as float32 does.
+
+    Raises CommandError where it doesn't, EncoderUnavailable where ONNX Runtime is missing.
+    """
+    choice = Choice()
+    encoder.use("cpu", "fp32")
+    size = encoder.preprocess.height, encoder.preprocess.width
+    if ranges is not None:
+        tower, _ = int8.build(encoder.model, size, ranges)
+        encoder.use_int8(tower)
+        return choice
+    count = 0 if sample is None else len(sample)
+    if sample is None or count < CONFIG.int8_sample_at_least:
+        raise CommandError(
+            f"--precision int8 is calibrated and checked with pictures, at least "
+            f"{CONFIG.int8_sample_at_least} of them, and there are {count} to embed. "
+            "Use --precision auto"
+        )
+    is_calibrating = np.arange(count) % 3 == 0
+    checked = sample[~is_calibrating]
+    exact = _encode_all(encoder, checked)
+    batches = (encoder.normalized(picture[np.newaxis]) for picture in sample[is_calibrating])
+    tower, choice.ranges = int8.build(encoder.model, size, batches)
+    encoder.use_int8(tower)
+    agreement = int8.agreement(exact, _encode_all(encoder, checked))
+    if agreement < AGREEMENT:
+        raise CommandError(
+            f"{encoder.checkpoint.label} in int8 finds {agreement:.1%} of the pictures that it "
+            f"finds in float32, in a sample of {len(checked)} of yours; expected at least "
+            f"{AGREEMENT:.0%}. Use --precision auto, which changes nothing"
+        )
+    choice.notes.append(
+        f"int8 finds {agreement:.1%} of the same ten nearest pictures as fp32, in a sample of "
+        f"{len(checked)} of yours"
+    )
+    return choice
+
+
+def _encode_all(encoder: Encoder, pixels: Pixels) -> Vectors:
+    batches = range(0, len(pixels), CONFIG.cpu_batch_size)
+    size = CONFIG.cpu_batch_size
+    return np.concatenate([encoder.encode_pixels(pixels[at : at + size]) for at in batches])
 
 
 def _use_faster_products(

@@ -1,5 +1,6 @@
 """Writing: pictures, vectors, thumbnails and failures into the database."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from .decoding import Decoded
 from .errors import CommandError
 from .images import THUMBNAIL_FORMAT
 from .index import Vectors
+from .int8 import Ranges
 from .schema import (
     EMBEDDINGS,
     FAILURES,
@@ -171,6 +173,21 @@ class Store:
             sql = f"update {MODELS} set pretrained = ? where id = ?"
             with transaction(self.connection):
                 self._execute(sql, pretrained, self.model.id)
+
+    def calibration(self) -> Ranges | None:
+        """Returns the ranges that the model in use was calibrated for int8 with, if it was."""
+        if self.model is None:
+            return None
+        sql = f"select calibration from {MODELS} where id = ?"
+        (ranges,) = fetch(self.connection, sql, self.model.id).fetchone()
+        return json.loads(ranges) if ranges else None
+
+    def note_calibration(self, ranges: Ranges) -> None:
+        """Keeps the ranges for later runs, whose vectors are then made in the same way."""
+        assert self.model is not None
+        sql = f"update {MODELS} set calibration = ? where id = ?"
+        with transaction(self.connection):
+            self._execute(sql, json.dumps(ranges), self.model.id)
 
     def write(self, results: Sequence[Result]) -> tuple[list[Result], dict[str, int]]:
         """Writes results in one transaction.
