@@ -1,12 +1,7 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
-import logging
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +9,11 @@ from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
-from .config import CONFIG
-from .errors import CommandError, EncoderUnavailable, ModelMismatch
+from .errors import EncoderUnavailable
 from .preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
     from .int8 import Int8Tower
-
-log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -159,63 +151,3 @@ def unit(features: Vectors) -> Vectors:
 
 def _plain(settings: Any) -> dict[str, Any]:
     return asdict(settings) if is_dataclass(settings) else dict(settings)  # type: ignore[arg-type]
-
-
-_encoders: OrderedDict[str, Encoder] = OrderedDict()
-_loading = threading.Lock()
-
-
-def encoder_for(name: str, pretrained: str, fingerprint: str, folder: Path | None) -> Encoder:
-    """Returns the encoder of a model recorded in a database, one per process.
-
-    `folder` is the database file's own; a local checkpoint is looked for from there. Nothing is
-    fetched.
-
-    Raises EncoderUnavailable when its weights or torch are not here, ModelMismatch when other
-    weights are.
-    """
-    with _loading:
-        encoder = _encoders.get(fingerprint)
-        if encoder is None:
-            encoder = _load_recorded(name, pretrained, fingerprint, folder)
-            _encoders[fingerprint] = encoder
-            if len(_encoders) > CONFIG.encoder_cache_entries:
-                _encoders.popitem(last=False)
-        _encoders.move_to_end(fingerprint)
-        return encoder
-
-
-def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | None) -> Encoder:
-    checkpoints.import_open_clip()
-    import torch
-
-    from .precision import use_device
-
-    # Queries are single and come from many threads at once: where those also share their work
-    # out among threads, on a busy machine each waits for all the others, several times as long.
-    torch.set_num_threads(1)
-    local = os.path.join(folder or "", pretrained)
-    try:
-        found = checkpoints.resolve(name, local if os.path.exists(local) else pretrained)
-        checkpoint = checkpoints.locate(found, fetch=False)
-    except (CommandError, OSError) as error:
-        raise EncoderUnavailable(
-            f"The weights of {name} are not where they were when it embedded the pictures. Run "
-            "sqlite-utils embed-images again with --pretrained and the place they are now"
-        ) from error
-    actual = checkpoints.fingerprint(checkpoint)
-    if actual != recorded:
-        raise ModelMismatch(
-            f"The pictures were embedded by {name} with weights {recorded[:12]}, but the weights "
-            f"found in their place are {actual[:12]}. Bring the old weights back, or embed the "
-            "pictures again with the new ones: sqlite-utils embed-images"
-        )
-    try:
-        with checkpoints.network(allowed=False):
-            encoder = Encoder(checkpoint, actual)
-            use_device(encoder, "auto")
-            return encoder
-    except (EncoderUnavailable, CommandError, OSError) as error:
-        # What a library says of a broken file names the file, which is no visitor's business.
-        log.warning("%s", error)
-        raise EncoderUnavailable(f"The weights of {name} do not load; the log says why") from error

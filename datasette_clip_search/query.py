@@ -8,9 +8,10 @@ import numpy as np
 
 from .collection import database_path
 from .config import CONFIG
-from .encoder import Encoder, encoder_for
+from .encoder import Encoder
 from .errors import PictureError, PictureTooLarge, QueryError
 from .index import Vectors
+from .query_encoder import encoder_for
 from .schema import EMBEDDINGS, Model, fetch, quote
 
 Value = str | int | float | bytes | None

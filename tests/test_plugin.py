@@ -9,7 +9,7 @@ import sys
 import pytest
 from web_helpers import PAGE, change, wait_for_loading
 
-from datasette_clip_search import encoder, plugin
+from datasette_clip_search import plugin, query_encoder
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["web_fixtures"]
@@ -39,11 +39,11 @@ async def test_memory_database_has_no_functions(serve):
 
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
-    monkeypatch.setattr(encoder, "_encoders", type(encoder._encoders)())
+    monkeypatch.setattr(query_encoder, "_encoders", type(query_encoder._encoders)())
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
-    assert len(encoder._encoders) == 1
+    assert len(query_encoder._encoders) == 1
     assert not caplog.records
 
 
