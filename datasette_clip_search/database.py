@@ -37,7 +37,8 @@ def check_writable(connection: sqlite3.Connection) -> None:
         # On a read-only database, beginning a write is no error yet; writing is.
         connection.execute(f"pragma user_version = {version}")
     finally:
-        connection.execute("rollback")
+        if connection.in_transaction:
+            connection.execute("rollback")
 
 
 @contextmanager
@@ -73,6 +74,8 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.execute("rollback")
+        # SQLite itself rolls back after some errors, such as a full disk.
+        if connection.in_transaction:
+            connection.execute("rollback")
         raise
     connection.execute("commit")

@@ -150,6 +150,8 @@ class _Run:
             ):
                 self._work(plan, decoders, interrupt)
             self.summary.interrupted = interrupt.requested
+        if not self.store.exists and self.summary.interrupted:
+            return
         if not self.store.exists:
             failed = [(result.source.stored, result.reason) for result in self._waiting_failures()]
             raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
@@ -248,7 +250,7 @@ class _Run:
 
     def finish(self) -> None:
         """Brings the index file up to date, and a write-ahead log into the database."""
-        known = models(self.connection)
+        known = models(self.connection) if self.store.exists else []
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:
             if model != known[0]:

@@ -44,3 +44,7 @@ class PictureTooLarge(PictureError):
 
 class PictureUnreadable(PictureError):
     "A file could not be read at all"
+
+
+class NotEnoughMemory(PictureError):
+    "A picture takes more memory to decode than there is now"

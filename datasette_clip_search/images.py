@@ -9,7 +9,7 @@ from PIL import Image, JpegImagePlugin
 
 from .colour import to_srgb
 from .config import CONFIG
-from .errors import PictureError
+from .errors import NotEnoughMemory, PictureError
 from .exif import Facts, read_facts
 from .formats import WEB_FORMATS, picture_extensions, picture_formats
 from .raw import Preview, is_raw, open_raw
@@ -83,6 +83,8 @@ def decode(
         return _decode(data, scale, max_megapixels, formats or picture_formats())
     except PictureError:
         raise
+    except MemoryError as error:
+        raise NotEnoughMemory(explain(error, data)) from error
     except Exception as error:
         # Pillow refuses odd files with a dozen kinds of exception, most of them built in.
         raise PictureError(explain(error, data)) from error

@@ -6,11 +6,13 @@ replace brings index and facts together.
 """
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
 import struct
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -97,6 +99,7 @@ def write(path: Path, index: Index, origin: Origin) -> None:
     body: bytes = faiss.serialize_index(cast(Any, index)).tobytes()
     facts: dict[str, Any] = {**asdict(origin), "sha256": hashlib.sha256(body).hexdigest()}
     footer = json.dumps(facts).encode()
+    _remove_left(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -113,6 +116,14 @@ def write(path: Path, index: Index, origin: Origin) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what runs left that were killed while they wrote this file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
 
 
 def read(path: Path, expected: Origin) -> Index:

@@ -332,8 +332,9 @@ class Store:
         sql = f"select id, content_hash from {images} where path = ?"
         before = self._execute(sql, source.stored).fetchone()
         if before and before[1] != content_hash:
-            # Vectors of every model were made from what the file held before.
-            self._execute(f"delete from {EMBEDDINGS} where image_id = ?", before[0])
+            # Vectors of every model, and the thumbnail, were made from what the file held before.
+            for made in (EMBEDDINGS, THUMBNAILS):
+                self._execute(f"delete from {made} where image_id = ?", before[0])
         row = self._execute(
             f"""insert into {images} (path, content_hash, size, mtime, key,
                 width, height, format, taken, latitude, longitude, camera)

@@ -58,7 +58,7 @@ class Bar(Progress):
 
     def finishing(self) -> None:
         click.echo(
-            "\\nFinishing what is under way, and the index. Ctrl-C again stops at once", err=True
+            "\nFinishing what is under way, and the index. Ctrl-C again stops at once", err=True
         )
 
     def finish(self) -> None:

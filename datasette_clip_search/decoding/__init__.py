@@ -34,10 +34,12 @@ class Decoders:
 
     def __exit__(self, *_: Any) -> None:
         self._closed.set()
+        # First, so that no thread goes on to the next picture, with a new process.
+        self._threads.shutdown(wait=False, cancel_futures=True)
         # Those at work are ended too; then their threads end by themselves.
         for decoder in self._all:
             decoder.kill()
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown()
         for decoder in self._all:
             decoder.close()
         self._watch.join()

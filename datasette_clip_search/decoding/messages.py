@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..errors import PictureError, PictureTooLarge, PictureUnreadable
+from ..errors import NotEnoughMemory, PictureError, PictureTooLarge, PictureUnreadable
 from ..exif import Facts
 from ..preprocess import Pixels, Preprocess
 
@@ -69,6 +69,8 @@ class Refused:
         """What another limit, permission or installation would mend is tried again."""
         if isinstance(error, PictureTooLarge):
             return cls(f"{error}. Raise it with --max-megapixels", again=True)
+        if isinstance(error, NotEnoughMemory):
+            return cls(str(error), again=True)
         unread = isinstance(error, PictureUnreadable)
         return cls(str(error), again=unread, unread=unread)
 

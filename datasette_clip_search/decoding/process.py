@@ -24,6 +24,7 @@ class Decoder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began: float | None = None
+        self._is_ended = False
         self._start()
 
     def _start(self) -> None:
@@ -62,7 +63,11 @@ class Decoder:
             return Refused.of(error)
         job = Job(settings, source.stored, source.path, data)
         if self._process.poll() is not None:
-            self._start()
+            with self._lock:
+                # Else nobody would be left to end the new process.
+                if self._is_ended:
+                    return Refused("Decoding was ended", again=True, unread=True)
+                self._start()
         self._wait_until_ready()
         try:
             self._began = time.monotonic()
@@ -87,8 +92,10 @@ class Decoder:
                 self._process.kill()
 
     def kill(self) -> None:
-        """Ends the process, whatever it does; any thread may call it."""
-        self._process.kill()
+        """Ends the process for good, whatever it does; any thread may call it."""
+        with self._lock:
+            self._is_ended = True
+            self._process.kill()
 
     def close(self) -> None:
         """Ends the process and forgets it."""
@@ -116,6 +123,9 @@ class Decoder:
     def _bury(self) -> Refused:
         """Says what became of the process."""
         with self._lock:
+            # Its streams close before it has ended, when it ends by an exception.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(2)
             self.close()
             if self._is_late:
                 seconds = f"{CONFIG.decode_seconds:g}"

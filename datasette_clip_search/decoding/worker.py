@@ -9,6 +9,7 @@ the picture.
 import hashlib
 import os
 import pickle
+import signal
 import stat
 import sys
 import warnings
@@ -22,6 +23,7 @@ from .messages import Decoded, Job, Refused, Settings
 
 def main() -> None:
     """Answers jobs until standard input ends."""
+    _end_with_the_run()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not come between the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -31,6 +33,15 @@ def main() -> None:
     with without_pillow_limit():
         while True:
             _answer(pickle.load(requests), requests, replies)
+
+
+def _end_with_the_run() -> None:
+    """Has a decoder that hangs ended too when its run is killed; at other times, input ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _answer(job: Job, requests: BinaryIO, replies: BinaryIO) -> None:

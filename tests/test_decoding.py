@@ -1,0 +1,275 @@
+"""Decoders that crash, hang, print or eat all memory: only their own picture is lost."""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from conftest import make_picture, rows, run
+from processes import assert_ended, decoding_processes, is_running
+from test_embed import summary
+
+from datasette_clip_search.config import CONFIG
+from datasette_clip_search.decoding import Decoded, Decoders, Refused, Settings, Unneeded, process
+from datasette_clip_search.errors import ClipSearchError
+from datasette_clip_search.sources import DiskFile
+
+# Read by every decoding process as it starts: a Pillow plugin for files that say what to do.
+PLUGIN = """
+import os, signal, sys, time
+from PIL import Image, ImageFile
+
+class Trap(ImageFile.ImageFile):
+    format = "TRAP"
+
+    def _open(self):
+        way = self.fp.read(16)[5:].strip().decode()
+        if way == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif way == "hang":
+            while True:
+                time.sleep(1)
+        elif way == "memory":
+            raise MemoryError
+        elif way == "leave":
+            os._exit(3)
+        elif way == "exit":
+            sys.exit("Goodbye")
+        elif way == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif way == "print":
+            print("Hello " * 10_000)
+            print("Hello", file=sys.stderr)
+            os.write(1, b"Hello from C")
+            os.write(2, b"Hello from C")
+        self._size = 8, 8
+        self._mode = "RGB"
+        self.tile = [ImageFile._Tile("raw", (0, 0, 8, 8), 16, ("RGB", 0, 1))]
+
+Image.register_open("TRAP", Trap, lambda prefix: prefix[:5] == b"TRAP:")
+"""
+
+REASONS = {
+    "crash": "It crashes its decoder (Segmentation fault)",
+    "hang": "Decoding it took longer than 1.5 seconds and was stopped",
+    "memory": "Decoding it takes more memory than there is",
+    "leave": "It crashes its decoder (exit status 3)",
+    "exit": "It crashes its decoder (exit status 1)",
+    "kill": "Decoding it was killed, perhaps for lack of memory",
+}
+SETTINGS = Settings(None, 150, thumbnails=True)
+
+
+@pytest.fixture
+def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets decoding processes know the format of traps."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(PLUGIN)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+
+def make_trap(path: Path, way: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = random.Random(path.name).randbytes(8 * 8 * 3)
+    path.write_bytes(f"TRAP:{way}".encode().ljust(16) + noise)
+    return path
+
+
+def source(path: Path) -> DiskFile:
+    info = path.stat()
+    return DiskFile(path.name, info.st_size, info.st_mtime, str(path.parent))
+
+
+def test_traps_among_pictures(tmp_path, traps, tiny_model, monkeypatch):
+    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
+    folder, database = tmp_path / "p", tmp_path / "d.db"
+    ways = [*REASONS, "print", *REASONS, "print"]
+    for number, way in enumerate(ways):
+        make_trap(folder / f"{number:02} {way}.png", way)
+        for beside in "ab":
+            make_picture(folder / f"{number:02}{beside}.png", 10 * number + ord(beside))
+    command = ["embed-images", database, folder, "--pretrained", tiny_model]
+    result = run(*command)
+    assert result.exit_code == 0, result.output
+    assert "Hello" not in result.output
+    told = summary(result.stdout)
+    assert told["Embedded"] == str(2 * len(ways) + 2)
+    assert told["Failed"].startswith(f"{2 * len(REASONS)} ")
+    good = sorted(
+        f"p/{path.name}"
+        for path in folder.iterdir()
+        if path.stem[-1] in "ab" or path.stem.endswith("print")
+    )
+    # In the order of their paths, whatever happened between them.
+    assert [path for (path,) in rows(database, "select path from images order by id")] == good
+    reasons = rows(database, "select path, reason from clip_failures order by path")
+    # BUG: a process that ends by an exception is taken for one that was killed.
+    assert dict(reasons) == {
+        f"p/{number:02} {way}.png": REASONS[way]
+        for number, way in enumerate(ways)
+        if way in REASONS
+    }
+    for way in ("crash", "hang"):
+        assert f"p/{ways.index(way):02} {way}.png: {REASONS[way]}" in result.stderr
+    assert not decoding_processes(os.getpid())
+    # What another machine, or another day, would mend is tried again: lack of memory.
+    again = run(*command)
+    tried = {line.split(" ")[1].split(".")[0] for line in again.stderr.splitlines() if "p/" in line}
+    # BUG: lack of memory in the decoder itself is not.
+    assert tried == {"kill", "memory"}
+
+
+def test_processes_that_do_not_start(tmp_path, pictures, tiny_model, monkeypatch):
+    (tmp_path / "site" / "PIL").mkdir(parents=True)
+    (tmp_path / "site" / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    database = tmp_path / "d.db"
+    result = run("embed-images", database, pictures, "--pretrained", tiny_model)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    errors = [line for line in result.stderr.splitlines() if "Error: " in line]
+    assert len(errors) == 1
+    assert errors[0].startswith(
+        "Error: The process that decodes pictures does not start. To see why: "
+    )
+    assert not database.exists()
+
+
+def test_what_it_says_to_see_why_says_why(tmp_path, monkeypatch):
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    with Decoders(1) as decoders, pytest.raises(ClipSearchError) as raised:
+        decoders.submit(source(tmp_path / "PIL" / "__init__.py"), None, SETTINGS).result(60)
+    command = str(raised.value).split("To see why: ")[1].split()
+    assert command[0] == sys.executable
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert "ImportError: no Pillow" in result.stderr
+
+
+def test_each_outcome_belongs_to_its_picture(tmp_path):
+    paths = [make_picture(tmp_path / f"{seed}.png", seed, (20 + seed, 10)) for seed in range(30)]
+    with Decoders(3) as decoders:
+        futures = [
+            decoders.submit(source(path), path.read_bytes() if seed % 2 else None, SETTINGS)
+            for seed, path in enumerate(paths)
+        ]
+        for seed, (path, future) in enumerate(zip(paths, futures, strict=True)):
+            outcome = future.result(60)
+            assert isinstance(outcome, Decoded)
+            assert outcome.content_hash == sha256(path.read_bytes()).hexdigest()
+            assert (outcome.width, outcome.pixels) == (20 + seed, None)
+            assert outcome.thumbnail
+
+
+def test_what_is_not_wanted_is_not_decoded(tmp_path, traps):
+    trap = make_trap(tmp_path / "a.png", "crash")
+    asked: list[str] = []
+
+    def is_wanted(content_hash: str) -> bool:
+        asked.append(content_hash)
+        return False
+
+    with Decoders(1) as decoders:
+        outcome = decoders.submit(source(trap), None, SETTINGS, is_wanted).result(60)
+    assert asked == [sha256(trap.read_bytes()).hexdigest()]
+    assert outcome == Unneeded(asked[0])
+
+
+def test_files_that_are_not_there(tmp_path, pictures):
+    there = source(pictures / "a.jpg")
+    gone = source(make_picture(tmp_path / "gone.jpg"))
+    (tmp_path / "gone.jpg").unlink()
+    os.mkfifo(tmp_path / "gone.jpg")
+    with Decoders(1) as decoders:
+        refused = decoders.submit(gone, None, SETTINGS).result(60)
+        assert refused == Refused("It is not a regular file", again=True, unread=True)
+        assert isinstance(decoders.submit(there, None, SETTINGS).result(60), Decoded)
+
+
+def test_process_that_ended_between_two_pictures(pictures):
+    with Decoders(1) as decoders:
+        for _ in range(3):
+            outcome = decoders.submit(source(pictures / "a.jpg"), None, SETTINGS).result(60)
+            assert isinstance(outcome, Decoded)
+            (decoder,) = decoders._all
+            decoder._process.kill()
+            decoder._process.wait()
+
+
+def close_in_time(decoders: Decoders) -> None:
+    """Closes decoders in a thread, so that one that hangs is an error and not a hanging test."""
+    closing = threading.Thread(target=decoders.__exit__, args=(None, None, None), daemon=True)
+    closing.start()
+    closing.join(15)
+    is_closed = not closing.is_alive()
+    for left in decoding_processes(os.getpid()):
+        os.kill(left, 9)
+    assert is_closed, "closing takes for ever"
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+@pytest.mark.parametrize("delay", [0, 0.3])
+def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, delay):
+    """Also where the threads go on to the next pictures before the last process is killed."""
+    kill = process.Decoder.kill
+
+    def kill_slowly(decoder: process.Decoder) -> None:
+        kill(decoder)
+        time.sleep(delay)
+
+    monkeypatch.setattr(process.Decoder, "kill", kill_slowly)
+    trap = make_trap(tmp_path / "a.png", "hang")
+    began = threading.Event()
+
+    def is_wanted(_: str) -> bool:
+        began.set()
+        return True
+
+    decoders = Decoders(2).__enter__()
+    futures = [decoders.submit(source(trap), None, SETTINGS, is_wanted) for _ in range(9)]
+    if moment == "working":
+        assert began.wait(60)
+    running = decoding_processes(os.getpid())
+    assert running
+    # BUG: such a thread starts a new process for it, which nobody ends.
+    close_in_time(decoders)
+    assert_ended(running)
+    assert all(future.done() for future in futures)
+    assert all(not is_running(decoder._process.pid) for decoder in decoders._all)
+
+
+def test_closing_without_work():
+    decoders = Decoders(2).__enter__()
+    close_in_time(decoders)
+    assert not decoding_processes(os.getpid())
+
+
+def test_error_inside_closes_too(pictures):
+    def fail() -> None:
+        with Decoders(2) as decoders:
+            decoders.submit(source(pictures / "a.jpg"), None, SETTINGS)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not decoding_processes(os.getpid())
+
+
+def test_names_and_folders_do_not_matter(tmp_path, pictures, monkeypatch):
+    """Decoding processes import nothing from where the command is run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "PIL").mkdir()
+    (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError")
+    odd = shutil.copy(pictures / "a.jpg", tmp_path / "ä 'quoted'\n.jpg")
+    with Decoders(1) as decoders:
+        outcome = decoders.submit(source(Path(odd)), None, SETTINGS).result(60)
+    assert isinstance(outcome, Decoded)
