@@ -113,9 +113,10 @@ def embed_images(
         sqlite-utils embed-images photos.db ~/Pictures
         sqlite-utils photos.db "select * from clip_search('dog on beach', 10)"
     """
-    from .embed import Options, embed_images
+    from .embedding import Options, embed_images
+    from .embedding.report import Watcher
+    from .embedding.terminal import PrintedWatch, print_summary, progress, quiet_libraries
     from .errors import ClipSearchError
-    from .terminal import nothing, print_change, print_summary, progress, quiet_libraries
 
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures: folders, files, archives, or --sql")
@@ -124,16 +125,17 @@ def embed_images(
     try:
         with quiet_libraries():
             if watch:
-                from .watch import watch_images
+                from .embedding.watch import watch_images
 
-                shown = (nothing, nothing) if silent else (print_summary, print_change)
-                watch_images(path, pictures, chosen, progress(silent), *shown)
+                watcher = Watcher() if silent else PrintedWatch(path)
+                watch_images(path, pictures, chosen, progress(silent), watcher)
                 return
             summary = embed_images(path, pictures, chosen, progress(silent), stdin)
     except ClipSearchError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"{where}{error.strerror or error}") from error
     if not silent:
         print_summary(path, summary)
     if summary.interrupted:

@@ -48,6 +48,8 @@ class Config:
     # anything to lose, patiently later.
     first_write_wait_seconds: float = 5
     write_wait_seconds: float = 60
+    # Temporary index files this old were left by runs that were killed.
+    abandoned_after_seconds: float = 3600
     # Whether so few files are pictures at all is seen before a model is fetched for them.
     files_looked_at_first: int = 16
     # Work that a power cut may cost.

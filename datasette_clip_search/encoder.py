@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
-from .preprocess import Pixels, Preprocess
+from .pictures.preprocess import Pixels, Preprocess
 
 if TYPE_CHECKING:
     from .int8 import Int8Tower

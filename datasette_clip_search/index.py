@@ -122,7 +122,7 @@ def _remove_left(path: Path) -> None:
     """Removes what runs left that were killed while they wrote this file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > 3600:
+            if time.time() - left.stat().st_mtime > CONFIG.abandoned_after_seconds:
                 left.unlink()
 
 

@@ -12,7 +12,7 @@ from .config import CONFIG
 from .encoder import Encoder, Vectors, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
-from .preprocess import Pixels
+from .pictures.preprocess import Pixels
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.
 FAITHFUL = 0.999

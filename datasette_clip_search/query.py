@@ -95,7 +95,7 @@ def _given_vector(blob: bytes) -> Vectors:
 
 
 def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
-    from .images import WEB_FORMATS, decode
+    from .pictures.decode import WEB_FORMATS, decode
 
     if len(data) > CONFIG.max_query_image_bytes:
         raise QueryError(

@@ -18,11 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasette_clip_search import embed, index, watch
+from datasette_clip_search import index
 from datasette_clip_search.config import CONFIG
+from datasette_clip_search.embedding import run as embed
+from datasette_clip_search.embedding import watch
+from datasette_clip_search.embedding.store import Store
+from datasette_clip_search.embedding.terminal import Bar
 from datasette_clip_search.encoder import Encoder
-from datasette_clip_search.store import Store
-from datasette_clip_search.terminal import Bar
 
 # Steps by their names; each is a function that is called when it begins.
 STEPS = {

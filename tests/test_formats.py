@@ -10,9 +10,10 @@ import pytest
 from conftest import DEMO_MODEL, DEMO_PICTURES, rows, run
 from PIL import Image, ImageCms, ImageFilter
 
-from datasette_clip_search import formats, images
 from datasette_clip_search.errors import PictureError
-from datasette_clip_search.images import decode, picture_extensions, picture_formats
+from datasette_clip_search.pictures import decode as images
+from datasette_clip_search.pictures import formats
+from datasette_clip_search.pictures.decode import decode, picture_extensions, picture_formats
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 UNTURN = {

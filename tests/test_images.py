@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.errors import PictureError, PictureTooLarge
-from datasette_clip_search.images import (
+from datasette_clip_search.pictures.decode import (
     THUMBNAIL_FORMAT,
     decode,
     make_thumbnail,

@@ -16,7 +16,7 @@ from PIL import Image
 
 from datasette_clip_search import int8
 from datasette_clip_search.errors import EncoderUnavailable
-from datasette_clip_search.int8_export import export_tower
+from datasette_clip_search.int8.export import export_tower
 
 TESTDATA = os.environ.get("CLIP_SEARCH_TESTDATA")
 

@@ -10,12 +10,13 @@ from conftest import DEMO_MODEL, DEMO_PICTURES, make_picture, rows, run
 
 pytest.importorskip("open_clip")
 
-from datasette_clip_search import loading, precision
+from datasette_clip_search import precision
 from datasette_clip_search.checkpoint import resolve
 from datasette_clip_search.config import CONFIG
+from datasette_clip_search.embedding import loading
 from datasette_clip_search.encoder import Encoder, reference_pixels
 from datasette_clip_search.errors import CommandError
-from datasette_clip_search.preprocess import Preprocess
+from datasette_clip_search.pictures.preprocess import Preprocess
 
 DEMO = ["--model", "demo", "--pretrained", DEMO_MODEL]
 
@@ -26,7 +27,7 @@ def vectors(database: Path) -> dict[str, np.ndarray]:
 
 
 def demo_pixels(preprocess: Preprocess, count: int = 8) -> np.ndarray:
-    from datasette_clip_search.images import decode
+    from datasette_clip_search.pictures.decode import decode
 
     files = sorted(DEMO_PICTURES.rglob("*.jpg"))[:count]
     images = [decode(file.read_bytes()).image for file in files]

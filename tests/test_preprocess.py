@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_clip_search.images import decode
-from datasette_clip_search.preprocess import Preprocess
+from datasette_clip_search.pictures.decode import decode
+from datasette_clip_search.pictures.preprocess import Preprocess
 
 open_clip = pytest.importorskip("open_clip")
 

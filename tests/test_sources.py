@@ -184,7 +184,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path):
 NOBODY = """
 import os, sys
 from pathlib import Path
-from datasette_clip_search.images import picture_extensions
+from datasette_clip_search.pictures.decode import picture_extensions
 from datasette_clip_search.sources import find, is_gone
 picture_extensions()
 if os.getuid() == 0:

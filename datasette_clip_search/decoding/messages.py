@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ..errors import NotEnoughMemory, PictureError, PictureTooLarge, PictureUnreadable
-from ..exif import Facts
-from ..preprocess import Pixels, Preprocess
+from ..pictures.exif import Facts
+from ..pictures.preprocess import Pixels, Preprocess
 
 
 @dataclass(frozen=True)

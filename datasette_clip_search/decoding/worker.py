@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from ..config import CONFIG
 from ..errors import PictureError, PictureUnreadable
-from ..images import decode, make_thumbnail, without_pillow_limit
+from ..pictures.decode import decode, make_thumbnail, without_pillow_limit
 from .messages import Decoded, Job, Refused, Settings
 
 

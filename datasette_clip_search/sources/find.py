@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import CommandError
-from ..images import picture_extensions
+from ..pictures.decode import picture_extensions
 from .archives import list_archive
 from .exclude import Exclusion
 from .found import Found, Place, extension_of, kind_of

@@ -27,11 +27,11 @@ import pictures
 import weights
 
 from datasette_clip_search.config import CONFIG
-from datasette_clip_search.embed import Options, embed_images
+from datasette_clip_search.embedding import Options, embed_images
+from datasette_clip_search.embedding.loading import Loaded
+from datasette_clip_search.embedding.pipeline import cores
 from datasette_clip_search.encoder import Encoder
-from datasette_clip_search.images import decode, make_thumbnail
-from datasette_clip_search.loading import Loaded
-from datasette_clip_search.pipeline import cores
+from datasette_clip_search.pictures.decode import decode, make_thumbnail
 from datasette_clip_search.precision import float32_products
 
 MODEL = "ViT-B-32"

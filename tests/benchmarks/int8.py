@@ -24,7 +24,7 @@ import open_clip
 import torch
 
 from datasette_clip_search.int8 import Int8Tower, calibrate, quantize
-from datasette_clip_search.int8_export import export_tower
+from datasette_clip_search.int8.export import export_tower
 
 THREADS, BATCH = 2, 8
 Encode = Callable[[np.ndarray], np.ndarray]

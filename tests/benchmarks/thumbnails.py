@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasette_clip_search.images import decode
+from datasette_clip_search.pictures.decode import decode
 
 SIZES = (256, 320, 400)
 CODECS = [("JPEG", {"quality": quality}) for quality in (70, 75, 80)] + [

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .sources import Found, Source, is_gone
+from ..sources import Found, Source, is_gone
 from .store import Known, Store
 
 Work = tuple[Source, Known | None]

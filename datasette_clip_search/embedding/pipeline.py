@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .config import CONFIG
-from .decoding import Decoded, Decoders, Outcome, Refused, Settings, Unneeded
-from .encoder import Encoder, Vectors
-from .errors import CommandError, PictureError
+from ..config import CONFIG
+from ..decoding import Decoded, Decoders, Outcome, Refused, Settings, Unneeded
+from ..encoder import Encoder, Vectors
+from ..errors import CommandError, PictureError
+from ..pictures.preprocess import Pixels
+from ..precision import float32_products
+from ..sources import Source
 from .plan import Contents, Work
-from .precision import float32_products
-from .preprocess import Pixels
-from .sources import Source
 from .store import Embedded, Failed, Known, Moved, Result, Same
 
 

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from .config import CONFIG
+from ..config import CONFIG
 
 THUMBNAIL_FORMAT = "jpeg"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EncoderUnavailable
+from ..errors import EncoderUnavailable
 
 INPUT, OUTPUT = "pixels", "features"
 # The least cosine between a vector of the graph in float32 and torch's own.

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
-from .config import CONFIG
-from .decoding import Decoded, Decoders, Settings
-from .encoder import Encoder
+from .. import checkpoint as checkpoints
+from ..checkpoint import Checkpoint
+from ..config import CONFIG
+from ..decoding import Decoded, Decoders, Settings
+from ..encoder import Encoder
+from ..pictures.preprocess import Pixels, Preprocess
+from ..precision import Choice, use_device, use_int8, use_precision
+from ..schema import Model
+from ..sources.source import stored_path
 from .plan import Work
-from .precision import Choice, use_device, use_int8, use_precision
-from .preprocess import Pixels, Preprocess
-from .schema import Model
-from .sources.source import stored_path
 from .store import Store
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .report import Progress, Summary
+from .report import Progress, Summary, Watcher
 
 # Paths of a kind that are listed before it says how many more there are.
 SHOWN = 10
@@ -38,6 +38,8 @@ class Bar(Progress):
         self.bar: Any = None
 
     def loading(self, model: str) -> None:
+        if self.bar:
+            click.echo(err=True)
         click.echo(f"Loading {model}", err=True)
 
     def start(self, pictures: int) -> None:
@@ -70,10 +72,6 @@ def progress(silent: bool) -> Progress:
     return Progress() if silent else Bar()
 
 
-def nothing(path: Path, summary: Summary) -> None:
-    """Prints nothing."""
-
-
 def print_summary(path: Path, summary: Summary) -> None:
     """Prints what a run did, and to standard error what it could not do."""
     _list([f"{file}: {reason}" for file, reason in summary.failed])
@@ -81,18 +79,33 @@ def print_summary(path: Path, summary: Summary) -> None:
         click.echo(f"{name + ':':<14}{value}")
 
 
-def print_change(path: Path, summary: Summary) -> None:
-    """Prints one line on what a run of --watch did."""
-    _list([f"{file}: {reason}" for file, reason in summary.failed])
-    counts = {
-        "embedded": summary.embedded,
-        "copies": summary.copied,
-        "moved": summary.moved,
-        "deleted": summary.pruned,
-        "failed": len(summary.failed),
-    }
-    done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
+class PrintedWatch(Watcher):
+    """Prints a summary, and then a line for each change."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def first_run(self, summary: Summary) -> None:
+        print_summary(self.path, summary)
+        click.echo("Watching for changes; Ctrl-C ends it", err=True)
+
+    def change(self, summary: Summary) -> None:
+        _list([f"{file}: {reason}" for file, reason in summary.failed])
+        counts = {
+            "embedded": summary.embedded,
+            "copies": summary.copied,
+            "moved": summary.moved,
+            "deleted": summary.pruned,
+            "failed": len(summary.failed),
+        }
+        done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
+
+    def problem(self, error: str) -> None:
+        click.echo(f"{time.strftime('%H:%M:%S')}  {error}", err=True)
+
+    def stopped(self) -> None:
+        click.echo("Stopped watching", err=True)
 
 
 def _list(lines: list[str]) -> None:

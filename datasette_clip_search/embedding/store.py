@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .config import CONFIG
-from .database import transaction
-from .decoding import Decoded
-from .errors import CommandError
-from .images import THUMBNAIL_FORMAT
-from .index import Vectors
-from .int8 import Ranges
-from .schema import (
+from ..config import CONFIG
+from ..database import transaction
+from ..decoding import Decoded
+from ..errors import CommandError
+from ..index import Vectors
+from ..int8 import Ranges
+from ..pictures.decode import THUMBNAIL_FORMAT
+from ..schema import (
     EMBEDDINGS,
     FAILURES,
     MODELS,
@@ -28,7 +28,7 @@ from .schema import (
     models,
     quote,
 )
-from .sources import Source
+from ..sources import Source
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin
 
+from ..config import CONFIG
+from ..errors import NotEnoughMemory, PictureError
 from .colour import to_srgb
-from .config import CONFIG
-from .errors import NotEnoughMemory, PictureError
 from .exif import Facts, read_facts
 from .formats import WEB_FORMATS, picture_extensions, picture_formats
 from .raw import Preview, is_raw, open_raw

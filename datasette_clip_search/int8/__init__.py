@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EncoderUnavailable
+from ..errors import EncoderUnavailable
 
 Floats = NDArray[np.float32]
 Ranges = dict[str, tuple[float, float, list[int]]]
@@ -62,7 +62,7 @@ def build(
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _import(module)
-    from .int8_export import export_tower
+    from .export import export_tower
 
     with tempfile.TemporaryDirectory(prefix="clip-search-", dir=folder) as temporary:
         exact, quantized = Path(temporary, "float32.onnx"), Path(temporary, "int8.onnx")
@@ -82,7 +82,7 @@ def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
     Raises ValueError without any picture.
     """
     onnx = _import("onnx")
-    from .int8_graph import activations, channel_shifts, watch
+    from .graph import activations, channel_shifts, watch
 
     watching = file.with_name("watching.onnx")
     weights = activations(onnx.load(file).graph)
@@ -124,7 +124,7 @@ def quantize(file: Path, ranges: Ranges, output: Path) -> None:
     make.
     """
     onnx = _import("onnx")
-    from .int8_graph import activations, to_int8
+    from .graph import activations, to_int8
 
     model = onnx.load(file)
     missing = [name for name in activations(model.graph) if name not in ranges]

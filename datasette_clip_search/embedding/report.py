@@ -68,3 +68,19 @@ class Progress:
 
     def finish(self) -> None:
         """No more pictures."""
+
+
+class Watcher:
+    """Told what --watch does; the base class keeps it to itself."""
+
+    def first_run(self, summary: Summary) -> None:
+        """The pictures that were there have been embedded."""
+
+    def change(self, summary: Summary) -> None:
+        """A later run found something to do, and did it."""
+
+    def problem(self, error: str) -> None:
+        """A later run could not be done; the next change brings another."""
+
+    def stopped(self) -> None:
+        """The person has had enough."""

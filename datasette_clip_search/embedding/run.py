@@ -9,21 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from . import index as indexes
-from .collection import origin_of, read_vectors
-from .config import CONFIG
-from .database import check_writable, connect, explained, wait_for_lock
-from .decoding import Decoders, Refused, Settings
-from .encoder import Encoder
-from .errors import CommandError
-from .index import IndexUnusable
+from .. import index as indexes
+from ..collection import origin_of, read_vectors
+from ..config import CONFIG
+from ..database import check_writable, connect, explained, wait_for_lock
+from ..decoding import Decoders, Refused, Settings
+from ..encoder import Encoder
+from ..errors import CommandError
+from ..index import IndexUnusable
+from ..schema import models
+from ..sources import Found, find, find_rows
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
 from .pipeline import Pipeline, cores
 from .plan import Plan, Work, make_plan
 from .report import Progress, Summary
-from .schema import models
-from .sources import Found, find, find_rows
 from .store import Embedded, Failed, Moved, Result, Store
 
 
@@ -181,7 +181,9 @@ class _Run:
             self._note_encoder(loaded)
             return loaded.encoder
 
-        encoder = load_encoder() if plan.surely_new or loader.preprocess is None else None
+        # Few pictures may all turn out to have been moved, and need no model.
+        at_once = loader.preprocess is None or plan.surely_new >= CONFIG.precision_from
+        encoder = load_encoder() if at_once else None
         pipeline = Pipeline(
             decoders,
             replace(settings, preprocess=loader.preprocess),

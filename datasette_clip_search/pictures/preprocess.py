@@ -77,7 +77,7 @@ class Preprocess:
         """
         width, height = size or image.size
         if self.resize_mode == "squash":
-            return np.asarray(self._resize(image, (self.width, self.height)))
+            return np.array(self._resize(image, (self.width, self.height)))
         if self.resize_mode == "longest":
             return self._fitted(image, width, height)
         new_width, new_height = self._covering(width, height)
@@ -90,7 +90,7 @@ class Preprocess:
             min((left + self.width) * scale_x, image.width),
             min((top + self.height) * scale_y, image.height),
         )
-        return np.asarray(self._resize(image, (self.width, self.height), box))
+        return np.array(self._resize(image, (self.width, self.height), box))
 
     def _covering(self, width: int, height: int) -> tuple[int, int]:
         """Returns the size at which a picture just covers what the model sees."""
@@ -108,7 +108,7 @@ class Preprocess:
         canvas = Image.new("RGB", (self.width, self.height), (self.fill_color,) * 3)
         place = (self.width - inside[0]) // 2, (self.height - inside[1]) // 2
         canvas.paste(self._resize(image, inside), place)
-        return np.asarray(canvas)
+        return np.array(canvas)
 
     def _resize(
         self,

@@ -1,0 +1,85 @@
+"""Keeping a database in step with its pictures, until Ctrl-C."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import ClipSearchError, CommandError
+from ..sources.globs import fixed_part, is_glob
+from .interrupt import interruptible
+from .loading import Loaded
+from .report import Progress, Watcher
+from .run import Options, embed_images
+
+INSTALL = "pip install 'datasette-clip-search[embed]'"
+# Changes that come this close together are taken in one run.
+QUIET_MILLISECONDS = 1500
+# How long Ctrl-C may take to be seen.
+LISTEN_MILLISECONDS = 500
+
+
+def watch_images(
+    database: Path,
+    pictures: Sequence[str],
+    options: Options,
+    progress: Progress,
+    watcher: Watcher,
+) -> None:
+    """Embeds pictures, and again after every change of their files, until interrupted.
+
+    From the second run on, pictures whose files are gone are deleted.
+
+    Raises ClipSearchError as embed_images does in the first run, and for what can't be watched.
+    """
+    if "-" in pictures or options.sql is not None:
+        raise CommandError("--watch is for files and folders, not for a list or --sql")
+    stop = threading.Event()
+    loaded = Loaded()
+    with interruptible(stop.set) as interrupt:
+        summary = embed_images(database, pictures, options, progress, loaded=loaded)
+        watcher.first_run(summary)
+        if not summary.interrupted and not interrupt.requested:
+            for _ in _changes(database, pictures, stop):
+                try:
+                    summary = embed_images(
+                        database, pictures, replace(options, prune=True), loaded=loaded
+                    )
+                except ClipSearchError as error:
+                    watcher.problem(str(error))
+                    continue
+                if summary.changed:
+                    watcher.change(summary)
+                if summary.interrupted:
+                    break
+    watcher.stopped()
+
+
+def _changes(database: Path, pictures: Sequence[str], stop: threading.Event) -> Iterator[None]:
+    """Yields when it has begun to listen, and after every change, until stopped."""
+    try:
+        from watchfiles import watch
+    except ModuleNotFoundError as error:
+        raise CommandError(f"--watch needs watchfiles. Run: {INSTALL}") from error
+    folder, name = os.path.split(os.path.abspath(database))
+
+    def is_picture(_: object, path: str) -> bool:
+        # Our own writing is no change of the pictures; temporary files begin with a dot.
+        where, what = os.path.split(os.path.abspath(path))
+        return where != folder or not what.removeprefix(".").startswith(name)
+
+    is_listening = False
+    for changes in watch(
+        *(fixed_part(path) if is_glob(path) and not os.path.lexists(path) else path
+          for path in pictures),
+        watch_filter=is_picture,
+        debounce=QUIET_MILLISECONDS,
+        stop_event=stop,
+        rust_timeout=LISTEN_MILLISECONDS,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    ):  # fmt: skip
+        if changes or not is_listening:
+            is_listening = True
+            yield
