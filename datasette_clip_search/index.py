@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 
 MAGIC = b"CLIPFAISS1"
+# What FAISS hands over at a time.
+_BLOCK = 1 << 20
 _LENGTH = struct.Struct("<Q")
 
 
@@ -95,15 +97,17 @@ def write(path: Path, index: Index, origin: Origin) -> None:
     """
     import faiss
 
-    # FAISS's own writer does not notice a disk that fills up at the end.
-    body: bytes = faiss.serialize_index(cast(Any, index)).tobytes()
-    facts: dict[str, Any] = {**asdict(origin), "sha256": hashlib.sha256(body).hexdigest()}
-    footer = json.dumps(facts).encode()
     _remove_left(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(body)
+            # FAISS's own writer does not notice a disk that fills up at the end.
+            body = _Body(file)
+            faiss.write_index(cast(Any, index), faiss.PyCallbackIOWriter(body.write, _BLOCK))
+            if body.error:
+                raise body.error
+            facts: dict[str, Any] = {**asdict(origin), "sha256": body.digest.hexdigest()}
+            footer = json.dumps(facts).encode()
             file.write(footer + _LENGTH.pack(len(footer)) + MAGIC)
             file.flush()
             os.fsync(file.fileno())
@@ -116,6 +120,23 @@ def write(path: Path, index: Index, origin: Origin) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+class _Body:
+    """What FAISS writes, on its way to a file; an error waits until FAISS is done."""
+
+    def __init__(self, file: BinaryIO):
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        self.digest.update(data)
+        try:
+            if not self.error:
+                self._file.write(data)
+        except OSError as error:
+            self.error = error
 
 
 def _remove_left(path: Path) -> None:
