@@ -103,7 +103,8 @@ def write(path: Path, index: Index, origin: Origin) -> None:
         with os.fdopen(handle, "wb") as file:
             # FAISS's own writer does not notice a disk that fills up at the end.
             body = _Body(file)
-            faiss.write_index(cast(Any, index), faiss.PyCallbackIOWriter(body.write, _BLOCK))
+            writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
+            faiss.write_index(cast(Any, index), writer)
             if body.error:
                 raise body.error
             facts: dict[str, Any] = {**asdict(origin), "sha256": body.digest.hexdigest()}

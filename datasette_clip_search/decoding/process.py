@@ -15,6 +15,8 @@ from ..errors import ClipSearchError, PictureError
 from ..sources import Source
 from .messages import Job, Outcome, Refused, Settings, Unneeded
 
+# By signal 9, which not every system has a name for.
+_KILLED = -9
 _MODULE = "datasette_clip_search.decoding.worker"
 
 
@@ -131,7 +133,7 @@ class Decoder:
                 seconds = f"{CONFIG.decode_seconds:g}"
                 return Refused(f"Decoding it took longer than {seconds} seconds and was stopped")
         status = self._process.returncode
-        if status == -signal.SIGKILL:
+        if status == _KILLED:
             return Refused("Decoding it was killed, perhaps for lack of memory", again=True)
         how = signal.strsignal(-status) if status < 0 else f"exit status {status}"
         return Refused(f"It crashes its decoder ({how})")

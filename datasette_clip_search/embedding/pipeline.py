@@ -17,7 +17,7 @@ from ..pictures.preprocess import Pixels
 from ..precision import float32_products
 from ..sources import Source
 from .plan import Contents, Work
-from .store import Embedded, Failed, Known, Moved, Result, Same
+from .results import Embedded, Failed, Known, Moved, Result, Same
 
 
 def cores() -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..sources import Found, Source, is_gone
-from .store import Known, Store
+from .results import Known
+from .store import Store
 
 Work = tuple[Source, Known | None]
 """A picture, and what the database knows of its path."""

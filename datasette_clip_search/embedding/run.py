@@ -24,7 +24,8 @@ from .loading import Loaded, Loader
 from .pipeline import Pipeline, cores
 from .plan import Plan, Work, make_plan
 from .report import Progress, Summary
-from .store import Embedded, Failed, Moved, Result, Store
+from .results import Embedded, Failed, Moved, Result
+from .store import Store
 
 
 @dataclass(frozen=True)
