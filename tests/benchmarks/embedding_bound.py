@@ -6,7 +6,7 @@
 With M the pictures a second that the model alone encodes, on all cores, and d the seconds that one
 core takes to read, decode and shrink one picture to what the model sees, no pipeline can make more
 than 1 / (1/M + d/cores) pictures a second. Prints M, d, that bound, what embed-images reached from
-the first picture to the written index, and the ratio, each the median of rounds taken in turns; and
+the first picture to the last row, and the ratio, each the median of rounds taken in turns; and
 what thumbnails cost. Weights are random, of ViT-B-32, unless given.
 """
 
@@ -77,8 +77,11 @@ def decoding_alone(encoder: Encoder, files: list[Path], thumbnails: bool) -> flo
     return statistics.median(took)
 
 
-def whole(folder: Path, options: Options, loaded: Loaded, scratch: Path) -> float:
-    """Pictures a second of one run, from its first picture to its written index."""
+def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded | None = None) -> float:
+    """Pictures a second of one run, from its first picture to the last row; the model is loaded.
+
+    It is loaded anew for each run, while decoders start, as the command does.
+    """
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         summary = embed_images(Path(place, "photos.db"), [folder], options, loaded=loaded)
         if summary.failed or summary.copied:
@@ -115,16 +118,16 @@ def main() -> None:
         files = sorted(folder.iterdir())[:40]
         loaded = Loaded()
         # Also brings the files into the system's memory, for all alike.
-        whole(folder, options, loaded, cache)
+        whole(folder, options, cache, loaded)
         encoder = loaded.encoder
         assert encoder is not None
         rates, times, reached, bare = [], [], [], []
         for _ in range(arguments.rounds):
             rates.append(model_alone(encoder, 8))
             times.append(decoding_alone(encoder, files, thumbnails=False))
-            reached.append(whole(folder, options, loaded, cache))
+            reached.append(whole(folder, options, cache))
             without = Options(**{**vars(options), "thumbnails": False})
-            bare.append(whole(folder, without, loaded, cache))
+            bare.append(whole(folder, without, cache))
         rate, seconds = statistics.median(rates), statistics.median(times)
         bound = 1 / (1 / rate + seconds / cores())
         ours, ours_bare = statistics.median(reached), statistics.median(bare)
