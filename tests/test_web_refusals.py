@@ -6,6 +6,8 @@ import pytest
 from conftest import make_model, make_picture, run
 from web_helpers import ONE, PAGE, ROOT, as_actor, change, images
 
+from datasette_clip_search.schema import KNOWN_MIGRATIONS
+
 pytest.importorskip("open_clip")
 pytest_plugins = ["web_fixtures"]
 
@@ -148,7 +150,8 @@ async def test_unexpected_errors_stay_in_the_log(photos, monkeypatch, caplog):
 
 
 async def test_database_of_a_newer_release(folder, serve):
-    change(folder / "photos.db", "update _sqlite_migrations set name = 'm999_later'")
+    sql = "update _sqlite_migrations set name = 'm999_later' where name = ?"
+    change(folder / "photos.db", sql, [KNOWN_MIGRATIONS[-1]])
     response = await serve(folder / "photos.db").client.get(PAGE)
     assert response.status_code == 400
     assert "pip install --upgrade datasette-clip-search" in response.text

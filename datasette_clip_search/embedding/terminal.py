@@ -148,8 +148,7 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {used})"'
         yield "Searches", f"use {name}; to use this model: {switch}"
     if summary.device:
-        gain = f" ({summary.speedup:.1f} times as fast as fp32)" if summary.speedup else ""
-        yield "Device", f"{summary.device}, {summary.precision}{gain}"
+        yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     for note in summary.notes:
         yield "Note", note
     rate = ""
@@ -158,3 +157,10 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Seconds", f"{summary.seconds:.1f}{rate}"
     if summary.index:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
+
+
+def _gain(summary: Summary) -> str:
+    if summary.speedup is None or summary.cosine is None:
+        return ""
+    gain = f"{summary.speedup:.1f} times as fast as torch's own fp32"
+    return f"  ({gain}, cosine at least {summary.cosine:.5f})"
