@@ -366,7 +366,7 @@ def test_no_thumbnail_outlives_what_it_shows(tiny_database, pictures):
     embed(tiny_database, pictures, "--no-thumbnails")
     changed = ids(tiny_database)["pictures/a.jpg"]
     sql = "select count(*) from clip_thumbnails where image_id = ?"
-    # BUG: the one of what the file held before is kept.
+    # The one of what the file held before is gone.
     assert rows(tiny_database, sql, changed) == [(0,)]
 
 

@@ -111,7 +111,6 @@ def test_traps_among_pictures(tmp_path, traps, tiny_model, monkeypatch):
     # In the order of their paths, whatever happened between them.
     assert [path for (path,) in rows(database, "select path from images order by id")] == good
     reasons = rows(database, "select path, reason from clip_failures order by path")
-    # BUG: a process that ends by an exception is taken for one that was killed.
     assert dict(reasons) == {
         f"p/{number:02} {way}.png": REASONS[way]
         for number, way in enumerate(ways)
@@ -123,7 +122,6 @@ def test_traps_among_pictures(tmp_path, traps, tiny_model, monkeypatch):
     # What another machine, or another day, would mend is tried again: lack of memory.
     again = run(*command)
     tried = {line.split(" ")[1].split(".")[0] for line in again.stderr.splitlines() if "p/" in line}
-    # BUG: lack of memory in the decoder itself is not.
     assert tried == {"kill", "memory"}
 
 
@@ -240,7 +238,7 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
         assert began.wait(60)
     running = decoding_processes(os.getpid())
     assert running
-    # BUG: such a thread starts a new process for it, which nobody ends.
+    # Such a thread must not start a new process for it, which nobody would end.
     close_in_time(decoders)
     assert_ended(running)
     assert all(future.done() for future in futures)

@@ -101,8 +101,6 @@ def test_interruption(place, runs, undisturbed, name):
         assert "Aborted!" in interrupted.stderr
     else:
         assert interrupted.stderr.count("Finishing what is under way, and the index.") == 1
-        # BUG: interrupted while the model of a new database loads, it says "The file could not be
-        # embedded:", and names none.
         assert interrupted.stderr.rstrip().endswith(GO_ON)
     if "model" in name:
         assert held == {}
@@ -123,7 +121,6 @@ def test_interruption(place, runs, undisturbed, name):
 
 def test_what_it_says_while_it_finishes(runs):
     stderr = runs["in the middle"].result().stderr
-    # BUG: the newline before it is escaped once too often, and printed as a backslash and an n.
     assert "\\n" not in stderr
     assert "\nFinishing what is under way, and the index. Ctrl-C again stops at once\n" in stderr
 
@@ -226,7 +223,7 @@ def test_watch(watch):
     make_picture(folder / "deep" / "new.png", 10)
     watch.wait_for("0.png", "1.png", "2.png", "3.png", "deep/new.png")
     watch.settle()
-    # BUG: the index's temporary file, whose name begins with a dot, starts one more.
+    # The index's temporary file, whose name begins with a dot, starts none.
     assert watch.runs() == first + 1
     (folder / "1.png").rename(folder / "renamed.png")
     watch.wait_for("0.png", "renamed.png", "2.png", "3.png", "deep/new.png")
@@ -242,7 +239,6 @@ def test_watch(watch):
     assert "broken.png: " in stderr
     done = [line.split("  ")[1] for line in stdout.splitlines() if line[2:3] == ":"]
     assert done == ["1 embedded", "1 moved", "1 deleted", "1 failed"]
-    # BUG: that it has ended, and by wish, is not said.
     assert "watch" in (stdout.splitlines()[-1] + stderr.splitlines()[-1]).lower()
     assert_ended(decoders)
     again = run("embed-images", watch.database, folder)
@@ -253,7 +249,6 @@ def test_watch_that_a_service_ends(watch):
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     time.sleep(2)
     status, _, stderr = watch.end(TERM)
-    # BUG: SIGTERM is not caught between two runs.
     assert status == 0
     assert "Traceback" not in stderr
 
@@ -262,7 +257,6 @@ def test_watch_sees_what_came_during_the_first_run(watch):
     """The first run of a large folder takes hours."""
     wait_for_decoders(watch.process)
     make_picture(watch.folder / "late.png", 20)
-    # BUG: watching begins only after the first run.
     watch.wait_for("0.png", "1.png", "2.png", "3.png", "late.png")
 
 
@@ -274,7 +268,6 @@ def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
     time.sleep(4)
     make_picture(watch.folder / "new.png", 20)
     wait_until(lambda: watch.process.poll() is not None or "new.png" in watch.paths(), 30)
-    # BUG: it ends, with "There are no pictures in …".
     assert watch.process.poll() is None, watch.process.communicate()
 
 
@@ -290,7 +283,6 @@ def test_watch_goes_on_when_the_database_is_busy(watch):
     other.close()
     make_picture(watch.folder / "newer.png", 21)
     wait_until(lambda: watch.process.poll() is not None or "newer.png" in watch.paths(), 30)
-    # BUG: it ends, with "… is in use by another program".
     assert watch.process.poll() is None, watch.process.communicate()
     assert {"new.png", "newer.png"} < watch.paths()
 
@@ -310,7 +302,7 @@ def test_watch_of_a_glob(tmp_path, tiny_model):
         process.kill()
         process.communicate()
         return
-    # A refusal that says so is an answer too. BUG: it says "Error: None: None".
+    # A refusal that says so is an answer too.
     _, stderr = process.communicate()
     assert "None" not in stderr
     assert "Traceback" not in stderr
@@ -339,7 +331,6 @@ def test_processes_survive_only_as_long_as_their_run(tmp_path, tiny_model, monke
     process.kill()
     process.communicate()
     try:
-        # BUG: it does, and keeps a core busy until the machine is restarted.
         assert_ended(decoders)
     finally:
         for decoder in decoders:

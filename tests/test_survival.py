@@ -275,7 +275,7 @@ def test_full_disk(tmp_path, undisturbed, monkeypatch, journal):
             result = _embed(database, undisturbed.model)
         if result.exit_code:
             refused.append(size)
-            # BUG: "cannot rollback", where SQLite has rolled back by itself.
+            # Not "cannot rollback": SQLite has rolled back by itself.
             _assert_one_sentence(result)
         assert_is_part(committed(database), undisturbed.contents)
         undisturbed.complete(database)
@@ -465,5 +465,4 @@ def test_temporary_files_of_killed_runs_are_removed(tmp_path, undisturbed):
     hour = 3600
     os.utime(left, (time.time() - hour, time.time() - hour))
     undisturbed.complete(database)
-    # BUG: nothing ever removes it.
     assert not left.exists()
