@@ -1,9 +1,10 @@
 """The tables, and how a database gets them."""
 
+import re
 import sqlite3
 from dataclasses import dataclass
 
-from .errors import DatabaseError, NoEmbeddings
+from .errors import DatabaseError, NoEmbeddings, QueryError
 
 MODELS = "clip_models"
 EMBEDDINGS = "clip_embeddings"
@@ -123,6 +124,12 @@ class Model:
     preprocess: str
     revision: int
 
+    @property
+    def label(self) -> str:
+        """The model with its pretraining, unless that is a file of the owner's."""
+        is_tag = re.fullmatch(r"[^/\\]+", self.pretrained)
+        return f"{self.name} ({self.pretrained})" if is_tag else self.name
+
 
 def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
     """Runs a statement whose rows are tuples of plain values, however the connection is set up."""
@@ -186,6 +193,17 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
 
     Raises NoEmbeddings for a database without any.
     """
+    return choose_model(connection, None)
+
+
+def choose_model(connection: sqlite3.Connection, wanted: object) -> tuple[str, Model]:
+    """Returns the pictures' table and a model of the database: the default one for None.
+
+    `wanted` is a model's id, its name, or its name with the pretraining as `Model.label` has it.
+
+    Raises NoEmbeddings for a database without any, QueryError for a model that isn't there or a
+    name that several have.
+    """
     table = images_table(connection)
     known = models(connection) if table else []
     if not table or not known:
@@ -193,4 +211,12 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
             "This database holds no embeddings to search. "
             "Make some with: sqlite-utils embed-images DATABASE FOLDER"
         )
-    return table, known[0]
+    if wanted is None:
+        return table, known[0]
+    names = [(model.id, model.name, model.label) for model in known]
+    found = [model for model, own in zip(known, names, strict=True) if wanted in own]
+    if len(found) == 1:
+        return table, found[0]
+    which = ", ".join(f"{model.id} {model.label}" for model in sorted(known, key=lambda m: m.id))
+    what = f"Several models are called {wanted}" if found else f"There is no model {wanted!r}"
+    raise QueryError(f"{what} in this database. It has, by id and name: {which}")

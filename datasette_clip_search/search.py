@@ -9,7 +9,7 @@ from .collection import collection_for
 from .config import CONFIG
 from .errors import QueryError
 from .query import Value, query_vector
-from .schema import default_model, fetch, quote
+from .schema import choose_model, fetch, quote
 
 
 class Hit(NamedTuple):
@@ -22,20 +22,24 @@ class Hit(NamedTuple):
 
 
 def search(
-    connection: sqlite3.Connection, query: Value, k: Value = CONFIG.default_k
+    connection: sqlite3.Connection,
+    query: Value,
+    k: Value = CONFIG.default_k,
+    model: Value = None,
 ) -> Iterator[Hit]:
     """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
 
-    A query of None has no answers, as in SQL. Raises QueryError, NoEmbeddings and other
-    ClipSearchErrors, all of them before the first hit.
+    `model` is one of the database's, by its id or name; None is the default one. A query of None
+    has no answers, as in SQL. Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of
+    them before the first hit.
     """
     wanted = check_k(k)
-    table, model = default_model(connection)
+    table, chosen = choose_model(connection, model)
     if query is None or wanted == 0:
         return iter(())
-    vector = query_vector(connection, model, table, query)
+    vector = query_vector(connection, chosen, table, query)
     itself = query if isinstance(query, int) else None
-    ids, scores = collection_for(connection, model).nearest(
+    ids, scores = collection_for(connection, chosen).nearest(
         vector, wanted if itself is None else wanted + 1
     )
     found = [(int(id), float(score)) for id, score in zip(ids, scores, strict=True) if id != itself]

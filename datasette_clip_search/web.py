@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 import sqlite3
 from dataclasses import dataclass
 from typing import Any
@@ -35,12 +34,6 @@ class Place:
     database: Database
     table: str
     model: Model
-
-    @property
-    def model_label(self) -> str:
-        """The model with its pretraining, unless that is a file of the owner's."""
-        name, pretrained = self.model.name, self.model.pretrained
-        return f"{name} ({pretrained})" if re.fullmatch(r"[^/\\]+", pretrained) else name
 
 
 def page_url(datasette: Datasette, database: Database, **parameters: object) -> str:
@@ -78,7 +71,7 @@ async def index_page(datasette: Datasette, request: Request) -> Response:
         {
             "name": place.database.name,
             "url": page_url(datasette, place.database),
-            "model": place.model_label,
+            "model": place.model.label,
             "count": await place.database.execute_fn(counter(place.model)),
         }
         for place in places
@@ -163,7 +156,7 @@ def _as_json(
     return {
         "ok": True,
         "query": {**question.parameters(), "k": question.k},
-        "model": place.model_label,
+        "model": place.model.label,
         "results": [result(picture) for picture in found.pictures],
     }
 
@@ -227,7 +220,7 @@ async def _html(
     context = {
         "database": database.name,
         "page_url": page_url(datasette, database),
-        "model": place and place.model_label,
+        "model": place and place.model.label,
         "q": request.args.get("q") or "",
         **context,
     }

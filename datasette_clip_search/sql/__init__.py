@@ -1,0 +1,55 @@
+"""The SQL functions, and how a connection gets them.
+
+Every module declares the functions of one kind. They import what they work with when they are
+called: each connection of sqlite-utils and Datasette imports this.
+"""
+
+import ctypes
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import ClipSearchError
+from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
+from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
+from .vectors import CLIP_SIMILARITY, CLIP_VECTOR
+
+# SQLite's own errors, "interrupted" above all, are as fit to be shown.
+EXPECTED = (ClipSearchError, sqlite3.Error)
+
+FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = (
+    CLIP_SEARCH,
+    CLIP_SEARCH_JSON,
+    CLIP_VECTOR,
+    CLIP_SIMILARITY,
+)
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Adds the SQL functions to a connection that lacks them.
+
+    Where SQLite can't be reached from Python, table-valued functions are left out, and the errors
+    of the others lose their text.
+    """
+    sql = "select 1 from pragma_function_list where name = ?"
+    if connection.execute(sql, [CLIP_SEARCH_JSON.name]).fetchone():
+        return
+    try:
+        register(connection, FUNCTIONS, expected=EXPECTED)
+    except NativeUnavailable:
+        for function in FUNCTIONS:
+            if isinstance(function, ScalarFunction):
+                _create_function(connection, function)
+
+
+def _create_function(connection: sqlite3.Connection, function: ScalarFunction) -> None:
+    # By its address: a function that held the connection would keep it open for ever.
+    address = id(connection)
+    work: Callable[..., Any] = function.function
+
+    def call(*arguments: Any) -> Any:
+        return work(ctypes.cast(address, ctypes.py_object).value, *arguments)
+
+    least, most = function.min_arguments, function.max_arguments
+    for count in range(least, most + 1) if most >= 0 else (-1,):
+        connection.create_function(function.name, count, call)

@@ -1,0 +1,39 @@
+"""clip_search(query [, k [, model]]), and the same as JSON."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from ..config import CONFIG
+from ..table_function import MISSING, ScalarFunction, TableFunction
+
+
+def _clip_search(
+    connection: sqlite3.Connection, query: Any, k: Any, model: Any, limit: int | None = None
+) -> Iterator[Any]:
+    from ..search import search
+
+    if k is MISSING:
+        k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
+    return search(connection, query, k, None if model is MISSING else model)
+
+
+def _clip_search_json(
+    connection: sqlite3.Connection, query: Any, k: Any = CONFIG.default_k, model: Any = None
+) -> str:
+    from ..search import search
+
+    hits = search(connection, query, k, model)
+    return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
+
+
+CLIP_SEARCH = TableFunction(
+    name="clip_search",
+    columns={"rank": "INTEGER", "id": "INTEGER", "path": "TEXT", "score": "REAL"},
+    parameters=("query", "k", "model"),
+    required=1,
+    rows=_clip_search,
+    ordered_by="rank",
+)
+CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 3, _clip_search_json)
