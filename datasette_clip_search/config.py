@@ -35,8 +35,8 @@ class Config:
     max_megapixels: float = 150
     # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
     decode_seconds: float = 60
-    # Choosing the fastest number format costs as much as embedding some dozens of pictures.
-    precision_from: int = 200
+    # Choosing the fastest number format costs as much as embedding some thirty pictures.
+    precision_from: int = 64
     precision_sample: int = 8
     # Int8 is calibrated with a third of a sample and checked with the rest of it.
     int8_sample: int = 192

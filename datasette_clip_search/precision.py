@@ -78,13 +78,7 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
     if sample is None:
         sample = reference_pixels(encoder.preprocess)
     expected, slowest = _timed(encoder, sample)
-    if precision in {"auto", "fp32"}:
-        _use_faster_products(encoder, sample, expected, slowest, choice)
-    if precision == "fp32":
-        return choice
-    fastest = slowest / (choice.speedup or 1)
-    for candidate in _candidates(encoder.device) if precision == "auto" else [precision]:
-        matmul = encoder.matmul
+    for candidate in _candidates(encoder, precision):
         encoder.use(encoder.device, candidate)
         vectors, _ = _timed(encoder, sample)
         cosine = _least_cosine(vectors, expected)
@@ -93,16 +87,18 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
                 raise CommandError(_unfaithful(encoder, cosine))
             choice.cosine = cosine
             return choice
-        _, seconds = _timed(encoder, sample)
-        if cosine >= FAITHFUL and fastest / seconds >= WORTHWHILE:
-            choice.speedup, choice.cosine = slowest / seconds, cosine
-            return choice
         if not cosine >= FAITHFUL:
             choice.notes.append(
                 f"Not using {candidate}: it changes this model's vectors (cosine {cosine:.4f})"
             )
+        else:
+            _, seconds = _timed(encoder, sample)
+            if slowest / seconds >= WORTHWHILE:
+                choice.speedup, choice.cosine = slowest / seconds, cosine
+                return choice
         encoder.use(encoder.device, "fp32")
-        encoder.matmul = matmul
+    # Slower than any of the candidates on a processor that is made for them.
+    _use_faster_products(encoder, sample, expected, slowest, choice)
     return choice
 
 
@@ -168,10 +164,13 @@ def _use_faster_products(
         encoder.matmul = "highest"
 
 
-def _candidates(device: str) -> list[str]:
-    """Returns the formats that may be faster than float32 on a device."""
+def _candidates(encoder: Encoder, precision: str) -> list[str]:
+    """Returns the formats to try besides float32: the one asked for, or what may be faster."""
     import torch
 
+    device = encoder.device
+    if precision != "auto":
+        return [precision] if precision != "fp32" else []
     if device.startswith("cuda"):
         return ["bf16", "fp16"] if torch.cuda.is_bf16_supported() else ["fp16"]
     if device.startswith("mps"):
