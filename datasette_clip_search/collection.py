@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +18,38 @@ from .schema import EMBEDDINGS, Model, fetch
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
 class Collection:
     """An index over the embedded pictures of a database."""
 
-    index: Index
+    def __init__(self, index: Index):
+        """Takes an index whose ids ascend."""
+        self.index = index
+        self.ids = indexes.ids_of(index)
 
-    def nearest(self, vector: Vectors, k: int) -> tuple[Ids, Vectors]:
-        """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first."""
-        k = min(k, self.index.ntotal)
+    def nearest(
+        self, vector: Vectors, k: int, within: Iterable[int] | None = None
+    ) -> tuple[Ids, Vectors]:
+        """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
+
+        With `within`, ids of pictures, they are the nearest of these.
+        """
+        positions = None if within is None else self._positions(within)
+        k = min(k, len(self.ids) if positions is None else len(positions))
         if k < 1:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        indexes.set_threads(self.index)
-        scores, ids = self.index.search(vector.reshape(1, -1), k)
+        scores, found = indexes.search(self.index, vector, k, positions)
+        ids = self.ids[found]
         # Equal scores come in the order of their ids, so that an answer never depends on the
         # order in which pictures were embedded.
-        order = np.lexsort((ids[0], -scores[0]))
-        return ids[0][order], scores[0][order]
+        order = np.lexsort((ids, -scores))
+        return ids[order], scores[order]
+
+    def _positions(self, within: Iterable[int]) -> Ids:
+        wanted = np.unique(np.array(list(within), np.int64))
+        positions = np.searchsorted(self.ids, wanted)
+        is_there = positions < len(self.ids)
+        is_there[is_there] = self.ids[positions[is_there]] == wanted[is_there]
+        return positions[is_there]
 
 
 def database_path(connection: sqlite3.Connection) -> Path | None:

@@ -38,9 +38,6 @@ class Index(Protocol):
     ntotal: int
     d: int
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, Ids]:
-        """Returns (n, k) scores, best first, and the ids they belong to."""
-
 
 @dataclass(frozen=True)
 class Origin:
@@ -71,7 +68,39 @@ def build(ids: Ids, vectors: Vectors) -> Index:
     return cast(Index, index)
 
 
-def set_threads(index: Index) -> None:
+def ids_of(index: Index) -> Ids:
+    """Returns the ids (n,) int64 that an index holds, in its order."""
+    import faiss
+
+    return cast(Ids, faiss.vector_to_array(cast(Any, index).id_map))
+
+
+def search(
+    index: Index, vector: Vectors, k: int, positions: Ids | None = None
+) -> tuple[Vectors, Ids]:
+    """Returns the k best scores for a (d,) unit vector, best first, and their positions.
+
+    With `positions`, only what stands there in the index is scored. `k` is at most how many
+    there are.
+    """
+    import faiss
+
+    library = cast(Any, faiss)
+    _set_threads(index)
+    parameters = None
+    if positions is not None:
+        chosen = np.zeros(index.ntotal, bool)
+        chosen[positions] = True
+        # A bit for each vector: many times faster than FAISS's selector by ids, of which it
+        # hashes every one (tests/benchmarks/within.py).
+        selector = library.IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
+        parameters = library.SearchParameters(sel=selector)
+    vectors = library.downcast_index(cast(Any, index).index)
+    scores, found = vectors.search(vector.reshape(1, -1), k, params=parameters)
+    return scores[0], found[0]
+
+
+def _set_threads(index: Index) -> None:
     """Lets FAISS search with one thread where more would wait longer than they work.
 
     By how much is what `tests/benchmarks/query_threads.py` measures.

@@ -2,7 +2,7 @@
 
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from .collection import collection_for
@@ -26,12 +26,14 @@ def search(
     query: Value,
     k: Value = CONFIG.default_k,
     model: Value = None,
+    within: Collection[int] | None = None,
 ) -> Iterator[Hit]:
     """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
 
-    `model` is one of the database's, by its id or name; None is the default one. A query of None
-    has no answers, as in SQL. Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of
-    them before the first hit.
+    `model` is one of the database's, by its id or name; None is the default one. With `within`,
+    ids of pictures, it searches these and no others. A query of None has no answers, as in SQL.
+
+    Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of them before the first hit.
     """
     wanted = check_k(k)
     table, chosen = choose_model(connection, model)
@@ -40,7 +42,7 @@ def search(
     vector = query_vector(connection, chosen, table, query)
     itself = query if isinstance(query, int) else None
     ids, scores = collection_for(connection, chosen).nearest(
-        vector, wanted if itself is None else wanted + 1
+        vector, wanted if itself is None else wanted + 1, within
     )
     found = [(int(id), float(score)) for id, score in zip(ids, scores, strict=True) if id != itself]
     return _with_paths(connection, table, found[:wanted])

@@ -392,3 +392,22 @@ def test_functions_are_not_added_twice(database, connect):
     connection.create_function("clip_search_json", 2, lambda query, k: "mine")
     add_functions(connection)
     assert connection.execute("select clip_search_json('dog', 1)").fetchone() == ("mine",)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 20, 60])
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_within_some_pictures(database, connect, count, k):
+    """The nearest of these, as many as k where there are so many; unknown ids are none."""
+    from datasette_clip_search.search import search
+
+    rng = np.random.default_rng(count)
+    vector = rng.normal(size=16).astype("<f4")
+    within = {int(id) for id in rng.choice(np.arange(1, 61), count, replace=False)}
+    expected = [id for id in brute_force(database, vector, 60) if id in within][:k]
+    hits = list(search(connect(database), vector.tobytes(), k, within=within | {0, 61, 2**62}))
+    assert [hit.id for hit in hits] == expected
+    assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
+    if 7 in within:
+        others = list(search(connect(database), 7, k, within=within))
+        assert len(others) == min(k, count - 1)
+        assert 7 not in {hit.id for hit in others}
