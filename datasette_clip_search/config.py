@@ -39,7 +39,7 @@ class Config:
     precision_from: int = 64
     precision_sample: int = 8
     # Int8 is calibrated with a third of a sample and checked with the rest of it.
-    int8_sample: int = 192
+    int8_sample: int = 144
     int8_sample_at_least: int = 30
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8

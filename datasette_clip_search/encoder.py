@@ -1,6 +1,7 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,15 @@ class Encoder:
 
         Raises EncoderUnavailable for weights that do not load.
         """
-        checkpoints.import_open_clip()
         self.checkpoint = checkpoint
-        self.fingerprint = fingerprint or checkpoints.fingerprint(checkpoint)
-        self._model, self._tokenizer = _load(checkpoint)
+        with ThreadPoolExecutor(1) as other_thread:
+            # Takes as long as loading.
+            hashed = (
+                None if fingerprint else other_thread.submit(checkpoints.fingerprint, checkpoint)
+            )
+            checkpoints.import_open_clip()
+            self._model, self._tokenizer = _load(checkpoint)
+            self.fingerprint: str = hashed.result() if hashed else fingerprint or ""
         self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
         self.device = "cpu"
         self.precision = "fp32"

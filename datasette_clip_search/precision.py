@@ -13,6 +13,7 @@ from .encoder import Encoder, Vectors, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
 from .pictures.preprocess import Pixels
+from .processors import on_all_cores
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.
 FAITHFUL = 0.999
@@ -126,11 +127,16 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
         )
     is_calibrating = np.arange(count) % 3 == 0
     checked = sample[~is_calibrating]
-    exact = _encode_all(encoder, checked)
+    few = sample[: CONFIG.precision_sample]
+    _use_faster_products(encoder, few, *_timed(encoder, few), Choice())
+    with float32_products(encoder.matmul):
+        exact = np.concatenate([encoder.encode_pixels(batch) for batch in _batches(checked)])
     batches = (encoder.normalized(picture[np.newaxis]) for picture in sample[is_calibrating])
     tower, choice.ranges = int8.build(encoder.model, size, batches)
     encoder.use_int8(tower)
-    agreement = int8.agreement(exact, _encode_all(encoder, checked))
+    # In a single thread each, unlike those of torch.
+    found = np.concatenate(list(on_all_cores(encoder.encode_pixels, _batches(checked))))
+    agreement = int8.agreement(exact, found)
     if agreement < AGREEMENT:
         raise CommandError(
             f"{encoder.checkpoint.label} in int8 finds {agreement:.1%} of the pictures that it "
@@ -144,10 +150,9 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
     return choice
 
 
-def _encode_all(encoder: Encoder, pixels: Pixels) -> Vectors:
-    batches = range(0, len(pixels), CONFIG.cpu_batch_size)
+def _batches(pixels: Pixels) -> list[Pixels]:
     size = CONFIG.cpu_batch_size
-    return np.concatenate([encoder.encode_pixels(pixels[at : at + size]) for at in batches])
+    return [pixels[at : at + size] for at in range(0, len(pixels), size)]
 
 
 def _use_faster_products(

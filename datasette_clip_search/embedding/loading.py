@@ -58,7 +58,8 @@ class Loader:
 
     def _recorded_model(self) -> Model | None:
         """Finds the model's row without loading the model, as far as that can be told."""
-        here = checkpoints.fingerprint(self.checkpoint) if self.checkpoint.weights else None
+        is_here = bool(self._store.models and self.checkpoint.weights)
+        here = checkpoints.fingerprint(self.checkpoint) if is_here else None
         for model in self._store.models:
             if here:
                 if model.fingerprint == here:

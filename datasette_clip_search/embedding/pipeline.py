@@ -1,6 +1,5 @@
 """Pictures in, vectors out: processes decode, threads run the model, both one for each core."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,16 +14,10 @@ from ..encoder import Encoder, Vectors
 from ..errors import CommandError, PictureError
 from ..pictures.preprocess import Pixels
 from ..precision import float32_products
+from ..processors import cores
 from ..sources import Source
 from .plan import Contents, Work
 from .results import Embedded, Failed, Known, Moved, Result, Same
-
-
-def cores() -> int:
-    """Returns how many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass

@@ -17,11 +17,12 @@ from ..decoding import Decoders, Refused, Settings
 from ..encoder import Encoder
 from ..errors import CommandError
 from ..index import IndexUnusable
+from ..processors import cores
 from ..schema import models
 from ..sources import Found, find, find_rows
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
-from .pipeline import Pipeline, cores
+from .pipeline import Pipeline
 from .plan import Plan, Work, make_plan
 from .report import Progress, Summary
 from .results import Embedded, Failed, Moved, Result

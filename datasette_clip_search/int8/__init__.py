@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderUnavailable
+from ..processors import on_all_cores
 
 Floats = NDArray[np.float32]
 Ranges = dict[str, tuple[float, float, list[int]]]
@@ -96,14 +97,16 @@ def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
         watching.unlink()
     outputs = [output.name for output in session.get_outputs()[1:]]
     extremes: list[Any] = []
-    for batch in batches:
-        for picture in batch:
-            seen = session.run(outputs, {"pixels": picture[np.newaxis]})
-            lows, highs = seen[::2], seen[1::2]
-            if extremes:
-                lows = [np.minimum(*pair) for pair in zip(extremes[0], lows, strict=True)]
-                highs = [np.maximum(*pair) for pair in zip(extremes[1], highs, strict=True)]
-            extremes = [lows, highs]
+
+    def look(picture: Floats) -> Any:
+        return session.run(outputs, {"pixels": picture[np.newaxis]})
+
+    for seen in on_all_cores(look, (picture for batch in batches for picture in batch)):
+        lows, highs = seen[::2], seen[1::2]
+        if extremes:
+            lows = [np.minimum(*pair) for pair in zip(extremes[0], lows, strict=True)]
+            highs = [np.maximum(*pair) for pair in zip(extremes[1], highs, strict=True)]
+        extremes = [lows, highs]
     if not extremes:
         raise ValueError("Calibration needs at least one picture")
     ranges: Ranges = {}

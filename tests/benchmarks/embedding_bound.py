@@ -29,10 +29,10 @@ import weights
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.embedding import Options, embed_images
 from datasette_clip_search.embedding.loading import Loaded
-from datasette_clip_search.embedding.pipeline import cores
 from datasette_clip_search.encoder import Encoder
 from datasette_clip_search.pictures.decode import decode, make_thumbnail
 from datasette_clip_search.precision import float32_products
+from datasette_clip_search.processors import cores
 
 MODEL = "ViT-B-32"
 
