@@ -10,13 +10,18 @@ from ..table_function import MISSING, ScalarFunction, TableFunction
 
 
 def _clip_search(
-    connection: sqlite3.Connection, query: Any, k: Any, model: Any, limit: int | None = None
+    connection: sqlite3.Connection,
+    query: Any,
+    k: Any,
+    model: Any,
+    limit: int | None = None,
+    within: set[int] | None = None,
 ) -> Iterator[Any]:
     from ..search import search
 
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
-    return search(connection, query, k, None if model is MISSING else model)
+    return search(connection, query, k, None if model is MISSING else model, within)
 
 
 def _clip_search_json(
@@ -35,5 +40,6 @@ CLIP_SEARCH = TableFunction(
     required=1,
     rows=_clip_search,
     ordered_by="rank",
+    within="id",
 )
 CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 3, _clip_search_json)

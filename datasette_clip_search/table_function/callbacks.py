@@ -27,6 +27,7 @@ from .library import (
     callback,
     connection_at,
     keep_for_ever,
+    pointers,
 )
 from .plan import Plan
 from .structures import (
@@ -97,10 +98,11 @@ nesting = Nesting()
 class Scan:
     """What one cursor is reading."""
 
-    __slots__ = ("arguments", "number", "row", "rows")
+    __slots__ = ("arguments", "number", "row", "rows", "within")
 
-    def __init__(self, arguments: tuple[Any, ...], rows: Iterator[Any]) -> None:
+    def __init__(self, arguments: tuple[Any, ...], within: int | None, rows: Iterator[Any]) -> None:
         self.arguments = arguments
+        self.within = within
         self.rows = rows
         self.row: Any = None
         self.number = 0
@@ -112,7 +114,7 @@ def table_callbacks(
 ) -> int:
     """Makes the callbacks of a table-valued function and returns their `sqlite3_module*`."""
     describe = Failures(function.name, expected).describe
-    plan = Plan(function)
+    plan = Plan(library, function)
     declaration = function.declaration.encode()
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
@@ -205,7 +207,7 @@ def table_callbacks(
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
             scans.pop(cursor, None)
-            arguments, limit = plan.unpack(given, library.arguments(argc, argv))
+            arguments, limit, within = plan.unpack(given, pointers(argc, argv))
             lacking = [name for name in required if arguments[names.index(name) - width] is MISSING]
             if lacking:
                 raise Refused(
@@ -213,9 +215,11 @@ def table_callbacks(
                     f"select * from {function.signature}"
                 )
             connection = connection_at(vtab_of(cursor) + VirtualTable.connection.offset)
+            keywords = {"within": within} if function.within else {}
             with nesting:
-                rows = read(function.rows(connection, *arguments, limit=limit))
-            scan = scans[cursor] = Scan(arguments, iter(rows))
+                rows = read(function.rows(connection, *arguments, limit=limit, **keywords))
+            identity = None if within is None else hash(frozenset(within))
+            scan = scans[cursor] = Scan(arguments, identity, iter(rows))
             if len(scans) > MOST_HALF_READ:
                 scans.popitem(last=False)
             advance(cursor, scan)
@@ -254,7 +258,7 @@ def table_callbacks(
             scan = scan_of(cursor)
             # For the two sides of an OR, SQLite tells the rows of two calls apart by their rowid,
             # and drops those that it has seen.
-            start = hash(repr(scan.arguments))
+            start = hash((repr(scan.arguments), scan.within))
             c_int64.from_address(result).value = start + scan.number
             return SQLITE_OK
         except BaseException as error:

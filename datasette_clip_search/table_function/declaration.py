@@ -34,6 +34,21 @@ class TableFunction:
 
     Only the first `required` parameters must be given. `ordered_by` names a column whose values
     ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
+
+    `within` names an INTEGER column that SQL can restrict before the function chooses its rows: it
+    is then called with `within`, a set of integers, and should choose among the rows that have
+    one of them there, else with None. Of what SQL can ask of `id`, say, this is
+
+    - `id in (1, ?, ...)` and `id in (select ...)`, and every one of several that `and` joins;
+    - `id = 5` and `id = ?`, which is also what SQLite makes of `id in (5)` and `id in (?)`; and
+      therefore the `id = ?` that it concludes from `other.id = ? and id = other.id`.
+
+    It is not an `id` that equals a column or anything else to be worked out, in a join of any kind
+    or a correlated subquery: the function chooses its rows first, as if they were a table's. So it
+    does where one side of an `or` leaves `id` free, and where SQL joins `id in (other.a, other.b)`.
+    SQLite looks through views, common table expressions and subqueries, except those that are
+    `materialized` or limited. Before SQLite 3.38 a restriction is an error, and joins other than
+    inner ones are too.
     """
 
     name: str
@@ -42,6 +57,7 @@ class TableFunction:
     required: int
     rows: Callable[..., Iterable[Any]]
     ordered_by: str | None = None
+    within: str | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -55,6 +71,8 @@ class TableFunction:
             )
         if self.ordered_by is not None and self.ordered_by not in self.columns:
             raise ValueError(f"{self.name}: there is no column {self.ordered_by!r} to order by")
+        if self.within is not None and self.columns.get(self.within) != "INTEGER":
+            raise ValueError(f"{self.name}: there is no INTEGER column {self.within!r}")
 
     @property
     def signature(self) -> str:

@@ -7,7 +7,7 @@ that the connection's own driver uses, and the `sqlite3*` is read from the conne
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
-from ctypes import c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
 from functools import cache
 from operator import index
 from pathlib import Path
@@ -29,6 +29,9 @@ OLDEST_SQLITE = 3_009_000
 """Eponymous virtual tables with hidden columns for their arguments came with 3.9."""
 
 INT64_MAX = 2**63 - 1
+
+SQLITE_OF_LISTS = 3_038_000
+"""A virtual table gets the values of an IN all at once from 3.38 on."""
 
 
 class NativeUnavailable(Exception):
@@ -104,13 +107,23 @@ class Library:
             c_void_p,
             c_void_p,
         )
+        self.takes_lists: bool = self.version_number() >= SQLITE_OF_LISTS
+        if self.takes_lists:
+            self.vtab_in = bind(holding, "sqlite3_vtab_in", c_int, c_void_p, c_int, c_int)
+            self.vtab_in_first = bind(
+                holding, "sqlite3_vtab_in_first", c_int, c_void_p, POINTER(c_void_p)
+            )
+            self.vtab_in_next = bind(
+                holding, "sqlite3_vtab_in_next", c_int, c_void_p, POINTER(c_void_p)
+            )
+            self.vtab_rhs_value = bind(
+                holding, "sqlite3_vtab_rhs_value", c_int, c_void_p, c_int, POINTER(c_void_p)
+            )
+            self.value_frombind = bind(holding, "sqlite3_value_frombind", c_int, c_void_p)
 
     def arguments(self, count: int, addresses: int | None) -> list[Any]:
         """Returns the values of a C array of `sqlite3_value*`."""
-        if not count or not addresses:
-            return []
-        values = (c_void_p * count).from_address(addresses)
-        return [self.value(address) for address in values]
+        return [self.value(address) for address in pointers(count, addresses)]
 
     def value(self, address: int | None) -> Any:
         """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`."""
@@ -156,6 +169,11 @@ class Library:
                 self.result_int64(context, number)
             else:
                 raise Refused("an integer does not fit in the 64 bits that SQLite has for it")
+
+
+def pointers(count: int, start: int | None) -> list[int | None]:
+    """Returns what a C array of pointers holds."""
+    return list((c_void_p * count).from_address(start)) if count and start else []
 
 
 def _number(value: Any) -> int | float:

@@ -1,8 +1,11 @@
 """What SQLite's planner is told of a table-valued function."""
 
+import ctypes
+from collections.abc import Sequence
 from typing import Any
 
-from .declaration import MISSING, TableFunction
+from .declaration import MISSING, MOST_PARAMETERS, TableFunction
+from .library import Library, Refused
 from .structures import (
     SQLITE_CONSTRAINT,
     SQLITE_INDEX_CONSTRAINT_EQ,
@@ -11,6 +14,7 @@ from .structures import (
     SQLITE_OK,
     IndexInfo,
 )
+from .within import value_set
 
 COST = 1e6
 """A call is dear next to looking rows up: it makes the planner call once, in the outer loop."""
@@ -19,19 +23,35 @@ COST_OF_NOT_GIVEN = 1e6
 """How many times dearer a call looks for every optional parameter that is not given: `k = 1 or
 k = 2` should become two calls, not one call without k whose rows are then all dropped."""
 
+COST_OF_WITHIN = 1e40
+"""How many times dearer a call looks that gets a restriction. In an inner join the planner then
+takes the plan that lacks it, for it always has one; for a constant it has no other."""
+
+COST_OF_NO_WITHIN = 2
+"""The opposite where an IN can't be told from a join, before SQLite 3.38: an IN must be seen, to be
+refused; and a join that looks up a restriction for two rows or more is dearer still."""
+
 COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
+
+BITS = MOST_PARAMETERS + 2
+MOST_ARGUMENTS = 31
+"""Beyond the 32nd, SQLite cannot say which constraints and which arguments are lists."""
 
 
 class Plan:
     """Chooses, for SQLite's planner, which constraints of a query become arguments."""
 
-    def __init__(self, function: TableFunction) -> None:
+    def __init__(self, library: Library, function: TableFunction) -> None:
         names = list(function.columns)
+        self.library = library
+        self.name = function.name
         self.first_hidden = len(names)
         self.parameters = len(function.parameters)
         self.required = (1 << function.required) - 1
         self.ordered_by = names.index(function.ordered_by) if function.ordered_by else None
+        self.within = names.index(function.within) if function.within else None
+        self.restricted = function.within
         self.limit, self.offset = self.parameters, self.parameters + 1
 
     def _bit(self, column: int, operator: int) -> int | None:
@@ -47,9 +67,16 @@ class Plan:
         """Fills in the outputs of an IndexInfo and returns an SQLite result code."""
         chosen: dict[int, int] = {}
         unusable = set()
-        filtered = False
+        restrictions = []
+        filtered = unrestricted = False
         for position in range(info.nConstraint):
             constraint = info.aConstraint[position]
+            if constraint.op == SQLITE_INDEX_CONSTRAINT_EQ and constraint.iColumn == self.within:
+                if constraint.usable:
+                    restrictions.append(position)
+                else:
+                    filtered = unrestricted = True
+                continue
             bit = self._bit(constraint.iColumn, constraint.op)
             if bit is None or bit in chosen:
                 filtered = True
@@ -69,29 +96,75 @@ class Plan:
         if filtered or self.limit not in chosen or (info.nOrderBy and not ordered):
             chosen.pop(self.limit, None)
             chosen.pop(self.offset, None)
+        certain, uncertain = self._sort_out(info, restrictions)
+        if restrictions and max(restrictions[-1], len(restrictions) + len(chosen)) > MOST_ARGUMENTS:
+            raise Refused(f"{self.name}() has too many conditions")
+        # SQLite goes on to compare what it gives in the first places with every row.
+        for place, position in enumerate(certain + uncertain, 1):
+            info.aConstraintUsage[position].argvIndex = place
         given = 0
-        for place, bit in enumerate(sorted(chosen), 1):
+        for place, bit in enumerate(sorted(chosen), len(restrictions) + 1):
             usage = info.aConstraintUsage[chosen[bit]]
             usage.argvIndex = place
             usage.omit = int(bit < self.parameters)
             given |= 1 << bit
-        info.idxNum = given
+        info.idxNum = given | len(certain) << BITS
         # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
-        info.estimatedCost = (
-            COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
-        )
+        cost = COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
+        if self.library.takes_lists:
+            cost *= COST_OF_WITHIN if restrictions else 1
+        else:
+            cost *= COST_OF_NO_WITHIN if unrestricted else 1
+        info.estimatedCost = cost
         info.estimatedRows = ROWS
         return SQLITE_OK
 
-    def unpack(self, given: int, values: list[Any]) -> tuple[tuple[Any, ...], int | None]:
-        """Returns the arguments and the limit that xFilter got."""
-        left = iter(values)
+    def _sort_out(self, info: IndexInfo, positions: list[int]) -> tuple[list[int], list[int]]:
+        """Tells lists and literals from values of which only xFilter sees where they are from."""
+        certain: list[int] = []
+        uncertain: list[int] = []
+        library, address, value = self.library, ctypes.addressof(info), ctypes.c_void_p()
+        for position in positions:
+            known = library.takes_lists and (
+                # Asks for the whole list at once; 0 where there is no list.
+                library.vtab_in(address, position, 1)
+                or library.vtab_rhs_value(address, position, ctypes.byref(value)) == SQLITE_OK
+            )
+            (certain if known else uncertain).append(position)
+        return certain, uncertain
+
+    def unpack(
+        self, number: int, addresses: Sequence[int | None]
+    ) -> tuple[tuple[Any, ...], int | None, set[int] | None]:
+        """Returns the arguments, the limit and the restriction that xFilter got."""
+        given, certain = number & ((1 << BITS) - 1), number >> BITS
+        count = len(addresses) - given.bit_count()
+        left = iter([self.library.value(address) for address in addresses[count:]])
         everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
         *arguments, limit, offset = everything
         if not isinstance(limit, int) or limit < 0:
             limit = None
         elif isinstance(offset, int) and offset > 0:
             limit += offset
-        return tuple(arguments), limit
+        within: set[int] | None = None
+        for place, address in enumerate(addresses[:count]):
+            if not self.library.takes_lists:
+                raise Refused(
+                    f"{self.name}() restricted by {self.restricted} in (...) needs SQLite 3.38 or "
+                    f"newer, but this is {_dotted(self.library.version_number())}. "
+                    "pip install pysqlite3-binary brings one that Datasette and sqlite-utils use"
+                )
+            if place < certain or self.library.value_frombind(address):
+                values = value_set(self.library, address)
+                within = values if within is None else within & values
+            else:
+                # The value of a column, in a join or a correlated subquery: SQLite drops the
+                # other rows afterwards.
+                limit = None
+        return tuple(arguments), limit, within
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

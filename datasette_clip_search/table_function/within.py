@@ -1,0 +1,46 @@
+"""The values that an SQL restriction leaves an INTEGER column."""
+
+import ctypes
+import re
+from typing import Any
+
+from .library import INT64_MAX, Library, Refused
+from .structures import SQLITE_DONE, SQLITE_OK
+
+MOST_VALUES = 2_000_000
+"""How many values an IN may have: Python takes some 100 bytes for each."""
+
+NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \t-\r]*", re.I)
+"""The text that SQLite compares with an INTEGER column as the number that it spells."""
+
+
+def value_set(library: Library, address: int | None) -> set[int]:
+    """Returns the integers in an argument that is either a list or a value."""
+    found: set[int] = set()
+    value = ctypes.c_void_p()
+    code = library.vtab_in_first(address, ctypes.byref(value))
+    if code not in (SQLITE_OK, SQLITE_DONE):
+        return _add(found, library.value(address))
+    count = 0
+    while code == SQLITE_OK and value:
+        count += 1
+        if count > MOST_VALUES:
+            raise Refused(f"in (...) has more than {MOST_VALUES} values")
+        _add(found, library.value(value.value))
+        code = library.vtab_in_next(address, ctypes.byref(value))
+    if code not in (SQLITE_OK, SQLITE_DONE):
+        raise Refused(f"the values of in (...) cannot be read: SQLite's error {code}")
+    return found
+
+
+def _add(found: set[int], value: Any) -> set[int]:
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        try:
+            value = int(value) if -INT64_MAX - 1 <= int(value) <= INT64_MAX else None
+        except ValueError:
+            value = float(value)
+    if isinstance(value, float) and value.is_integer() and -(2**63) <= value < 2**63:
+        value = int(value)
+    if isinstance(value, int):
+        found.add(value)
+    return found
