@@ -152,9 +152,9 @@ class Plan:
         for place, address in enumerate(addresses[:count]):
             if not self.library.takes_lists:
                 raise Refused(
-                    f"{self.name}() restricted by {self.restricted} in (...) needs SQLite 3.38 or "
-                    f"newer, but this is {_dotted(self.library.version_number())}. "
-                    "pip install pysqlite3-binary brings one that Datasette and sqlite-utils use"
+                    f"{self.name}() cannot be restricted by its {self.restricted}, nor outer "
+                    f"joined on it, before SQLite 3.38; this is {_dotted(self.library)}. "
+                    "Install a newer one with: pip install pysqlite3-binary"
                 )
             if place < certain or self.library.value_frombind(address):
                 values = value_set(self.library, address)
@@ -166,5 +166,6 @@ class Plan:
         return tuple(arguments), limit, within
 
 
-def _dotted(version: int) -> str:
+def _dotted(library: Library) -> str:
+    version = library.version_number()
     return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 from .library import INT64_MAX, Library, Refused
-from .structures import SQLITE_DONE, SQLITE_OK
+from .structures import SQLITE_DONE, SQLITE_INTEGER, SQLITE_OK
 
-MOST_VALUES = 2_000_000
+MOST_VALUES = 1_000_000
 """How many values an IN may have: Python takes some 100 bytes for each."""
 
 NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \t-\r]*", re.I)
@@ -17,23 +17,28 @@ NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \
 def value_set(library: Library, address: int | None) -> set[int]:
     """Returns the integers in an argument that is either a list or a value."""
     found: set[int] = set()
+    add, kind, integer = found.add, library.value_type, library.value_int64
+    following = library.vtab_in_next
     value = ctypes.c_void_p()
-    code = library.vtab_in_first(address, ctypes.byref(value))
+    result = ctypes.byref(value)
+    code = library.vtab_in_first(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
-        return _add(found, library.value(address))
-    count = 0
+        _add(found, library.value(address))
+        return found
     while code == SQLITE_OK and value:
-        count += 1
-        if count > MOST_VALUES:
-            raise Refused(f"in (...) has more than {MOST_VALUES} values")
-        _add(found, library.value(value.value))
-        code = library.vtab_in_next(address, ctypes.byref(value))
+        if kind(value) == SQLITE_INTEGER:
+            add(integer(value))
+            if len(found) > MOST_VALUES:
+                raise Refused(f"in (...) has more than {MOST_VALUES} values")
+        else:
+            _add(found, library.value(value.value))
+        code = following(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
         raise Refused(f"the values of in (...) cannot be read: SQLite's error {code}")
     return found
 
 
-def _add(found: set[int], value: Any) -> set[int]:
+def _add(found: set[int], value: Any) -> None:
     if isinstance(value, str) and NUMBER.fullmatch(value):
         try:
             value = int(value) if -INT64_MAX - 1 <= int(value) <= INT64_MAX else None
@@ -43,4 +48,3 @@ def _add(found: set[int], value: Any) -> set[int]:
         value = int(value)
     if isinstance(value, int):
         found.add(value)
-    return found
