@@ -5,6 +5,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ class Collection:
         # order in which pictures were embedded.
         order = np.lexsort((ids, -scores))
         return ids[order], scores[order]
+
+    @cached_property
+    def distribution(self) -> tuple[Vectors, Vectors]:
+        """The mean (d,) and the covariance (d, d), float32, of the vectors: of a sample of many."""
+        vectors = indexes.sample(self.index, CONFIG.distribution_sample)
+        if not len(vectors):
+            d = self.index.d
+            return np.zeros(d, np.float32), np.zeros((d, d), np.float32)
+        mean = vectors.mean(axis=0)
+        vectors -= mean
+        return mean, vectors.T @ vectors / np.float32(len(vectors))
 
     def _positions(self, within: Iterable[int]) -> Ids:
         wanted = np.unique(np.array(list(within), np.int64))

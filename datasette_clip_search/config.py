@@ -18,6 +18,11 @@ class Config:
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
+    # What one clip_mix() can hold; each query of it may be a picture to decode.
+    max_mix_terms: int = 16
+    # Pictures that tell where a collection lies in its model's space: 5,000 take a tenth of a
+    # second, once.
+    distribution_sample: int = 5_000
     # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
     query_cache_entries: int = 1024
     # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one

@@ -1,5 +1,6 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
@@ -136,7 +137,7 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
         }
     try:
         model = open_clip.create_model(name, require_pretrained=True, **options)
-        tokenizer = open_clip.get_tokenizer(name)
+        tokenizer = _without_special_tokens(open_clip.get_tokenizer(name))
     except Exception as error:
         # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
         reason = " ".join(str(error).split("\n")[:1])
@@ -147,6 +148,29 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
     model.eval()
     return model, tokenizer
+
+
+def _without_special_tokens(tokenizer: Any) -> Any:
+    """Has a tokenizer read its special tokens, such as <end_of_text>, as plain text in a text."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        special = {tokenizer.decoder[token] for token in tokenizer.all_special_ids}
+    else:
+        # Hugging Face's; those that are not named, such as languages, are among the added ones.
+        added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
+        special = added.union(inner.all_special_tokens)
+    longer = sorted(token for token in special if len(token) > 1)
+    if longer:
+        find = re.compile("|".join(map(re.escape, longer)), re.IGNORECASE)
+        clean = tokenizer.clean_fn
+        # After the tokenizer's own cleaning, which makes < of &lt;. The space is none to OpenCLIP's
+        # tokenizer, which takes < for a token of its own.
+        tokenizer.clean_fn = lambda text: find.sub(_broken, clean(text))
+    return tokenizer
+
+
+def _broken(found: re.Match[str]) -> str:
+    return f"{found[0][0]} {found[0][1:]}"
 
 
 def unit(features: Vectors) -> Vectors:

@@ -75,6 +75,15 @@ def ids_of(index: Index) -> Ids:
     return cast(Ids, faiss.vector_to_array(cast(Any, index).id_map))
 
 
+def sample(index: Index, count: int) -> Vectors:
+    """Returns at most `count` of an index's vectors, (n, d) float32, evenly spaced in its order."""
+    import faiss
+
+    positions = np.linspace(0, index.ntotal - 1, min(count, index.ntotal)).astype(np.int64)
+    vectors = cast(Any, faiss).downcast_index(cast(Any, index).index)
+    return cast(Vectors, vectors.reconstruct_batch(positions))
+
+
 def search(
     index: Index, vector: Vectors, k: int, positions: Ids | None = None
 ) -> tuple[Vectors, Ids]:

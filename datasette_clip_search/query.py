@@ -34,13 +34,18 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
     if isinstance(query, int):
         return _stored_vector(connection, model, table, query)
     if isinstance(query, bytes):
-        if len(query) == 4 * model.dimension:
+        if is_embedding(model, query):
             return _given_vector(query)
         return _image_vector(connection, model, query)
     raise QueryError(
         f"The query {query!r} is a {type(query).__name__}. Expected words (text), the id of a "
         "picture (integer), or an embedding or a picture (blob)"
     )
+
+
+def is_embedding(model: Model, query: Value) -> bool:
+    """Tells whether a query is a vector of the model's, by its length alone."""
+    return isinstance(query, bytes) and len(query) == 4 * model.dimension
 
 
 def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:

@@ -12,7 +12,7 @@ from typing import Any
 from ..errors import ClipSearchError
 from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
 from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
-from .vectors import CLIP_SIMILARITY, CLIP_VECTOR
+from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 
 # SQLite's own errors, "interrupted" above all, are as fit to be shown.
 EXPECTED = (ClipSearchError, sqlite3.Error)
@@ -22,6 +22,7 @@ FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = (
     CLIP_SEARCH_JSON,
     CLIP_VECTOR,
     CLIP_SIMILARITY,
+    CLIP_MIX,
 )
 
 

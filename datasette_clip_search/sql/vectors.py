@@ -1,4 +1,4 @@
-"""clip_vector(query [, model]) and clip_similarity(a, b [, model])."""
+"""clip_vector(query [, model]), clip_similarity(a, b [, model]), and clip_mix(query, weight, …)."""
 
 import sqlite3
 from typing import Any
@@ -29,5 +29,31 @@ def _clip_similarity(
     return float(one @ other)
 
 
+def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
+    from ..errors import QueryError
+    from ..mix import check_weight, mixed_vector
+    from ..schema import choose_model
+
+    example = "clip_mix('zebra', 1, 'stripes', -0.7)"
+    if len(arguments) < 2:
+        raise QueryError(f"clip_mix takes queries, each with a weight after it, such as {example}")
+    is_odd = len(arguments) % 2
+    try:
+        table, chosen = choose_model(connection, arguments[-1] if is_odd else None)
+    except QueryError as error:
+        raise QueryError(
+            f"{error}. clip_mix takes an odd number of arguments for one that ends with the "
+            f"model; without one, give every query a weight, such as {example}"
+        ) from error
+    queries = arguments[: len(arguments) - is_odd : 2]
+    weights = [check_weight(weight) for weight in arguments[1::2]]
+    if None in queries:
+        return None
+    terms = list(zip(queries, weights, strict=True))
+    return mixed_vector(connection, chosen, table, terms).astype("<f4").tobytes()
+
+
 CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector)
 CLIP_SIMILARITY = ScalarFunction("clip_similarity", 2, 3, _clip_similarity)
+# Any number, so that too few are told what is wanted.
+CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix)
