@@ -31,6 +31,15 @@ class Config:
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2
+    # What clip_duplicates() takes for near-identical: a smaller or re-encoded copy, a slight crop.
+    # A false duplicate may cost a picture, a missed one only space.
+    duplicate_threshold: float = 0.95
+    # Below this, pictures are of one kind at most, and pairs are too many to find fast.
+    least_duplicate_threshold: float = 0.7
+    # 16 bytes each in memory; 2,000 pictures that are all alike have so many.
+    max_duplicate_pairs: int = 2_000_000
+    # Groups remembered for a threshold, so that joins and paging cost nothing.
+    duplicate_cache_entries: int = 16
 
     # OpenCLIP's open weights with the best zero-shot accuracy for the speed of a ViT-B-32.
     model: str = "ViT-B-32"

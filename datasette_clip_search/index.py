@@ -75,13 +75,19 @@ def ids_of(index: Index) -> Ids:
     return cast(Ids, faiss.vector_to_array(cast(Any, index).id_map))
 
 
-def sample(index: Index, count: int) -> Vectors:
-    """Returns at most `count` of an index's vectors, (n, d) float32, evenly spaced in its order."""
+def vectors_of(index: Index) -> Vectors:
+    """Returns the vectors (n, d) float32 of an index: its own memory, gone when the index is."""
     import faiss
 
+    flat = cast(Any, faiss.downcast_index(cast(Any, index).index))
+    vectors = faiss.rev_swig_ptr(flat.get_xb(), index.ntotal * index.d)
+    return cast(Vectors, vectors.reshape(index.ntotal, index.d))
+
+
+def sample(index: Index, count: int) -> Vectors:
+    """Returns at most `count` of an index's vectors, (n, d) float32, evenly spaced in its order."""
     positions = np.linspace(0, index.ntotal - 1, min(count, index.ntotal)).astype(np.int64)
-    vectors = cast(Any, faiss).downcast_index(cast(Any, index).index)
-    return cast(Vectors, vectors.reconstruct_batch(positions))
+    return vectors_of(index)[positions]
 
 
 def search(

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ClipSearchError
 from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
+from .duplicates import CLIP_DUPLICATES
 from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
 from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 
@@ -23,6 +24,7 @@ FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = (
     CLIP_VECTOR,
     CLIP_SIMILARITY,
     CLIP_MIX,
+    CLIP_DUPLICATES,
 )
 
 

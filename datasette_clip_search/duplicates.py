@@ -1,0 +1,268 @@
+"""Groups of near-identical pictures, each with the one to keep."""
+
+import math
+import re
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .collection import Collection, collection_for, database_path
+from .config import CONFIG
+from .errors import QueryError
+from .index import Ids, vectors_of
+from .pairs import Pairs, TooManyPairs, alike
+from .query import Value
+from .schema import Model, choose_model, fetch, quote
+
+
+class Duplicate(NamedTuple):
+    """A picture of a group: its cosine to the group's keeper, and whether it is the keeper."""
+
+    group_number: int
+    group_size: int
+    id: int
+    path: str
+    similarity: float
+    keep: int
+
+
+class Groups(NamedTuple):
+    """Groups one after the other, the keeper of each first; a row is one picture."""
+
+    number: NDArray[np.int32]
+    size: NDArray[np.int32]
+    id: Ids
+    similarity: NDArray[np.float64]
+    keep: NDArray[np.bool_]
+
+
+def duplicates(
+    connection: sqlite3.Connection,
+    threshold: Value = CONFIG.duplicate_threshold,
+    model: Value = None,
+) -> Iterator[Duplicate]:
+    """Yields groups of pictures that are all at least `threshold` like the keeper of their group.
+
+    Pictures are taken from the best on: the most pixels, then the largest file, then the oldest,
+    then the lowest id. The best one left is kept, and takes every one left that is like it; one
+    that takes none is in no group. Everything that is linked by a chain of likenesses would be one
+    group otherwise, and chains are long: in a burst, or in a film's frames, each is like the next,
+    and the first is nothing like the last. Whoever deletes what is not kept loses nothing that has
+    no likeness left.
+
+    The largest groups come first; of one size, those whose pictures are more alike. A keeper is
+    chosen anew when the vectors have changed. Pictures deleted meanwhile are left out. Raises
+    QueryError for a threshold that is no number within CONFIG's bounds, or has too many pairs,
+    and NoEmbeddings.
+    """
+    wanted = check_threshold(threshold)
+    table, chosen = choose_model(connection, model)
+    groups = _groups_of(connection, chosen, table, wanted)
+    sql = f"select path from main.{quote(table)} where id = ?"
+    for number, size, image_id, similarity, keep in zip(*groups, strict=True):
+        row = fetch(connection, sql, int(image_id)).fetchone()
+        if row is not None:
+            yield Duplicate(
+                int(number), int(size), int(image_id), row[0], float(similarity), int(keep)
+            )
+
+
+def check_threshold(threshold: Value) -> float:
+    """Returns the threshold as a number; Datasette's named parameters are text, so digits will do.
+
+    Raises QueryError for anything that is no number within CONFIG's bounds.
+    """
+    if isinstance(threshold, str) and re.fullmatch(r"-?[0-9]{0,9}\.?[0-9]{1,30}", threshold):
+        threshold = float(threshold)
+    least = CONFIG.least_duplicate_threshold
+    expected = f"threshold must be a number from {least} to 1, the least cosine of near-duplicates"
+    if not isinstance(threshold, (int, float)):
+        blob_or_text = "a blob" if isinstance(threshold, bytes) else repr(threshold)[:40]
+        raise QueryError(f"{expected}, but it is {'NULL' if threshold is None else blob_or_text}")
+    if not least <= threshold <= 1:
+        raise QueryError(f"{expected}, but it is {threshold}")
+    return float(threshold)
+
+
+_groups: OrderedDict[tuple[str, int, int, float], Groups] = OrderedDict()
+
+
+def _groups_of(
+    connection: sqlite3.Connection, model: Model, table: str, threshold: float
+) -> Groups:
+    key = (str(database_path(connection)), model.id, model.revision, threshold)
+    with _guard:
+        if key in _groups:
+            _groups.move_to_end(key)
+            return _groups[key]
+    collection = collection_for(connection, model)
+    ids = collection.ids
+    pairs = _pairs_of(connection, key[:3], collection, threshold)
+    groups = group(pairs, ids, _ranks(connection, table, pairs, ids))
+    with _guard:
+        _groups[key] = groups
+        if len(_groups) > CONFIG.duplicate_cache_entries:
+            _groups.popitem(last=False)
+    return groups
+
+
+def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -> Ids:
+    """Returns (n,) places in the order of preference, for the positions that have a likeness."""
+    has_copy = np.bincount(pairs.copy_of, minlength=len(ids)) > 1
+    has_pair = np.zeros(len(ids), bool)
+    has_pair[pairs.first] = has_pair[pairs.second] = True
+    positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
+    # `taken` is in the camera's own time, as near as one gets to the file's.
+    sql = f"""select width * height, size,
+        coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'), '9')
+        from main.{quote(table)} where id = ?"""
+    facts = []
+    for position in positions:
+        image_id = int(ids[position])
+        pixels, size, when = fetch(connection, sql, image_id).fetchone() or (0, 0, "9")
+        facts.append((-(pixels or 0), -(size or 0), when, image_id))
+    ranks = np.full(len(ids), len(ids))
+    ranks[positions[sorted(range(len(facts)), key=facts.__getitem__)]] = np.arange(len(facts))
+    return ranks
+
+
+def group(pairs: Pairs, ids: Ids, ranks: Ids) -> Groups:
+    """Groups pictures by pairs that are alike; (n,) `ids` and `ranks` are theirs by position.
+
+    The lowest rank is the best; a picture without any likeness has rank n.
+    """
+    by_vector = np.lexsort((ranks, pairs.copy_of))
+    by_vector = by_vector[ranks[by_vector] < len(ids)]
+    vectors, starts, counts = np.unique(
+        pairs.copy_of[by_vector], return_index=True, return_counts=True
+    )
+    # Every pair from both of its ends, in the order of where it starts.
+    ends = np.concatenate([pairs.first, pairs.second]), np.concatenate([pairs.second, pairs.first])
+    order = np.argsort(ends[0], kind="stable")
+    other = np.searchsorted(vectors, ends[1][order])
+    cosine = np.concatenate([pairs.cosine, pairs.cosine])[order]
+    bounds = np.searchsorted(ends[0][order], [vectors, vectors + 1]).T
+
+    taken = np.zeros(len(vectors), bool)
+    found: list[tuple[int, float, int, list[tuple[float, int]]]] = []
+    for best in np.argsort(ranks[by_vector[starts]]):
+        near = slice(*bounds[best])
+        left = ~taken[other[near]]
+        if taken[best] or (counts[best] == 1 and not left.any()):
+            continue
+        taken[best] = True
+        taken[other[near][left]] = True
+        keeper, *copies = (int(ids[at]) for at in by_vector[starts[best] :][: counts[best]])
+        members = [(-1.0, copy) for copy in copies]
+        for one, similarity in zip(other[near][left], cosine[near][left], strict=True):
+            same = by_vector[starts[one] :][: counts[one]]
+            members += [(-float(similarity), int(ids[at])) for at in same]
+        members.sort()
+        found.append((-len(members), members[-1][0], keeper, members))
+    found.sort()
+    rows = [
+        (number, len(members) + 1, image_id, -similarity, image_id == keeper)
+        for number, (_, _, keeper, members) in enumerate(found, 1)
+        for similarity, image_id in [(-1.0, keeper), *members]
+    ]
+    columns = list(zip(*rows, strict=True)) or [()] * 5
+    types = np.int32, np.int32, np.int64, np.float64, np.bool_
+    return Groups(*(np.array(column, kind) for column, kind in zip(columns, types, strict=True)))
+
+
+@dataclass
+class _Search:
+    """What is known of the pairs of one collection."""
+
+    pairs: Pairs | None = None
+    # Every pair of at least this cosine is known.
+    threshold: float = math.inf
+    # At this one and below there are too many.
+    refused: float = -math.inf
+    error: BaseException | None = None
+
+
+_searches: OrderedDict[tuple[str, int, int], _Search] = OrderedDict()
+_guard = threading.Lock()
+_working: threading.Thread | None = None
+
+
+def _pairs_of(
+    connection: sqlite3.Connection,
+    key: tuple[str, int, int],
+    collection: Collection,
+    threshold: float,
+) -> Pairs:
+    """Returns the pairs of at least `threshold`, found once and remembered.
+
+    A thread of its own finds them, one collection at a time. A time limit can so end a statement
+    that waits, and the same statement has its answer a little later. Thresholds are rounded down,
+    and the pairs of a lower one serve all above it: nobody can ask for very many searches.
+    """
+    global _working
+    step = 1000 if threshold >= 0.99 else 100
+    wanted = math.floor(threshold * step + 1e-9) / step
+    while True:
+        with _guard:
+            search = _known(key)
+            if search.error:
+                error, search.error = search.error, None
+                raise error
+            if search.pairs and search.threshold <= wanted:
+                return _at_least(search.pairs, threshold)
+            if search.refused >= wanted:
+                raise QueryError(
+                    f"More than {CONFIG.max_duplicate_pairs} pairs of pictures are at least "
+                    f"{wanted} alike. Raise the threshold of clip_duplicates"
+                )
+            if _working is None or not _working.is_alive():
+                work = (search, collection, wanted)
+                # As a daemon, it doesn't hold up the end of the program.
+                _working = threading.Thread(target=_work, args=work, daemon=True)
+                _working.start()
+            working = _working
+        working.join(0.05)
+        if working.is_alive():
+            _stop_if_interrupted(connection)
+
+
+def _known(key: tuple[str, int, int]) -> _Search:
+    if key not in _searches:
+        # Pairs of older vectors will not be asked for again.
+        for other in [other for other in _searches if other[:2] == key[:2]]:
+            del _searches[other]
+        _searches[key] = _Search()
+        if len(_searches) > CONFIG.collection_cache_entries:
+            _searches.popitem(last=False)
+    _searches.move_to_end(key)
+    return _searches[key]
+
+
+def _work(search: _Search, collection: Collection, threshold: float) -> None:
+    try:
+        vectors = vectors_of(collection.index)
+        search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)
+        search.threshold = threshold
+    except TooManyPairs:
+        search.refused = max(search.refused, threshold)
+    except BaseException as error:
+        search.error = error
+
+
+def _at_least(pairs: Pairs, threshold: float) -> Pairs:
+    close = pairs.cosine >= threshold
+    first, second, cosine, copy_of = pairs
+    return Pairs(first[close], second[close], cosine[close], copy_of)
+
+
+def _stop_if_interrupted(connection: sqlite3.Connection) -> None:
+    # SQLite looks for interrupts and time limits only while a statement is at work, and Datasette
+    # has it look every 1,000 steps.
+    sql = "with recursive n(i) as (select 1 union all select i + 1 from n limit 1000)"
+    fetch(connection, f"{sql} select count(*) from n").fetchone()
