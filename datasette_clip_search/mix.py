@@ -11,7 +11,7 @@ from .collection import collection_for
 from .config import CONFIG
 from .errors import EncoderUnavailable, ModelMismatch, QueryError
 from .index import Vectors
-from .modality import Sides, sides_of
+from .modality import Sides, everyday_vectors, sides_of
 from .query import Value, encoder_of, is_embedding, query_vector
 from .schema import Model
 
@@ -97,7 +97,7 @@ def _sides(
         return [], None
     collection = collection_for(connection, model)
     try:
-        sides = sides_of(collection, encoder_of(connection, model))
+        sides = sides_of(collection, everyday_vectors(encoder_of(connection, model)))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise

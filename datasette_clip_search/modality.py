@@ -75,18 +75,20 @@ class Sides(NamedTuple):
 
     def is_text(self, vector: Vectors) -> bool:
         """Tells whether a (d,) unit vector lies nearer to the texts than to the pictures."""
-        to_texts, to_pictures = (np.linalg.norm(vector - mean) for mean in (self.texts, self[0]))
-        return bool(to_texts < to_pictures)
+        to_texts = np.linalg.norm(vector - self.texts)
+        return bool(to_texts < np.linalg.norm(vector - self.pictures))
 
     def centred(self, vector: Vectors, is_text: bool) -> Vectors:
         """Returns a (d,) unit vector without its side's mean, at the pictures' spread."""
         return (vector - self.texts) * self.scale if is_text else vector - self.pictures
 
 
-def sides_of(collection: Collection, encoder: Encoder) -> Sides | None:
-    """Returns both sides of a collection's model, or None for pictures that are all alike."""
+def sides_of(collection: Collection, texts: Vectors) -> Sides | None:
+    """Returns both sides of a model by its pictures and by everyday texts, (n, d) float32.
+
+    None is for pictures, or texts, that are all alike.
+    """
     mean, covariance = collection.distribution
-    texts = everyday_vectors(encoder)
     others = texts - texts.mean(axis=0)
     # The root of the mean variance over the collection of the scores for a picture, or a text.
     of_pictures = float(np.linalg.norm(covariance))
