@@ -12,6 +12,7 @@ import numpy as np
 
 from . import index as indexes
 from .config import CONFIG
+from .crowd import crowd_of
 from .errors import DatabaseError
 from .index import Ids, Index, IndexUnusable, Origin, Vectors
 from .schema import EMBEDDINGS, Model, fetch
@@ -20,12 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class Collection:
-    """An index over the embedded pictures of a database."""
+    """An index over the embedded pictures of a database, and the crowd that hits stand above."""
 
     def __init__(self, index: Index):
         """Takes an index whose ids ascend."""
         self.index = index
         self.ids = indexes.ids_of(index)
+        self.crowd = crowd_of(index)
 
     def nearest(
         self, vector: Vectors, k: int, within: Iterable[int] | None = None
@@ -48,7 +50,7 @@ class Collection:
     @cached_property
     def distribution(self) -> tuple[Vectors, Vectors]:
         """The mean (d,) and the covariance (d, d), float32, of the vectors: of a sample of many."""
-        vectors = indexes.sample(self.index, CONFIG.distribution_sample)
+        _, vectors = indexes.sample(self.index, CONFIG.distribution_sample)
         if not len(vectors):
             d = self.index.d
             return np.zeros(d, np.float32), np.zeros((d, d), np.float32)
@@ -118,11 +120,13 @@ def load(connection: sqlite3.Connection, model: Model) -> Collection:
     if path is not None:
         file = indexes.index_path(path, model.id)
         try:
-            return Collection(indexes.read(file, origin_of(connection, model)))
+            index = indexes.read(file, origin_of(connection, model))
+            return Collection(index)
         except IndexUnusable as error:
             if file.exists():
                 log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
-    return Collection(indexes.build(*read_vectors(connection, model)))
+    index = indexes.build(*read_vectors(connection, model))
+    return Collection(index)
 
 
 _collections: OrderedDict[tuple[str, int, int], Collection] = OrderedDict()

@@ -28,6 +28,11 @@ class Config:
     # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one
     # core; sharing it out costs more than it saves when the machine is busy.
     one_thread_numbers: int = 10_000_000
+    # Pictures that hits are measured against: as many cosines tell their spread to 2% in 0.1 ms.
+    crowd_size: int = 1000
+    # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
+    crowd_at_least: int = 10
+    crowd_deviation_at_least: float = 1e-5
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2

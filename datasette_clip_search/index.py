@@ -84,10 +84,10 @@ def vectors_of(index: Index) -> Vectors:
     return cast(Vectors, vectors.reshape(index.ntotal, index.d))
 
 
-def sample(index: Index, count: int) -> Vectors:
-    """Returns at most `count` of an index's vectors, (n, d) float32, evenly spaced in its order."""
+def sample(index: Index, count: int) -> tuple[Ids, Vectors]:
+    """Returns at most `count` ids (n,) and vectors (n, d), evenly spread in the index's order."""
     positions = np.linspace(0, index.ntotal - 1, min(count, index.ntotal)).astype(np.int64)
-    return vectors_of(index)[positions]
+    return ids_of(index)[positions], vectors_of(index)[positions]
 
 
 def search(

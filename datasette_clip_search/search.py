@@ -13,12 +13,17 @@ from .schema import choose_model, fetch, quote
 
 
 class Hit(NamedTuple):
-    """One found picture: its place from 1 on, its id and path, and its cosine to the query."""
+    """One found picture: its place from 1 on, its id and path, and its cosine to the query.
+
+    `z_score` is how many standard deviations the cosine lies above the median picture's; None in
+    a collection too small, or too uniform, to tell.
+    """
 
     rank: int
     id: int
     path: str
     score: float
+    z_score: float | None
 
 
 def search(
@@ -41,24 +46,25 @@ def search(
         return iter(())
     vector = query_vector(connection, chosen, table, query)
     itself = query if isinstance(query, int) else None
-    ids, scores = collection_for(connection, chosen).nearest(
-        vector, wanted if itself is None else wanted + 1, within
-    )
-    found = [(int(id), float(score)) for id, score in zip(ids, scores, strict=True) if id != itself]
+    collection = collection_for(connection, chosen)
+    ids, scores = collection.nearest(vector, wanted if itself is None else wanted + 1, within)
+    z_scores = collection.crowd.z_scores(vector, scores, without=itself)
+    hits = zip(ids, scores, z_scores, strict=True)
+    found = [(int(id), float(score), z_score) for id, score, z_score in hits if id != itself]
     return _with_paths(connection, table, found[:wanted])
 
 
 def _with_paths(
-    connection: sqlite3.Connection, table: str, found: list[tuple[int, float]]
+    connection: sqlite3.Connection, table: str, found: list[tuple[int, float, float | None]]
 ) -> Iterator[Hit]:
     sql = f"select path from main.{quote(table)} where id = ?"
     rank = 0
-    for image_id, score in found:
+    for image_id, score, z_score in found:
         row = fetch(connection, sql, image_id).fetchone()
         # A picture deleted since the vectors were loaded is no answer.
         if row is not None:
             rank += 1
-            yield Hit(rank, image_id, row[0], score)
+            yield Hit(rank, image_id, row[0], score, z_score)
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

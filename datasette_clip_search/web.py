@@ -147,7 +147,7 @@ def _as_json(
 ) -> dict[str, Any]:
     def result(picture: dict[str, Any]) -> dict[str, Any]:
         url = _thumbnail_url(datasette, place, picture)
-        names = ("rank", "id", "path", "score", "width", "height", "taken")
+        names = ("rank", "id", "path", "score", "z_score", "width", "height", "taken")
         return {
             **{name: picture[name] for name in names},
             "thumbnail": url and datasette.absolute_url(request, url),

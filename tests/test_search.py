@@ -131,9 +131,9 @@ def test_joins(database, connect):
 def test_json(database, connect):
     connection = connect(database)
     text = connection.execute("select clip_search_json(1, 4)").fetchone()[0]
-    table = connection.execute("select rank, id, path, score from clip_search(1, 4)").fetchall()
+    table = connection.execute("select * from clip_search(1, 4)").fetchall()
     assert [tuple(hit.values()) for hit in json.loads(text)] == table
-    assert list(json.loads(text)[0]) == ["rank", "id", "path", "score"]
+    assert list(json.loads(text)[0]) == ["rank", "id", "path", "score", "z_score"]
     assert len(json.loads(connection.execute("select clip_search_json(1)").fetchone()[0])) == 10
 
 

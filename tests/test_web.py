@@ -56,7 +56,7 @@ async def test_page_and_json_show_what_sql_finds(folder, photos, connect, asked)
     k = int(parameters.pop("k", CONFIG.results_per_page))
     [[name, value]] = parameters.items()
     query = int(value) if name == "like" else value
-    sql = "select rank, id, path, score from clip_search(?, ?)"
+    sql = "select rank, id, path, score, z_score from clip_search(?, ?)"
     expected = connect(folder / "photos.db").execute(sql, [query, k]).fetchall()
 
     body = (await photos.client.get(f"{PAGE}.json?{asked}")).json()
@@ -64,19 +64,21 @@ async def test_page_and_json_show_what_sql_finds(folder, photos, connect, asked)
     assert body["query"] == {name: query, "k": k}
     assert body["model"] == "tiny"
     found = [
-        tuple(result[key] for key in ("rank", "id", "path", "score")) for result in body["results"]
+        tuple(result[key] for key in ("rank", "id", "path", "score", "z_score"))
+        for result in body["results"]
     ]
     assert found == expected
     assert body["results"][0].keys() == {
-        "rank", "id", "path", "score", "width", "height", "taken", "thumbnail"
+        "rank", "id", "path", "score", "z_score", "width", "height", "taken", "thumbnail"
     }  # fmt: skip
 
     page = await photos.client.get(f"{PAGE}?{asked}")
     assert page.status_code == 200
     shown = images(page)[1:] if name == "like" else images(page)
-    assert shown == [f"{PAGE}/thumbnail/{id}" for _, id, _, _ in expected]
+    assert shown == [f"{PAGE}/thumbnail/{id}" for _, id, *_ in expected]
     assert re.findall(r'clip-score"[^>]*>([^<]*)<', page.text) == [
-        f"{score:.3f}" for *_, score in expected
+        f"{score:.3f} · {round(z_score, 1) + 0:.1f}\N{GREEK SMALL LETTER SIGMA}"
+        for *_, score, z_score in expected
     ]
     assert f'alt="{expected[0][2].rpartition("/")[2]}"' in page.text
 

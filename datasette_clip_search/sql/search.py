@@ -35,7 +35,13 @@ def _clip_search_json(
 
 CLIP_SEARCH = TableFunction(
     name="clip_search",
-    columns={"rank": "INTEGER", "id": "INTEGER", "path": "TEXT", "score": "REAL"},
+    columns={
+        "rank": "INTEGER",
+        "id": "INTEGER",
+        "path": "TEXT",
+        "score": "REAL",
+        "z_score": "REAL",
+    },
     parameters=("query", "k", "model"),
     required=1,
     rows=_clip_search,
