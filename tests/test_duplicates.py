@@ -97,8 +97,8 @@ def test_no_pair_is_missed(count, dimension, threshold):
 
 def test_vectors_without_axes_are_compared_in_full():
     vectors = unit(np.random.default_rng(0).normal(size=(5100, 64)))
-    vectors[4000] = unit(vectors[:1] + vectors[1:2] * 0.9)[0]
-    pairs = alike(vectors, 0.72, 10)
+    vectors[4000] = unit(vectors[:1] + vectors[1:2] * 0.6)[0]
+    pairs = alike(vectors, 0.7, 10)
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [4000])
 
 

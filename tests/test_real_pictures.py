@@ -100,3 +100,26 @@ def test_odd_files_are_embedded_or_explained(tmp_path):
     lengths = np.linalg.norm([np.frombuffer(blob, "<f4") for (blob,) in vectors], axis=1)
     connection.close()
     assert np.allclose(lengths, 1, atol=1e-5)
+
+
+def test_copies_of_photographs_are_found(photos, tmp_path, connect):
+    """Each of 40 photographs beside a smaller, stronger compressed copy; the originals are kept."""
+    from PIL import Image
+
+    sources = sorted((CORPORA / "photos").glob("*.jpg"))[:40]
+    for source in sources:
+        picture = Image.open(source).convert("RGB")
+        picture.save(tmp_path / f"{source.stem}.jpg", quality=95)
+        small = picture.resize((picture.width * 9 // 10, picture.height * 9 // 10))
+        small.save(tmp_path / f"{source.stem}-copy.jpg", quality=85)
+    database = tmp_path / "copies.db"
+    result = run("embed-images", database, tmp_path, "--pretrained", MODEL)
+    assert result.exit_code == 0, result.output
+    connection = connect(database)
+    found = connection.execute("select path, group_size, keep from clip_duplicates()").fetchall()
+    assert len(found) >= 0.9 * 2 * len(sources)
+    kept = {path[:-4] for path, _, keep in found if keep}
+    assert {path[:-9] for path, _, keep in found if not keep} == kept
+    assert all(size == 2 for _, size, _ in found)
+    # No two of the photographs themselves are taken for one.
+    assert connect(photos).execute("select count(*) from clip_duplicates(0.9)").fetchone() == (0,)
