@@ -25,6 +25,12 @@ class Config:
     distribution_sample: int = 5_000
     # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
     query_cache_entries: int = 1024
+    # What clip_tags() encodes comes from anyone who can run SQL, several prompts for each label.
+    max_labels: int = 100
+    max_label_characters: int = 100
+    # Labels remembered with their vectors (2 KB each), and lists of labels (at most 400 KB each).
+    label_cache_entries: int = 4096
+    label_list_cache_entries: int = 64
     # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one
     # core; sharing it out costs more than it saves when the machine is busy.
     one_thread_numbers: int = 10_000_000

@@ -52,6 +52,11 @@ class Encoder:
         """The open_clip model, a torch.nn.Module."""
         return self._model
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
+        return float(self._model.logit_scale.detach().exp())
+
     def use(self, device: str, precision: str) -> None:
         """Moves the model to a torch device and one of PRECISIONS."""
         import torch

@@ -1,0 +1,205 @@
+"""Zero-shot labels: which of some labels a picture deserves, and how probably."""
+
+import json
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+
+from .config import CONFIG
+from .encoder import Encoder, unit
+from .errors import QueryError
+from .index import Vectors
+from .query import Value, encoder_of, query_vector
+from .schema import Model, choose_model, fetch
+
+TEMPLATES = (
+    "{}",
+    "a photo of {}",
+    "a photo of a {}",
+    "a picture of {}",
+    "a picture of the {}",
+    "a snapshot with {} in it",
+    "{} in a photo",
+)
+"""The prompts whose vectors are averaged into the one of a label, the bare label among them."""
+
+# More steps than any limit of a statement's time lets pass between two looks at the clock.
+THOUSANDS_OF_STEPS = """
+    with recursive step(n) as (select 1 union all select n + 1 from step limit 400)
+    select max(n) from step
+"""
+
+Key = TypeVar("Key", bound=Hashable)
+Kept = TypeVar("Kept")
+
+
+class Tag(NamedTuple):
+    """One label of a query: its place from 1 on, its probability among all, and its cosine."""
+
+    rank: int
+    label: str
+    probability: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels with their unit vectors (n, d), and what the model multiplies cosines with."""
+
+    names: tuple[str, ...]
+    vectors: Vectors
+    scale: float
+
+
+class _Cache(Generic[Key, Kept]):
+    """The values that were used last, for all threads."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._kept: OrderedDict[Key, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Key) -> Kept | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: Key, value: Kept) -> None:
+        with self._lock:
+            self._kept[key] = value
+            self._kept.move_to_end(key)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+
+
+# By a model's fingerprint and the JSON, and by the fingerprint and one label.
+_lists: _Cache[tuple[str, Value], Labels] = _Cache(CONFIG.label_list_cache_entries)
+_vectors: _Cache[tuple[str, str], Vectors] = _Cache(CONFIG.label_cache_entries)
+
+
+def tags(
+    connection: sqlite3.Connection, query: Value, labels_json: Value, model: Value = None
+) -> Iterator[Tag]:
+    """Yields every label with its probability for a query, best first.
+
+    The query is as query_vector() takes it. Probabilities are the softmax, over these labels
+    alone, of the cosines times the model's own learned scale, so they add up to 1 whether or not
+    any label fits. SigLIP's further bias is the same for every label and cancels.
+
+    A query or labels of None have no answers, as in SQL. Raises QueryError, NoEmbeddings and other
+    ClipSearchErrors, all of them before the first tag.
+    """
+    table, chosen = choose_model(connection, model)
+    if labels_json is None:
+        return iter(())
+    labels = _labels(connection, chosen, labels_json)
+    if query is None:
+        return iter(())
+    scores = labels.vectors @ query_vector(connection, chosen, table, query)
+    logits = labels.scale * scores.astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    probabilities = (weights / weights.sum()).tolist()
+    cosines = scores.tolist()
+    order = np.argsort(-scores, kind="stable").tolist()
+    return (
+        Tag(rank, labels.names[place], probabilities[place], cosines[place])
+        for rank, place in enumerate(order, 1)
+    )
+
+
+def read_labels(labels_json: Value) -> tuple[str, ...]:
+    """Returns the labels in a JSON array of strings, without the spaces around them.
+
+    Raises QueryError for anything else, and for labels that are blank, repeated, too long or too
+    many.
+    """
+    if not isinstance(labels_json, str):
+        what = "a blob" if isinstance(labels_json, bytes) else repr(labels_json)
+        raise _not_labels(f"they are {what}")
+    # JSON may write a character as twelve, and put spaces between labels.
+    limit = CONFIG.max_labels * CONFIG.max_label_characters * 12
+    if len(labels_json) > limit:
+        raise QueryError(
+            f"The labels have {len(labels_json)} characters of JSON and the limit is {limit}"
+        )
+    try:
+        given = json.loads(labels_json)
+    except (ValueError, RecursionError) as error:
+        raise _not_labels(f"{_shown(labels_json)} is not JSON") from error
+    if not isinstance(given, list):
+        raise _not_labels(f"{_shown(labels_json)} is not an array")
+    if not given:
+        raise _not_labels("the array is empty")
+    if len(given) > CONFIG.max_labels:
+        raise QueryError(f"There are {len(given)} labels and the limit is {CONFIG.max_labels}")
+    labels: dict[str, None] = {}
+    for place, label in enumerate(given, 1):
+        name = _read_label(label, place)
+        if name in labels:
+            # Each of the two would get half of the probability.
+            raise QueryError(f"The label {_shown(name)} is given twice. Give every label once")
+        labels[name] = None
+    return tuple(labels)
+
+
+def _read_label(label: object, place: int) -> str:
+    if not isinstance(label, str):
+        raise _not_labels(f"number {place} is {_shown(json.dumps(label))}")
+    name = label.strip()
+    if not name:
+        raise QueryError(f"Label number {place} is blank. Give it words, such as 'dog'")
+    if len(name) > CONFIG.max_label_characters:
+        raise QueryError(
+            f"Label number {place} has {len(name)} characters and the limit is "
+            f"{CONFIG.max_label_characters}"
+        )
+    if "\0" in name:
+        raise QueryError(f"Label number {place} contains a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise QueryError(f"Label number {place} contains half of a surrogate pair")
+    return name
+
+
+def _not_labels(what: str) -> QueryError:
+    return QueryError(f"""Labels are a JSON array of texts, such as '["dog", "cat"]', but {what}""")
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _labels(connection: sqlite3.Connection, model: Model, labels_json: Value) -> Labels:
+    key = (model.fingerprint, labels_json)
+    labels = _lists.get(key)
+    if labels is None:
+        names = read_labels(labels_json)
+        encoder = encoder_of(connection, model)
+        vectors = [_label_vector(connection, encoder, name) for name in names]
+        labels = Labels(names, np.stack(vectors), encoder.logit_scale)
+        _lists.put(key, labels)
+    return labels
+
+
+def _label_vector(connection: sqlite3.Connection, encoder: Encoder, name: str) -> Vectors:
+    key = (encoder.fingerprint, name)
+    vector = _vectors.get(key)
+    if vector is None:
+        # A time limit can't stop Python, but it stops a statement that is run from there. What
+        # was encoded before is kept, so that asking again gets further.
+        fetch(connection, THOUSANDS_OF_STEPS).fetchone()
+        vector = ensembled(encoder, [name], TEMPLATES)[0]
+        _vectors.put(key, vector)
+    return vector
+
+
+def ensembled(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> Vectors:
+    """Returns the unit vectors, (n, d) float32, of n labels: means of their prompts' directions."""
+    prompts = [template.format(name) for name in names for template in templates]
+    vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)
+    return unit(vectors.mean(axis=1))
