@@ -13,9 +13,8 @@ from ..errors import ClipSearchError
 from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
 from .duplicates import CLIP_DUPLICATES
 from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
-from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 from .tags import CLIP_TAGS
-from .vectors import CLIP_SIMILARITY, CLIP_VECTOR
+from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 
 # SQLite's own errors, "interrupted" above all, are as fit to be shown.
 EXPECTED = (ClipSearchError, sqlite3.Error)
