@@ -1,10 +1,14 @@
 """What the README shows: help texts and outputs, made by running them."""
 
+import sqlite3
 import tempfile
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 
 from conftest import DEMO_MODEL, DEMO_PICTURES, run
+
+from datasette_clip_search.sql import add_functions
 
 
 def command(*arguments: str) -> str:
@@ -52,3 +56,82 @@ def tables() -> str:
                           "--raw-lines").split()  # fmt: skip
         lines.append(f"| `{table}` | {meaning} | {', '.join(f'`{name}`' for name in columns)} |")
     return "\n".join(lines)
+
+
+NAN = "x'" + "0000c07f" * 128 + "'"
+ODD_ARGUMENTS = (
+    ("null", "clip_search(null)", None),
+    ("empty or blank text", "clip_search(' ')", None),
+    ("megabytes of text", "clip_search(replace(hex(zeroblob(500000)), '00', 'dog '))", None),
+    ("NUL in text", "clip_search('dog' || char(0) || 'on beach', 1)", None),
+    ("the tokenizer's own tokens, as text", "clip_search('<end_of_text>', 1)", None),
+    ("a number that is no id", "clip_search(1.5)", None),
+    ("an id that is not there", "clip_search(0)", None),
+    ("a picture that the model has not embedded", "clip_search(1)", "pictures without vectors"),
+    ("a blob of another size", "clip_search(zeroblob(100))", None),
+    ("a vector of zeros", "clip_search(zeroblob(512))", None),
+    ("a vector with NaN or infinity", f"clip_search({NAN})", None),
+    ("k of 0", "clip_search('dog', 0)", None),
+    ("k below 0", "clip_search('dog', -1)", None),
+    ("k of null", "clip_search('dog', null)", None),
+    ("k as digits", "clip_search('dog', '2')", None),
+    ("k as other text", "clip_search('dog', 'many')", None),
+    ("k that is not whole", "clip_search('dog', 2.5)", None),
+    ("k as a blob", "clip_search('dog', x'01')", None),
+    ("k that is huge", "clip_search('dog', 1000000000)", None),
+    ("no query", "clip_search", None),
+    ("a model that is not there", "clip_search('dog', 1, 'ViT-B-32')", None),
+    ("a mix that cancels out", "clip_mix('dog', 1, 'dog', -1)", None),
+    ("a mix of nothing", "clip_mix()", None),
+    ("a weight that is no number", "clip_mix('dog', null)", None),
+    ("weights of 0", "clip_mix('dog', 0)", None),
+    ("a null in a mix", "clip_mix('dog', 1, null, 1)", None),
+    ("a null compared", "clip_similarity('dog', null)", None),
+    ("a threshold out of bounds", "clip_duplicates(0.1)", None),
+    ("a threshold that is no number", "clip_duplicates('high')", None),
+    ("labels that are no JSON", "clip_tags(1, 'dog')", None),
+    ("labels that are no array", "clip_tags(1, '{}')", None),
+    ("no labels", "clip_tags(1, '[]')", None),
+    ("a label that is no text", "clip_tags(1, '[1]')", None),
+    ("a label twice", """clip_tags(1, '["dog", "dog"]')""", None),
+    ("null for labels", "clip_tags(1, null)", None),
+    ("a database without embeddings", "clip_search('dog')", "nothing embedded"),
+)
+"""What is odd, the SQL of it, and in which database where that isn't the demo's."""
+
+
+def odd_arguments() -> str:
+    """Returns the table of what odd arguments give, each as it is answered now."""
+    lines = ["| argument | for instance | gives |", "|---|---|---|"]
+    for what, call, place in ODD_ARGUMENTS:
+        shown = call if len(call) < 60 else f"{call[:40]}…{call[-10:]}"
+        shown = shown.replace("|", "\\|")
+        lines.append(f"| {what} | `{shown}` | {answer(call, place)} |")
+    return "\n".join(lines)
+
+
+def answer(call: str, place: str | None = None) -> str:
+    """Returns what a call gives: an error's text, NULL, or how many rows."""
+    with closing(sqlite3.connect(demo() if place is None else other_database(place))) as connection:
+        add_functions(connection)
+        is_scalar = call.startswith(("clip_mix", "clip_similarity"))
+        sql = f"select {call}" if is_scalar else f"select * from {call}"
+        try:
+            rows = connection.execute(sql).fetchall()
+        except sqlite3.Error as error:
+            return f"the error *{error}*"
+        if is_scalar and rows == [(None,)]:
+            return "NULL"
+        return f"{len(rows)} row{'s' * (len(rows) != 1)}" if rows else "no rows"
+
+
+@cache
+def other_database(kind: str) -> Path:
+    copy = demo().with_name(f"{kind}.db")
+    with closing(sqlite3.connect(copy)) as connection:
+        if kind == "pictures without vectors":
+            with closing(sqlite3.connect(demo())) as source:
+                source.backup(connection)
+            with connection:
+                connection.execute("delete from clip_embeddings where image_id = 1")
+    return copy
