@@ -83,7 +83,7 @@ def _stored_vector(
     if row is None:
         sql = f"select 1 from main.{quote(table)} where id = ?"
         if fetch(connection, sql, image_id).fetchone():
-            raise QueryError(f"The picture {image_id} is not embedded by {model.name}")
+            raise QueryError(f"The picture {image_id} is not embedded by {model.label}")
         raise QueryError(f"There is no picture with the id {image_id} in {table}")
     return _given_vector(row[0])
 
@@ -121,7 +121,7 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
         raise QueryError(f"The query image is too large: {error}") from error
     except PictureError as error:
         raise QueryError(
-            f"The blob of {len(data)} bytes is neither an embedding of {model.name}, which has "
+            f"The blob of {len(data)} bytes is neither an embedding of {model.label}, which has "
             f"{4 * model.dimension} bytes, nor a picture: {error}"
         ) from error
     size = picture.width, picture.height

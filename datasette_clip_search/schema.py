@@ -179,7 +179,10 @@ def images_table(connection: sqlite3.Connection) -> str | None:
 
 
 def models(connection: sqlite3.Connection) -> list[Model]:
-    """Returns the models that have embedded pictures here, the default first."""
+    """Returns the models that have embedded pictures here, the default first.
+
+    Where none is the default, or several are, it is the one that was added first.
+    """
     rows = fetch(
         connection,
         "select id, name, pretrained, dimension, fingerprint, preprocess, revision "
@@ -199,7 +202,8 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
 def choose_model(connection: sqlite3.Connection, wanted: object) -> tuple[str, Model]:
     """Returns the pictures' table and a model of the database: the default one for None.
 
-    `wanted` is a model's id, its name, or its name with the pretraining as `Model.label` has it.
+    `wanted` is a model's id, its name, or its name with the pretraining as `Model.label` has it;
+    Datasette's named parameters are text, so the digits of an id will do.
 
     Raises NoEmbeddings for a database without any, QueryError for a model that isn't there or a
     name that several have.
@@ -213,10 +217,14 @@ def choose_model(connection: sqlite3.Connection, wanted: object) -> tuple[str, M
         )
     if wanted is None:
         return table, known[0]
-    names = [(model.id, model.name, model.label) for model in known]
+    names = [(model.id, str(model.id), model.name, model.label) for model in known]
     found = [model for model, own in zip(known, names, strict=True) if wanted in own]
     if len(found) == 1:
         return table, found[0]
     which = ", ".join(f"{model.id} {model.label}" for model in sorted(known, key=lambda m: m.id))
-    what = f"Several models are called {wanted}" if found else f"There is no model {wanted!r}"
-    raise QueryError(f"{what} in this database. It has, by id and name: {which}")
+    shown = repr(wanted)[:80]
+    if found:
+        what = f"Several models are called {shown} in this database; give the id of one"
+    else:
+        what = f"There is no model {shown} in this database"
+    raise QueryError(f"{what}. It has, by id and name: {which}")

@@ -14,7 +14,7 @@ from datasette.database import Database
 
 from .config import CONFIG
 from .errors import QueryError
-from .schema import THUMBNAILS, Model, fetch, quote
+from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,11 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
     connection = _connection(database)
     count = counter(model)(connection)
     if question.value is None:
-        sql = f"select id from main.{quote(table)} order by id desc limit ?"
-        newest = fetch(connection, sql, CONFIG.newest_pictures).fetchall()
+        sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
+            order by image_id desc limit ?"""
+        newest = fetch(connection, sql, model.id, CONFIG.newest_pictures).fetchall()
         return Found(count, None, [_picture(connection, table, row[0]) for row in newest])
-    hits = list(search(connection, question.value, question.k))
+    hits = list(search(connection, question.value, question.k, model.id))
     asked = None if question.like is None else _picture(connection, table, question.like)
     found = [_picture(connection, table, hit.id) | hit._asdict() for hit in hits]
     return Found(count, asked, found)

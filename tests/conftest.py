@@ -22,7 +22,7 @@ TINY_CONFIG = {
 }
 
 
-def make_model(folder: Path, seed: int = 0) -> Path:
+def make_model(folder: Path, seed: int = 0, dimension: int = 16) -> Path:
     """Saves a genuine OpenCLIP model with random weights, too small to mean anything."""
     import open_clip
     import torch
@@ -30,9 +30,10 @@ def make_model(folder: Path, seed: int = 0) -> Path:
 
     torch.manual_seed(seed)
     folder.mkdir(parents=True)
-    model = open_clip.CLIP(**TINY_CONFIG)
+    settings = {**TINY_CONFIG, "embed_dim": dimension}
+    model = open_clip.CLIP(**settings)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    config = {"model_cfg": TINY_CONFIG, "preprocess_cfg": {}}
+    config = {"model_cfg": settings, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
 

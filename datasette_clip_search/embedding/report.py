@@ -5,6 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+@dataclass(frozen=True)
+class ModelInUse:
+    """A model of the database, and how many pictures it has embedded."""
+
+    id: int
+    label: str
+    pictures: int
+
+
 @dataclass
 class Summary:
     """What a run did.
@@ -12,8 +21,8 @@ class Summary:
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
     files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
-    choice of device and number format. `other_default` is the name of the model that searches use,
-    where it is not the one of this run, and the id of the latter.
+    choice of device and number format. `other_default` is the model that searches use, where it is
+    not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0
@@ -30,7 +39,8 @@ class Summary:
     excluded: int = 0
     table: str = ""
     model: str = ""
-    other_default: tuple[str, int] | None = None
+    used: ModelInUse | None = None
+    other_default: ModelInUse | None = None
     device: str = ""
     precision: str = ""
     speedup: float | None = None

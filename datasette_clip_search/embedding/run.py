@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .. import index as indexes
-from ..collection import origin_of, read_vectors
+from ..collection import count_vectors, origin_of, read_vectors
 from ..config import CONFIG
 from ..database import check_writable, connect, explained, wait_for_lock
 from ..decoding import Decoders, Refused, Settings
@@ -24,7 +24,7 @@ from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
 from .pipeline import Pipeline
 from .plan import Plan, Work, make_plan
-from .report import Progress, Summary
+from .report import ModelInUse, Progress, Summary
 from .results import Embedded, Failed, Moved, Result
 from .store import Store
 
@@ -258,7 +258,10 @@ class _Run:
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:
             if model != known[0]:
-                self.summary.other_default = (known[0].name, model.id)
+                self.summary.used, self.summary.other_default = (
+                    ModelInUse(each.id, each.label, count_vectors(self.connection, each))
+                    for each in (model, known[0])
+                )
             file = indexes.index_path(self.database, model.id)
             self.summary.index = file
             origin = origin_of(self.connection, model)

@@ -91,15 +91,22 @@ class Store:
         The first model of a database is its default. Weights that were moved since are the same
         model: where they are now is noted.
         """
+        known = f"select id from {MODELS} where fingerprint = ?"
         with transaction(self.connection):
             create_tables(self.connection, self.table)
-            self.connection.execute(
+            is_new = not self._execute(known, fingerprint).fetchone()
+            self._execute(
                 f"""insert into {MODELS} (
                     name, pretrained, dimension, fingerprint, preprocess, is_default, revision
                 ) values (?, ?, ?, ?, ?, not exists (select 1 from {MODELS}), random())
                 on conflict (fingerprint) do update set pretrained = excluded.pretrained""",
-                (name, pretrained, dimension, fingerprint, preprocess),
+                *(name, pretrained, dimension, fingerprint, preprocess),
             )
+            if is_new:
+                # Where the row of a model was deleted, and foreign keys weren't enforced, the
+                # next model gets its id, but must not get its vectors.
+                sql = f"delete from {EMBEDDINGS} where model_id = ({known})"
+                self._execute(sql, fingerprint)
         self.exists = True
         self.models = models(self.connection)
         self.model = next(model for model in self.models if model.fingerprint == fingerprint)

@@ -143,10 +143,11 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Passed over", kinds
     yield "Table", summary.table
     yield "Model", summary.model
-    if summary.other_default:
-        name, used = summary.other_default
-        switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {used})"'
-        yield "Searches", f"use {name}; to use this model: {switch}"
+    if summary.used and summary.other_default:
+        this, other = summary.used, summary.other_default
+        ids = f"model {other.id}, {other.label}, with {other.pictures} pictures"
+        switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {this.id})"'
+        yield "Searches", f"use {ids}; to use this one, with {this.pictures}: {switch}"
     if summary.device:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     for note in summary.notes:
