@@ -13,7 +13,7 @@ from .encoder import Encoder, Vectors, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
 from .pictures.preprocess import Pixels
-from .processors import on_all_cores
+from .processors import cores, on_all_cores
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.
 FAITHFUL = 0.999
@@ -69,12 +69,12 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
     """Sets an encoder to a number format, which is tried on a sample of the person's pictures.
 
     "auto" is the fastest on this machine among those whose vectors of the sample have a cosine of
-    at least FAITHFUL to float32's; without a sample it is float32.
+    at least FAITHFUL to float32's; without a sample it is float32, as torch does it.
 
     Raises CommandError for a format that isn't faithful.
     """
     choice = Choice()
-    if precision == "auto" and sample is None:
+    if sample is None and precision in {"auto", "fp32"}:
         return choice
     if sample is None:
         sample = reference_pixels(encoder.preprocess)
@@ -129,14 +129,11 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
     checked = sample[~is_calibrating]
     few = sample[: CONFIG.precision_sample]
     _use_faster_products(encoder, few, *_timed(encoder, few), Choice())
-    with float32_products(encoder.matmul):
-        exact = np.concatenate([encoder.encode_pixels(batch) for batch in _batches(checked)])
+    exact = _encode(encoder, checked)
     batches = (encoder.normalized(picture[np.newaxis]) for picture in sample[is_calibrating])
     tower, choice.ranges = int8.build(encoder.model, size, batches)
     encoder.use_int8(tower)
-    # In a single thread each, unlike those of torch.
-    found = np.concatenate(list(on_all_cores(encoder.encode_pixels, _batches(checked))))
-    agreement = int8.agreement(exact, found)
+    agreement = int8.agreement(exact, _encode(encoder, checked))
     if agreement < AGREEMENT:
         raise CommandError(
             f"{encoder.checkpoint.label} in int8 finds {agreement:.1%} of the pictures that it "
@@ -148,11 +145,6 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
         f"{len(checked)} of yours"
     )
     return choice
-
-
-def _batches(pixels: Pixels) -> list[Pixels]:
-    size = CONFIG.cpu_batch_size
-    return [pixels[at : at + size] for at in range(0, len(pixels), size)]
 
 
 def _use_faster_products(
@@ -203,23 +195,37 @@ def _has_native_bf16() -> bool:
 
 
 @contextmanager
-def float32_products(matmul: str) -> Iterator[None]:
-    """Sets how torch multiplies float32, for the whole process."""
+def torch_settings(matmul: str) -> Iterator[None]:
+    """Has each thread use one core, and sets how torch multiplies float32: for the whole process.
+
+    Threads that all want every core wait for one another longer than they work.
+    """
     import torch
 
-    before = torch.get_float32_matmul_precision()
+    before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision(matmul)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.set_num_threads(before[1])
+
+
+def _encode(encoder: Encoder, pixels: Pixels) -> Vectors:
+    """Encodes pictures as a run does: on all cores at once, each with a batch of its own."""
+    size = len(pixels)
+    if encoder.device == "cpu":
+        size = min(CONFIG.cpu_batch_size, -(-size // cores()))
+    batches = (pixels[at : at + size] for at in range(0, len(pixels), size))
+    with torch_settings(encoder.matmul):
+        return np.concatenate(list(on_all_cores(encoder.encode_pixels, batches)))
 
 
 def _timed(encoder: Encoder, sample: Pixels) -> tuple[Vectors, float]:
-    with float32_products(encoder.matmul):
-        started = time.perf_counter()
-        vectors = encoder.encode_pixels(sample)
-        return vectors, time.perf_counter() - started
+    started = time.perf_counter()
+    vectors = _encode(encoder, sample)
+    return vectors, time.perf_counter() - started
 
 
 def _least_cosine(vectors: Vectors, expected: Vectors) -> float:

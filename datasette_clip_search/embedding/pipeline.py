@@ -13,7 +13,7 @@ from ..decoding import Decoded, Decoders, Outcome, Refused, Settings, Unneeded
 from ..encoder import Encoder, Vectors
 from ..errors import CommandError, PictureError
 from ..pictures.preprocess import Pixels
-from ..precision import float32_products
+from ..precision import torch_settings
 from ..processors import cores
 from ..sources import Source
 from .plan import Contents, Work
@@ -130,8 +130,7 @@ class Pipeline:
             assert outcome.pixels is not None
             if self._encoder is None:
                 self._encoder = self._load_encoder()
-                self._torch_settings.enter_context(_one_core_each())
-                self._torch_settings.enter_context(float32_products(self._encoder.matmul))
+                self._torch_settings.enter_context(torch_settings(self._encoder.matmul))
             self._begun.add(content_hash)
             batch.results.append((source, outcome))
             batch.pixels.append(outcome.pixels)
@@ -176,16 +175,3 @@ def _explained(encoder: Encoder) -> Iterator[None]:
             f"{encoder.checkpoint.label} can't run on {encoder.device}: {reason}. What was "
             "embedded before is kept. Try a smaller --batch-size, or --device cpu"
         ) from error
-
-
-@contextmanager
-def _one_core_each() -> Iterator[None]:
-    """Lets every thread have one core to itself, instead of each wanting all."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -31,7 +31,7 @@ from datasette_clip_search.embedding import Options, embed_images
 from datasette_clip_search.embedding.loading import Loaded
 from datasette_clip_search.encoder import Encoder
 from datasette_clip_search.pictures.decode import decode, make_thumbnail
-from datasette_clip_search.precision import float32_products
+from datasette_clip_search.precision import torch_settings
 from datasette_clip_search.processors import cores
 
 MODEL = "ViT-B-32"
@@ -39,8 +39,6 @@ MODEL = "ViT-B-32"
 
 def model_alone(encoder: Encoder, seconds: float) -> float:
     """Pictures a second that one thread for each core encodes, in batches of the default size."""
-    import torch
-
     shape = (CONFIG.cpu_batch_size, encoder.preprocess.height, encoder.preprocess.width, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     done: list[float] = []
@@ -52,15 +50,12 @@ def model_alone(encoder: Encoder, seconds: float) -> float:
             count += len(pixels)
         done.append(count / (time.perf_counter() - started))
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with float32_products(encoder.matmul):
+    with torch_settings(encoder.matmul):
         threads = [threading.Thread(target=work) for _ in range(cores())]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    torch.set_num_threads(before)
     return sum(done)
 
 
