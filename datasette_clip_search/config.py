@@ -9,6 +9,9 @@ class Config:
 
     # What clip_search() returns when k is not given: a screenful.
     default_k: int = 10
+    # What --minus weighs: at a whole weight the results are chosen by what they lack more than by
+    # what was asked for.
+    minus_weight: float = 0.5
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.

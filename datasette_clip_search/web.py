@@ -16,15 +16,14 @@ from datasette.utils.asgi import Request
 from . import versions
 from .config import CONFIG
 from .errors import ClipSearchError, NoEmbeddings, QueryError
-from .schema import THUMBNAILS, Model, default_model, fetch
+from .schema import Model, default_model
+from .thumbnails import read_thumbnail
 from .versions import Actor
 from .web_query import Found, Question, counter, find, read_question
 
 log = logging.getLogger(__name__)
 
 NEVER_SEARCHED = {"_internal", "_memory"}
-# Anyone may have made the database: what is not one of these is not served.
-CONTENT_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
 
 
 @dataclass(frozen=True)
@@ -235,11 +234,10 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     except ClipSearchError as error:
         raise NotFound(str(error)) from error
     image_id = int(request.url_vars["id"])
-    sql = f"select format, data from main.{THUMBNAILS} where image_id = ?"
-    row = await place.database.execute_fn(lambda conn: fetch(conn, sql, image_id).fetchone())
-    if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
+    found = await place.database.execute_fn(lambda conn: read_thumbnail(conn, image_id))
+    if found is None:
         raise NotFound(f"There is no thumbnail of the picture {image_id}")
-    etag = f'"{hashlib.sha256(row[1]).hexdigest()[:32]}"'
+    etag = f'"{hashlib.sha256(found.data).hexdigest()[:32]}"'
     unchanged = etag in (request.headers.get("if-none-match") or "")
     headers = {
         # Who may see it can differ from visitor to visitor, so no shared cache may keep it.
@@ -249,8 +247,8 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
         "X-Content-Type-Options": "nosniff",
     }
     if unchanged:
-        return Response(b"", status=304, headers=headers, content_type=CONTENT_TYPES[row[0]])
-    return Response(row[1], headers=headers, content_type=CONTENT_TYPES[row[0]])
+        return Response(b"", status=304, headers=headers, content_type=found.content_type)
+    return Response(found.data, headers=headers, content_type=found.content_type)
 
 
 _DATABASE = r"/-/clip-search/(?P<database>[^/.]+)"

@@ -204,7 +204,7 @@ def test_light_imports():
     code = (
         "import sys, sqlite_utils, datasette.app\n"
         "before = set(sys.modules)\n"
-        "import datasette_clip_search.cli, datasette_clip_search.plugin\n"
+        "import sqlite_utils.cli, datasette_clip_search.plugin\n"
         "from sqlite_utils import Database; Database(memory=True)\n"
         "heavy = {'torch', 'open_clip', 'faiss', 'onnxruntime', 'PIL', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules) - before))"

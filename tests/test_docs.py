@@ -6,15 +6,23 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from sqlite_utils.cli import cli as sqlite_utils
 
-from datasette_clip_search import cli, config, errors, sql
+from datasette_clip_search import config, errors, sql
 from datasette_clip_search.table_function import TableFunction
 
 README = (ROOT / "README.md").read_text("utf-8")
 MODULES = sorted((ROOT / "datasette_clip_search").rglob("*.py"))
 
 
-@pytest.mark.parametrize("option", cli.embed_images.params, ids=lambda option: option.name)
+OPTIONS = [
+    pytest.param(option, id=f"{name}-{option.name}")
+    for name in ("embed-images", "clip-search")
+    for option in sqlite_utils.commands[name].params
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_options_have_help(option):
     names = [name for name in option.opts if name.startswith("--")]
     assert all(name in README for name in names)

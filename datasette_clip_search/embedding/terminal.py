@@ -1,11 +1,8 @@
 """What a run of embed-images looks like in a terminal."""
 
-import contextlib
-import logging
 import shlex
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +13,6 @@ from .report import Progress, Summary, Watcher
 
 # Paths of a kind that are listed before it says how many more there are.
 SHOWN = 10
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Keeps the logs and warnings of torch and the hub out of the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 class Bar(Progress):

@@ -1,31 +1,12 @@
-"""The commands that sqlite-utils gains. Everything heavy is imported when a command runs."""
+"""The command embed-images. Everything heavy is imported when it runs."""
 
-import contextlib
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
-from sqlite_utils import hookimpl
 
-from .config import CONFIG
-
-
-@hookimpl
-def register_commands(cli: click.Group) -> None:
-    """Adds the commands to sqlite-utils."""
-    cli.add_command(embed_images)
-
-
-@hookimpl
-def prepare_connection(conn: sqlite3.Connection) -> None:
-    """Adds the SQL functions to every connection of sqlite-utils."""
-    # An exception here would end every command of sqlite-utils, whatever its business.
-    with contextlib.suppress(Exception):
-        from . import sql
-
-        sql.add_functions(conn)
+from ..config import CONFIG
 
 
 @click.command(name="embed-images")
@@ -113,10 +94,11 @@ def embed_images(
         sqlite-utils embed-images photos.db ~/Pictures
         sqlite-utils photos.db "select * from clip_search('dog on beach', 10)"
     """
-    from .embedding import Options, embed_images
-    from .embedding.report import Watcher
-    from .embedding.terminal import PrintedWatch, print_summary, progress, quiet_libraries
-    from .errors import ClipSearchError
+    from ..embedding import Options, embed_images
+    from ..embedding.report import Watcher
+    from ..embedding.terminal import PrintedWatch, print_summary, progress
+    from ..errors import ClipSearchError
+    from .quiet import quiet_libraries
 
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures: folders, files, archives, or --sql")
@@ -125,7 +107,7 @@ def embed_images(
     try:
         with quiet_libraries():
             if watch:
-                from .embedding.watch import watch_images
+                from ..embedding.watch import watch_images
 
                 watcher = Watcher() if silent else PrintedWatch(path)
                 watch_images(path, pictures, chosen, progress(silent), watcher)

@@ -1,0 +1,28 @@
+"""The commands that sqlite-utils gains, and the SQL functions."""
+
+import contextlib
+import sqlite3
+
+import click
+from sqlite_utils import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Adds the commands to sqlite-utils."""
+    # Here, because one takes its options from sqlite-utils' own, which imports this package.
+    from .clip_search import clip_search
+    from .embed_images import embed_images
+
+    cli.add_command(embed_images)
+    cli.add_command(clip_search)
+
+
+@hookimpl
+def prepare_connection(conn: sqlite3.Connection) -> None:
+    """Adds the SQL functions to every connection of sqlite-utils."""
+    # An exception here would end every command of sqlite-utils, whatever its business.
+    with contextlib.suppress(Exception):
+        from .. import sql
+
+        sql.add_functions(conn)

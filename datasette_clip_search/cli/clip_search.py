@@ -1,0 +1,144 @@
+"""The command clip-search. Everything heavy is imported when it runs."""
+
+import os
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import click
+from sqlite_utils.cli import output_options
+
+from ..config import CONFIG
+from ..errors import ClipSearchError
+
+
+@click.command(name="clip-search")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False))
+@click.argument("query", required=False)
+@click.option(
+    "--image",
+    "images",
+    type=click.Path(allow_dash=True),
+    metavar="FILE",
+    multiple=True,
+    help="Search with a picture file of yours, or - for one on standard input; repeatable",
+)
+@click.option(
+    "--like",
+    multiple=True,
+    metavar="ID_OR_PATH",
+    help="Search with a picture of the database, by its id or path; repeatable",
+)
+@click.option("--plus", multiple=True, metavar="TEXT", help="Words to add to it; repeatable")
+@click.option(
+    "--minus",
+    multiple=True,
+    metavar="TEXT",
+    help=f"Words to take away from it, at a weight of {CONFIG.minus_weight}; repeatable",
+)
+@click.option(
+    "-k", "--k", type=int, default=CONFIG.default_k, show_default=True, help="Most pictures wanted"
+)
+@click.option(
+    "--where",
+    metavar="SQL",
+    help="Search only the pictures that meet a condition on the columns of their table, such as "
+    "\"taken >= '2020'\"",
+)
+@click.option("-p", "--param", multiple=True, type=(str, str), help="Named :parameters for --where")
+@click.option(
+    "--model", help="One of the database's models, by its id or name  [default: the database's]"
+)
+@output_options  # type: ignore[untyped-decorator]
+@click.option("--paths", is_flag=True, help="Output paths of files only, one a line, for pipes")
+@click.option("-0", "--null", is_flag=True, help="The same with NUL after each, for xargs -0")
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write a contact sheet: one HTML file with the pictures in it",
+)
+@click.option("--open", "is_opened", is_flag=True, help="Open a contact sheet in the browser")
+@click.option("--show", is_flag=True, help="Show the pictures in the terminal")
+@click.pass_context
+def clip_search(
+    ctx: click.Context,
+    /,
+    path: str,
+    query: str | None,
+    images: tuple[str, ...],
+    like: tuple[str, ...],
+    plus: tuple[str, ...],
+    minus: tuple[str, ...],
+    k: int,
+    where: str | None,
+    param: tuple[tuple[str, str], ...],
+    model: str | None,
+    paths: bool,
+    null: bool,
+    html: str | None,
+    is_opened: bool,
+    show: bool,
+    **output: Any,
+) -> None:
+    """Search embedded pictures by words, by a picture, or by both
+
+    QUERY is words. Pictures of the database and of your own, and more words, can be searched for
+    instead of it, or mixed with it.
+
+    Example:
+
+    \b
+        sqlite-utils clip-search photos.db 'dog on beach' --table
+        sqlite-utils clip-search photos.db --like 42 --plus snow --minus dog
+        sqlite-utils clip-search photos.db --image new.jpg --open
+        sqlite-utils clip-search photos.db dog --where "taken >= '2020'" --show
+        sqlite-utils clip-search photos.db dog --paths | head -3
+    """
+    if not (query is not None or images or like or plus):
+        raise click.UsageError(
+            f"Say what to search for, such as: sqlite-utils clip-search {path} 'dog on beach'. "
+            "Or give --image, --like or --plus"
+        )
+    if query and os.path.isfile(query):
+        click.echo(f"Searching for the words {query}; for the picture: --image {query}", err=True)
+    from .database import open_database
+    from .output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
+    from .question import Question, find
+    from .quiet import quiet_libraries
+
+    try:
+        with quiet_libraries(), closing(open_database(path)) as connection:
+            question = Question(connection, path, _id_or_name(model))
+            question.add_texts(() if query is None else (query,))
+            question.add_images(images)
+            question.add_stored(like)
+            question.add_texts(plus, "plus ")
+            question.add_texts(minus, "minus ", -CONFIG.minus_weight)
+            if where is not None:
+                question.restrict(where, param)
+            hits = find(question, k)
+            if html:
+                write_sheet(question, hits, html)
+            if is_opened:
+                open_sheet(question, hits, html)
+            if show:
+                show_pictures(question, hits)
+            elif paths or null:
+                print_paths(question, hits, "\0" if null else "\n")
+            elif any(output.values()) or not (html or is_opened):
+                print_rows(ctx, hits, output)
+    except ClipSearchError as error:
+        raise click.ClickException(str(error)) from error
+    except sqlite3.Error as error:
+        raise click.ClickException(f"{path} can't be searched: {error}") from error
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough, which click knows how to end with.
+        raise
+    except OSError as error:
+        file = f"{error.filename}: " if error.filename else ""
+        raise click.ClickException(f"{file}{error.strerror or error}") from error
+
+
+def _id_or_name(model: str | None) -> int | str | None:
+    return int(model) if model and model.isdecimal() else model

@@ -1,0 +1,163 @@
+"""What clip-search is asked: words and pictures with their weights, and the finding of hits."""
+
+import os
+import posixpath
+import re
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ..collection import count_vectors
+from ..config import CONFIG
+from ..errors import CommandError, PictureError
+from ..mix import mixed_vector
+from ..query import Value, encoder_of
+from ..schema import EMBEDDINGS, choose_model, fetch, quote
+from ..search import Hit, check_k, search
+from ..sources.source import absolute, is_utf8, printable, stored_path
+from ..thumbnails import Thumbnail, make, read_thumbnail
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of a question: how it is called, its query as search() takes it, and its weight."""
+
+    label: str
+    query: Value
+    weight: float = 1.0
+    thumbnail: Thumbnail | None = None
+
+
+class Question:
+    """The terms that are searched for in a database, by one of its models, among its pictures.
+
+    `within` are the ids of those that meet the condition `where`; None, without one, are all.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, database: str, model: Value):
+        """Raises NoEmbeddings, or QueryError for a model that isn't there."""
+        self.connection = connection
+        self.database = database
+        self.table, self.model = choose_model(connection, model)
+        self.terms: list[Term] = []
+        self.where: str | None = None
+        self.within: list[int] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many pictures are searched."""
+        if self.within is None:
+            return count_vectors(self.connection, self.model)
+        return len(self.within)
+
+    def __str__(self) -> str:
+        """Returns the terms as a person would say them."""
+        return ", ".join(term.label for term in self.terms)
+
+    def add_texts(self, texts: Iterable[str], called: str = "", weight: float = 1.0) -> None:
+        """Adds words."""
+        self.terms += [Term(called + text, text, weight) for text in texts]
+
+    def add_stored(self, names: Iterable[str]) -> None:
+        """Adds pictures of the database, named by their id, or their path there or on the disk.
+
+        Raises CommandError for a path that is not there.
+        """
+        for name in names:
+            image_id = int(name) if re.fullmatch("-?[0-9]{1,18}", name) else self._id_of(name)
+            thumbnail = read_thumbnail(self.connection, image_id)
+            self.terms.append(Term(f"like {name}", image_id, thumbnail=thumbnail))
+
+    def add_images(self, files: Iterable[str]) -> None:
+        """Adds picture files, in every format that embed-images takes; `-` is standard input.
+
+        Raises CommandError for a file that is no picture.
+        """
+        from ..pictures.decode import decode, without_pillow_limit
+
+        for name in files:
+            with click.open_file(name, "rb") as file:
+                data = file.read()
+            encoder = encoder_of(self.connection, self.model)
+            try:
+                with without_pillow_limit():
+                    picture = decode(
+                        data,
+                        smallest_side=encoder.preprocess.smallest_side,
+                        longest_side=CONFIG.thumbnail_size,
+                        name=name,
+                    )
+            except PictureError as error:
+                raise CommandError(f"{name}: {error}") from error
+            size = picture.width, picture.height
+            pixels = encoder.preprocess.pixels(picture.image, size)
+            query = encoder.encode_pixels(pixels[np.newaxis])[0].astype("<f4").tobytes()
+            label = f"like {os.path.basename(name)}"
+            self.terms.append(Term(label, query, thumbnail=make(picture.image)))
+
+    def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
+        """Searches only the pictures that meet a condition, SQL with :named parameters.
+
+        Raises CommandError with what SQLite says of one that is none.
+        """
+        # On a line of its own, because it may end in a comment.
+        sql = f"""select id from main.{quote(self.table)} where id in
+            (select image_id from main.{EMBEDDINGS} where model_id = {self.model.id}) and (
+            {where}
+            )"""
+        try:
+            rows = self.connection.execute(sql, dict(parameters))
+            self.where, self.within = where, [int(image_id) for (image_id,) in rows]
+        # More than one statement was a Warning before Python 3.12.
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            said = f"--where can't be run: {str(error).rstrip('.')}"
+            if "no such column" in said:
+                said += f". The columns of {self.table} are {', '.join(self._columns())}"
+            raise CommandError(said) from error
+
+    def _columns(self) -> list[str]:
+        rows = fetch(self.connection, "select name from pragma_table_info(?)", self.table)
+        return [name for (name,) in rows]
+
+    def _id_of(self, name: str) -> int:
+        sql = f"select id from main.{quote(self.table)} where path = ?"
+        folder = absolute(Path(self.database).parent)
+        real = stored_path(os.path.realpath(name), os.path.realpath(folder))
+        for path in (name, stored_path(absolute(name), folder), real):
+            if is_utf8(path) and (row := fetch(self.connection, sql, path).fetchone()):
+                return int(row[0])
+        raise CommandError(
+            f"{printable(name)} is no picture of {self.database}. {self._hint(name)}"
+        )
+
+    def _hint(self, name: str) -> str:
+        if os.path.isfile(name):
+            return f"To search with a file that is not embedded: --image {printable(name)}"
+        part = printable(posixpath.splitext(posixpath.basename(name))[0])
+        sql = f"""select path from main.{quote(self.table)}
+            where instr(lower(path), lower(?)) order by path limit 3"""
+        near = [path for (path,) in fetch(self.connection, sql, part)] if part else []
+        if near:
+            return f"Did you mean {' or '.join(near)}?"
+        return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
+
+
+def find(question: Question, k: Value) -> list[Hit]:
+    """Returns the k nearest pictures, best first, without those that were asked with by id.
+
+    Raises ClipSearchErrors.
+    """
+    wanted, connection, model = check_k(k), question.connection, question.model
+    if len(question.terms) == 1:
+        return list(search(connection, question.terms[0].query, k, model.id, question.within))
+    terms = [(term.query, term.weight) for term in question.terms]
+    vector = mixed_vector(connection, model, question.table, terms).astype("<f4").tobytes()
+    asked = {query for query, _ in terms if isinstance(query, int)}
+    enough = min(wanted + len(asked), CONFIG.max_k)
+    hits = search(connection, vector, enough, model.id, question.within)
+    others = [hit for hit in hits if hit.id not in asked][:wanted]
+    return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

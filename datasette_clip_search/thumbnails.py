@@ -1,0 +1,49 @@
+"""Thumbnails as they are shown: out of the database, or made of the picture's file."""
+
+import sqlite3
+from typing import TYPE_CHECKING, NamedTuple
+
+from .config import CONFIG
+from .errors import PictureError
+from .schema import THUMBNAILS, fetch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Anyone may have made the database: what is not one of these is not shown.
+CONTENT_TYPES = {"webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
+
+
+class Thumbnail(NamedTuple):
+    """A small picture: its content type and the bytes of its file."""
+
+    content_type: str
+    data: bytes
+
+
+def read_thumbnail(connection: sqlite3.Connection, image_id: int) -> Thumbnail | None:
+    """Returns the thumbnail of a picture, or None where the database has none."""
+    sql = f"select format, data from main.{THUMBNAILS} where image_id = ?"
+    row = fetch(connection, sql, image_id).fetchone()
+    if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
+        return None
+    return Thumbnail(CONTENT_TYPES[row[0]], row[1])
+
+
+def make(image: "Image") -> Thumbnail:
+    """Makes a thumbnail of an RGB picture."""
+    from .pictures.thumbnail import THUMBNAIL_FORMAT, make_thumbnail
+
+    return Thumbnail(CONTENT_TYPES[THUMBNAIL_FORMAT], make_thumbnail(image))
+
+
+def make_from_file(path: str) -> Thumbnail | None:
+    """Makes the thumbnail of a picture file, or returns None where it can't be read."""
+    from .pictures.decode import decode, without_pillow_limit
+
+    try:
+        with without_pillow_limit(), open(path, "rb") as file:
+            picture = decode(file.read(), longest_side=CONFIG.thumbnail_size, name=path)
+    except (OSError, PictureError):
+        return None
+    return make(picture.image)
