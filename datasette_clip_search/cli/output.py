@@ -74,17 +74,14 @@ def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> Non
 def show_pictures(question: Question, hits: Sequence[Hit]) -> None:
     """Draws the pictures into the terminal. Raises CommandError for one that can't show them."""
     way = terminal_pictures.way_of(os.environ, sys.stdout.isatty())
-    tiles = (
-        (
-            _thumbnail(question, hit),
-            f"id {hit.id}  {hit.score:.3f}  ",
-            _file(question, hit) or hit.path,
-        )
-        for hit in hits
-    )
+    tiles = ((_thumbnail(question, hit), _caption(hit), hit.path) for hit in hits)
     for text in terminal_pictures.draw(tiles, way, shutil.get_terminal_size()):
         # The escape codes are wanted on their way through a pager, too.
         click.echo(text, nl=False, color=True)
+
+
+def _caption(hit: Hit) -> str:
+    return f"id {hit.id}  {hit.score:.3f}  "
 
 
 def _facts(question: Question, found: int) -> str:
