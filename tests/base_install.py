@@ -31,6 +31,10 @@ assert json.loads(sqlite_utils("query", database, sql).stdout) == [{"id": 2}]
 sql = "select json_array_length(clip_search_json(1, 3)) as n"
 assert json.loads(sqlite_utils("query", database, sql).stdout) == [{"n": 3}]
 
+like = sqlite_utils("clip-search", database, "--like", "1", "--nl")
+assert like.returncode == 0, like.stderr
+assert json.loads(like.stdout.splitlines()[0])["rank"] == 1
+
 INSTALL = "pip install 'datasette-clip-search[embed]'"
 by_text = sqlite_utils("query", database, "select * from clip_search('dog', 3)")
 assert by_text.returncode == 1
