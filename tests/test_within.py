@@ -371,6 +371,7 @@ def joins(draw, newest):
     if kind.startswith("natural"):
         text = f"{tables[0]} {kind} join {tables[1]}"
     elif kind in (",", "where"):
+        equal = draw(st.sampled_from([equal, "s.id in (images.id, images.taken)"]))
         text, where = f"{tables[0]}, {tables[1]}", [*where, equal]
     elif draw(st.booleans()):
         text = f"{tables[0]} {kind} {tables[1]} using (id)"

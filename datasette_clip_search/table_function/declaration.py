@@ -44,11 +44,11 @@ class TableFunction:
       therefore the `id = ?` that it concludes from `other.id = ? and id = other.id`.
 
     It is not an `id` that equals a column or anything else to be worked out, in a join of any kind
-    or a correlated subquery: the function chooses its rows first, as if they were a table's. So it
-    does where one side of an `or` leaves `id` free, and where SQL joins `id in (other.a, other.b)`.
-    SQLite looks through views, common table expressions and subqueries, except those that are
-    `materialized` or limited. Before SQLite 3.38 a restriction is an error, and joins other than
-    inner ones are too.
+    or a correlated subquery, nor `id in (other.a, other.b)` in an inner join: the function chooses
+    its rows first, as if they were a table's. So it does where one side of an `or` leaves `id`
+    free. SQLite looks through views, common table expressions and subqueries, except those that
+    are `materialized` or limited. Before SQLite 3.38 a restriction is an error, and so is an outer
+    join on `id` with the function on its right.
     """
 
     name: str

@@ -1,19 +1,20 @@
 """Reaches the SQLite library behind a connection of Python's sqlite3, with ctypes alone.
 
-Nothing is compiled and no extension is loaded: the C functions are looked up in the very library
-that the connection's own driver uses, and the `sqlite3*` is read from the connection object.
+Nothing is compiled: the C functions are looked up in the very library that the connection's own
+driver uses, and the `sqlite3*` is read from the connection object.
 """
 
 import ctypes
 import sys
 from collections.abc import Callable, Iterator
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
-from functools import cache
+from functools import cache, partial
 from operator import index
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
+from .hidden import HiddenForGood, hidden_functions
 from .structures import (
     SQLITE_BLOB,
     SQLITE_FLOAT,
@@ -45,24 +46,26 @@ class Refused(Exception):
 class Library:
     """The C functions of one SQLite library, and the passing of values to and from it."""
 
-    def __init__(self, releasing: ctypes.CDLL, holding: ctypes.PyDLL) -> None:
-        """Takes one library opened twice: `releasing` lets go of the GIL during a call.
+    def __init__(self, find: Callable[[str], int]) -> None:
+        """Takes what returns a function's address by its name.
 
-        A function that waits for the connection's mutex must let go of it, or it would wait for
-        ever on a thread that holds the mutex inside a Python callback. The others are called
+        A function that waits for the connection's mutex must let go of the GIL, or it would wait
+        for ever on a thread that holds the mutex inside a Python callback. The others are called
         several times for every row, and are faster without.
         """
+        releasing, holding = ctypes.CFUNCTYPE, ctypes.PYFUNCTYPE
 
-        def bind(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-            return function
+        def bind(kind: Any, name: str, result: Any, *arguments: Any) -> Any:
+            return kind(result, *arguments)(find(name))
 
-        self.sourceid = bind(holding, "sqlite3_sourceid", c_char_p)
+        # Before any function that an older one lacks.
         self.version_number = bind(holding, "sqlite3_libversion_number", c_int)
+        if self.version_number() < OLDEST_SQLITE:
+            raise NativeUnavailable("table-valued functions need SQLite 3.9 or newer")
+        self.sourceid = bind(holding, "sqlite3_sourceid", c_char_p)
         self.malloc = bind(holding, "sqlite3_malloc64", c_void_p, c_uint64)
         self.free = bind(holding, "sqlite3_free", None, c_void_p)
-        self.free_address: int = ctypes.cast(self.free, c_void_p).value or 0
+        self.free_address = find("sqlite3_free")
         self.user_data = bind(holding, "sqlite3_user_data", c_void_p, c_void_p)
         self.value_type = bind(holding, "sqlite3_value_type", c_int, c_void_p)
         self.value_int64 = bind(holding, "sqlite3_value_int64", c_int64, c_void_p)
@@ -200,14 +203,12 @@ def library_of(connection: Any) -> Library:
     # The driver's own methods: a subclass may have given cursor() and execute() other meanings.
     cursor = driver.cursor(connection)
     cursor.row_factory = None
-    library = _open(extension)
+    library = _open(extension, driver)
     sourceid = library.sourceid().decode()
     if cursor.execute("select sqlite_source_id() = ?", (sourceid,)).fetchone() != (1,):
         raise NativeUnavailable(
             f"{extension.__name__} uses another SQLite than its symbols lead to: {sourceid}"
         )
-    if library.version_number() < OLDEST_SQLITE:
-        raise NativeUnavailable("table-valued functions need SQLite 3.9 or newer")
     return library
 
 
@@ -236,16 +237,24 @@ def _driver_of(connection_type: type) -> tuple[ModuleType, Any]:
 
 
 @cache
-def _open(extension: ModuleType) -> Library:
+def _open(extension: ModuleType, driver: Any) -> Library:
     reasons = []
     for name in _library_names(extension):
         try:
-            return Library(ctypes.CDLL(name), ctypes.PyDLL(name))
+            return Library(partial(_address_in, ctypes.CDLL(name)))
         except (OSError, AttributeError) as error:
             reasons.append(str(error))
+    try:
+        return Library(hidden_functions(driver))
+    except HiddenForGood as error:
+        reasons.append(str(error))
     raise NativeUnavailable(
         f"the SQLite of {extension.__name__} hides its functions: {'; '.join(reasons)}"
     )
+
+
+def _address_in(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.cast(getattr(library, name), c_void_p).value or 0
 
 
 def _library_names(extension: ModuleType) -> Iterator[str | None]:

@@ -23,13 +23,11 @@ COST_OF_NOT_GIVEN = 1e6
 """How many times dearer a call looks for every optional parameter that is not given: `k = 1 or
 k = 2` should become two calls, not one call without k whose rows are then all dropped."""
 
-COST_OF_WITHIN = 1e40
-"""How many times dearer a call looks that gets a restriction. In an inner join the planner then
-takes the plan that lacks it, for it always has one; for a constant it has no other."""
-
 COST_OF_NO_WITHIN = 2
-"""The opposite where an IN can't be told from a join, before SQLite 3.38: an IN must be seen, to be
-refused; and a join that looks up a restriction for two rows or more is dearer still."""
+"""How many times dearer a call without the restriction looks than one with it, before SQLite 3.38.
+There an IN can't be told from a join: an IN must be seen, to be refused, and a join that looks up
+a restriction for two rows or more is dearer still. From 3.38 on the two cost the same, and of two
+such plans SQLite takes the one that waits for no other table."""
 
 COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
@@ -113,10 +111,8 @@ class Plan:
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
         cost = COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
-        if self.library.takes_lists:
-            cost *= COST_OF_WITHIN if restrictions else 1
-        else:
-            cost *= COST_OF_NO_WITHIN if unrestricted else 1
+        if unrestricted and not self.library.takes_lists:
+            cost *= COST_OF_NO_WITHIN
         info.estimatedCost = cost
         info.estimatedRows = ROWS
         return SQLITE_OK
