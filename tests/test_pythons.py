@@ -67,8 +67,10 @@ def test_base_install(version, tiny_database, pictures, tmp_path_factory):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"ok {version}.")
-    test = Path(__file__).with_name("test_table_function.py")
-    tests = ["-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    tests = [
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        *map(Path(__file__).with_name, ["test_table_function.py", "test_within.py"]),
+    ]
     result = subprocess.run(
         [python, *tests],
         cwd=tiny_database.parent,
