@@ -18,7 +18,9 @@ from .errors import QueryError
 from .index import Ids, vectors_of
 from .pairs import Pairs, TooManyPairs, alike
 from .query import Value
+from .recent import Recent
 from .schema import Model, choose_model, fetch, quote
+from .time_limit import heed_time_limit
 
 
 class Duplicate(NamedTuple):
@@ -90,25 +92,21 @@ def check_threshold(threshold: Value) -> float:
     return float(threshold)
 
 
-_groups: OrderedDict[tuple[str, int, int, float], Groups] = OrderedDict()
+_groups: Recent[tuple[str, int, int, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
 
 
 def _groups_of(
     connection: sqlite3.Connection, model: Model, table: str, threshold: float
 ) -> Groups:
     key = (str(database_path(connection)), model.id, model.revision, threshold)
-    with _guard:
-        if key in _groups:
-            _groups.move_to_end(key)
-            return _groups[key]
+    groups = _groups.get(key)
+    if groups is not None:
+        return groups
     collection = collection_for(connection, model)
     ids = collection.ids
     pairs = _pairs_of(connection, key[:3], collection, threshold)
     groups = group(pairs, ids, _ranks(connection, table, pairs, ids))
-    with _guard:
-        _groups[key] = groups
-        if len(_groups) > CONFIG.duplicate_cache_entries:
-            _groups.popitem(last=False)
+    _groups.put(key, groups)
     return groups
 
 
@@ -229,7 +227,7 @@ def _pairs_of(
             working = _working
         working.join(0.05)
         if working.is_alive():
-            _stop_if_interrupted(connection)
+            heed_time_limit(connection)
 
 
 def _known(key: tuple[str, int, int]) -> _Search:
@@ -259,10 +257,3 @@ def _at_least(pairs: Pairs, threshold: float) -> Pairs:
     close = pairs.cosine >= threshold
     first, second, cosine, copy_of = pairs
     return Pairs(first[close], second[close], cosine[close], copy_of)
-
-
-def _stop_if_interrupted(connection: sqlite3.Connection) -> None:
-    # SQLite looks for interrupts and time limits only while a statement is at work, and Datasette
-    # has it look every 1,000 steps.
-    sql = "with recursive n(i) as (select 1 union all select i + 1 from n limit 1000)"
-    fetch(connection, f"{sql} select count(*) from n").fetchone()

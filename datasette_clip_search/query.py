@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-from collections import OrderedDict
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from .encoder import Encoder
 from .errors import PictureError, PictureTooLarge, QueryError
 from .index import Vectors
 from .query_encoder import encoder_for
+from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 
 Value = str | int | float | bytes | None
 
-_texts: OrderedDict[tuple[str, str], Vectors] = OrderedDict()
-_remembering = threading.Lock()
+_texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
 _decoding = threading.Lock()
 
 
@@ -63,15 +62,10 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     if not text.strip():
         raise QueryError("The query is empty. Give it words, such as 'dog on beach'")
     key = (model.fingerprint, text)
-    with _remembering:
-        if key in _texts:
-            _texts.move_to_end(key)
-            return _texts[key]
-    vector: Vectors = encoder_of(connection, model).encode_texts([text])[0]
-    with _remembering:
-        _texts[key] = vector
-        if len(_texts) > CONFIG.query_cache_entries:
-            _texts.popitem(last=False)
+    vector = _texts.get(key)
+    if vector is None:
+        vector = encoder_of(connection, model).encode_texts([text])[0]
+        _texts.put(key, vector)
     return vector
 
 

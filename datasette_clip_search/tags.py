@@ -2,11 +2,9 @@
 
 import json
 import sqlite3
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +13,9 @@ from .encoder import Encoder, unit
 from .errors import QueryError
 from .index import Vectors
 from .query import Value, encoder_of, query_vector
-from .schema import Model, choose_model, fetch
+from .recent import Recent
+from .schema import Model, choose_model
+from .time_limit import heed_time_limit
 
 TEMPLATES = (
     "{}",
@@ -27,15 +27,6 @@ TEMPLATES = (
     "{} in a photo",
 )
 """The prompts whose vectors are averaged into the one of a label, the bare label among them."""
-
-# More steps than any limit of a statement's time lets pass between two looks at the clock.
-THOUSANDS_OF_STEPS = """
-    with recursive step(n) as (select 1 union all select n + 1 from step limit 400)
-    select max(n) from step
-"""
-
-Key = TypeVar("Key", bound=Hashable)
-Kept = TypeVar("Kept")
 
 
 class Tag(NamedTuple):
@@ -56,31 +47,9 @@ class Labels:
     scale: float
 
 
-class _Cache(Generic[Key, Kept]):
-    """The values that were used last, for all threads."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._kept: OrderedDict[Key, Kept] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Key) -> Kept | None:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: Key, value: Kept) -> None:
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
-
-
 # By a model's fingerprint and the JSON, and by the fingerprint and one label.
-_lists: _Cache[tuple[str, Value], Labels] = _Cache(CONFIG.label_list_cache_entries)
-_vectors: _Cache[tuple[str, str], Vectors] = _Cache(CONFIG.label_cache_entries)
+_lists: Recent[tuple[str, Value], Labels] = Recent(CONFIG.label_list_cache_entries)
+_vectors: Recent[tuple[str, str], Vectors] = Recent(CONFIG.label_cache_entries)
 
 
 def tags(
@@ -190,9 +159,8 @@ def _label_vector(connection: sqlite3.Connection, encoder: Encoder, name: str) -
     key = (encoder.fingerprint, name)
     vector = _vectors.get(key)
     if vector is None:
-        # A time limit can't stop Python, but it stops a statement that is run from there. What
-        # was encoded before is kept, so that asking again gets further.
-        fetch(connection, THOUSANDS_OF_STEPS).fetchone()
+        # What was encoded before is kept, so that asking again gets further.
+        heed_time_limit(connection)
         vector = ensembled(encoder, [name], TEMPLATES)[0]
         _vectors.put(key, vector)
     return vector
