@@ -23,7 +23,7 @@ class Config:
     max_query_image_decoded_megapixels: float = 6
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
-    # Pictures that tell where a collection lies in its model's space: 5,000 take a tenth of a
+    # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a
     # second, once.
     distribution_sample: int = 5_000
     # Text queries remembered with their vectors (2 KB each), so that paging encodes once.
