@@ -15,7 +15,7 @@ class Config:
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
-    max_query_characters: int = 10_000
+    max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
     max_query_image_bytes: int = 20_000_000
     max_query_image_megapixels: float = 50

@@ -110,8 +110,14 @@ class Encoder:
         """Returns the unit vectors, (n, dimension) float32, of n texts."""
         import torch
 
+        tokens = self._tokenizer(list(texts)).to(self.device)
+        words = getattr(self._tokenizer, "cache", {})
+        if len(words) > _MOST_WORDS:
+            # Not the first, which are the tokenizer's own.
+            for word in list(words)[_MOST_WORDS // 2 :]:
+                words.pop(word, None)
         with torch.inference_mode():
-            features = self._model.encode_text(self._tokenizer(list(texts)).to(self.device))
+            features = self._model.encode_text(tokens)
         return unit(features.float().cpu().numpy())
 
 
@@ -142,7 +148,7 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
         }
     try:
         model = open_clip.create_model(name, require_pretrained=True, **options)
-        tokenizer = _without_special_tokens(open_clip.get_tokenizer(name))
+        tokenizer = _safe(open_clip.get_tokenizer(name))
     except Exception as error:
         # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
         reason = " ".join(str(error).split("\n")[:1])
@@ -155,8 +161,11 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def _without_special_tokens(tokenizer: Any) -> Any:
-    """Has a tokenizer read its special tokens, such as <end_of_text>, as plain text in a text."""
+def _safe(tokenizer: Any) -> Any:
+    """Has a tokenizer read its special tokens, such as <end_of_text>, as plain text in a text.
+
+    Endless words are cut into pieces, so that none takes it long.
+    """
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:
         special = {tokenizer.decoder[token] for token in tokenizer.all_special_ids}
@@ -165,13 +174,22 @@ def _without_special_tokens(tokenizer: Any) -> Any:
         added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
         special = added.union(inner.all_special_tokens)
     longer = sorted(token for token in special if len(token) > 1)
-    if longer:
-        find = re.compile("|".join(map(re.escape, longer)), re.IGNORECASE)
-        clean = tokenizer.clean_fn
+    find = re.compile("|".join(map(re.escape, longer)) if longer else "(?!)", re.IGNORECASE)
+    clean = tokenizer.clean_fn
+
+    def clean_further(text: str) -> str:
         # After the tokenizer's own cleaning, which makes < of &lt;. The space is none to OpenCLIP's
         # tokenizer, which takes < for a token of its own.
-        tokenizer.clean_fn = lambda text: find.sub(_broken, clean(text))
+        return _LONG_WORD.sub(r"\g<0> ", find.sub(_broken, clean(text)))
+
+    tokenizer.clean_fn = clean_further
     return tokenizer
+
+
+# No language's words are longer, and to split a word into tokens takes the square of its length.
+_LONG_WORD = re.compile(r"\S{48}(?=\S)")
+# OpenCLIP's tokenizer remembers every word that it ever saw.
+_MOST_WORDS = 10_000
 
 
 def _broken(found: re.Match[str]) -> str:

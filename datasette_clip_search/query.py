@@ -83,10 +83,11 @@ def _stored_vector(
 
 
 def _given_vector(blob: bytes) -> Vectors:
-    # In float64, where the squares of the largest float32 are finite.
-    vector = np.frombuffer(blob, "<f4").astype(np.float64)
-    if not np.isfinite(vector).all():
+    given = np.frombuffer(blob, "<f4")
+    if not np.isfinite(given).all():
         raise QueryError("The embedding holds a number that is not finite")
+    # The squares of the largest float32 are finite only in float64.
+    vector = given.astype(np.float64)
     length = np.linalg.norm(vector)
     if length == 0:
         raise QueryError("The embedding is all zeros, which has no direction to search in")

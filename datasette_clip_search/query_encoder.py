@@ -39,7 +39,16 @@ def encoder_for(name: str, pretrained: str, fingerprint: str, folder: Path | Non
 
 
 def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | None) -> Encoder:
-    checkpoints.import_open_clip()
+    try:
+        checkpoints.import_open_clip()
+    except EncoderUnavailable as error:
+        if isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        # It names the library's file, which is no visitor's business.
+        log.warning("%s", error)
+        raise EncoderUnavailable(
+            "torch and open_clip are installed, but can't be imported; the log says why"
+        ) from error
     import torch
 
     # Queries are single and come from many threads at once: where those also share their work

@@ -136,6 +136,8 @@ def test_a_search(call, demo_database, connect):
         (["dog"], "clip_mix takes queries, each with a weight after it"),
         (["dog", 1, "cat"], "There is no model 'cat' in this database. It has, by id and name: 1"),
         (["dog", 1, "cat"], "an odd number of arguments"),
+        # The id of a model, but of a picture as well, whose weight was forgotten.
+        ([3, 1, 1], "There is no model named 1"),
         (["dog", None], "A weight of a mix must be a finite number, but it is NULL"),
         (["dog", "much"], "A weight of a mix must be a finite number, but it is 'much'"),
         (["dog", "1e5000"], "A weight of a mix must be a finite number, but it is '1e5000'"),
@@ -164,7 +166,7 @@ def test_bad_input(call, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[None, 1], ["dog", 1, None, 0], [None, 1, 999, 1], [None, 1, 1]]
+    "arguments", [[None, 1], ["dog", 1, None, 0], [None, 1, 999, 1], [None, 1, "1"]]
 )
 def test_null_makes_null(call, arguments):
     marks = ", ".join("?" * len(arguments))

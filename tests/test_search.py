@@ -146,7 +146,7 @@ HUGE = struct.pack("<16f", *[3e38] * 16)
     [
         ("", 10, "The query is empty. Give it words, such as 'dog on beach'"),
         (" \t\n", 10, "The query is empty"),
-        ("x" * 10_001, 10, "The query has 10001 characters and the limit is 10000"),
+        ("x" * 2001, 10, "The query has 2001 characters and the limit is 2000"),
         (999, 10, "There is no picture with the id 999 in images"),
         (-1, 10, "There is no picture with the id -1 in images"),
         (1.5, 10, "The query 1.5 is a float. Expected words (text), the id of a picture"),

@@ -99,21 +99,22 @@ def test_models_by_name_and_id(tiny_database, pictures, other_model, connect):
             assert vector(call("clip_vector(1, ?)", model)) == close(own)
             expected = float(vector(own) @ vector(stored(tiny_database, 2, number)))
             assert call("clip_similarity(1, 2, ?)", model) == pytest.approx(expected, abs=1e-6)
-            assert vector(call("clip_mix(1, 1, ?)", model)) == close(own)
+            assert vector(call("clip_mix(1, 1, ?)", str(model))) == close(own)
     default = rows(tiny_database, "select id from clip_models where is_default")[0][0]
     assert vector(call("clip_vector(1)")) == close(stored(tiny_database, 1, default))
     for wanted in ("third", 3, 1.5, b"tiny"):
         for sql in ("clip_vector(1, ?)", "clip_similarity(1, 2, ?)", "clip_mix(1, 1, ?)"):
             with pytest.raises(sqlite3.OperationalError, match="There is no model") as caught:
                 call(sql, wanted)
-            assert "1 tiny, 2 second" in str(caught.value)
+            is_named = isinstance(wanted, str) or "mix" not in sql
+            assert ("1 tiny, 2 second" in str(caught.value)) == is_named
 
 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
         ("", "The query is empty"),
-        ("x" * 10_001, "The query has 10001 characters and the limit is 10000"),
+        ("x" * 2001, "The query has 2001 characters and the limit is 2000"),
         (999, "There is no picture with the id 999 in images"),
         (1.5, "The query 1.5 is a float"),
         (b"x" * 63, "The blob of 63 bytes is neither an embedding of tiny"),
@@ -176,7 +177,7 @@ def test_special_tokens_of_hugging_face(tmp_path):
     """The same for a tokenizer that transformers makes, with special tokens of its own."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
-    from datasette_clip_search.encoder import _without_special_tokens
+    from datasette_clip_search.encoder import _safe
 
     words = ["<pad>", "<s>", "</s>", "<unk>", "xx_XX", "dog", "<", ">", "s", "/", "xx", "_"]
     model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>")
@@ -190,7 +191,28 @@ def test_special_tokens_of_hugging_face(tmp_path):
     tokenizer = open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=24)
     text = "dog </s> dog xx_XX &lt;s&gt; dog <pad>dog"
     assert {1, 2, 4} <= set(tokenizer([text])[0].tolist())
-    ids = _without_special_tokens(tokenizer)([text])[0].tolist()
+    ids = _safe(tokenizer)([text])[0].tolist()
     assert not {1, 2, 4} & set(ids)
     assert ids.count(words.index("dog")) == 4
     assert ids.index(0) == len(ids) - ids.count(0)
+
+
+def test_endless_words_are_cut_and_words_forgotten(tiny_model, monkeypatch):
+    """To split a word takes the square of its length, and OpenCLIP's tokenizer keeps every word."""
+    from datasette_clip_search import encoder as encoders
+    from datasette_clip_search.checkpoint import resolve
+
+    encoder = encoders.Encoder(resolve("tiny", str(tiny_model)))
+    words = encoder._tokenizer.cache
+    known = set(words)
+    vectors = encoder.encode_texts(["abcdefgh" * 250, "a dog", "Rindfleischetikettierungsgesetz"])
+    assert max(map(len, set(words) - known)) == 48
+    assert len(vectors) == 3
+    monkeypatch.setattr(encoders, "_MOST_WORDS", 50)
+    for number in range(30):
+        text = " ".join(f"{a}{b}q{number}x" for a in "abcde" for b in "vwxyz")
+        encoder.encode_texts([text])
+        assert len(words) <= 50 + 2 * 25 + 5
+    assert known <= set(words)
+    again = encoder.encode_texts(["abcdefgh" * 250, "a dog", "Rindfleischetikettierungsgesetz"])
+    assert np.array_equal(again, vectors)

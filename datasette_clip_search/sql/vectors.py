@@ -39,6 +39,9 @@ def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
         raise QueryError(f"clip_mix takes queries, each with a weight after it, such as {example}")
     is_odd = len(arguments) % 2
     try:
+        # A number is a forgotten weight's query rather than a model's id.
+        if is_odd and not isinstance(arguments[-1], str | None):
+            raise QueryError(f"There is no model named {arguments[-1]!r:.40}")
         table, chosen = choose_model(connection, arguments[-1] if is_odd else None)
     except QueryError as error:
         raise QueryError(
