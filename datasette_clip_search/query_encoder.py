@@ -3,18 +3,22 @@
 import logging
 import os
 import threading
-from collections import OrderedDict
 from pathlib import Path
 
 from . import checkpoint as checkpoints
+from .checkpoint import Checkpoint
 from .config import CONFIG
 from .encoder import Encoder
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
 from .precision import use_device
+from .recent import Recent
 
 log = logging.getLogger(__name__)
 
-_encoders: OrderedDict[str, Encoder] = OrderedDict()
+_encoders: Recent[str, Encoder] = Recent(CONFIG.encoder_cache_entries)
+# By the weights file with its size and time: where it is another one than it was, each query would
+# read all of it to see that.
+_fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.encoder_cache_entries)
 _loading = threading.Lock()
 
 
@@ -27,15 +31,15 @@ def encoder_for(name: str, pretrained: str, fingerprint: str, folder: Path | Non
     Raises EncoderUnavailable when its weights or torch are not here, ModelMismatch when other
     weights are.
     """
-    with _loading:
-        encoder = _encoders.get(fingerprint)
-        if encoder is None:
-            encoder = _load_recorded(name, pretrained, fingerprint, folder)
-            _encoders[fingerprint] = encoder
-            if len(_encoders) > CONFIG.encoder_cache_entries:
-                _encoders.popitem(last=False)
-        _encoders.move_to_end(fingerprint)
-        return encoder
+    encoder = _encoders.get(fingerprint)
+    if encoder is None:
+        with _loading:
+            # Another thread may have loaded it while this one waited.
+            encoder = _encoders.get(fingerprint)
+            if encoder is None:
+                encoder = _load_recorded(name, pretrained, fingerprint, folder)
+                _encoders.put(fingerprint, encoder)
+    return encoder
 
 
 def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | None) -> Encoder:
@@ -63,7 +67,7 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
             f"The weights of {name} are not where they were when it embedded the pictures. Run "
             "sqlite-utils embed-images again with --pretrained and the place they are now"
         ) from error
-    actual = checkpoints.fingerprint(checkpoint)
+    actual = _fingerprint(checkpoint)
     if actual != recorded:
         raise ModelMismatch(
             f"The pictures were embedded by {name} with weights {recorded[:12]}, but the weights "
@@ -79,3 +83,14 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
         # What a library says of a broken file names the file, which is no visitor's business.
         log.warning("%s", error)
         raise EncoderUnavailable(f"The weights of {name} do not load; the log says why") from error
+
+
+def _fingerprint(checkpoint: Checkpoint) -> str:
+    assert checkpoint.weights is not None
+    stat = os.stat(checkpoint.weights)
+    key = (checkpoint, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    known = _fingerprints.get(key)
+    if known is None:
+        known = checkpoints.fingerprint(checkpoint)
+        _fingerprints.put(key, known)
+    return known

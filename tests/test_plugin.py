@@ -10,6 +10,7 @@ import pytest
 from web_helpers import PAGE, change, wait_for_loading
 
 from datasette_clip_search import plugin, query_encoder
+from datasette_clip_search.recent import Recent
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["web_fixtures"]
@@ -39,11 +40,11 @@ async def test_memory_database_has_no_functions(serve):
 
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
-    monkeypatch.setattr(query_encoder, "_encoders", type(query_encoder._encoders)())
+    monkeypatch.setattr(query_encoder, "_encoders", Recent(2))
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
-    assert len(query_encoder._encoders) == 1
+    assert len(query_encoder._encoders._kept) == 1
     assert not caplog.records
 
 
