@@ -1,6 +1,7 @@
 """The command: what it says when it can't do what was asked."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -183,6 +184,19 @@ def test_suggested_commands_can_be_pasted(tmp_path, pictures, tiny_model):
     shell = ["sh", "-c", f"PATH={Path(sys.executable).parent}:$PATH {command}"]
     result = subprocess.run(shell, capture_output=True, text=True)
     assert "broken.jpg" in result.stdout, result.stderr
+
+
+def test_seconds_and_rate(tmp_path, pictures, tiny_model):
+    """The rate is that of embedding, without the loading that all seconds include."""
+    said = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model).stdout
+    pattern = r"Seconds: +([\d.]+), of which ([\d.]+) embedding \(([\d.]+) pictures/s\)\n"
+    seconds, embedding, rate = map(float, re.search(pattern, said).groups())
+    assert embedding <= seconds
+    # Both are rounded to a tenth.
+    assert 6 / (embedding + 0.051) - 0.051 <= rate
+    assert embedding < 0.06 or rate <= 6 / (embedding - 0.051) + 0.051
+    again = run("embed-images", tmp_path / "p.db", pictures).stdout
+    assert re.search(r"Seconds: +[\d.]+\n", again)
 
 
 def test_write_ahead_log_is_emptied(tmp_path, pictures, tiny_model):

@@ -166,10 +166,16 @@ def test_where_is_before_ranking(demo_database, connect):
     ("where", "message"),
     [
         ("takn > 1", "no such column: takn. The columns of images are id, path, content_hash"),
-        ("", "syntax error"),
-        ("taken >", "syntax error"),
-        ("1); delete from images; select (1", "one statement at a time"),
-        ("taken > :since", "binding parameter :since"),
+        ("taken >", "incomplete input"),
+        ("1=1) or (1=1", 'near ")": syntax error'),
+        ("1 limit 3", 'near "limit": syntax error'),
+        ("1); delete from images; select (1", 'near ")": syntax error'),
+        ("1; delete from images", "one statement at a time"),
+        ("camera = 'x", """unrecognized token: "'x\""""),
+        ("taken > :since", "binding parameter :since. Give it with -p since value"),
+        ("taken > ?", "Use :name in it, and give the value with -p name value"),
+        ("score > 0.5", "score is a column of the result, not of images. Cut the result in SQL: "),
+        ("1 and Z_score > 2", "Z_score is a column of the result, not of images"),
         ("clip_similarity(id, '') > 0", "The query is empty"),
     ],
 )
@@ -177,6 +183,49 @@ def test_conditions_that_are_none(demo_database, where, message):
     said = refused(demo_database, "dog", "--where", where)
     assert said.startswith("--where can't be run: ")
     assert message in said
+    # Nothing of the statement around it.
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("where", ["", " \n", "-- taken > 1", "/* a */ -- b", "/* not closed"])
+def test_empty_conditions(demo_database, where):
+    said = refused(demo_database, "dog", "--where", where)
+    assert said.startswith("--where is empty. Expected a condition on the columns of images")
+
+
+def test_parameters(demo_database, connect):
+    """Named with or without their colon."""
+    where = ["dog", "--where", "id > :least and camera like @camera", "-p", "camera", "%Pixel%"]
+    sql = """select id from clip_search('dog', 1000) join images using (id)
+        where id > 90 and camera like '%Pixel%' order by rank limit 10"""
+    expected = [image for (image,) in connect(demo_database).execute(sql)]
+    assert len(expected) == 10
+    assert ids(demo_database, *where, "-p", "least", 90) == expected
+    assert ids(demo_database, *where, "-p", ":least", 90) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        (["--paths", "--csv"], "--paths", "--csv"),
+        (["-0", "--no-headers"], "-0", "--no-headers"),
+        (["--paths", "-0", "--show"], "--paths", "--show"),
+        (["--show", "--fmt", "grid"], "--show", "--fmt"),
+        (["--html", "-", "--ascii", "--nl"], "--html -", "--ascii"),
+        (["--html", "-", "--paths"], "--html -", "--paths"),
+        (["--html", "-", "--show", "--json-cols"], "--html -", "--show"),
+    ],
+)
+def test_outputs_that_exclude_each_other(tiny_database, options, first, second):
+    said = refused(tiny_database, "dog", *options, code=2)
+    assert said == (
+        f"{first} and {second} write different things to standard output. Give one of them"
+    )
+
+
+def test_parameters_of_no_condition(tiny_database):
+    said = refused(tiny_database, "dog", "-p", "since", "2020", code=2)
+    assert said == "-p gives a value to a :name in --where, but there is no --where"
 
 
 def test_models(tiny_database, other_model):
@@ -203,6 +252,9 @@ def test_models(tiny_database, other_model):
         (["--like", "deep/F.png"], "Did you mean pictures/deep/f.jpg?"),
         (["--like", "nowhere"], "See its paths: sqlite-utils rows "),
         (["--like", "NOTES"], "To search with a file that is not embedded: --image "),
+        (["--like", ""], "--like is empty. Give the id or the path of a picture"),
+        (["--image", ""], "--image is empty. Give a picture file, or - for standard input"),
+        (["--image", "-"], "standard input is empty. Expected a picture"),
         (["--image", "nowhere.jpg"], "nowhere.jpg: No such file or directory"),
         (["--image", "NOTES"], "notes.txt: It is not a picture in a format that can be read"),
     ],

@@ -71,25 +71,47 @@ def test_sheet_holds_the_thumbnails_and_links_to_the_files(tiny_database):
     assert "url(" not in file.read_text("utf-8")
 
 
-@pytest.mark.parametrize("place", ["album/sheet.html", "sheet.html", "elsewhere/sheet.html"])
+@pytest.mark.parametrize("place", ["album/sheet.html", "sheet.html", "link/sheet.html"])
 def test_links_lead_to_the_files(tmp_path, tiny_model, place):
-    """Relative ones where sheet and pictures can be moved together."""
     make_picture(tmp_path / "album" / EVIL)
     make_picture(tmp_path / "album" / "file:" / "a.jpg", 1)
     database = tmp_path / "album" / "photos.db"
     assert run("embed-images", database, tmp_path / "album", "--pretrained", tiny_model)
     file = tmp_path / place
-    file.parent.mkdir(exist_ok=True)
+    (tmp_path / "link").symlink_to("album")
     made = sheet(database, file, "<script>alert(1)</script>")
-    assert {linked(link, file) for link in made.links} == {
-        tmp_path / "album" / EVIL,
-        tmp_path / "album" / "file:" / "a.jpg",
-    }
-    is_absolute = [link.startswith("file:///") for link in made.links]
-    assert is_absolute == [place.startswith("elsewhere")] * 2
+    assert not any(urlparse(link).scheme for link in made.links)
+    assert sorted(linked(link, file).resolve() for link in made.links) == sorted(
+        [tmp_path / "album" / EVIL, tmp_path / "album" / "file:" / "a.jpg"]
+    )
     assert "script" not in made.tags
     assert "<script>alert(1)</script>" in made.text
     assert EVIL in made.text
+
+
+@pytest.mark.parametrize("place", ["elsewhere/sheet.html", "database/sheet.html", "-"])
+def test_sheets_can_be_sent(tmp_path, pictures, tiny_model, place):
+    """Of pictures and a question outside the database's folder, only the names are told."""
+    for folder in ("database", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    database = tmp_path / "database" / "photos.db"
+    make_picture(database.parent / "near" / "g.jpg", 7)
+    options = ["--pretrained", tiny_model]
+    assert run("embed-images", database, pictures, database.parent, *options).exit_code == 0
+    file = place if place == "-" else tmp_path / place
+    question = ["--like", pictures / "a.jpg", "--image", pictures / "b.png"]
+    result = run("clip-search", database, *question, "--html", file)
+    text = result.stdout or file.read_text("utf-8")
+    assert str(tmp_path) not in text
+    assert "file:" not in text
+    made = Sheet(text)
+    assert "like b.png, like a.jpg" in made.text
+    assert made.links == (["near/g.jpg"] if place.startswith("database") else [])
+    for name in ("c.webp", "f.jpg", "g.jpg"):
+        assert f">{name}</p>" in text
+    assert [line for line in ("near", "deep", "pictures") if f"<bdi>{line}</bdi>" in text] == [
+        "near"
+    ]
 
 
 def test_without_thumbnails_they_are_made_of_the_files(tmp_path, pictures, tiny_model):
@@ -130,13 +152,66 @@ def test_other_outputs_beside_a_sheet(tiny_database, tmp_path):
     assert len(result.stdout.splitlines()) == 6
     result = run("clip-search", tiny_database, "dog", "--html", "-")
     assert len(Sheet(result.stdout).pictures) == 6
-    # What is on standard output lies nowhere, so its links are whole.
-    assert all(link.startswith("file:///") for link in Sheet(result.stdout).links)
+    # What is on standard output lies nowhere yet.
+    assert Sheet(result.stdout).links == []
     empty = sheet(tiny_database, file, "dog", "--where", "0")
     assert "None of 0 pictures of photos.db where 0, by tiny" in empty.text
     result = run("clip-search", tiny_database, "dog", "--html", tmp_path / "no" / "sheet.html")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {tmp_path / 'no' / 'sheet.html'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("name", ["photos.db", "notes.txt", "pictures/a.jpg"])
+def test_files_that_are_no_sheets_are_not_overwritten(tiny_database, tmp_path, name):
+    (tmp_path / "notes.txt").write_text("Not to be lost: <!DOCTYPE html>")
+    before = (tmp_path / name).read_bytes()
+    # Told before anything is searched, or a model is loaded.
+    result = run("clip-search", tiny_database, "--like", "nowhere", "--html", tmp_path / name)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: {tmp_path / name} is there already and is no HTML document, so it is not "
+        "overwritten. Give --html another name\n"
+    )
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_sheets_are_overwritten(tiny_database, tmp_path):
+    """Also one written by hand, an empty file, and what a link leads to."""
+    (tmp_path / "by-hand.html").write_text(" \n<!doctype HTML><title>Old</title>")
+    (tmp_path / "empty.html").touch()
+    (tmp_path / "empty.html").chmod(0o640)
+    (tmp_path / "link.html").symlink_to("linked.html")
+    for name in ("by-hand.html", "empty.html", "link.html"):
+        assert len(sheet(tiny_database, tmp_path / name, "--like", 1, "-k", 3).pictures) == 4
+        assert len(sheet(tiny_database, tmp_path / name, "--like", 1, "-k", 2).pictures) == 3
+    assert (tmp_path / "empty.html").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "link.html").is_symlink()
+    assert (tmp_path / "linked.html").is_file()
+
+
+def test_pipes_can_be_written_to(tiny_database, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        result = run("clip-search", tiny_database, "--like", "1", "--html", tmp_path / "pipe")
+        read = reader.communicate(timeout=60)[0]
+    assert result.exit_code == 0, result.output
+    assert len(Sheet(read.decode()).pictures) == 6
+
+
+def test_an_old_sheet_stays_whole_where_writing_fails(tiny_database, tmp_path):
+    resource = pytest.importorskip("resource")
+    file = tmp_path / "sheet.html"
+    sheet(tiny_database, file, "--like", 1)
+    before, there = file.read_bytes(), set(tmp_path.iterdir())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        result = run("clip-search", tiny_database, "--like", "2", "--html", file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (result.exit_code, result.stderr) == (1, f"Error: {file}: File too large\n")
+    assert file.read_bytes() == before
+    assert set(tmp_path.iterdir()) == there
 
 
 def test_open(tiny_database, tmp_path):
@@ -149,7 +224,12 @@ def test_open(tiny_database, tmp_path):
     result = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr
     address = (tmp_path / "opened").read_text().strip()
-    assert len(Sheet(linked(address, tmp_path).read_text("utf-8")).pictures) == 6
+    opened = Sheet(linked(address, tmp_path).read_text("utf-8"))
+    assert len(opened.pictures) == 6
+    # It is only for here, and lies below no picture.
+    pictures = {file.as_uri() for file in (tmp_path / "pictures").rglob("*.*")}
+    assert set(opened.links) < pictures
+    assert len(opened.links) == 5
     environ |= {"BROWSER": "/nowhere/browser", "PATH": "/nowhere", "DISPLAY": ""}
     result = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True)
     assert result.returncode == 1

@@ -45,7 +45,14 @@ from ..errors import ClipSearchError
     help="Search only the pictures that meet a condition on the columns of their table, such as "
     "\"taken >= '2020'\"",
 )
-@click.option("-p", "--param", multiple=True, type=(str, str), help="Named :parameters for --where")
+@click.option(
+    "-p",
+    "--param",
+    multiple=True,
+    type=(str, str),
+    metavar="NAME VALUE",
+    help="A :name in --where and its value, which is text; repeatable",
+)
 @click.option(
     "--model", help="One of the database's models, by its id or name  [default: the database's]"
 )
@@ -100,14 +107,21 @@ def clip_search(
             f"Say what to search for, such as: sqlite-utils clip-search {path} 'dog on beach'. "
             "Or give --image, --like or --plus"
         )
+    if param and where is None:
+        raise click.UsageError("-p gives a value to a :name in --where, but there is no --where")
+    options = {"--html -": html == "-", "--paths": paths, "-0": null and not paths, "--show": show}
+    _check_outputs(options, output)
     if query and os.path.isfile(query):
         click.echo(f"Searching for the words {query}; for the picture: --image {query}", err=True)
     from .database import open_database
     from .output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
     from .question import Question, find
     from .quiet import quiet_libraries
+    from .sheet_file import check_sheet_file
 
     try:
+        if html:
+            check_sheet_file(html)
         with quiet_libraries(), closing(open_database(path)) as connection:
             question = Question(connection, path, _id_or_name(model))
             question.add_texts(() if query is None else (query,))
@@ -138,6 +152,17 @@ def clip_search(
     except OSError as error:
         file = f"{error.filename}: " if error.filename else ""
         raise click.ClickException(f"{file}{error.strerror or error}") from error
+
+
+def _check_outputs(options: dict[str, bool], output: dict[str, Any]) -> None:
+    """Raises UsageError for options that would each write something else to standard output."""
+    rows = {f"--{name.strip('_').replace('_', '-')}": bool(value) for name, value in output.items()}
+    given = [option for option, is_given in options.items() if is_given]
+    given += [option for option, is_given in rows.items() if is_given][:1]
+    if len(given) > 1:
+        raise click.UsageError(
+            f"{given[0]} and {given[1]} write different things to standard output. Give one of them"
+        )
 
 
 def _id_or_name(model: str | None) -> int | str | None:

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import tempfile
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..search import Hit
 from ..sources.source import SQL_PREFIX
 from ..thumbnails import Thumbnail, make_from_file, read_thumbnail
 from .question import Question
+from .sheet_file import write_sheet_file
 
 
 def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
@@ -43,18 +44,13 @@ def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
 
 def write_sheet(question: Question, hits: Sequence[Hit], html: str) -> None:
     """Writes a contact sheet to a file, or to standard output for `-`."""
-    folder = None if html == "-" else os.path.dirname(os.path.abspath(html))
-    text = contact_sheet.render(
-        title=str(question),
-        facts=_facts(question, len(hits)),
-        asked=[term.thumbnail for term in question.terms if term.thumbnail],
-        pictures=[_on_sheet(question, hit) for hit in hits],
-        folder=folder,
-    )
     if html == "-":
-        click.echo(text)
+        # Nobody knows where it will lie.
+        click.echo(_sheet(question, hits, lambda _: None))
     else:
-        Path(html).write_text(text, "utf-8")
+        folder = os.path.dirname(html)
+        text = _sheet(question, hits, lambda file: contact_sheet.relative_link(file, folder))
+        write_sheet_file(html, text)
 
 
 def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> None:
@@ -64,11 +60,21 @@ def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> Non
     """
     if html in (None, "-"):
         handle, html = tempfile.mkstemp(prefix="clip-search-", suffix=".html")
-        os.close(handle)
-        write_sheet(question, hits, html)
+        with open(handle, "w", encoding="utf-8") as file:
+            # It lies below no picture, and is not the one to send.
+            file.write(_sheet(question, hits, lambda path: Path(path).absolute().as_uri()))
     assert html
     if not webbrowser.open(Path(html).absolute().as_uri()):
         raise CommandError(f"No browser could be started. The contact sheet is {html}")
+
+
+def _sheet(question: Question, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
+    return contact_sheet.render(
+        title=str(question),
+        facts=_facts(question, len(hits)),
+        asked=[term.thumbnail for term in question.terms if term.thumbnail],
+        pictures=[_on_sheet(question, hit, link) for hit in hits],
+    )
 
 
 def show_pictures(question: Question, hits: Sequence[Hit]) -> None:
@@ -91,18 +97,13 @@ def _facts(question: Question, found: int) -> str:
     return f"{which} pictures of {database}{where}, by {question.model.label}"
 
 
-def _on_sheet(question: Question, hit: Hit) -> dict[str, Any]:
+def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
     names = ("width", "height", "taken")
     sql = f"select {', '.join(names)} from main.{quote(question.table)} where id = ?"
     row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
     facts = dict(zip(names, row, strict=True))
     thumbnail, file = _thumbnail(question, hit), _file(question, hit)
-    return {
-        **facts,
-        **hit._asdict(),
-        "thumbnail": thumbnail,
-        "file": file and os.path.abspath(file),
-    }
+    return {**facts, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
 
 
 def _thumbnail(question: Question, hit: Hit) -> Thumbnail | None:

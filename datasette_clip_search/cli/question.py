@@ -16,10 +16,11 @@ from ..config import CONFIG
 from ..errors import CommandError, PictureError
 from ..mix import mixed_vector
 from ..query import Value, encoder_of
-from ..schema import EMBEDDINGS, choose_model, fetch, quote
+from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
 from ..thumbnails import Thumbnail, make, read_thumbnail
+from .condition import ids_where
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,12 @@ class Question:
         Raises CommandError for a path that is not there.
         """
         for name in names:
+            if not name.strip():
+                raise CommandError("--like is empty. Give the id or the path of a picture")
             image_id = int(name) if re.fullmatch("-?[0-9]{1,18}", name) else self._id_of(name)
             thumbnail = read_thumbnail(self.connection, image_id)
-            self.terms.append(Term(f"like {name}", image_id, thumbnail=thumbnail))
+            label = f"like {printable(os.path.basename(name))}"
+            self.terms.append(Term(label, image_id, thumbnail=thumbnail))
 
     def add_images(self, files: Iterable[str]) -> None:
         """Adds picture files, in every format that embed-images takes; `-` is standard input.
@@ -80,8 +84,13 @@ class Question:
         from ..pictures.decode import decode, without_pillow_limit
 
         for name in files:
+            if not name:
+                raise CommandError("--image is empty. Give a picture file, or - for standard input")
+            called = "standard input" if name == "-" else name
             with click.open_file(name, "rb") as file:
                 data = file.read()
+            if not data:
+                raise CommandError(f"{called} is empty. Expected a picture")
             encoder = encoder_of(self.connection, self.model)
             try:
                 with without_pillow_limit():
@@ -89,14 +98,14 @@ class Question:
                         data,
                         smallest_side=encoder.preprocess.smallest_side,
                         longest_side=CONFIG.thumbnail_size,
-                        name=name,
+                        name=called,
                     )
             except PictureError as error:
-                raise CommandError(f"{name}: {error}") from error
+                raise CommandError(f"{called}: {error}") from error
             size = picture.width, picture.height
             pixels = encoder.preprocess.pixels(picture.image, size)
             query = encoder.encode_pixels(pixels[np.newaxis])[0].astype("<f4").tobytes()
-            label = f"like {os.path.basename(name)}"
+            label = f"like {printable(os.path.basename(called))}"
             self.terms.append(Term(label, query, thumbnail=make(picture.image)))
 
     def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
@@ -104,24 +113,8 @@ class Question:
 
         Raises CommandError with what SQLite says of one that is none.
         """
-        # On a line of its own, because it may end in a comment.
-        sql = f"""select id from main.{quote(self.table)} where id in
-            (select image_id from main.{EMBEDDINGS} where model_id = {self.model.id}) and (
-            {where}
-            )"""
-        try:
-            rows = self.connection.execute(sql, dict(parameters))
-            self.where, self.within = where, [int(image_id) for (image_id,) in rows]
-        # More than one statement was a Warning before Python 3.12.
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            said = f"--where can't be run: {str(error).rstrip('.')}"
-            if "no such column" in said:
-                said += f". The columns of {self.table} are {', '.join(self._columns())}"
-            raise CommandError(said) from error
-
-    def _columns(self) -> list[str]:
-        rows = fetch(self.connection, "select name from pragma_table_info(?)", self.table)
-        return [name for (name,) in rows]
+        self.within = ids_where(self.connection, self.table, self.model, where, parameters)
+        self.where = where
 
     def _id_of(self, name: str) -> int:
         sql = f"select id from main.{quote(self.table)} where path = ?"

@@ -1,9 +1,10 @@
 """A contact sheet: one HTML file with the pictures in it, to open, print, or send."""
 
 import base64
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,13 +23,12 @@ def render(
     facts: str,
     asked: Sequence[Thumbnail],
     pictures: Sequence[Mapping[str, Any]],
-    folder: str | None,
 ) -> str:
     """Returns the HTML of a contact sheet, which needs no other file.
 
     `asked` are the pictures that were searched with. Each of the `pictures` has the fields of a
-    hit, `width`, `height` and `taken`, and, or None, its `thumbnail` and the absolute path of its
-    `file`. The sheet will lie in `folder`: links to files below it are relative.
+    hit, `width`, `height` and `taken`, and, or None, its `thumbnail` and the `link` to its file.
+    Of absolute paths only the name is shown, because a sheet may be sent to anyone.
     """
     loader = jinja2.FileSystemLoader([_HERE, _PLUGIN / "templates"])
     styles = (_PLUGIN / "static" / "clip-search.css", _HERE / "sheet.css")
@@ -39,28 +39,33 @@ def render(
             title=title,
             facts=facts,
             asked=[_data_uri(thumbnail) for thumbnail in asked],
-            pictures=[_shown(picture, folder) for picture in pictures],
+            pictures=[_shown(picture) for picture in pictures],
             style=Markup("\n".join(style.read_text("utf-8") for style in styles)),
         )
     )
 
 
-def _shown(picture: Mapping[str, Any], folder: str | None) -> dict[str, Any]:
+def relative_link(file: str, folder: str) -> str | None:
+    """Returns the link to a file from a sheet in a folder, or None where it is not below that."""
+    for place in (absolute, os.path.realpath):
+        path = stored_path(str(place(file)), str(place(folder)))
+        if not posixpath.isabs(path):
+            return quote(path)
+    return None
+
+
+def _shown(picture: Mapping[str, Any]) -> dict[str, Any]:
     directory, _, name = picture["path"].rpartition("/")
-    thumbnail, file = picture["thumbnail"], picture["file"]
+    is_absolute = posixpath.isabs(picture["path"])
+    thumbnail = picture["thumbnail"]
     return {
         **picture,
+        "path": name if is_absolute else picture["path"],
         "name": name,
-        "folder": directory,
-        "row_url": file and _link(file, folder),
+        "folder": "" if is_absolute else directory,
+        "row_url": picture["link"],
         "thumbnail_url": thumbnail and _data_uri(thumbnail),
     }
-
-
-def _link(file: str, folder: str | None) -> str:
-    # What is below the sheet can be moved, or sent, together with it.
-    path = stored_path(absolute(file), folder) if folder else file
-    return PurePath(path).as_uri() if posixpath.isabs(path) else quote(path)
 
 
 def _data_uri(thumbnail: Thumbnail) -> str:

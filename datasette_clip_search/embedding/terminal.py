@@ -136,10 +136,11 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     for note in summary.notes:
         yield "Note", note
-    rate = ""
+    embedding = ""
     if summary.embedded and summary.embedding_seconds:
-        rate = f"  ({summary.embedded / summary.embedding_seconds:.1f} pictures/s)"
-    yield "Seconds", f"{summary.seconds:.1f}{rate}"
+        rate = summary.embedded / summary.embedding_seconds
+        embedding = f", of which {summary.embedding_seconds:.1f} embedding ({rate:.1f} pictures/s)"
+    yield "Seconds", f"{summary.seconds:.1f}{embedding}"
     if summary.index:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
 
