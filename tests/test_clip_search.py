@@ -172,6 +172,7 @@ def test_where_is_before_ranking(demo_database, connect):
         ("1); delete from images; select (1", 'near ")": syntax error'),
         ("1; delete from images", "one statement at a time"),
         ("camera = 'x", """unrecognized token: "'x\""""),
+        ("camera = 'x\nand 1", "unrecognized token: \"'x …"),
         ("taken > :since", "binding parameter :since. Give it with -p since value"),
         ("taken > ?", "Use :name in it, and give the value with -p name value"),
         ("score > 0.5", "score is a column of the result, not of images. Cut the result in SQL: "),

@@ -42,7 +42,9 @@ def ids_where(
         return [int(image_id) for (image_id,) in rows]
     # More than one statement was a Warning before Python 3.12.
     except (sqlite3.Error, sqlite3.Warning) as error:
-        said = _explained(connection, table, str(error).rstrip("."))
+        # SQLite repeats the whole of a text without an end.
+        first, newline, _ = str(error).partition("\n")
+        said = _explained(connection, table, first.rstrip(".") + (" …" if newline else ""))
         raise CommandError(f"--where can't be run: {said}") from error
 
 
