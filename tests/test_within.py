@@ -81,6 +81,8 @@ RESTRICTED = [
     # Several.
     ("select id from near('a', 3) where id in (1, 2, ?, 6)", {1, 2, 5, 6}),
     ("select id from near('a', 3) where id = 1 or id = 2 or id = ?", {1, 2, 5}),
+    ("select id from near where query = 'a' and k = 3 and (id = 1 or id = 5)", {1, 5}),
+    ("select id from near('a', 3) where id in (1, cast(x'31ff' as text), '5')", {1, 5}),
     ("select id from near('a', 3) where id in (select id from images where id < 4)", {1, 2, 3}),
     ("select id from near('a', 3) where id in (select id from near('b', 2))", "near b"),
     ("select id from near('a', 3) where id in (select id from images where false)", set()),
@@ -105,6 +107,10 @@ RESTRICTED = [
 UNRESTRICTED = [
     # Not all rows have to have such an id.
     "select id from near('a', 3) where id in (1, 5) or rank = 1",
+    # One call serves both sides of an OR.
+    "select id from near where query = 'a' and (id = 1 and k = 3 or id = 5 and k = 3)",
+    "select 1 from near where query = 'a' and id = 1 and k = 3 or query = 'a' and id = 5 and k = 3",
+    "select id from near where query = 'a' and (id = 1 and k = 3 or id = 5 and k = 2)",
     "select id from near('a', 3) where id not in (1, 5)",
     "select id from near('a', 3) where not id in (1, 5)",
     "select id in (1, 5) from near('a', 3)",

@@ -6,15 +6,14 @@ leaves one: it becomes the text of an SQL error.
 No Python runs when a cursor, a virtual table or a connection goes away: `sqlite3_free` does that.
 Python frees a half-read query whenever it pleases, also at interpreter exit and, more often, on the
 way of an exception, and a callback of ctypes that runs while an exception is under way ruins both.
-So a call's rows are read at once, into a list that holds on to nothing, and the lists that nobody
-read to the end are thrown away when there are many.
+So a call's rows are read at once, into a list that holds on to nothing, and what nobody read to the
+end is thrown away when it is much: see scans.
 """
 
 import ctypes
 import logging
 import threading
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from ctypes import c_int, c_int64, c_void_p
 from functools import cache
 from typing import Any
@@ -30,6 +29,7 @@ from .library import (
     pointers,
 )
 from .plan import Plan
+from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room
 from .structures import (
     SQLITE_ERROR,
     SQLITE_INTERRUPT,
@@ -40,9 +40,6 @@ from .structures import (
     Module,
     VirtualTable,
 )
-
-MOST_HALF_READ = 100
-"""How many half-read calls of a function keep their rows; those given up are among them."""
 
 MOST_NESTED = 20
 """How deep functions may call one another by SQL: far from where Python's stack ends, because an
@@ -95,17 +92,8 @@ class Nesting(threading.local):
 nesting = Nesting()
 
 
-class Scan:
-    """What one cursor is reading."""
-
-    __slots__ = ("arguments", "number", "row", "rows", "within")
-
-    def __init__(self, arguments: tuple[Any, ...], within: int | None, rows: Iterator[Any]) -> None:
-        self.arguments = arguments
-        self.within = within
-        self.rows = rows
-        self.row: Any = None
-        self.number = 0
+scans: dict[int, Scan] = {}
+"""What is being read, by the addresses of the cursors of all functions."""
 
 
 @cache
@@ -119,7 +107,6 @@ def table_callbacks(
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
     required = function.parameters[: function.required]
-    scans: OrderedDict[int, Scan] = OrderedDict()
     # Whether a cursor has no row left, for SQLite to ask next: it calls the dict's own pop().
     ended: dict[int, bool] = {}
     end: Any = object()
@@ -147,8 +134,8 @@ def table_callbacks(
         scan = scans.get(cursor)
         if scan is None:
             raise Refused(
-                f"{function.name}() gave up its rows: more than {MOST_HALF_READ} calls of it were "
-                "left half read"
+                f"{function.name}() gave up its rows: more than {MOST_CALLS} calls, or "
+                f"{MOST_BYTES >> 20} MB of rows, are half read at a time"
             )
         return scan
 
@@ -165,6 +152,7 @@ def table_callbacks(
     def advance(cursor: int, scan: Scan) -> None:
         scan.row = next(scan.rows, end)
         scan.number += 1
+        scan.last = next(clock)
         if scan.row is end:
             scans.pop(cursor, None)
         ended[cursor] = scan.row is end
@@ -198,6 +186,8 @@ def table_callbacks(
             memory = malloc(ctypes.sizeof(Cursor))
             if not memory:
                 return SQLITE_NOMEM
+            # An earlier cursor with this address is gone.
+            scans.pop(memory, None)
             c_void_p.from_address(result).value = memory
             return SQLITE_OK
         except BaseException as error:
@@ -214,14 +204,14 @@ def table_callbacks(
                     f"{function.name}() needs {' and '.join(lacking)}: "
                     f"select * from {function.signature}"
                 )
-            connection = connection_at(vtab_of(cursor) + VirtualTable.connection.offset)
+            table = vtab_of(cursor)
+            connection = connection_at(table + VirtualTable.connection.offset)
+            owner = VirtualTable.from_address(table).connection
             keywords = {"within": within} if function.within else {}
             with nesting:
                 rows = read(function.rows(connection, *arguments, limit=limit, **keywords))
-            identity = None if within is None else hash(frozenset(within))
-            scan = scans[cursor] = Scan(arguments, identity, iter(rows))
-            if len(scans) > MOST_HALF_READ:
-                scans.popitem(last=False)
+            scan = scans[cursor] = Scan(cursor, owner, arguments, within, rows)
+            make_room(scans, scan)
             advance(cursor, scan)
             return SQLITE_OK
         except BaseException as error:
@@ -239,12 +229,12 @@ def table_callbacks(
     def x_column(cursor: int, context: int, column: int) -> int:
         try:
             scan = scan_of(cursor)
-            if column < width:
-                value = scan.row[column]
-            else:
-                value = scan.arguments[column - width]
-                value = None if value is MISSING else value
             try:
+                if column < width:
+                    value = scan.row[column]
+                else:
+                    value = scan.argument(column - width)
+                    value = None if value is MISSING else value
                 give(context, value)
             except Refused as error:
                 raise Refused(f"{function.name}(), column {names[column]}: {error}") from None
@@ -255,11 +245,9 @@ def table_callbacks(
     @callback(c_int, c_void_p, c_void_p)
     def x_rowid(cursor: int, result: int) -> int:
         try:
-            scan = scan_of(cursor)
             # For the two sides of an OR, SQLite tells the rows of two calls apart by their rowid,
             # and drops those that it has seen.
-            start = hash((repr(scan.arguments), scan.within))
-            c_int64.from_address(result).value = start + scan.number
+            c_int64.from_address(result).value = scan_of(cursor).rowid()
             return SQLITE_OK
         except BaseException as error:
             return fail(vtab_of(cursor), error)

@@ -30,7 +30,8 @@ class TableFunction:
     for those not given, and returns an iterable of rows in the order of `columns`. It is read to
     its end before SQLite gets the first row. `limit` is how many rows the SQL can use at most, None
     when that is not known; returning more is harmless. The same arguments should give the same
-    rows: SQLite may call more than once.
+    rows: SQLite may call more than once. SQL can read the arguments back as hidden columns, except
+    one longer than scans.MOST_ARGUMENT_BYTES, which is an error.
 
     Only the first `required` parameters must be given. `ordered_by` names a column whose values
     ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
@@ -46,7 +47,10 @@ class TableFunction:
     It is not an `id` that equals a column or anything else to be worked out, in a join of any kind
     or a correlated subquery, nor `id in (other.a, other.b)` in an inner join: the function chooses
     its rows first, as if they were a table's. So it does where one side of an `or` leaves `id`
-    free. SQLite looks through views, common table expressions and subqueries, except those that
+    free, and where the arguments in each side of an `or`, or outside of it, make one call of it:
+    `query = 1 and (id = 7 and k = 3 or id = 8 and k = 3)` has those rows of `query = 1 and k = 3`
+    that are 7 or 8, while `query = 1 and k = 3 and id in (7, 8)`, or a `union all`, is restricted.
+    SQLite looks through views, common table expressions and subqueries, except those that
     are `materialized` or limited. Before SQLite 3.38 a restriction is an error, and so is an outer
     join on `id` with the function on its right.
     """

@@ -128,13 +128,23 @@ class Library:
         """Returns the values of a C array of `sqlite3_value*`."""
         return [self.value(address) for address in pointers(count, addresses)]
 
-    def value(self, address: int | None) -> Any:
-        """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`."""
+    def value(self, address: int | None, errors: str = "strict") -> Any:
+        """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`.
+
+        Raises Refused for text that is not UTF-8, unless `errors` is another way to decode it.
+        """
         kind = self.value_type(address)
         if kind == SQLITE_TEXT:
             # sqlite3_value_bytes gives the length of what the call before it returned.
             start = self.value_text(address)
-            return ctypes.string_at(start, self.value_bytes(address)).decode("utf-8", "replace")
+            data = ctypes.string_at(start, self.value_bytes(address))
+            try:
+                return data.decode("utf-8", errors)
+            except UnicodeDecodeError as error:
+                wrong = data[error.start : error.start + 4].hex()
+                raise Refused(
+                    f"text is not UTF-8: x'{wrong}' stands at byte {error.start}"
+                ) from None
         if kind == SQLITE_INTEGER:
             return self.value_int64(address)
         if kind == SQLITE_FLOAT:

@@ -137,7 +137,10 @@ class Plan:
         """Returns the arguments, the limit and the restriction that xFilter got."""
         given, certain = number & ((1 << BITS) - 1), number >> BITS
         count = len(addresses) - given.bit_count()
-        left = iter([self.library.value(address) for address in addresses[count:]])
+        try:
+            left = iter([self.library.value(address) for address in addresses[count:]])
+        except Refused as error:
+            raise Refused(f"{self.name}(): {error}") from None
         everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
         *arguments, limit, offset = everything
         if not isinstance(limit, int) or limit < 0:

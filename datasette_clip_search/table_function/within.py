@@ -23,7 +23,7 @@ def value_set(library: Library, address: int | None) -> set[int]:
     result = ctypes.byref(value)
     code = library.vtab_in_first(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
-        _add(found, library.value(address))
+        _add(found, library.value(address, "replace"))
         return found
     while code == SQLITE_OK and value:
         if kind(value) == SQLITE_INTEGER:
@@ -31,7 +31,7 @@ def value_set(library: Library, address: int | None) -> set[int]:
             if len(found) > MOST_VALUES:
                 raise Refused(f"in (...) has more than {MOST_VALUES} values")
         else:
-            _add(found, library.value(value.value))
+            _add(found, library.value(value.value, "replace"))
         code = following(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
         raise Refused(f"the values of in (...) cannot be read: SQLite's error {code}")

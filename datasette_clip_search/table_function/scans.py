@@ -1,0 +1,143 @@
+"""What the calls being read hold, and how much of it is kept.
+
+Nothing tells a call that was given up from one that will be read on: no Python runs when a cursor
+goes away. So both keep their rows, within bounds, and those read from least recently go first.
+"""
+
+from array import array
+from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import chain, count
+from sys import getsizeof
+from typing import Any, NamedTuple
+
+from .library import INT64_MAX, Refused
+
+MOST_CALLS = 100
+"""How many half-read calls of a connection keep their rows; those given up are among them."""
+
+MOST_BYTES = 64 * 2**20
+"""How much they hold together: some 150,000 rows of a path and a few numbers. The latest call is
+kept, however large."""
+
+MOST_CALLS_IN_ALL = 1000
+MOST_BYTES_IN_ALL = 256 * 2**20
+"""The same for all connections: above these alone does one connection cost another its rows."""
+
+MOST_ARGUMENT_BYTES = 2**16
+"""A longer argument, such as a picture, is not kept to be given back as a hidden column."""
+
+ROWS_WEIGHED = 16
+
+clock = count()
+
+
+class Large(NamedTuple):
+    """Stands for an argument that is too long to be kept."""
+
+    size: int
+    digest: str
+
+
+class Scan:
+    """What one cursor is reading; `last` tells the order in which scans were read from."""
+
+    __slots__ = (
+        "_start",
+        "_within",
+        "arguments",
+        "bytes",
+        "cursor",
+        "last",
+        "number",
+        "owner",
+        "row",
+        "rows",
+    )
+
+    def __init__(
+        self,
+        cursor: int,
+        owner: int | None,
+        arguments: Sequence[Any],
+        within: set[int] | None,
+        rows: list[Any],
+    ) -> None:
+        self.cursor = cursor
+        self.owner = owner
+        self.arguments = [_kept(argument) for argument in arguments]
+        self._within = None if within is None else array("q", within)
+        self._start: int | None = None
+        self.bytes = (
+            _weight(rows)
+            + sum(map(getsizeof, self.arguments))
+            + (0 if self._within is None else getsizeof(self._within))
+        )
+        self.rows = iter(rows)
+        self.row: Any = None
+        self.number = 0
+        self.last = next(clock)
+
+    def argument(self, place: int) -> Any:
+        """Returns an argument; raises Refused where it was too long to be kept."""
+        value = self.arguments[place]
+        if isinstance(value, Large):
+            raise Refused(
+                f"an argument of {value.size} bytes is not given back; the most is "
+                f"{MOST_ARGUMENT_BYTES}. Take it from where the SQL has it"
+            )
+        return value
+
+    def rowid(self) -> int:
+        """Returns a number that only the same row of a call with the same arguments has too."""
+        if self._start is None:
+            # The repr of such values tells their types apart.
+            digest = blake2b(repr(self.arguments).encode(), digest_size=8)
+            if self._within is not None:
+                digest.update(array("q", sorted(self._within)))
+            self._start = int.from_bytes(digest.digest(), "big")
+        return (self._start + self.number) & INT64_MAX
+
+
+def _kept(argument: Any) -> Any:
+    if isinstance(argument, str) and len(argument) * 4 > MOST_ARGUMENT_BYTES:
+        data = argument.encode()
+    elif isinstance(argument, bytes):
+        data = argument
+    else:
+        return argument
+    if len(data) <= MOST_ARGUMENT_BYTES:
+        return argument
+    kind = type(argument).__name__.encode()
+    return Large(len(data), blake2b(data, person=kind).hexdigest())
+
+
+def _weight(rows: list[Any]) -> int:
+    """Returns about how many bytes rows take, by a few of them."""
+    sample = rows[:: 1 + len(rows) // ROWS_WEIGHED]
+    size = sum(map(getsizeof, chain(sample, *sample)))
+    return getsizeof(rows) + size * len(rows) // max(1, len(sample))
+
+
+def make_room(scans: dict[int, Scan], newest: Scan) -> None:
+    """Throws away what was read from least recently, until the bounds are kept."""
+    everything = list(scans.values())
+    own = [scan for scan in everything if scan.owner == newest.owner]
+    _shorten(scans, own, newest, MOST_CALLS, MOST_BYTES)
+    everything = list(scans.values())
+    _shorten(scans, everything, newest, MOST_CALLS_IN_ALL, MOST_BYTES_IN_ALL)
+
+
+def _shorten(
+    scans: dict[int, Scan], held: list[Scan], newest: Scan, most_calls: int, most_bytes: int
+) -> None:
+    calls, size = len(held), sum([scan.bytes for scan in held])
+    if calls <= most_calls and size <= most_bytes:
+        return
+    for scan in sorted(held, key=lambda scan: scan.last):
+        if scan is newest or scans.get(scan.cursor) is not scan:
+            continue
+        scans.pop(scan.cursor, None)
+        calls, size = calls - 1, size - scan.bytes
+        if calls <= most_calls and size <= most_bytes:
+            return
