@@ -17,10 +17,12 @@ class Config:
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
-    max_query_image_bytes: int = 20_000_000
+    max_query_image_bytes: int = 10_000_000
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
+    # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
+    query_decode_seconds: float = 2
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a

@@ -1,14 +1,13 @@
 """From what a person asks to one unit vector."""
 
 import sqlite3
-import threading
 
 import numpy as np
 
 from .collection import database_path
 from .config import CONFIG
 from .encoder import Encoder
-from .errors import PictureError, PictureTooLarge, QueryError
+from .errors import QueryError
 from .index import Vectors
 from .query_encoder import encoder_for
 from .recent import Recent
@@ -17,7 +16,6 @@ from .schema import EMBEDDINGS, Model, fetch, quote
 Value = str | int | float | bytes | None
 
 _texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
-_decoding = threading.Lock()
 
 
 def query_vector(connection: sqlite3.Connection, model: Model, table: str, query: Value) -> Vectors:
@@ -95,31 +93,36 @@ def _given_vector(blob: bytes) -> Vectors:
 
 
 def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
-    from .pictures.decode import WEB_FORMATS, decode
+    from .decoding import Refused, Settings
+    from .pictures.formats import WEB_FORMATS
+    from .query_decoder import decode
 
     if len(data) > CONFIG.max_query_image_bytes:
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
     encoder = encoder_of(connection, model)
-    try:
-        # One at a time: a file of 2 KB can take 100 MB while it is decoded.
-        with _decoding:
-            picture = decode(
-                data,
-                smallest_side=encoder.preprocess.smallest_side,
-                max_megapixels=CONFIG.max_query_image_megapixels,
-                max_decoded_megapixels=CONFIG.max_query_image_decoded_megapixels,
-                formats=WEB_FORMATS,
+    settings = Settings(
+        encoder.preprocess,
+        CONFIG.max_query_image_megapixels,
+        thumbnails=False,
+        max_decoded_megapixels=CONFIG.max_query_image_decoded_megapixels,
+        formats=WEB_FORMATS,
+        seconds=CONFIG.query_decode_seconds,
+    )
+    outcome = decode(connection, data, settings)
+    if isinstance(outcome, Refused):
+        if outcome.too_large:
+            raise QueryError(f"The query image is too large: {outcome.reason}")
+        if outcome.too_slow:
+            raise QueryError(
+                f"The query image takes longer than {CONFIG.query_decode_seconds:g} seconds to "
+                "decode. Give a smaller one, or save it anew without progressive passes"
             )
-    except PictureTooLarge as error:
-        raise QueryError(f"The query image is too large: {error}") from error
-    except PictureError as error:
         raise QueryError(
             f"The blob of {len(data)} bytes is neither an embedding of {model.label}, which has "
-            f"{4 * model.dimension} bytes, nor a picture: {error}"
-        ) from error
-    size = picture.width, picture.height
-    pixels = encoder.preprocess.pixels(picture.image, size)
-    vector: Vectors = encoder.encode_pixels(pixels[np.newaxis])[0]
+            f"{4 * model.dimension} bytes, nor a picture: {outcome.reason}"
+        )
+    assert outcome.pixels is not None
+    vector: Vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])[0]
     return vector

@@ -16,6 +16,7 @@ from conftest import make_picture, rows, run
 from processes import assert_ended, decoding_processes, is_running
 from test_embed import summary
 
+from datasette_clip_search import query_decoder
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.decoding import Decoded, Decoders, Refused, Settings, Unneeded, process
 from datasette_clip_search.errors import ClipSearchError
@@ -65,6 +66,12 @@ REASONS = {
     "kill": "Decoding it was killed, perhaps for lack of memory",
 }
 SETTINGS = Settings(None, 150, thumbnails=True)
+
+
+@pytest.fixture(autouse=True)
+def no_query_decoder() -> None:
+    """Ends the process of other tests' searches, which is none of a run's."""
+    query_decoder.close()
 
 
 @pytest.fixture

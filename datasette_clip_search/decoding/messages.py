@@ -12,11 +12,16 @@ class Settings:
     """How to decode.
 
     Without `preprocess` there are no pixels for a model, without `thumbnails` no thumbnails.
+    `max_megapixels`, `max_decoded_megapixels` and `formats` are those of pictures.decode; without
+    `seconds`, `CONFIG.decode_seconds` are the limit.
     """
 
     preprocess: Preprocess | None
     max_megapixels: float
     thumbnails: bool
+    max_decoded_megapixels: float | None = None
+    formats: tuple[str, ...] | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,22 +62,30 @@ class Unneeded:
 class Refused:
     """Why a file is no picture, and whether to try it again though it hasn't changed.
 
-    Of an `unread` one it isn't known what it holds now.
+    Of an `unread` one it isn't known what it holds now. One that is `too_large` or `too_slow` may
+    be a picture, but is over the limit of the settings.
     """
 
     reason: str
     again: bool = False
     unread: bool = False
+    too_large: bool = False
+    too_slow: bool = False
 
     @classmethod
     def of(cls, error: PictureError) -> "Refused":
         """What another limit, permission or installation would mend is tried again."""
         if isinstance(error, PictureTooLarge):
-            return cls(f"{error}. Raise it with --max-megapixels", again=True)
+            return cls(str(error), again=True, too_large=True)
         if isinstance(error, NotEnoughMemory):
             return cls(str(error), again=True)
         unread = isinstance(error, PictureUnreadable)
         return cls(str(error), again=unread, unread=unread)
+
+    @property
+    def advice(self) -> str:
+        """The reason, for who runs embed-images."""
+        return f"{self.reason}. Raise it with --max-megapixels" if self.too_large else self.reason
 
 
 Outcome = Decoded | Unneeded | Refused

@@ -26,6 +26,7 @@ class Decoder:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began: float | None = None
+        self._seconds = CONFIG.decode_seconds
         self._is_ended = False
         self._start()
 
@@ -53,9 +54,6 @@ class Decoder:
 
         `data` is the file's content where that has been read already.
 
-        A picture that crashes its decoder, or keeps it longer than `CONFIG.decode_seconds`, is
-        refused like any other that can't be decoded, and the process is started anew.
-
         Raises ClipSearchError where no process can be started.
         """
         try:
@@ -63,15 +61,32 @@ class Decoder:
                 data = source.read()
         except PictureError as error:
             return Refused.of(error)
-        job = Job(settings, source.stored, source.path, data)
+        return self.answer(Job(settings, source.stored, source.path, data), is_wanted)
+
+    def make_ready(self) -> bool:
+        """Starts the process anew if it has ended; tells whether it may, and waits until it is up.
+
+        Raises ClipSearchError where no process can be started.
+        """
         if self._process.poll() is not None:
             with self._lock:
                 # Else nobody would be left to end the new process.
                 if self._is_ended:
-                    return Refused("Decoding was ended", again=True, unread=True)
+                    return False
                 self._start()
         self._wait_until_ready()
+        return True
+
+    def answer(self, job: Job, is_wanted: Callable[[str], bool] = lambda _: True) -> Outcome:
+        """Does what decode() does, for a job.
+
+        A picture that crashes its decoder, or that stop_if_late() or stop() end, is refused like
+        any other that can't be decoded, and the process is started anew.
+        """
+        if not self.make_ready():
+            return Refused("Decoding was ended", again=True, unread=True)
         try:
+            self._seconds = job.settings.seconds or CONFIG.decode_seconds
             self._began = time.monotonic()
             self._send(job)
             reply = self._receive()
@@ -89,9 +104,17 @@ class Decoder:
         """Kills the process where its picture has kept it too long; for another thread to call."""
         with self._lock:
             began = self._began
-            if began is not None and time.monotonic() - began > CONFIG.decode_seconds:
+            if began is not None and time.monotonic() - began > self._seconds:
                 self._is_late = True
                 self._process.kill()
+                # The next picture must not be given to a process that is about to end.
+                self._process.wait()
+
+    def stop(self) -> None:
+        """Has the picture that is being decoded given up; for another thread to call."""
+        with self._lock:
+            self._process.kill()
+            self._process.wait()
 
     def kill(self) -> None:
         """Ends the process for good, whatever it does; any thread may call it."""
@@ -130,8 +153,10 @@ class Decoder:
                 self._process.wait(2)
             self.close()
             if self._is_late:
-                seconds = f"{CONFIG.decode_seconds:g}"
-                return Refused(f"Decoding it took longer than {seconds} seconds and was stopped")
+                return Refused(
+                    f"Decoding it took longer than {self._seconds:g} seconds and was stopped",
+                    too_slow=True,
+                )
         status = self._process.returncode
         if status == _KILLED:
             return Refused("Decoding it was killed, perhaps for lack of memory", again=True)

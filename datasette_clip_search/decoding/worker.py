@@ -63,6 +63,8 @@ def _decode(data: bytes, content_hash: str, name: str, settings: Settings) -> De
         data,
         smallest_side=preprocess.smallest_side if preprocess else None,
         max_megapixels=settings.max_megapixels,
+        max_decoded_megapixels=settings.max_decoded_megapixels,
+        formats=settings.formats,
         longest_side=CONFIG.thumbnail_size if settings.thumbnails else 0,
         name=name,
     )

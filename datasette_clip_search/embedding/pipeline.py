@@ -117,7 +117,7 @@ class Pipeline:
     def _settle(self, source: Source, row: Known | None, outcome: Outcome, batch: _Batch) -> None:
         """Adds a picture to a batch: as a result where it needs no vector, or to be encoded."""
         if isinstance(outcome, Refused):
-            batch.results.append(Failed(source, outcome.reason, outcome.again, outcome.unread))
+            batch.results.append(Failed(source, outcome.advice, outcome.again, outcome.unread))
             return
         content_hash = outcome.content_hash
         if row and row.embedded and row.content_hash == content_hash:

@@ -289,7 +289,7 @@ def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settin
         outcome = decoders.submit(source, None, settings).result()
         if not isinstance(outcome, Refused):
             return []
-        failures.append(Failed(source, outcome.reason))
+        failures.append(Failed(source, outcome.advice))
     return failures
 
 
