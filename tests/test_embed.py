@@ -76,7 +76,7 @@ def test_summary(tmp_path, pictures, tiny_model):
     assert told["Not pictures"] == "1  (1 .txt)"
     assert told["Model"] == "tiny"
     assert told["Device"].endswith(", fp32")
-    assert float(told["Seconds"].split()[0]) > 0
+    assert float(told["Seconds"].split()[0].rstrip(",")) > 0
     assert told["Index"].endswith("photos.db.clip-1.faiss")
     assert "pictures/broken.jpg: It " in result.stderr
     failure = rows(tmp_path / "photos.db", "select path, reason from clip_failures")

@@ -221,7 +221,7 @@ WORDS = {
     "quotes": "'; drop table images; --",
     "like a path": "/etc/passwd",
     "like an id": "7",
-    "long": "dog " * 2000,
+    "long": "dog " * 500,
     "not a character": "\ufffe\uffff",
 }
 
