@@ -120,13 +120,11 @@ def load(connection: sqlite3.Connection, model: Model) -> Collection:
     if path is not None:
         file = indexes.index_path(path, model.id)
         try:
-            index = indexes.read(file, origin_of(connection, model))
-            return Collection(index)
+            return Collection(indexes.read(file, origin_of(connection, model)))
         except IndexUnusable as error:
             if file.exists():
                 log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
-    index = indexes.build(*read_vectors(connection, model))
-    return Collection(index)
+    return Collection(indexes.build(*read_vectors(connection, model)))
 
 
 _collections: OrderedDict[tuple[str, int, int], Collection] = OrderedDict()

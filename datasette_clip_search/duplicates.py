@@ -17,7 +17,7 @@ from .config import CONFIG
 from .errors import QueryError
 from .index import Ids, vectors_of
 from .pairs import Pairs, TooManyPairs, alike
-from .query import Value
+from .query import Value, shown
 from .recent import Recent
 from .schema import Model, choose_model, fetch, quote
 from .time_limit import heed_time_limit
@@ -85,8 +85,7 @@ def check_threshold(threshold: Value) -> float:
     least = CONFIG.least_duplicate_threshold
     expected = f"threshold must be a number from {least} to 1, the least cosine of near-duplicates"
     if not isinstance(threshold, (int, float)):
-        blob_or_text = "a blob" if isinstance(threshold, bytes) else repr(threshold)[:40]
-        raise QueryError(f"{expected}, but it is {'NULL' if threshold is None else blob_or_text}")
+        raise QueryError(f"{expected}, but it is {shown(threshold)}")
     if not least <= threshold <= 1:
         raise QueryError(f"{expected}, but it is {threshold}")
     return float(threshold)

@@ -21,6 +21,11 @@ Vectors = NDArray[np.float32]
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
+# No language's words are longer, and to split a word into tokens takes the square of its length.
+_LONG_WORD = re.compile(r"\S{48}(?=\S)")
+# OpenCLIP's tokenizer remembers every word that it ever saw.
+_MOST_WORDS = 10_000
+
 
 class Encoder:
     """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
@@ -31,14 +36,12 @@ class Encoder:
         Raises EncoderUnavailable for weights that do not load.
         """
         self.checkpoint = checkpoint
-        with ThreadPoolExecutor(1) as other_thread:
+        checkpoints.import_open_clip()
+        with ThreadPoolExecutor(1) as beside:
             # Takes as long as loading.
-            hashed = (
-                None if fingerprint else other_thread.submit(checkpoints.fingerprint, checkpoint)
-            )
-            checkpoints.import_open_clip()
+            hashed = beside.submit(lambda: fingerprint or checkpoints.fingerprint(checkpoint))
             self._model, self._tokenizer = _load(checkpoint)
-            self.fingerprint: str = hashed.result() if hashed else fingerprint or ""
+            self.fingerprint = hashed.result()
         self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
         self.device = "cpu"
         self.precision = "fp32"
@@ -184,12 +187,6 @@ def _safe(tokenizer: Any) -> Any:
 
     tokenizer.clean_fn = clean_further
     return tokenizer
-
-
-# No language's words are longer, and to split a word into tokens takes the square of its length.
-_LONG_WORD = re.compile(r"\S{48}(?=\S)")
-# OpenCLIP's tokenizer remembers every word that it ever saw.
-_MOST_WORDS = 10_000
 
 
 def _broken(found: re.Match[str]) -> str:

@@ -12,7 +12,7 @@ from .config import CONFIG
 from .errors import EncoderUnavailable, ModelMismatch, QueryError
 from .index import Vectors
 from .modality import Sides, everyday_vectors, sides_of
-from .query import Value, encoder_of, is_embedding, query_vector
+from .query import Value, encoder_of, is_embedding, query_vector, shown
 from .schema import Model
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
@@ -75,11 +75,8 @@ def check_weight(weight: Value) -> float:
     ):
         weight = float(weight)
     if not isinstance(weight, int | float) or not math.isfinite(weight):
-        shown = (
-            "NULL" if weight is None else "a blob" if isinstance(weight, bytes) else repr(weight)
-        )
         raise QueryError(
-            f"A weight of a mix must be a finite number, but it is {shown[:40]}. "
+            f"A weight of a mix must be a finite number, but it is {shown(weight)}. "
             "Give every query and its weight: clip_mix('zebra', 1, 'stripes', -0.7)"
         )
     return float(weight)

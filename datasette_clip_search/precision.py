@@ -99,7 +99,8 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
                 return choice
         encoder.use(encoder.device, "fp32")
     # Slower than any of the candidates on a processor that is made for them.
-    _use_faster_products(encoder, sample, expected, slowest, choice)
+    if gain := _use_faster_products(encoder, sample, expected, slowest):
+        choice.speedup, choice.cosine = gain
     return choice
 
 
@@ -128,7 +129,7 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
     is_calibrating = np.arange(count) % 3 == 0
     checked = sample[~is_calibrating]
     few = sample[: CONFIG.precision_sample]
-    _use_faster_products(encoder, few, *_timed(encoder, few), Choice())
+    _use_faster_products(encoder, few, *_timed(encoder, few))
     exact = _encode(encoder, checked)
     batches = (encoder.normalized(picture[np.newaxis]) for picture in sample[is_calibrating])
     tower, choice.ranges = int8.build(encoder.model, size, batches)
@@ -148,17 +149,20 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
 
 
 def _use_faster_products(
-    encoder: Encoder, sample: Pixels, expected: Vectors, slowest: float, choice: Choice
-) -> None:
-    """Lets torch multiply float32 by its other library, which on some processors is faster."""
+    encoder: Encoder, sample: Pixels, expected: Vectors, slowest: float
+) -> tuple[float, float] | None:
+    """Lets torch multiply float32 by its other library where that is worth it.
+
+    Returns the speedup and the least cosine then, else None.
+    """
     encoder.matmul = "medium"
     vectors, _ = _timed(encoder, sample)
     _, seconds = _timed(encoder, sample)
     cosine = _least_cosine(vectors, expected)
     if cosine >= SAME and slowest / seconds >= WORTHWHILE:
-        choice.speedup, choice.cosine = slowest / seconds, cosine
-    else:
-        encoder.matmul = "highest"
+        return slowest / seconds, cosine
+    encoder.matmul = "highest"
+    return None
 
 
 def _candidates(encoder: Encoder, precision: str) -> list[str]:

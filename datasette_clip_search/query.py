@@ -18,6 +18,13 @@ Value = str | int | float | bytes | None
 _texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
 
 
+def shown(value: Value) -> str:
+    """Returns a value of SQL as an error message names it."""
+    if value is None:
+        return "NULL"
+    return "a blob" if isinstance(value, bytes) else repr(value)[:40]
+
+
 def query_vector(connection: sqlite3.Connection, model: Model, table: str, query: Value) -> Vectors:
     """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
 

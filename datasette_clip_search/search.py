@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .collection import collection_for
 from .config import CONFIG
 from .errors import QueryError
-from .query import Value, query_vector
+from .query import Value, query_vector, shown
 from .schema import choose_model, fetch, quote
 
 
@@ -77,8 +77,7 @@ def check_k(k: Value, limit: int = CONFIG.max_k) -> int:
     if isinstance(k, float) and k.is_integer() and abs(k) < 2**63:
         k = int(k)
     if not isinstance(k, int):
-        shown = "NULL" if k is None else "a blob" if isinstance(k, bytes) else repr(k)[:40]
-        raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown}")
+        raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown(k)}")
     if k < 0:
         raise QueryError(f"k must be 0 or more, but it is {k}")
     if k > limit:

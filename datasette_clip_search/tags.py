@@ -12,7 +12,7 @@ from .config import CONFIG
 from .encoder import Encoder, unit
 from .errors import QueryError
 from .index import Vectors
-from .query import Value, encoder_of, query_vector
+from .query import Value, encoder_of, query_vector, shown
 from .recent import Recent
 from .schema import Model, choose_model
 from .time_limit import heed_time_limit
@@ -89,8 +89,7 @@ def read_labels(labels_json: Value) -> tuple[str, ...]:
     many.
     """
     if not isinstance(labels_json, str):
-        what = "a blob" if isinstance(labels_json, bytes) else repr(labels_json)
-        raise _not_labels(f"they are {what}")
+        raise _not_labels(f"they are {shown(labels_json)}")
     # JSON may write a character as twelve, and put spaces between labels.
     limit = CONFIG.max_labels * CONFIG.max_label_characters * 12
     if len(labels_json) > limit:

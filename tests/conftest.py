@@ -58,6 +58,15 @@ def make_picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) ->
     return path
 
 
+def make_database(folder: Path, count: int, model: Path) -> Path:
+    """Embeds so many pictures that mean nothing, for vectors that are only to be read."""
+    for seed in range(count):
+        make_picture(folder / "pictures" / f"{seed:02}.png", seed)
+    result = run("embed-images", folder / "photos.db", folder, "--pretrained", model)
+    assert result.exit_code == 0, result.output
+    return folder / "photos.db"
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of six pictures in three formats, one in a folder of its own."""

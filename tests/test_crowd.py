@@ -7,7 +7,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from conftest import DEMO_PICTURES, ROOT, make_picture, rows, run
+from conftest import DEMO_PICTURES, ROOT, make_database, rows
 
 from datasette_clip_search.collection import Collection
 from datasette_clip_search.config import CONFIG
@@ -38,13 +38,7 @@ def stored(database):
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, tiny_model):
-    """Thirty pictures and vectors that mean nothing, only to be read."""
-    folder = tmp_path_factory.mktemp("crowd")
-    for seed in range(30):
-        make_picture(folder / "pictures" / f"{seed:02}.png", seed)
-    result = run("embed-images", folder / "photos.db", folder, "--pretrained", tiny_model)
-    assert result.exit_code == 0, result.output
-    return folder / "photos.db"
+    return make_database(tmp_path_factory.mktemp("crowd"), 30, tiny_model)
 
 
 def test_column_is_what_numpy_computes(database, connect):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_picture, rows, run
+from conftest import make_database, make_picture, rows, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,13 +26,7 @@ def brute_force(database: Path, vector: np.ndarray, k: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, tiny_model):
-    """Sixty pictures and vectors that mean nothing, only to be read."""
-    folder = tmp_path_factory.mktemp("search")
-    for seed in range(60):
-        make_picture(folder / "pictures" / f"{seed:02}.png", seed)
-    result = run("embed-images", folder / "photos.db", folder, "--pretrained", tiny_model)
-    assert result.exit_code == 0, result.output
-    return folder / "photos.db"
+    return make_database(tmp_path_factory.mktemp("search"), 60, tiny_model)
 
 
 @pytest.mark.parametrize("k", [1, 10, 59, 60, 61, 1000])

@@ -266,15 +266,17 @@ def rows_of(db, sql, way):
     )
 
 
+def many(examples):
+    checks = list(HealthCheck)
+    return settings(
+        max_examples=examples, deadline=None, database=None, suppress_health_check=checks
+    )
+
+
 def compare_any(database, examples):
     with closing(connect(database)) as db:
 
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @many(examples)
         @given(statements())
         def compare(statement):
             (real, copy), way = statement
@@ -343,12 +345,7 @@ def anything(draw):
 def run_anything(database, examples):
     with closing(connect(database)) as db:
 
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @many(examples)
         @given(anything(), st.sampled_from([None, 3, "dog", b"x", -1, 2.5]))
         def answer(sql, value):
             for _ in range(2):

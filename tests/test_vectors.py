@@ -4,7 +4,7 @@ import sqlite3
 
 import numpy as np
 import pytest
-from conftest import make_picture, rows, run
+from conftest import make_database, rows, run
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -24,13 +24,7 @@ def close(blob):
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory, tiny_model):
-    """Six pictures and vectors that mean nothing, only to be read."""
-    folder = tmp_path_factory.mktemp("vectors")
-    for seed in range(6):
-        make_picture(folder / f"{seed}.png", seed)
-    result = run("embed-images", folder / "photos.db", folder, "--pretrained", tiny_model)
-    assert result.exit_code == 0, result.output
-    return folder / "photos.db"
+    return make_database(tmp_path_factory.mktemp("vectors"), 6, tiny_model)
 
 
 @pytest.fixture

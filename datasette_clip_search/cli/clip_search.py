@@ -123,7 +123,7 @@ def clip_search(
         if html:
             check_sheet_file(html)
         with quiet_libraries(), closing(open_database(path)) as connection:
-            question = Question(connection, path, _id_or_name(model))
+            question = Question(connection, path, model)
             question.add_texts(() if query is None else (query,))
             question.add_images(images)
             question.add_stored(like)
@@ -163,7 +163,3 @@ def _check_outputs(options: dict[str, bool], output: dict[str, Any]) -> None:
         raise click.UsageError(
             f"{given[0]} and {given[1]} write different things to standard output. Give one of them"
         )
-
-
-def _id_or_name(model: str | None) -> int | str | None:
-    return int(model) if model and model.isdecimal() else model

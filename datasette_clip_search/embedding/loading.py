@@ -52,17 +52,19 @@ class Loader:
         elif pretrained is None and model == CONFIG.model:
             pretrained = CONFIG.pretrained
         self.checkpoint: Checkpoint = checkpoints.resolve(model, pretrained)
+        # Of weights that were here before anything was fetched.
+        self._fingerprint: str | None = None
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())
 
     def _recorded_model(self) -> Model | None:
         """Finds the model's row without loading the model, as far as that can be told."""
-        is_here = bool(self._store.models and self.checkpoint.weights)
-        here = checkpoints.fingerprint(self.checkpoint) if is_here else None
+        if self._store.models and self.checkpoint.weights:
+            self._fingerprint = checkpoints.fingerprint(self.checkpoint)
         for model in self._store.models:
-            if here:
-                if model.fingerprint == here:
+            if self._fingerprint:
+                if model.fingerprint == self._fingerprint:
                     return model
             elif (model.name, model.pretrained) == (
                 self.checkpoint.name,
@@ -94,7 +96,7 @@ class Loader:
         loaded = self._loaded
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
-            encoder = Encoder(self.checkpoint)
+            encoder = Encoder(self.checkpoint, self._fingerprint)
             settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
             if precision == "int8":
                 ranges = self._store.calibration()
