@@ -39,6 +39,30 @@ class Config:
     # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one
     # core; sharing it out costs more than it saves when the machine is busy.
     one_thread_numbers: int = 10_000_000
+    # Up to so many numbers (100,000 vectors of 512) all vectors are looked at in full, which takes
+    # 13 ms; beyond that an index that looks at a part of them is faster.
+    exact_numbers: int = 51_200_000
+    # Fewer vectors than this can't be divided into lists that are worth it.
+    index_at_least: int = 1000
+    training_vectors_per_list: int = 64
+    # What is to be found of the ten truly nearest pictures, by a sample of so many queries, half of
+    # them pictures and half as far from all pictures as words are.
+    recall_wanted: float = 0.98
+    recall_queries: int = 256
+    recall_likeness: float = 0.4
+    # How many candidates for each picture wanted may be ranked by their exact vectors.
+    depths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    # What it costs to look at a rounded vector, and to fetch an exact one.
+    seconds_per_code: float = 60e-9
+    seconds_per_vector: float = 6e-6
+    # Searching within fewer pictures than this fetches all of their vectors.
+    fetched_within: int = 2000
+    # An index is built anew when more of the collection has changed since; below that, what has
+    # changed is scored beside it. Small ones are built anew at once.
+    index_lag: float = 0.02
+    index_lag_from: int = 20_000
+    # Changes remembered from before the newest index, for processes that still use an older one.
+    changes_kept: int = 20_000
     # Pictures that hits are measured against: as many cosines tell their spread to 2% in 0.1 ms.
     crowd_size: int = 1000
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
@@ -54,6 +78,8 @@ class Config:
     least_duplicate_threshold: float = 0.7
     # 16 bytes each in memory; 2,000 pictures that are all alike have so many.
     max_duplicate_pairs: int = 2_000_000
+    # Vectors read into memory to compare them, where the index does not hold them: 2 GB.
+    max_duplicate_numbers: int = 550_000_000
     # Groups remembered for a threshold, so that joins and paging cost nothing.
     duplicate_cache_entries: int = 16
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arrays import Ids, Vectors
 from .config import CONFIG
-from .index import Ids, Index, Vectors, sample
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,3 @@ class Crowd:
             return nothing
         scores: list[float] = ((cosines - float(np.median(crowd))) / deviation).tolist()
         return scores
-
-
-def crowd_of(index: Index) -> Crowd:
-    """Returns the crowd of an index; the same pictures always make the same one."""
-    return Crowd(*sample(index, CONFIG.crowd_size))

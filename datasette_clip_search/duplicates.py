@@ -7,15 +7,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Ids
 from .collection import Collection, collection_for, database_path
 from .config import CONFIG
 from .errors import QueryError
-from .index import Ids, vectors_of
 from .pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 from .recent import Recent
@@ -219,7 +220,7 @@ def _pairs_of(
                     f"{wanted} alike. Raise the threshold of clip_duplicates"
                 )
             if _working is None or not _working.is_alive():
-                work = (search, collection, wanted)
+                work = (search, collection, database_path(connection), wanted)
                 # As a daemon, it doesn't hold up the end of the program.
                 _working = threading.Thread(target=_work, args=work, daemon=True)
                 _working.start()
@@ -241,9 +242,9 @@ def _known(key: tuple[str, int, int]) -> _Search:
     return _searches[key]
 
 
-def _work(search: _Search, collection: Collection, threshold: float) -> None:
+def _work(search: _Search, collection: Collection, database: Path | None, threshold: float) -> None:
     try:
-        vectors = vectors_of(collection.index)
+        vectors = collection.vectors(database)
         search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)
         search.threshold = threshold
     except TooManyPairs:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .arrays import Vectors
 from .collection import collection_for
 from .config import CONFIG
 from .errors import EncoderUnavailable, ModelMismatch, QueryError
-from .index import Vectors
 from .modality import Sides, everyday_vectors, sides_of
 from .query import Value, encoder_of, is_embedding, query_vector, shown
 from .schema import Model
@@ -94,7 +94,9 @@ def _sides(
         return [], None
     collection = collection_for(connection, model)
     try:
-        sides = sides_of(collection, everyday_vectors(encoder_of(connection, model)))
+        sides = sides_of(
+            collection.distribution(connection), everyday_vectors(encoder_of(connection, model))
+        )
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise
@@ -114,5 +116,5 @@ def _is_text(
     """Tells whether a query is a text, or None for an embedding of which it must be found out."""
     if not is_embedding(model, query):
         return isinstance(query, str)
-    _, scores = collection_for(connection, model).nearest(vector, 1)
+    _, scores = collection_for(connection, model).nearest(connection, vector, 1)
     return False if len(scores) and scores[0] > _ITSELF else None

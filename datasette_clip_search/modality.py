@@ -13,9 +13,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from .collection import Collection
+from .arrays import Vectors
 from .encoder import Encoder
-from .index import Vectors
 
 # A sample of what people search for, by which a model's texts are known: single words, phrases
 # and captions, of people, animals, food, places, weather, things, deeds, and kinds of picture.
@@ -83,12 +82,13 @@ class Sides(NamedTuple):
         return (vector - self.texts) * self.scale if is_text else vector - self.pictures
 
 
-def sides_of(collection: Collection, texts: Vectors) -> Sides | None:
-    """Returns both sides of a model by its pictures and by everyday texts, (n, d) float32.
+def sides_of(pictures: tuple[Vectors, Vectors], texts: Vectors) -> Sides | None:
+    """Returns both sides of a model, by the mean and covariance of its pictures.
 
-    None is for pictures, or texts, that are all alike.
+    The other side are everyday texts, (n, d) float32. None is for pictures, or texts, that are all
+    alike.
     """
-    mean, covariance = collection.distribution
+    mean, covariance = pictures
     others = texts - texts.mean(axis=0)
     # The root of the mean variance over the collection of the scores for a picture, or a text.
     of_pictures = float(np.linalg.norm(covariance))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .index import Ids, Vectors
+from .arrays import Ids, Vectors
 
 # Blocks whose products stay in a core's cache while they are looked through. They are made of
 # tiles too small for BLAS to share out among threads: in a process beside others at work, those

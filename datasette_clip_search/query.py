@@ -4,11 +4,11 @@ import sqlite3
 
 import numpy as np
 
+from .arrays import Vectors
 from .collection import database_path
 from .config import CONFIG
 from .encoder import Encoder
 from .errors import QueryError
-from .index import Vectors
 from .query_encoder import encoder_for
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote

@@ -10,9 +10,10 @@ MODELS = "clip_models"
 EMBEDDINGS = "clip_embeddings"
 THUMBNAILS = "clip_thumbnails"
 FAILURES = "clip_failures"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES)
+CHANGES = "clip_changes"
+OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES)
 MIGRATIONS = "datasette_clip_search"
-KNOWN_MIGRATIONS = ("m001_create_tables", "m002_keys_and_precisions")
+KNOWN_MIGRATIONS = ("m001_create_tables", "m002_keys_and_precisions", "m003_changes")
 
 
 def create_tables(connection: sqlite3.Connection, table: str) -> None:
@@ -37,6 +38,11 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
         db.execute(f"alter table {quote(table)} add column key")
         db.execute(f"alter table {EMBEDDINGS} add column precision text")
         db.execute(f"alter table {MODELS} add column calibration text")
+
+    @migrations()
+    def m003_changes(db: Database) -> None:
+        for statement in _m003():
+            db.execute(statement)
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -104,6 +110,49 @@ def _m001(images: str) -> tuple[str, ...]:
         end""",
         f"""create trigger clip_embedding_deleted after delete on {EMBEDDINGS} begin
             {touch} (old.model_id);
+        end""",
+    )
+
+
+def _m003() -> tuple[str, ...]:
+    def note(model_id: str, image_id: str) -> str:
+        return f"""insert into {CHANGES} (model_id, seq, image_id, revision)
+            select id, 1 + coalesce((select max(seq) from {CHANGES} where model_id = id), 0),
+                {image_id}, revision from {MODELS} where id = {model_id};"""
+
+    def changed(row: str) -> str:
+        touch = f"update {MODELS} set revision = random() where id = {row}.model_id"
+        return f"{touch}; {note(f'{row}.model_id', f'{row}.image_id')}"
+
+    return (
+        *(
+            f"drop trigger if exists clip_embedding_{done}"
+            for done in ("inserted", "updated", "deleted")
+        ),
+        # The newest row of a model always stays: it says which history this is.
+        f"""create table {CHANGES} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            seq integer not null,
+            image_id integer,
+            revision integer not null,
+            primary key (model_id, seq)
+        ) without rowid""",
+        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
+        f"""create trigger clip_model_inserted after insert on {MODELS} begin
+            {note("new.id", "null")}
+        end""",
+        f"""create trigger clip_embedding_inserted after insert on {EMBEDDINGS} begin
+            {changed("new")}
+        end""",
+        f"""create trigger clip_embedding_updated after update on {EMBEDDINGS} begin
+            {changed("old")}
+        end""",
+        f"""create trigger clip_embedding_moved after update on {EMBEDDINGS}
+        when old.model_id != new.model_id or old.image_id != new.image_id begin
+            {changed("new")}
+        end""",
+        f"""create trigger clip_embedding_deleted after delete on {EMBEDDINGS} begin
+            {changed("old")}
         end""",
     )
 

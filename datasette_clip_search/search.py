@@ -9,7 +9,7 @@ from .collection import collection_for
 from .config import CONFIG
 from .errors import QueryError
 from .query import Value, query_vector, shown
-from .schema import choose_model, fetch, quote
+from .schema import Model, choose_model, fetch, quote
 
 
 class Hit(NamedTuple):
@@ -41,30 +41,42 @@ def search(
     Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of them before the first hit.
     """
     wanted = check_k(k)
-    table, chosen = choose_model(connection, model)
-    if query is None or wanted == 0:
-        return iter(())
-    vector = query_vector(connection, chosen, table, query)
+    while True:
+        table, chosen = choose_model(connection, model)
+        if query is None or wanted == 0:
+            return iter(())
+        found = _found(connection, table, chosen, query, wanted, within)
+        paths = _paths(connection, table, [id for id, _, _ in found])
+        # Where another program deletes pictures meanwhile, they are searched for again.
+        if len(paths) == len(found) or choose_model(connection, model)[1] == chosen:
+            break
+    there = [(id, paths[id], score, z_score) for id, score, z_score in found if id in paths]
+    return (Hit(rank, *hit) for rank, hit in enumerate(there, 1))
+
+
+def _found(
+    connection: sqlite3.Connection,
+    table: str,
+    model: Model,
+    query: Value,
+    k: int,
+    within: Collection[int] | None,
+) -> list[tuple[int, float, float | None]]:
+    """Returns ids, cosines and z-scores of the k nearest pictures."""
+    vector = query_vector(connection, model, table, query)
     itself = query if isinstance(query, int) else None
-    collection = collection_for(connection, chosen)
-    ids, scores = collection.nearest(vector, wanted if itself is None else wanted + 1, within)
-    z_scores = collection.crowd.z_scores(vector, scores, without=itself)
+    collection = collection_for(connection, model)
+    wanted = k if itself is None else k + 1
+    ids, scores = collection.nearest(connection, vector, wanted, within)
+    z_scores = collection.crowd(connection).z_scores(vector, scores, without=itself)
     hits = zip(ids, scores, z_scores, strict=True)
-    found = [(int(id), float(score), z_score) for id, score, z_score in hits if id != itself]
-    return _with_paths(connection, table, found[:wanted])
+    return [(int(id), float(score), z_score) for id, score, z_score in hits if id != itself][:k]
 
 
-def _with_paths(
-    connection: sqlite3.Connection, table: str, found: list[tuple[int, float, float | None]]
-) -> Iterator[Hit]:
+def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[int, str]:
     sql = f"select path from main.{quote(table)} where id = ?"
-    rank = 0
-    for image_id, score, z_score in found:
-        row = fetch(connection, sql, image_id).fetchone()
-        # A picture deleted since the vectors were loaded is no answer.
-        if row is not None:
-            rank += 1
-            yield Hit(rank, image_id, row[0], score, z_score)
+    rows = ((id, fetch(connection, sql, id).fetchone()) for id in ids)
+    return {id: row[0] for id, row in rows if row}
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import Vectors
 from .config import CONFIG
 from .encoder import Encoder, unit
 from .errors import QueryError
-from .index import Vectors
 from .query import Value, encoder_of, query_vector, shown
 from .recent import Recent
 from .schema import Model, choose_model

@@ -112,7 +112,7 @@ def _connection(database: Database) -> sqlite3.Connection:
 
 def counter(model: Model) -> Callable[[sqlite3.Connection], int]:
     """Returns a function that counts the pictures of a model."""
-    from .collection import count_vectors
+    from .vectors import count_vectors
 
     return lambda connection: count_vectors(connection, model)
 

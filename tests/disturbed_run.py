@@ -18,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasette_clip_search import index
+from datasette_clip_search import indexing
 from datasette_clip_search.config import CONFIG
-from datasette_clip_search.embedding import run as embed
 from datasette_clip_search.embedding import watch
 from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.embedding.terminal import Bar
@@ -35,8 +34,8 @@ STEPS = {
     "vector": (Store, "_write_vector"),
     "advance": (Bar, "advance"),
     "prune": (Store, "prune"),
-    "read": (embed, "read_vectors"),
-    "index": (index, "write"),
+    "read": (indexing, "build"),
+    "index": (indexing, "write"),
     "sync": (os, "fsync"),
     "replace": (os, "replace"),
 }

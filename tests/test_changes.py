@@ -226,19 +226,20 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
 
 def _search(database: Path) -> list[int]:
     """Returns the ids that a search for a stored vector finds, by way of the index file."""
-    from datasette_clip_search import index as indexes
-    from datasette_clip_search.collection import origin_of
+    from datasette_clip_search.changes import moment_of
+    from datasette_clip_search.index import index_path, open_index
     from datasette_clip_search.schema import models
 
     connection = sqlite3.connect(database)
     try:
         model = models(connection)[0]
-        file = indexes.index_path(database, model.id)
-        index = indexes.read(file, origin_of(connection, model))
+        file = index_path(database, model.id)
+        base, facts = open_index(file, model.fingerprint, model.dimension)
+        assert facts.moment == moment_of(connection, model)
     finally:
         connection.close()
     (vector, *_) = vectors(database).values()
-    return [int(id) for id in index.search(vector.reshape(1, -1), index.ntotal)[1][0]]
+    return [int(id) for id in base.exact(vector, len(base), None)[0]]
 
 
 def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, tiny_model):
@@ -276,7 +277,8 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
     (pictures / "deep").chmod(0)
     (pictures / "shut").chmod(0o444)  # Can be listed, but not looked into.
     code = (
-        "import os, sys\n"
+        # Which that user may not be able to import.
+        "import mmap, os, sys\n"
         "from sqlite_utils.cli import cli\n"
         "import datasette_clip_search.embedding, datasette_clip_search.embedding.terminal\n"
         "os.getuid() or os.setuid(65534)\n"

@@ -8,11 +8,9 @@ import sqlite3
 import numpy as np
 import pytest
 from conftest import DEMO_PICTURES, ROOT, make_database, rows
+from vector_database import collection_of
 
-from datasette_clip_search.collection import Collection
 from datasette_clip_search.config import CONFIG
-from datasette_clip_search.crowd import crowd_of
-from datasette_clip_search.index import build
 
 pytest.importorskip("open_clip")
 
@@ -119,7 +117,7 @@ def test_pictures_all_alike_are_no_crowd(changed):
 def test_sample_is_spread_over_the_collection():
     vectors = random_unit(3 * CONFIG.crowd_size, 8)
     ids = np.arange(len(vectors)) * 2 + 5
-    crowd = crowd_of(build(ids, vectors))
+    crowd = collection_of(ids, vectors).crowd(None)
     assert len(crowd.ids) == CONFIG.crowd_size
     assert (crowd.ids[0], crowd.ids[-1]) == (ids[0], ids[-1])
     assert set(np.diff(crowd.ids)) <= {4, 6, 8}
@@ -129,11 +127,10 @@ def test_sample_is_spread_over_the_collection():
 def test_sample_stands_for_the_collection():
     vectors = random_unit(20_000, 32)
     query = random_unit(32, seed=1)
-    index = build(np.arange(len(vectors)), vectors)
-    collection = Collection(index)
-    _, cosines = collection.nearest(query, 100)
+    collection = collection_of(np.arange(len(vectors)), vectors)
+    _, cosines = collection.nearest(None, query, 100)
     expected = recomputed(vectors @ query)
-    found = collection.crowd.z_scores(query, cosines)
+    found = collection.crowd(None).z_scores(query, cosines)
     assert found == pytest.approx(sorted(expected, reverse=True)[:100], rel=0.08)
 
 
@@ -149,10 +146,9 @@ def test_a_cone_moves_cosines_but_not_z_scores():
     z_scores = {}
     for by in (0, 0.9):
         vectors, [vector] = (unit(narrow(some, direction, by)) for some in (pictures, query))
-        index = build(np.arange(len(vectors)), vectors)
-        collection = Collection(index)
-        _, cosines[by] = collection.nearest(vector, 20)
-        z_scores[by] = collection.crowd.z_scores(vector, cosines[by])
+        collection = collection_of(np.arange(len(vectors)), vectors)
+        _, cosines[by] = collection.nearest(None, vector, 20)
+        z_scores[by] = collection.crowd(None).z_scores(vector, cosines[by])
     assert (cosines[0.9] - cosines[0]).min() > 0.2
     assert z_scores[0.9] == pytest.approx(z_scores[0], abs=1e-3)
 
@@ -163,7 +159,7 @@ def test_what_many_match_still_stands_out():
     pictures = random_unit(400, 256)
     pictures[:100] = unit(pictures[:100] * 0.1 + direction)
     cosines = pictures @ direction
-    crowd = crowd_of(build(np.arange(400), pictures))
+    crowd = collection_of(np.arange(400), pictures).crowd(None)
     z_scores = np.array(crowd.z_scores(direction, cosines))
     assert (z_scores[:100] > 2).all()
     assert not (z_scores[100:] > 2).any()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import DEMO_PICTURES, ROOT, rows
+from vector_database import collection_of
 
 pytest.importorskip("open_clip")
 
@@ -213,17 +214,15 @@ def test_without_the_encoder_embeddings_are_pictures(demo_database):
 
 
 def test_a_large_collection_is_known_by_a_sample():
-    from datasette_clip_search.collection import Collection
     from datasette_clip_search.config import CONFIG
-    from datasette_clip_search.index import build
 
     count = 2 * CONFIG.distribution_sample + 1
     vectors = np.random.default_rng(1).normal(1, 1, size=(count, 8)).astype(np.float32)
-    mean, covariance = Collection(build(np.arange(count) * 3, vectors)).distribution
+    mean, covariance = collection_of(np.arange(count) * 3, vectors).distribution(None)
     assert mean.shape == (8,)
     assert mean == pytest.approx(vectors.mean(axis=0), abs=0.1)
     assert covariance == pytest.approx(np.cov(vectors.T), abs=0.1)
-    again, _ = Collection(build(np.arange(count), vectors)).distribution
+    again, _ = collection_of(np.arange(count), vectors).distribution(None)
     assert (mean == again).all()
 
 

@@ -58,19 +58,20 @@ class Undisturbed:
 
     def check(self, database: Path) -> None:
         """Fails unless database and index are those of an undisturbed run."""
-        from datasette_clip_search import index as indexes
-        from datasette_clip_search.collection import origin_of
+        from datasette_clip_search.changes import moment_of
+        from datasette_clip_search.index import index_path, open_index
         from datasette_clip_search.schema import models
 
         assert contents(database) == self.contents
         connection = sqlite3.connect(database)
         try:
             (model,) = models(connection)
-            file = indexes.index_path(database, model.id)
-            index = indexes.read(file, origin_of(connection, model))
+            file = index_path(database, model.id)
+            base, facts = open_index(file, model.fingerprint, model.dimension)
+            assert facts.moment == moment_of(connection, model)
         finally:
             connection.close()
-        assert index.ntotal == len(self.contents)
+        assert len(base) == len(self.contents)
         left = {path.name for path in database.parent.iterdir() if path.name[0] != "."}
         assert left == {"pictures", database.name, file.name}
 
@@ -285,18 +286,18 @@ def test_full_disk(tmp_path, undisturbed, monkeypatch, journal):
 @pytest.mark.parametrize("size", [0, 100, 3000])
 def test_disk_that_is_full_for_the_index(tmp_path, undisturbed, monkeypatch, size):
     """The database is written; there is no room for the index beside it."""
-    from datasette_clip_search import index as indexes
+    from datasette_clip_search import indexing
 
     database = undisturbed.place(tmp_path / "run")
     undisturbed.complete(database)
     database.with_name("p.db.clip-1.faiss").unlink()
-    write = indexes.write
+    write = indexing.write
 
     def write_within(*arguments) -> None:  # type: ignore[no-untyped-def]
         with largest_file(size):
             write(*arguments)
 
-    monkeypatch.setattr(indexes, "write", write_within)
+    monkeypatch.setattr(indexing, "write", write_within)
     result = _embed(database, undisturbed.model)
     _assert_one_sentence(result)
     assert "The pictures are embedded" in result.stderr

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ..config import CONFIG
+from .index_options import index_options, wish_of
 
 
 @click.command(name="embed-images")
@@ -65,6 +66,7 @@ from ..config import CONFIG
     help="Refuse larger pictures, which could fill the memory",
 )
 @click.option("--no-thumbnails", is_flag=True, help="Keep no small pictures to show")
+@index_options
 @click.option("--rehash", is_flag=True, help="Compare contents where size and time are unchanged")
 @click.option("--retry-failed", is_flag=True, help="Try again what failed, though it is unchanged")
 @click.option("--prune", is_flag=True, help="Delete pictures whose files are gone")
@@ -78,6 +80,8 @@ def embed_images(
     strict: bool,
     watch: bool,
     no_thumbnails: bool,
+    index: str | None,
+    memory: int | None,
     **options: Any,
 ) -> None:
     """Embed pictures with an OpenCLIP model, to search them by meaning
@@ -102,7 +106,8 @@ def embed_images(
 
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures: folders, files, archives, or --sql")
-    chosen = Options(thumbnails=not no_thumbnails, **options)
+    wish = wish_of(index, memory)
+    chosen = Options(thumbnails=not no_thumbnails, wish=wish, **options)
     stdin = sys.stdin.buffer if "-" in pictures else None
     try:
         with quiet_libraries():

@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..collection import count_vectors
 from ..config import CONFIG
 from ..errors import CommandError, PictureError
 from ..mix import mixed_vector
@@ -20,6 +19,7 @@ from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
 from ..thumbnails import Thumbnail, make, read_thumbnail
+from ..vectors import count_vectors
 from .condition import ids_where
 
 

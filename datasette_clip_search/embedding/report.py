@@ -79,6 +79,9 @@ class Progress:
     def finish(self) -> None:
         """No more pictures."""
 
+    def indexing(self, what: str, done: int, of: int) -> None:
+        """The index is being built: what is done now, how much of it, and of how much."""
+
 
 class Watcher:
     """Told what --watch does; the base class keeps it to itself."""

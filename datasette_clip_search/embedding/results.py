@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..arrays import Vectors
 from ..decoding import Decoded
-from ..index import Vectors
 from ..sources import Source
 
 

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from .. import index as indexes
-from ..collection import count_vectors, origin_of, read_vectors
 from ..config import CONFIG
 from ..database import check_writable, connect, explained, wait_for_lock
 from ..decoding import Decoders, Refused, Settings
 from ..encoder import Encoder
 from ..errors import CommandError
-from ..index import IndexUnusable
+from ..index import Wish
+from ..indexing import keep_index
 from ..processors import cores
 from ..schema import models
 from ..sources import Found, find, find_rows
+from ..vectors import count_vectors
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
 from .pipeline import Pipeline
@@ -46,6 +46,8 @@ class Options:
     retry_failed: bool = False
     prune: bool = False
     thumbnails: bool = True
+    # The kind of index; None is the kind that the database's index is of.
+    wish: Wish | None = None
 
 
 def embed_images(
@@ -262,20 +264,10 @@ class _Run:
                     ModelInUse(each.id, each.label, count_vectors(self.connection, each))
                     for each in (model, known[0])
                 )
-            file = indexes.index_path(self.database, model.id)
-            self.summary.index = file
-            origin = origin_of(self.connection, model)
-            if not _is_fresh(file, origin):
-                try:
-                    index = indexes.build(*read_vectors(self.connection, model))
-                    indexes.write(file, index, origin)
-                except OSError as error:
-                    raise CommandError(
-                        f"The index {file} can't be written: {error.strerror}. The pictures are "
-                        "embedded, and searches work without it; run the same command again to "
-                        "write it"
-                    ) from error
-                self.summary.index_rebuilt = True
+            kept = keep_index(
+                self.connection, self.database, model, self.options.wish, self.progress.indexing
+            )
+            self.summary.index, self.summary.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.
         self.connection.execute("pragma wal_checkpoint(truncate)")
 
@@ -298,11 +290,3 @@ def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
     more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
     count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
     return f"{count} could not be embedded:\n{shown}{more}"
-
-
-def _is_fresh(file: Path, origin: indexes.Origin) -> bool:
-    try:
-        indexes.check_origin(file, origin)
-    except IndexUnusable:
-        return False
-    return True

@@ -15,11 +15,42 @@ from .report import Progress, Summary, Watcher
 SHOWN = 10
 
 
+class IndexBar:
+    """Progress bars of an index that takes longer than a moment to build, one for each stage."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._what = ""
+        self._started = time.monotonic()
+
+    def show(self, what: str, done: int, of: int) -> None:
+        """Is told what is being done, how much of it is done, and how much there is of it."""
+        if time.monotonic() - self._started < 1:
+            return
+        if what != self._what:
+            self.close()
+            self._what = what
+            self._bar = click.progressbar(
+                length=of, label=f"{what:<9}", show_pos=True, file=sys.stderr
+            )
+            self._bar.__enter__()
+        self._bar.update(done - self._bar.pos)
+        if done >= of:
+            self.close()
+
+    def close(self) -> None:
+        """Ends the line of the stage that was shown last."""
+        if self._bar:
+            self._bar.__exit__(None, None, None)
+        self._bar, self._what = None, ""
+
+
 class Bar(Progress):
     """A progress bar on standard error, with the time left and the rate."""
 
     def __init__(self) -> None:
         self.bar: Any = None
+        self.index_bar = IndexBar()
 
     def loading(self, model: str) -> None:
         if self.bar:
@@ -49,6 +80,9 @@ class Bar(Progress):
 
     def finish(self) -> None:
         self.bar.__exit__(None, None, None)
+
+    def indexing(self, what: str, done: int, of: int) -> None:
+        self.index_bar.show(what, done, of)
 
 
 def progress(silent: bool) -> Progress:

@@ -63,7 +63,7 @@ def main() -> None:
         connection = sqlite3.connect(file)
         add_functions(connection)
         _, model = default_model(connection)
-        index = collection_for(connection, model).index
+        index = collection_for(connection, model).base.faiss
         queries = np.random.default_rng(1).normal(size=(arguments.rounds, arguments.dimension))
         queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         print(

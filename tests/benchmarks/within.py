@@ -8,14 +8,17 @@ milliseconds of rounds taken in turns, and the ratio of each to ours.
 """
 
 import argparse
+import sqlite3
 import statistics
 import time
 
 import faiss
 import numpy as np
 
-from datasette_clip_search import index as indexes
+from datasette_clip_search.changes import Moment
 from datasette_clip_search.collection import Collection
+from datasette_clip_search.index import flat
+from datasette_clip_search.schema import Model
 
 
 def main() -> None:
@@ -28,8 +31,12 @@ def main() -> None:
     vectors = rng.normal(size=(arguments.vectors, arguments.dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.arange(1, arguments.vectors + 1, dtype=np.int64) * 3
-    index = indexes.build(ids, vectors)
-    collection = Collection(index)
+    model = Model(1, "none", "", arguments.dimension, "", "{}", 0)
+    base = flat(ids, vectors)
+    collection = Collection(model, Moment(0, 0), base)
+    connection = sqlite3.connect(":memory:")
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(arguments.dimension))
+    index.add_with_ids(vectors, ids)
     query = vectors[7]
     print(f"{arguments.vectors} x {arguments.dimension}, medians of {arguments.rounds} rounds, ms")
     print(f"{'within':>9}{'ours':>9}{'by ids':>9}{'ratio':>8}{'gathered':>10}{'ratio':>8}")
@@ -45,7 +52,7 @@ def main() -> None:
             np.argpartition(-scores, min(10, len(scores) - 1))
 
         ways = {
-            "ours": lambda chosen=chosen: collection.nearest(query, 10, chosen),
+            "ours": lambda chosen=chosen: collection.nearest(connection, query, 10, chosen),
             "by ids": by_ids,
             "gathered": gathered,
         }

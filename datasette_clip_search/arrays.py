@@ -1,0 +1,10 @@
+"""What is searched for, and in what."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Ids of pictures, or positions in an index.
+Ids = NDArray[np.int64]
+# Unit vectors, one (d,) or many (n, d).
+Vectors = NDArray[np.float32]
+Chosen = NDArray[np.bool_]

@@ -1,0 +1,61 @@
+"""What has happened to a model's vectors since an index was made, or a collection loaded.
+
+Triggers write a row into clip_changes for every vector that is added, changed or deleted,
+whoever does it. A row has a number that grows by one, and the model's revision after it, a random
+number: where both are still there, the history up to them is the same.
+"""
+
+import sqlite3
+from typing import NamedTuple
+
+import numpy as np
+
+from .arrays import Ids
+from .schema import CHANGES, Model, fetch
+
+
+class Moment(NamedTuple):
+    """A state of a model's vectors; equal moments of one database mean equal vectors."""
+
+    seq: int
+    revision: int
+
+
+def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
+    """Returns the state of a model's vectors as the connection sees them."""
+    if not _is_kept(connection):
+        return Moment(0, model.revision)
+    sql = f"""select seq, revision from main.{CHANGES} where model_id = ?
+        order by seq desc limit 1"""
+    row = fetch(connection, sql, model.id).fetchone()
+    return Moment(*row) if row else Moment(0, model.revision)
+
+
+def changes_since(
+    connection: sqlite3.Connection, model: Model, moment: Moment
+) -> tuple[Moment, Ids] | None:
+    """Returns what a moment has become, and the ids (n,) of the pictures touched meanwhile.
+
+    None is for a moment that this database, or what is left of its history, does not know.
+    """
+    if not _is_kept(connection):
+        same = moment.revision == model.revision
+        return (moment, np.empty(0, np.int64)) if same else None
+    sql = f"""select seq, revision, image_id from main.{CHANGES}
+        where model_id = ? and seq >= ? order by seq"""
+    rows = fetch(connection, sql, model.id, moment.seq).fetchall()
+    if not rows or rows[0][:2] != moment:
+        return None
+    touched = {image_id for _, _, image_id in rows[1:] if image_id is not None}
+    return Moment(*rows[-1][:2]), np.array(sorted(touched), np.int64)
+
+
+def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:
+    """Deletes what no index or loaded collection will be compared with again."""
+    connection.execute(f"delete from {CHANGES} where model_id = ? and seq < ?", (model.id, seq))
+
+
+def _is_kept(connection: sqlite3.Connection) -> bool:
+    """Tells whether there is a history: databases of older releases have none."""
+    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
+    return fetch(connection, sql, CHANGES).fetchone() is not None

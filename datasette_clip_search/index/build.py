@@ -1,0 +1,124 @@
+"""Building an index from the database, in batches, and finding out how hard it has to search."""
+
+import math
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+
+from ..arrays import Ids
+from ..changes import moment_of
+from ..config import CONFIG
+from ..schema import Model
+from ..vectors import batches, embedded_ids, vectors_by_id
+from .base import LEAST, Base, Effort, all_threads
+from .facts import Facts, Wish
+from .kinds import KINDS, Kind, choose, lists_for
+from .sample import Sample
+
+# Told what is being done, how much of it is done, and how much there is of it.
+Watch = Callable[[str, int, int], None]
+
+
+def build(
+    connection: sqlite3.Connection, model: Model, wish: Wish, watch: Watch
+) -> tuple[Base, Facts]:
+    """Builds the index of a model's vectors that an owner wishes for.
+
+    Raises DatabaseError for vectors that can't be used.
+    """
+    # Before the vectors: what changes from here on is scored beside the index.
+    moment = moment_of(connection, model)
+    ids = embedded_ids(connection, model)
+    count, d = len(ids), model.dimension
+    kind = choose(count, d, wish.memory) if wish.kind == "auto" else KINDS[wish.kind]
+    if count < CONFIG.index_at_least:
+        kind = KINDS["flat"]
+    facts = Facts(model.fingerprint, d, count, moment, kind.name, wish=wish)
+    import faiss
+
+    faiss.omp_set_num_threads(all_threads())
+    if kind.is_exact:
+        base = _flat(connection, model, count, watch)
+        return base, replace(facts, count=len(base))
+    base, sample = _inverted(connection, model, kind, ids, watch)
+    effort, recall = _least_effort(base, sample, watch)
+    base.effort = effort
+    return base, replace(facts, count=len(base), effort=effort, recall=recall)
+
+
+def _flat(connection: sqlite3.Connection, model: Model, count: int, watch: Watch) -> Base:
+    import faiss
+
+    index = cast(Any, faiss).IndexFlatIP(model.dimension)
+    read = []
+    for ids, vectors in batches(connection, model):
+        index.add(vectors)
+        read.append(ids)
+        watch("Indexing", index.ntotal, count)
+    return Base(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
+
+
+def _inverted(
+    connection: sqlite3.Connection, model: Model, kind: Kind, ids: Ids, watch: Watch
+) -> tuple[Base, Sample]:
+    """Builds an index of lists, and shows every vector to a sample of queries."""
+    import faiss
+
+    lists = lists_for(len(ids))
+    rng = np.random.default_rng(0)
+    wanted = rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
+    watch("Training", 0, len(ids))
+    some, training = vectors_by_id(connection, model, wanted)
+    sample = Sample(some, training)
+    index = cast(Any, faiss).index_factory(
+        model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
+    )
+    index.train(training)
+    del training
+    read, done = [], 0
+    for more, vectors in batches(connection, model):
+        index.add_with_ids(vectors, np.arange(done, done + len(more)))
+        sample.show(more, vectors)
+        read.append(more)
+        done += len(more)
+        watch("Indexing", done, len(ids))
+    return Base(index, np.concatenate(read), kind), sample
+
+
+def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, float]:
+    """Returns what finds enough of the sample's answers in the least time, and its recall.
+
+    Where nothing does, it is what finds most.
+    """
+    deepest = CONFIG.depths[-1]
+    cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
+    lists = 1
+    while True:
+        if _cost(base, Effort(lists, CONFIG.depths[0])) > cheapest:
+            break
+        watch("Measuring", lists, base.lists)
+        base.effort = Effort(lists, deepest)
+        found = [
+            base.candidates(query, 10, None)[0][: 10 * deepest + 1] for query in sample.queries
+        ]
+        for depth in CONFIG.depths:
+            effort = Effort(lists, depth)
+            recall = sample.recall([ids[: 10 * depth] for ids in found])
+            if recall > most[1]:
+                most = effort, recall
+            if recall >= CONFIG.recall_wanted and _cost(base, effort) < cheapest:
+                cheapest, best = _cost(base, effort), (effort, recall)
+        if lists == base.lists:
+            break
+        lists = min(2 * lists, base.lists)
+    return best if cheapest < math.inf else most
+
+
+def _cost(base: Base, effort: Effort) -> float:
+    """Returns about how many seconds a search for ten pictures takes."""
+    looked_at = len(base) * effort.lists / base.lists
+    looking: float = looked_at * CONFIG.seconds_per_code
+    return looking + 10 * effort.depth * CONFIG.seconds_per_vector

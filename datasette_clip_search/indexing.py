@@ -1,0 +1,135 @@
+"""Keeping the index file of a database: when it is built anew, and how good it is."""
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from .changes import changes_since, forget_before
+from .collection import collection_for
+from .config import CONFIG
+from .database import transaction
+from .errors import CommandError
+from .index import Facts, IndexUnusable, Wish, index_path, open_index, write
+from .index.build import Watch, build
+from .index.kinds import KINDS
+from .index.sample import Sample
+from .schema import Model
+from .vectors import batches
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An index file after it was looked after: whether it was built anew, and what it says."""
+
+    file: Path
+    facts: Facts
+    rebuilt: bool
+
+
+def nothing(what: str, done: int, of: int) -> None:
+    """A Watch that keeps it to itself."""
+
+
+def keep_index(
+    connection: sqlite3.Connection,
+    database: Path,
+    model: Model,
+    wish: Wish | None = None,
+    watch: Watch = nothing,
+    anew: bool = False,
+) -> Kept:
+    """Builds the index file of a model anew where it is time to, or always.
+
+    Without a wish it is of the kind that was wished for last. Raises CommandError where the file
+    can't be written.
+    """
+    file = index_path(database, model.id)
+    try:
+        _, facts = open_index(file, model.fingerprint, model.dimension)
+        wish = wish or facts.wish
+        if not anew and wish == facts.wish and _serves(connection, model, facts):
+            return Kept(file, facts, rebuilt=False)
+    except IndexUnusable:
+        pass
+    base, facts = build(connection, model, wish or Wish(), watch)
+    try:
+        write(file, base, facts)
+    except OSError as error:
+        raise CommandError(
+            f"The index {file} can't be written: {error.strerror}. The pictures are "
+            "embedded, and searches work without it; run the same command again to "
+            "write it"
+        ) from error
+    with transaction(connection):
+        forget_before(connection, model, facts.moment.seq - CONFIG.changes_kept)
+    return Kept(file, facts, rebuilt=True)
+
+
+def _serves(connection: sqlite3.Connection, model: Model, facts: Facts) -> bool:
+    """Tells whether so little has changed that it is scored beside the index."""
+    changes = changes_since(connection, model, facts.moment)
+    if changes is None:
+        return False
+    large = facts.count >= CONFIG.index_lag_from
+    return len(changes[1]) <= (CONFIG.index_lag * facts.count if large else 0)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What there is to say of an index, and how many changes it does not hold yet.
+
+    `recall` is measured: the share of the ten truly nearest pictures that searches find. `problem`
+    says why there is no index in use.
+    """
+
+    file: Path
+    facts: Facts | None
+    problem: str
+    bytes: int
+    behind: int
+    recall: float
+
+    recall_wanted: float = CONFIG.recall_wanted
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes searches keep in memory, shared by all processes."""
+        if self.facts is None:
+            return 0
+        return KINDS[self.facts.kind].size(self.facts.count, self.facts.dimension)
+
+
+def status_of(
+    connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = nothing
+) -> Status:
+    """Looks at the index of a model, and measures what searches find with it."""
+    file = index_path(database, model.id)
+    facts, problem, behind = None, "", 0
+    try:
+        _, facts = open_index(file, model.fingerprint, model.dimension)
+        changes = changes_since(connection, model, facts.moment)
+        if changes is None:
+            facts, problem = None, "it was built from other vectors than the database holds now"
+        else:
+            behind = len(changes[1])
+    except IndexUnusable as error:
+        problem = str(error) if file.exists() else "there is none"
+    size = file.stat().st_size if file.exists() else 0
+    recall = measure(connection, model, watch)
+    return Status(file, facts, problem, size, behind, recall)
+
+
+def measure(connection: sqlite3.Connection, model: Model, watch: Watch = nothing) -> float:
+    """Returns recall@10 of searches against exact ones, over a sample of the collection."""
+    collection = collection_for(connection, model)
+    sample = Sample(*collection.sample(connection, 2 * CONFIG.recall_queries))
+    done = 0
+    for ids, vectors in batches(connection, model):
+        sample.show(ids, vectors)
+        done += len(ids)
+        watch("Measuring", done, collection.count)
+    found = []
+    for query, itself in zip(sample.queries, sample.itself, strict=True):
+        ids, _ = collection.nearest(connection, query, 11)
+        found.append(ids[ids != itself][:10])
+    return sample.recall(found)

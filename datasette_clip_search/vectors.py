@@ -1,0 +1,100 @@
+"""The vectors in the database: the truth that every index is made from."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from .arrays import Ids, Vectors
+from .errors import DatabaseError
+from .schema import EMBEDDINGS, Model, fetch
+
+# Rows read at a time: 8 MB of vectors of 512.
+_ROWS = 4096
+
+
+def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
+    """Returns how many pictures the model has embedded."""
+    sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
+    return int(fetch(connection, sql, model.id).fetchone()[0])
+
+
+def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
+    """Returns the ids (n,) int64 of the pictures that the model has embedded, ascending."""
+    sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    return np.fromiter((id for (id,) in fetch(connection, sql, model.id)), np.int64)
+
+
+def batches(
+    connection: sqlite3.Connection, model: Model, rows: int = _ROWS
+) -> Iterator[tuple[Ids, Vectors]]:
+    """Yields ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
+
+    Raises DatabaseError for a stored vector of another length, or one that is not finite.
+    """
+    sql = f"select image_id, embedding from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    cursor = fetch(connection, sql, model.id)
+    while read := cursor.fetchmany(rows):
+        yield _decoded(model, read)
+
+
+def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
+    """Reads all ids (n,) and vectors (n, d) of a model, as `batches` does."""
+    return _joined(model, batches(connection, model), count_vectors(connection, model))
+
+
+def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> tuple[Ids, Vectors]:
+    """Reads the vectors (n, d) of some pictures, and their ids (n,), ascending.
+
+    What the model has not embedded is left out. Raises DatabaseError as `batches` does.
+    """
+    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
+        where model_id = ? and image_id in (select value from json_each(?)) order by image_id"""
+    ordered = np.unique(wanted)
+    parts = (ordered[start : start + _ROWS] for start in range(0, len(ordered), _ROWS))
+    read = (
+        _decoded(model, rows)
+        for part in parts
+        if (rows := fetch(connection, sql, model.id, json.dumps(part.tolist())).fetchall())
+    )
+    return _joined(model, read, len(ordered))
+
+
+def _joined(
+    model: Model, parts: Iterable[tuple[Ids, Vectors]], expected: int
+) -> tuple[Ids, Vectors]:
+    """Puts parts together, of which there are about as many rows as expected."""
+    ids = np.empty(expected, np.int64)
+    vectors = np.empty((expected, model.dimension), np.float32)
+    count = 0
+    for some, theirs in parts:
+        end = count + len(some)
+        if end > len(ids):
+            # Another program has added some since they were counted.
+            ids = np.concatenate([ids[:count], np.empty(2 * end, np.int64)])
+            more = np.empty((2 * end, model.dimension), np.float32)
+            vectors = np.concatenate([vectors[:count], more])
+        ids[count:end], vectors[count:end] = some, theirs
+        count = end
+    return ids[:count], vectors[:count]
+
+
+def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    length = 4 * model.dimension
+    for image_id, blob in rows:
+        if not isinstance(blob, bytes) or len(blob) != length:
+            raise DatabaseError(
+                f"The embedding of picture {image_id} is not {length} bytes long. "
+                "Delete that row and run sqlite-utils embed-images again"
+            )
+    ids = np.fromiter((image_id for image_id, _ in rows), np.int64, len(rows))
+    data = np.frombuffer(b"".join(blob for _, blob in rows), "<f4")
+    vectors = data.astype(np.float32, copy=False).reshape(len(rows), model.dimension)
+    if not np.isfinite(vectors).all():
+        bad = ids[~np.isfinite(vectors).all(axis=1)][0]
+        raise DatabaseError(
+            f"The embedding of picture {bad} holds a number that is not finite. "
+            "Delete that row and run sqlite-utils embed-images again"
+        )
+    return ids, vectors
