@@ -14,6 +14,10 @@ class Config:
     minus_weight: float = 0.5
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
+    # The ids to search within are JSON from anyone who can run SQL: each takes some 100 bytes of
+    # memory. So many characters leave room for spaces.
+    max_within_ids: int = 1_000_000
+    max_within_characters: int = 32_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.

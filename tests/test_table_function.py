@@ -614,9 +614,32 @@ def test_columns_are_declared(db):
         ("id", "INTEGER", 0),
         ("text", "TEXT", 0),
         ("score", "REAL", 0),
-        ("query", "", 1),
-        ("k", "", 1),
+        ("query", "BLOB", 1),
+        ("k", "BLOB", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "kinds"),
+    [
+        ("a in ('12', 'b')", ["str", "str"]),
+        ("a in (12, 1.5, '13')", ["float", "int", "str"]),
+        ("a in (12, '12')", ["int", "str"]),
+        ("a = '12' or a = 12", ["int", "str"]),
+        ("a in (select '12' union all select null)", ["str"]),
+        ("a in (select number from numbers)", ["str"]),
+        ("a in (?, x'31')", ["bytes", "str"]),
+        ("a = '12'", ["str"]),
+        ("a = 12", ["int"]),
+        ("a = (select number from numbers)", ["str"]),
+    ],
+)
+def test_arguments_keep_their_types_however_they_are_given(db, condition, kinds):
+    db.execute("create temp table numbers(number text)")
+    db.execute("insert into numbers values ('12')")
+    parameters = ["12"] * condition.count("?")
+    found = rows_of(db, f"select x from echo where {condition} order by x", *parameters)
+    assert [row[0] for row in found] == kinds
 
 
 def test_row_and_text_factories_and_a_transaction_do_not_matter(driver):

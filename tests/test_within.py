@@ -464,15 +464,16 @@ def test_an_old_sqlite_says_what_it_lacks(driver, old, analyzed):
     if analyzed:
         old.execute("analyze")
     message = (
-        "near() cannot be restricted by its id, nor outer joined on it, before SQLite 3.38; "
-        f"this is {driver.sqlite_version}. "
-        "Install a newer one with: pip install pysqlite3-binary"
+        "near() cannot be restricted by its id, nor joined on it like this, before SQLite 3.38; "
+        f"this is {driver.sqlite_version}. To join it: on +a.id = +b.id. "
+        "For a newer SQLite: pip install pysqlite3-binary"
     )
     for sql, expected in RESTRICTED:
         if expected and expected != "near b":
             assert error_of(old, sql, *[5] * sql.count("?")) == message
     assert error_of(old, "select * from images left join near('a', 3) using (id)") == message
     assert calls == []
+    assert error_of(old, "select 1 from near('a', 3) a join near('b', 3) b using (id)") == message
 
 
 @pytest.mark.parametrize("table", ["images", "few"])
@@ -492,3 +493,19 @@ def test_an_old_sqlite_joins(old, analyzed, table):
     ]:
         assert {row[0] for row in rows_of(old, sql)} == expected
     assert rows_of(old, "select id from near('a', 3) where rank = 1") == [(TOP_THREE[0],)]
+
+
+def test_an_old_sqlite_joins_as_its_error_says(old):
+    """What it names for joins, in those that SQLite would run with one call for every row."""
+    for kind in ("join", "left join"):
+        # Before SQLite 3.31, arguments on the right of an outer join make an inner one of it.
+        sql = (
+            "select a.id, b.id from near('a', 9) a "
+            f"{kind} (select * from near('b', 9)) b on +a.id = +b.id"
+        )
+        other = {row[1] for row in near_rows(old, "b", 9)}
+        rows = [(row[1], row[1] if row[1] in other else None) for row in near_rows(old, "a", 9)]
+        assert rows_of(old, sql) == [row for row in rows if row[1] or kind == "left join"]
+    sql = "select t.id, s.id from few t left join (select * from near('a', 9)) s on +s.id = +t.id"
+    found = {row[1] for row in near_rows(old, "a", 9)}
+    assert rows_of(old, sql) == [(n, n if n in found else None) for n in (1, 2, 3)]

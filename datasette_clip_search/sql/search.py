@@ -1,4 +1,4 @@
-"""clip_search(query [, k [, model]]), and the same as JSON."""
+"""clip_search(query [, k [, model [, within]]]), and the same as JSON."""
 
 import json
 import sqlite3
@@ -14,22 +14,34 @@ def _clip_search(
     query: Any,
     k: Any,
     model: Any,
+    ids_json: Any,
     limit: int | None = None,
     within: set[int] | None = None,
 ) -> Iterator[Any]:
     from ..search import search
+    from ..within import read_ids
 
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
+    given = None if ids_json is MISSING else read_ids(ids_json)
+    if within is None:
+        within = given
+    elif given is not None:
+        within = within & given
     return search(connection, query, k, None if model is MISSING else model, within)
 
 
 def _clip_search_json(
-    connection: sqlite3.Connection, query: Any, k: Any = CONFIG.default_k, model: Any = None
+    connection: sqlite3.Connection,
+    query: Any,
+    k: Any = CONFIG.default_k,
+    model: Any = None,
+    ids_json: Any = None,
 ) -> str:
     from ..search import search
+    from ..within import read_ids
 
-    hits = search(connection, query, k, model)
+    hits = search(connection, query, k, model, read_ids(ids_json))
     return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
 
 
@@ -42,10 +54,14 @@ CLIP_SEARCH = TableFunction(
         "score": "REAL",
         "z_score": "REAL",
     },
-    parameters=("query", "k", "model"),
+    parameters=("query", "k", "model", "within"),
     required=1,
     rows=_clip_search,
     ordered_by="rank",
     within="id",
+    instead=(
+        "select * from clip_search('dog', 10, null, "
+        "(select json_group_array(id) from images where taken >= '2020'))"
+    ),
 )
-CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 3, _clip_search_json)
+CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 4, _clip_search_json)

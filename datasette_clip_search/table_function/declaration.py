@@ -51,8 +51,13 @@ class TableFunction:
     `query = 1 and (id = 7 and k = 3 or id = 8 and k = 3)` has those rows of `query = 1 and k = 3`
     that are 7 or 8, while `query = 1 and k = 3 and id in (7, 8)`, or a `union all`, is restricted.
     SQLite looks through views, common table expressions and subqueries, except those that
-    are `materialized` or limited. Before SQLite 3.38 a restriction is an error, and so is an outer
-    join on `id` with the function on its right.
+    are `materialized` or limited.
+
+    Before SQLite 3.38 a restriction is an error: of an IN, SQLite hands over one value at a time,
+    each to be answered before the next is known, and it doesn't tell them from a join's. So a join
+    on `id` is one too where SQLite calls the function for every row of the other table, such as an
+    outer join with the function on its right, or a join of two functions; `+a.id = +b.id` is none.
+    `instead` is a statement that has a restriction in its arguments, for that error to name.
     """
 
     name: str
@@ -62,6 +67,7 @@ class TableFunction:
     rows: Callable[..., Iterable[Any]]
     ordered_by: str | None = None
     within: str | None = None
+    instead: str | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -86,7 +92,9 @@ class TableFunction:
     def declaration(self) -> str:
         """The CREATE TABLE that tells SQLite the columns; arguments are hidden ones."""
         columns = [f"{_quote(name)} {kind}" for name, kind in self.columns.items()]
-        hidden = [f"{_quote(name)} HIDDEN" for name in self.parameters]
+        # A BLOB is compared as it is. Without a type, SQLite takes the word HIDDEN for one of
+        # numbers, and calls for the number 12 in query in ('12', 'dog').
+        hidden = [f"{_quote(name)} BLOB HIDDEN" for name in self.parameters]
         return f"CREATE TABLE {_quote(self.name)}({', '.join(columns + hidden)})"
 
 

@@ -50,6 +50,7 @@ class Plan:
         self.ordered_by = names.index(function.ordered_by) if function.ordered_by else None
         self.within = names.index(function.within) if function.within else None
         self.restricted = function.within
+        self.instead = function.instead
         self.limit, self.offset = self.parameters, self.parameters + 1
 
     def _bit(self, column: int, operator: int) -> int | None:
@@ -151,9 +152,11 @@ class Plan:
         for place, address in enumerate(addresses[:count]):
             if not self.library.takes_lists:
                 raise Refused(
-                    f"{self.name}() cannot be restricted by its {self.restricted}, nor outer "
-                    f"joined on it, before SQLite 3.38; this is {_dotted(self.library)}. "
-                    "Install a newer one with: pip install pysqlite3-binary"
+                    f"{self.name}() cannot be restricted by its {self.restricted}, nor joined on "
+                    f"it like this, before SQLite 3.38; this is {_dotted(self.library)}. "
+                    + (f"To restrict it: {self.instead}. " if self.instead else "")
+                    + f"To join it: on +a.{self.restricted} = +b.{self.restricted}. "
+                    "For a newer SQLite: pip install pysqlite3-binary"
                 )
             if place < certain or self.library.value_frombind(address):
                 values = value_set(self.library, address)
