@@ -29,6 +29,8 @@ from datasette_clip_search.table_function import (
 )
 
 ROOT = Path(__file__).parent.parent
+# Where these tests run with another SQLite, so do the programs that they start.
+AHEAD = [path for path in [os.environ.get("PYTHONPATH")] if path]
 
 
 class Polite(Exception):
@@ -320,10 +322,10 @@ LIMITS = [
 def test_limit_reaches_the_function_where_no_row_is_dropped_after_it(driver, db, sql, expected):
     rows_of(db, sql, *[2] * sql.count("?"))
     limits = {limit for _, _, limit in calls}
-    if driver.sqlite_version_info < (3, 38):
-        expected = None
     # A literal 0 stops the statement before it asks.
-    assert limits == {expected} or (expected == 0 and not limits)
+    if expected == 0 and not limits:
+        return
+    assert limits == {None if driver.sqlite_version_info < (3, 38) else expected}
 
 
 def test_limit_is_read_again_when_a_statement_runs_again(driver, db):
@@ -429,7 +431,6 @@ def test_a_time_limit_inside_the_function_interrupts_the_statement(db):
         ),
         ("insert into top(rank) values (1)", "table top may not be modified"),
         ("delete from top", "table top may not be modified"),
-        ("drop table top", "table top may not be dropped"),
         ("create virtual table t using top", "no such module: top"),
         ("select a from shape(3)", "shape() made a row of 3 values; expected 2: a, b"),
         ("select a from shape(0)", "shape() made a row of 0 values; expected 2: a, b"),
@@ -437,6 +438,15 @@ def test_a_time_limit_inside_the_function_interrupts_the_statement(db):
 )
 def test_wrong_sql(db, sql, message):
     assert error_of(db, sql) == message
+
+
+def test_a_function_is_still_there_after_a_drop(driver, db):
+    if driver.sqlite_version_info < (3, 38):
+        # Old ones make it anew when it is next named.
+        db.execute("drop table top")
+    else:
+        assert error_of(db, "drop table top") == "table top may not be dropped"
+    assert len(rows_of(db, "select * from top('a', 3)")) == 3
 
 
 class Index:
@@ -985,7 +995,7 @@ def test_leaving_the_interpreter_with_a_half_read_cursor(way):
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "ignore", "tests/table_function_exit.py", way],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*AHEAD, str(ROOT)])},
         capture_output=True,
         text=True,
     )
@@ -1064,7 +1074,7 @@ def test_interrupts_at_any_moment_crash_nothing():
     done = subprocess.run(
         [sys.executable, "tests/table_function_interrupts.py"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*AHEAD, str(ROOT)])},
         capture_output=True,
         text=True,
     )

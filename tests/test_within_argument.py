@@ -165,7 +165,7 @@ def test_how_many(database, connect, monkeypatch):
     connection = connect(database)
     assert len(found(connection, "dog", 60, json.dumps([*range(1, 51)]))) == 50
     for many in ([*range(51)], [[]] * 26, [{"a": 1}] * 26, ["["] * 26):
-        with pytest.raises(sqlite3.OperationalError, match="^within has more than 50 ids$"):
+        with pytest.raises(sqlite3.OperationalError, match=r"^within has more than 50 ids$"):
             found(connection, "dog", 60, json.dumps(many))
     assert len(found(connection, "dog", 60, "[1]".ljust(1000))) == 1
     message = "^within has 1001 characters of JSON and the limit is 1000$"
@@ -190,7 +190,7 @@ def test_the_error_before_sqlite_3_38_says_what_to_run(database, connect, monkey
         "select id from clip_search('dog', 10) "
         "where id in (select id from images where taken >= '2020')"
     )
-    with pytest.raises(sqlite3.OperationalError, match="before SQLite 3.38") as caught:
+    with pytest.raises(sqlite3.OperationalError, match=r"before SQLite 3\.38") as caught:
         connection.execute(sql).fetchall()
     (told,) = re.findall(r"To restrict it: (select .*\))\. To join it", str(caught.value))
     assert [row[1] for row in connection.execute(told)] == expected
