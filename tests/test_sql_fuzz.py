@@ -100,6 +100,12 @@ def sources(draw, alias):
                     f"(select * from answers where query = {number} and k = {k} "
                     f"and within = '{within}') {alias}",
                 ),
+                (
+                    f"clip_search({query}, {k}, null, (select json_group_array(id) from images "
+                    f"where {SETS[within]})) {alias}",
+                    f"(select * from answers where query = {number} and k = {k} "
+                    f"and within = '{within}') {alias}",
+                ),
                 # A search for what another search found.
                 (
                     f"clip_search((select id from clip_search({query}, 1)), {k}) {alias}",

@@ -1,4 +1,4 @@
-"""clip_search(query [, k [, model [, within]]]), and the same as JSON."""
+"""clip_search(query [, k] [, model] [, within]), and the same as JSON."""
 
 import json
 import sqlite3
