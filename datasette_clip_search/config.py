@@ -40,11 +40,8 @@ class Config:
     # Labels remembered with their vectors (2 KB each), and lists of labels (at most 400 KB each).
     label_cache_entries: int = 4096
     label_list_cache_entries: int = 64
-    # A search over at most so many numbers (20,000 vectors of 512) takes milliseconds on one
-    # core; sharing it out costs more than it saves when the machine is busy.
-    one_thread_numbers: int = 10_000_000
     # Up to so many numbers (100,000 vectors of 512) all vectors are looked at in full, which takes
-    # 13 ms; beyond that an index that looks at a part of them is faster.
+    # 10 ms and misses nothing; beyond that an index that looks at a part of them is faster.
     exact_numbers: int = 51_200_000
     # Fewer vectors than this can't be divided into lists that are worth it.
     index_at_least: int = 1000
@@ -58,7 +55,7 @@ class Config:
     depths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     # What it costs to look at a rounded vector, and to fetch an exact one.
     seconds_per_code: float = 60e-9
-    seconds_per_vector: float = 6e-6
+    seconds_per_vector: float = 15e-6
     # Searching within fewer pictures than this fetches all of their vectors.
     fetched_within: int = 2000
     # An index is built anew when more of the collection has changed since; below that, what has

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
 import numpy as np
 
 from ..arrays import Chosen, Ids, Vectors
-from ..config import CONFIG
 from .kinds import KINDS, Kind
 
 
@@ -34,7 +32,11 @@ LEAST = Effort()
 
 
 class Base:
-    """A FAISS index of some pictures, whose ids (n,) ascend by position."""
+    """A FAISS index of some pictures, whose ids (n,) ascend by position.
+
+    A search uses one thread: more would wait for each other longer than they work, on a busy
+    machine many times as long (tests/benchmarks/query_threads.py).
+    """
 
     def __init__(
         self,
@@ -95,7 +97,7 @@ class Base:
         """
         import faiss
 
-        _set_threads(len(self) * self.dimension)
+        faiss.omp_set_num_threads(1)
         parameters = None
         if chosen is not None:
             parameters = cast(Any, faiss).SearchParameters(sel=_selector(chosen))
@@ -117,7 +119,7 @@ class Base:
         if chosen is not None:
             # Some of the pictures may lie anywhere.
             lists = of
-        _set_threads(len(self) * self.dimension * lists // of)
+        faiss.omp_set_num_threads(1)
         parameters = cast(Any, faiss).SearchParametersIVF(
             nprobe=lists, sel=None if chosen is None else _selector(chosen)
         )
@@ -142,22 +144,3 @@ def _selector(chosen: Chosen) -> Any:
     # A bit for each vector: many times faster than FAISS's selector by ids, of which it hashes
     # every one (tests/benchmarks/within.py).
     return cast(Any, faiss).IDSelectorBitmap(np.packbits(chosen, bitorder="little"))
-
-
-def _set_threads(numbers: int) -> None:
-    """Lets FAISS search with one thread where more would wait longer than they work.
-
-    By how much is what `tests/benchmarks/query_threads.py` measures.
-    """
-    import faiss
-
-    many = all_threads()
-    faiss.omp_set_num_threads(1 if numbers <= CONFIG.one_thread_numbers else many)
-
-
-@cache
-def all_threads() -> int:
-    """Returns how many threads FAISS has for one search."""
-    import faiss
-
-    return int(faiss.omp_get_max_threads())

@@ -11,9 +11,10 @@ import numpy as np
 from ..arrays import Ids
 from ..changes import moment_of
 from ..config import CONFIG
+from ..processors import cores, on_all_cores
 from ..schema import Model
 from ..vectors import batches, embedded_ids, vectors_by_id
-from .base import LEAST, Base, Effort, all_threads
+from .base import LEAST, Base, Effort
 from .facts import Facts, Wish
 from .kinds import KINDS, Kind, choose, lists_for
 from .sample import Sample
@@ -39,7 +40,7 @@ def build(
     facts = Facts(model.fingerprint, d, count, moment, kind.name, wish=wish)
     import faiss
 
-    faiss.omp_set_num_threads(all_threads())
+    faiss.omp_set_num_threads(cores())
     if kind.is_exact:
         base = _flat(connection, model, count, watch)
         return base, replace(facts, count=len(base))
@@ -76,6 +77,7 @@ def _inverted(
     index = cast(Any, faiss).index_factory(
         model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
     )
+    index.cp.spherical, index.cp.niter = True, 10
     index.train(training)
     del training
     read, done = [], 0
@@ -101,9 +103,9 @@ def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, flo
             break
         watch("Measuring", lists, base.lists)
         base.effort = Effort(lists, deepest)
-        found = [
-            base.candidates(query, 10, None)[0][: 10 * deepest + 1] for query in sample.queries
-        ]
+        found = list(
+            on_all_cores(lambda query: base.candidates(query, 10, None)[0], sample.queries)
+        )
         for depth in CONFIG.depths:
             effort = Effort(lists, depth)
             recall = sample.recall([ids[: 10 * depth] for ids in found])
