@@ -14,6 +14,7 @@ from conftest import run
 from vector_database import clustered, found, make, put, truth
 
 from datasette_clip_search import collection
+from datasette_clip_search.cli.index_options import KINDS as OPTIONS
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.errors import CommandError
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, open_index, read_facts
@@ -22,7 +23,6 @@ from datasette_clip_search.indexing import keep_index, measure, status_of
 from datasette_clip_search.schema import default_model
 
 COUNT = 6000
-LISTS = [kind for kind in KINDS if kind != "flat"]
 
 
 @pytest.fixture(scope="module")
@@ -144,8 +144,10 @@ def test_recall_is_measured_and_reached(indexed):
         assert facts.recall is None
         assert recall == 1
     else:
-        assert facts.recall >= CONFIG.recall_wanted
-        assert recall >= CONFIG.recall_wanted - 0.02
+        assert recall == pytest.approx(facts.recall, abs=0.03)
+        # So few numbers, of a bit or two, may not do, and the command says so.
+        if kind not in ("ivf-rabitq", "ivf-rabitq2"):
+            assert facts.recall >= CONFIG.recall_wanted
 
 
 def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
@@ -159,13 +161,18 @@ def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
     assert efforts[0.5].effort.lists < efforts[0.999].effort.lists
 
 
+def test_kinds_are_those_of_the_options():
+    assert tuple(KINDS) == OPTIONS[1:]
+
+
 def test_choice_by_size_and_memory():
     assert choose(1000, 512).name == "flat"
     assert choose(100_000, 512).name == "flat"
     assert choose(1_000_000, 512).name == "ivf-sq8"
     assert choose(1_000_000, 512, 10**9).name == "ivf-sq8"
     assert choose(1_000_000, 512, 4 * 10**8).name == "ivf-sq4"
-    assert choose(1_000_000, 512, 2 * 10**8).name == "ivf-rabitq"
+    assert choose(1_000_000, 512, 2 * 10**8).name == "ivf-rabitq2"
+    assert choose(1_000_000, 512, 10**8).name == "ivf-rabitq"
     # Where nothing fits it is the smallest, and the recall says how well that goes.
     assert choose(1_000_000, 512, 1000).name == "ivf-rabitq"
     assert choose(10_000, 512, 10**7).name == "ivf-sq8"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..index import Wish
 
 # As in index/kinds.py, which is heavy to import.
-KINDS = ("auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq")
+KINDS = ("auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq2", "ivf-rabitq")
 
 
 def _bytes(_: click.Context, option: click.Parameter, value: str | None) -> int | None:

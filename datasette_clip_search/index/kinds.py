@@ -17,7 +17,8 @@ class Kind:
     name: str
     factory: str
     bits: int
-    what: str
+    # Bytes that a vector takes beside its numbers and ids.
+    beside: int = 0
 
     @property
     def is_exact(self) -> bool:
@@ -30,23 +31,23 @@ class Kind:
 
     def size(self, count: int, dimension: int) -> int:
         """Returns about how many bytes an index of so many vectors takes, in memory and on disk."""
-        each = self.bits * dimension / 8 + 8
+        each = self.bits * dimension / 8 + self.beside + 8
         if self.is_exact:
             return round(count * each)
-        # Besides the picture's id there is its place in a list; and what codes of a bit are scaled
-        # by.
-        each += 8 + (8 if self.bits == 1 else 0)
+        # Besides the picture's id there is its place in a list.
+        each += 8
         return round(count * each + 4 * dimension * lists_for(count))
 
 
-FLAT = Kind("flat", "Flat", 32, "exact, every vector in full")
+FLAT = Kind("flat", "Flat", 32)
 KINDS = {
     kind.name: kind
     for kind in (
         FLAT,
-        Kind("ivf-sq8", "IVF{lists},SQ8", 8, "the nearest lists, 8 bits a number"),
-        Kind("ivf-sq4", "IVF{lists},SQ4", 4, "the nearest lists, 4 bits a number"),
-        Kind("ivf-rabitq", "IVF{lists},RaBitQ", 1, "the nearest lists, 1 bit a number"),
+        Kind("ivf-sq8", "IVF{lists},SQ8", 8),
+        Kind("ivf-sq4", "IVF{lists},SQ4", 4),
+        Kind("ivf-rabitq2", "IVF{lists},RaBitQ2", 2, 20),
+        Kind("ivf-rabitq", "IVF{lists},RaBitQ", 1, 8),
     )
 }
 
