@@ -40,6 +40,12 @@ def sql(statement: str) -> str:
     return f"```sql\n{statement}\n```\n```\n{lines}\n```"
 
 
+def index_status() -> str:
+    """Returns what clip-index tells of the demo's index, whatever folder that is in."""
+    output = command("clip-index", str(demo()), "--status")
+    return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
+
+
 def tables() -> str:
     """Returns the tables with their columns, from the database itself."""
     from datasette_clip_search.schema import OWN_TABLES
@@ -50,6 +56,7 @@ def tables() -> str:
         "clip_embeddings": "one vector of one picture by one model",
         "clip_thumbnails": "one small picture for showing, without metadata",
         "clip_failures": "one file that could not be embedded, until it changes",
+        "clip_changes": "one change of a vector",
     }
     assert set(described) == {"images", *OWN_TABLES}
     lines = ["| table | one row is | columns |", "|---|---|---|"]

@@ -357,6 +357,17 @@ def test_command(made, tmp_path):
     assert (told["kind"], told["pictures"]) == ("ivf-sq4", COUNT + 1)
 
 
+def test_embedding_keeps_to_the_wish(tiny_database, pictures):
+    result = run("embed-images", tiny_database, pictures, "--index", "ivf-sq4", "--memory", "1GiB")
+    assert result.exit_code == 0, result.output
+    wish = Wish("ivf-sq4", 1024**3)
+    assert read_facts(index_path(tiny_database, 1)).wish == wish
+    (pictures / "a.jpg").unlink()
+    run("embed-images", tiny_database, pictures, "--prune")
+    facts = read_facts(index_path(tiny_database, 1))
+    assert (facts.wish, facts.count) == (wish, 5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
