@@ -5,13 +5,15 @@ import html
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from conftest import DEMO_MODEL, DEMO_PICTURES, make_picture, run
-from web_helpers import ONE, PAGE, ROOT, as_actor, images, links
+from web_helpers import ONE, PAGE, ROOT, as_actor, change, images, links
 
 from datasette_clip_search import plugin
 from datasette_clip_search.config import CONFIG
@@ -149,6 +151,34 @@ async def test_immutable_without_index_file_answers_the_same(folder, serve, phot
         result["id"] for result in expected["results"]
     ]
     assert answer["results"][0]["score"] == pytest.approx(expected["results"][0]["score"])
+
+
+async def test_what_another_process_does_is_in_the_next_answer(folder, photos):
+    """It embeds, deletes and builds the index anew, while this Datasette goes on serving."""
+    database = folder / "photos.db"
+
+    async def found():
+        answer = (await photos.client.get(f"{PAGE}.json?like=7&k=100")).json()
+        return {result["path"] for result in answer["results"]}
+
+    before = await found()
+    assert len(before) == 29
+    make_picture(folder / "pictures" / "new.png", 200)
+    command = [sys.executable, "-m", "sqlite_utils", "embed-images", database, folder]
+    subprocess.run(command, check=True, capture_output=True)
+    assert await found() == {*before, "pictures/new.png"}
+    gone = sorted(before)[0]
+    (folder / gone).unlink()
+    subprocess.run([*command, "--prune"], check=True, capture_output=True)
+    assert await found() == {*before, "pictures/new.png"} - {gone}
+    change(database, "delete from images where path = 'pictures/new.png'")
+    assert await found() == before - {gone}
+    command = [sys.executable, "-m", "sqlite_utils", "clip-index", database]
+    subprocess.run(command, check=True, capture_output=True)
+    assert await found() == before - {gone}
+    [index] = folder.glob("*.faiss")
+    index.write_bytes(index.read_bytes()[:-1])
+    assert await found() == before - {gone}
 
 
 async def test_database_in_memory_answers_the_same(folder, serve, photos):
