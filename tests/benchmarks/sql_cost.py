@@ -63,11 +63,12 @@ def main() -> None:
         connection = sqlite3.connect(file)
         add_functions(connection)
         _, model = default_model(connection)
-        index = collection_for(connection, model).base.faiss
+        base = collection_for(connection, model).base
         queries = np.random.default_rng(1).normal(size=(arguments.rounds, arguments.dimension))
         queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+        faiss.omp_set_num_threads(1)
         print(
-            f"{arguments.vectors} x {arguments.dimension}, {faiss.omp_get_max_threads()} threads, "
+            f"{arguments.vectors} x {arguments.dimension}, one thread, "
             f"medians of {arguments.rounds} rounds, ms"
         )
         print(f"{'k':>6}{'clip_search':>13}{'FAISS + SQL':>13}{'ratio':>7}{'FAISS':>9}{'limit':>7}")
@@ -79,7 +80,8 @@ def main() -> None:
                 return [row[1] for row in connection.execute(sql, [vector.tobytes(), k])]
 
             def search(vector: np.ndarray, k: int = k) -> list[int]:
-                return [int(id) for id in index.search(vector[np.newaxis], k)[1][0]]
+                _, positions = base.faiss.search(vector[np.newaxis], k)
+                return [int(id) for id in base.ids[positions[0]]]
 
             def plain(vector: np.ndarray, k: int = k) -> list[int]:
                 ids = search(vector)
