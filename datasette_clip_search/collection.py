@@ -23,7 +23,7 @@ from .crowd import Crowd
 from .errors import DatabaseError, QueryError
 from .index import Base, IndexUnusable, flat, index_path, open_index, read_facts
 from .schema import Model, fetch
-from .vectors import read_vectors, vectors_by_id
+from .vectors import batches_by_id, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,8 @@ class Collection:
             return base.exact(vector, k, chosen)
         if chosen is not None and wanted is not None and available <= CONFIG.fetched_within:
             return self._ranked(connection, vector, base.ids[chosen], k)
-        harder = 1
+        # Some pictures, by whatever they were chosen, may lie in any list.
+        harder = 1 if wanted is None else base.lists
         while True:
             candidates, is_all = base.candidates(vector, k, chosen, harder)
             ids, scores = self._ranked(connection, vector, candidates, k)
@@ -134,8 +135,11 @@ class Collection:
         self, connection: sqlite3.Connection, vector: Vectors, ids: Ids, k: int
     ) -> tuple[Ids, Vectors]:
         """Returns the k nearest of some pictures by their vectors in the database."""
-        ids, vectors = vectors_by_id(connection, self.model, ids)
-        scores = np.einsum("nd,d->n", vectors, vector)
+        # In parts: a k that anyone may ask for would fill the memory with vectors.
+        parts = [(ids[:0], np.empty(0, np.float32))]
+        for some, vectors in batches_by_id(connection, self.model, ids):
+            parts.append((some, np.einsum("nd,d->n", vectors, vector)))
+        ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(scores) > k:
             best = np.argpartition(-scores, k - 1)[:k]
             # Of those that are as good as the last one, the lowest ids.

@@ -49,16 +49,20 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 
     What the model has not embedded is left out. Raises DatabaseError as `batches` does.
     """
+    return _joined(model, batches_by_id(connection, model, wanted), len(wanted))
+
+
+def batches_by_id(
+    connection: sqlite3.Connection, model: Model, wanted: Ids
+) -> Iterator[tuple[Ids, Vectors]]:
+    """Yields the same in parts, so that few of the vectors are in memory at a time."""
     sql = f"""select image_id, embedding from main.{EMBEDDINGS}
         where model_id = ? and image_id in (select value from json_each(?)) order by image_id"""
     ordered = np.unique(wanted)
-    parts = (ordered[start : start + _ROWS] for start in range(0, len(ordered), _ROWS))
-    read = (
-        _decoded(model, rows)
-        for part in parts
-        if (rows := fetch(connection, sql, model.id, json.dumps(part.tolist())).fetchall())
-    )
-    return _joined(model, read, len(ordered))
+    for start in range(0, len(ordered), _ROWS):
+        part = json.dumps(ordered[start : start + _ROWS].tolist())
+        if rows := fetch(connection, sql, model.id, part).fetchall():
+            yield _decoded(model, rows)
 
 
 def _joined(

@@ -116,9 +116,6 @@ class Base:
         of = self.lists
         lists, wanted = self.effort.for_(k, of)
         lists = min(of, lists * harder)
-        if chosen is not None:
-            # Some of the pictures may lie anywhere.
-            lists = of
         faiss.omp_set_num_threads(1)
         parameters = cast(Any, faiss).SearchParametersIVF(
             nprobe=lists, sel=None if chosen is None else _selector(chosen)
