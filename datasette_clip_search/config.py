@@ -72,6 +72,8 @@ class Config:
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2
+    # A damaged text tower is read once, not for every query.
+    unusable_towers_remembered: int = 64
     # What clip_duplicates() takes for near-identical: a smaller or re-encoded copy, a slight crop.
     # A false duplicate may cost a picture, a missed one only space.
     duplicate_threshold: float = 0.95
@@ -98,6 +100,14 @@ class Config:
     # Int8 is calibrated with a third of a sample and checked with the rest of it.
     int8_sample: int = 144
     int8_sample_at_least: int = 30
+    # A text tower must find the same pictures as torch: in so many of the collection at most, and
+    # where ten are so few of them that chance would not find them.
+    text_tower_pictures: int = 5_000
+    text_tower_pictures_at_least: int = 100
+    # Rows of towers: Datasette reads a hundred for a page.
+    tower_part_bytes: int = 262_144
+    # What a database may have a server load; ONNX files end at 2 GB.
+    max_tower_bytes: int = 2_000_000_000
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64

@@ -1,6 +1,5 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
@@ -13,6 +12,7 @@ from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
 from .pictures.preprocess import Pixels, Preprocess
+from .text_tower.cleaning import safe
 
 if TYPE_CHECKING:
     from .int8 import Int8Tower
@@ -21,8 +21,6 @@ Vectors = NDArray[np.float32]
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
-# No language's words are longer, and to split a word into tokens takes the square of its length.
-_LONG_WORD = re.compile(r"\S{48}(?=\S)")
 # OpenCLIP's tokenizer remembers every word that it ever saw.
 _MOST_WORDS = 10_000
 
@@ -54,6 +52,16 @@ class Encoder:
     def model(self) -> Any:
         """The open_clip model, a torch.nn.Module."""
         return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The open_clip tokenizer, to which special tokens in a text are plain text."""
+        return self._tokenizer
+
+    @property
+    def key(self) -> str:
+        """What tells the vectors of its texts from any other's."""
+        return self.fingerprint
 
     @property
     def logit_scale(self) -> float:
@@ -165,32 +173,20 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
 
 def _safe(tokenizer: Any) -> Any:
-    """Has a tokenizer read its special tokens, such as <end_of_text>, as plain text in a text.
+    """Has a tokenizer read its special tokens as plain text in a text, and cut endless words.
 
-    Endless words are cut into pieces, so that none takes it long.
+    Its own cleaning and those tokens are noted on it, for whoever keeps it elsewhere.
     """
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:
-        special = {tokenizer.decoder[token] for token in tokenizer.all_special_ids}
+        special = [tokenizer.decoder[token] for token in tokenizer.all_special_ids]
     else:
         # Hugging Face's; those that are not named, such as languages, are among the added ones.
         added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
-        special = added.union(inner.all_special_tokens)
-    longer = sorted(token for token in special if len(token) > 1)
-    find = re.compile("|".join(map(re.escape, longer)) if longer else "(?!)", re.IGNORECASE)
-    clean = tokenizer.clean_fn
-
-    def clean_further(text: str) -> str:
-        # After the tokenizer's own cleaning, which makes < of &lt;. The space is none to OpenCLIP's
-        # tokenizer, which takes < for a token of its own.
-        return _LONG_WORD.sub(r"\g<0> ", find.sub(_broken, clean(text)))
-
-    tokenizer.clean_fn = clean_further
+        special = sorted(added.union(inner.all_special_tokens))
+    tokenizer.special, tokenizer.own_clean_fn = special, tokenizer.clean_fn
+    tokenizer.clean_fn = safe(tokenizer.clean_fn, special)
     return tokenizer
-
-
-def _broken(found: re.Match[str]) -> str:
-    return f"{found[0][0]} {found[0][1:]}"
 
 
 def unit(features: Vectors) -> Vectors:

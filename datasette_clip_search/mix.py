@@ -12,8 +12,9 @@ from .collection import collection_for
 from .config import CONFIG
 from .errors import EncoderUnavailable, ModelMismatch, QueryError
 from .modality import Sides, everyday_vectors, sides_of
-from .query import Value, encoder_of, is_embedding, query_vector, shown
+from .query import Value, is_embedding, query_vector, shown
 from .schema import Model
+from .text_encoder import text_encoder_of
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
 _NOTHING = 1e-5
@@ -94,9 +95,8 @@ def _sides(
         return [], None
     collection = collection_for(connection, model)
     try:
-        sides = sides_of(
-            collection.distribution(connection), everyday_vectors(encoder_of(connection, model))
-        )
+        distribution = collection.distribution(connection)
+        sides = sides_of(distribution, everyday_vectors(text_encoder_of(connection, model)))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise

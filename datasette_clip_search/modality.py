@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from .arrays import Vectors
-from .encoder import Encoder
+from .text_encoder import TextEncoder
 
 # A sample of what people search for, by which a model's texts are known: single words, phrases
 # and captions, of people, animals, food, places, weather, things, deeds, and kinds of picture.
@@ -57,7 +57,7 @@ EVERYDAY_TEXTS = (
 # Where vectors do not differ by more than rounding, there is no direction left to mix.
 _NO_SPREAD = 1e-5
 
-_texts: WeakKeyDictionary[Encoder, Vectors] = WeakKeyDictionary()
+_texts: WeakKeyDictionary[TextEncoder, Vectors] = WeakKeyDictionary()
 _encoding = threading.Lock()
 
 
@@ -98,7 +98,7 @@ def sides_of(pictures: tuple[Vectors, Vectors], texts: Vectors) -> Sides | None:
     return Sides(mean, texts.mean(axis=0), of_pictures / of_texts)
 
 
-def everyday_vectors(encoder: Encoder) -> Vectors:
+def everyday_vectors(encoder: TextEncoder) -> Vectors:
     """Returns the unit vectors, (n, d) float32, of EVERYDAY_TEXTS, made once per encoder."""
     with _encoding:
         vectors = _texts.get(encoder)

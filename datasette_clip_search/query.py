@@ -5,13 +5,12 @@ import sqlite3
 import numpy as np
 
 from .arrays import Vectors
-from .collection import database_path
 from .config import CONFIG
-from .encoder import Encoder
 from .errors import QueryError
-from .query_encoder import encoder_for
+from .query_encoder import encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
+from .text_encoder import text_encoder_of, text_key
 
 Value = str | int | float | bytes | None
 
@@ -52,13 +51,6 @@ def is_embedding(model: Model, query: Value) -> bool:
     return isinstance(query, bytes) and len(query) == 4 * model.dimension
 
 
-def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
-    """Returns the encoder of the model that embedded a database's pictures."""
-    path = database_path(connection)
-    folder = path.parent if path else None
-    return encoder_for(model.name, model.pretrained, model.fingerprint, folder)
-
-
 def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
     if len(text) > CONFIG.max_query_characters:
         raise QueryError(
@@ -66,10 +58,10 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
         )
     if not text.strip():
         raise QueryError("The query is empty. Give it words, such as 'dog on beach'")
-    key = (model.fingerprint, text)
+    key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
-        vector = encoder_of(connection, model).encode_texts([text])[0]
+        vector = text_encoder_of(connection, model).encode_texts([text])[0]
         _texts.put(key, vector)
     return vector
 

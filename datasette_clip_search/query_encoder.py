@@ -2,16 +2,19 @@
 
 import logging
 import os
+import sqlite3
 import threading
 from pathlib import Path
 
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
+from .collection import database_path
 from .config import CONFIG
 from .encoder import Encoder
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
 from .precision import use_device
 from .recent import Recent
+from .schema import Model
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,13 @@ _encoders: Recent[str, Encoder] = Recent(CONFIG.encoder_cache_entries)
 # read all of it to see that.
 _fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.encoder_cache_entries)
 _loading = threading.Lock()
+
+
+def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
+    """Returns the encoder of a model of a database, as `encoder_for` does."""
+    path = database_path(connection)
+    folder = path.parent if path else None
+    return encoder_for(model.name, model.pretrained, model.fingerprint, folder)
 
 
 def encoder_for(name: str, pretrained: str, fingerprint: str, folder: Path | None) -> Encoder:

@@ -11,9 +11,15 @@ EMBEDDINGS = "clip_embeddings"
 THUMBNAILS = "clip_thumbnails"
 FAILURES = "clip_failures"
 CHANGES = "clip_changes"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES)
+TOWERS = "clip_towers"
+OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS)
 MIGRATIONS = "datasette_clip_search"
-KNOWN_MIGRATIONS = ("m001_create_tables", "m002_keys_and_precisions", "m003_changes")
+KNOWN_MIGRATIONS = (
+    "m001_create_tables",
+    "m002_keys_and_precisions",
+    "m003_changes",
+    "m004_towers",
+)
 
 
 def create_tables(connection: sqlite3.Connection, table: str) -> None:
@@ -43,6 +49,18 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
     def m003_changes(db: Database) -> None:
         for statement in _m003():
             db.execute(statement)
+
+    @migrations()
+    def m004_towers(db: Database) -> None:
+        # Parts are small, so that a page of Datasette's that shows some stays so.
+        db.execute(f"""create table {TOWERS} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            tower text not null,
+            part integer not null,
+            precision text,
+            data blob not null,
+            primary key (model_id, tower, part)
+        )""")
 
     migrations.apply(Database(connection, execute_plugins=False))
 

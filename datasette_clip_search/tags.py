@@ -10,11 +10,12 @@ import numpy as np
 
 from .arrays import Vectors
 from .config import CONFIG
-from .encoder import Encoder, unit
+from .encoder import unit
 from .errors import QueryError
-from .query import Value, encoder_of, query_vector, shown
+from .query import Value, query_vector, shown
 from .recent import Recent
 from .schema import Model, choose_model
+from .text_encoder import TextEncoder, text_encoder_of, text_key
 from .time_limit import heed_time_limit
 
 TEMPLATES = (
@@ -47,7 +48,7 @@ class Labels:
     scale: float
 
 
-# By a model's fingerprint and the JSON, and by the fingerprint and one label.
+# By the key of what encodes texts and the JSON, and by the key and one label.
 _lists: Recent[tuple[str, Value], Labels] = Recent(CONFIG.label_list_cache_entries)
 _vectors: Recent[tuple[str, str], Vectors] = Recent(CONFIG.label_cache_entries)
 
@@ -143,19 +144,19 @@ def _shown(text: str) -> str:
 
 
 def _labels(connection: sqlite3.Connection, model: Model, labels_json: Value) -> Labels:
-    key = (model.fingerprint, labels_json)
+    key = (text_key(connection, model), labels_json)
     labels = _lists.get(key)
     if labels is None:
         names = read_labels(labels_json)
-        encoder = encoder_of(connection, model)
+        encoder = text_encoder_of(connection, model)
         vectors = [_label_vector(connection, encoder, name) for name in names]
         labels = Labels(names, np.stack(vectors), encoder.logit_scale)
         _lists.put(key, labels)
     return labels
 
 
-def _label_vector(connection: sqlite3.Connection, encoder: Encoder, name: str) -> Vectors:
-    key = (encoder.fingerprint, name)
+def _label_vector(connection: sqlite3.Connection, encoder: TextEncoder, name: str) -> Vectors:
+    key = (encoder.key, name)
     vector = _vectors.get(key)
     if vector is None:
         # What was encoded before is kept, so that asking again gets further.
@@ -165,7 +166,9 @@ def _label_vector(connection: sqlite3.Connection, encoder: Encoder, name: str) -
     return vector
 
 
-def ensembled(encoder: Encoder, names: Sequence[str], templates: Sequence[str]) -> Vectors:
+def ensembled(
+    encoder: TextEncoder, names: Sequence[str], templates: Sequence[str]
+) -> Vectors:
     """Returns the unit vectors, (n, d) float32, of n labels: means of their prompts' directions."""
     prompts = [template.format(name) for name in names for template in templates]
     vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)

@@ -65,6 +65,14 @@ from .index_options import index_options, wish_of
     show_default=True,
     help="Refuse larger pictures, which could fill the memory",
 )
+@click.option(
+    "--text-tower",
+    type=click.Choice(["auto", "8-bit", "16-bit", "32-bit", "none"]),
+    default="auto",
+    show_default=True,
+    help="Precision of what is kept in the database for text queries without torch; auto is the "
+    "smallest here that finds the same",
+)
 @click.option("--no-thumbnails", is_flag=True, help="Keep no small pictures to show")
 @index_options
 @click.option("--rehash", is_flag=True, help="Compare contents where size and time are unchanged")

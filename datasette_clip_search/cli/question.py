@@ -14,7 +14,8 @@ import numpy as np
 from ..config import CONFIG
 from ..errors import CommandError, PictureError
 from ..mix import mixed_vector
-from ..query import Value, encoder_of
+from ..query import Value
+from ..query_encoder import encoder_of
 from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path

@@ -26,6 +26,8 @@ class Loaded:
 
     encoder: Encoder | None = None
     choice: Choice = field(default_factory=Choice)
+    # What there is to tell about the text tower once that is known.
+    text_tower: str = ""
 
 
 class Loader:
@@ -113,6 +115,18 @@ class Loader:
         if self._store.exists:
             self.use_model()
         return loaded
+
+    def load_exact(self) -> Encoder:
+        """Returns the model in float32 on the CPU: the loaded one where it is that; unfetched.
+
+        Raises ClipSearchError for a model that can't be used.
+        """
+        encoder = self._loaded.encoder
+        if encoder and (encoder.device, encoder.precision) == ("cpu", "fp32"):
+            return encoder
+        fingerprint = encoder.fingerprint if encoder else self._fingerprint
+        with checkpoints.network(allowed=False):
+            return Encoder(checkpoints.locate(self.checkpoint, fetch=False), fingerprint)
 
     def use_model(self) -> None:
         """Gives the model its row, and the database its tables if need be."""

@@ -27,6 +27,7 @@ from .plan import Plan, Work, make_plan
 from .report import ModelInUse, Progress, Summary
 from .results import Embedded, Failed, Moved, Result
 from .store import Store
+from .text_tower import AUTO, keep_text_tower
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Options:
     thumbnails: bool = True
     # The kind of index; None is the kind that the database's index is of.
     wish: Wish | None = None
+    text_tower: str = AUTO
 
 
 def embed_images(
@@ -77,6 +79,7 @@ def embed_images(
                 found = _find(connection, database, pictures, options, stdin)
                 run = _Run(connection, database, options, progress, loaded or Loaded())
                 run.embed(found)
+                run.keep_text_tower()
                 run.finish()
         except sqlite3.OperationalError as error:
             if "no such" in str(error):
@@ -137,6 +140,7 @@ class _Run:
         self.options = options
         self.progress = progress
         self.store = Store(connection, database, options.table)
+        self.loaded = loaded
         self.loader = Loader(self.store, options.model, options.pretrained, loaded)
         self.summary = Summary(table=self.store.table, model=self.loader.checkpoint.label)
         self.waiting: list[Result] = []
@@ -162,6 +166,24 @@ class _Run:
         self.store.note_unreadable(found.unreadable)
         self.summary.failed += found.unreadable
         self._clear_up(plan)
+
+    def keep_text_tower(self) -> None:
+        """Has the database bring what encodes texts, unless it does already."""
+        model = self.store.model if self.store.exists else None
+        if model is None or self.summary.interrupted:
+            return
+        with interruptible(self.progress.finishing) as interrupt:
+            # Of runs that follow each other, only the first looks.
+            self.loaded.text_tower = self.loaded.text_tower or keep_text_tower(
+                self.connection,
+                model,
+                self.options.text_tower,
+                self.loader.load_exact,
+                self.progress.making_text_tower,
+                lambda: interrupt.requested,
+            )
+        self.summary.text_tower = self.loaded.text_tower
+        self.summary.interrupted = interrupt.requested
 
     def _count(self, found: Found, plan: Plan) -> None:
         summary = self.summary

@@ -17,6 +17,7 @@ from ..schema import (
     FAILURES,
     MODELS,
     THUMBNAILS,
+    TOWERS,
     Model,
     create_tables,
     fetch,
@@ -104,9 +105,10 @@ class Store:
             )
             if is_new:
                 # Where the row of a model was deleted, and foreign keys weren't enforced, the
-                # next model gets its id, but must not get its vectors.
-                sql = f"delete from {EMBEDDINGS} where model_id = ({known})"
-                self._execute(sql, fingerprint)
+                # next model gets its id, but must not get its vectors or towers.
+                for of_model in (EMBEDDINGS, TOWERS):
+                    sql = f"delete from {of_model} where model_id = ({known})"
+                    self._execute(sql, fingerprint)
         self.exists = True
         self.models = models(self.connection)
         self.model = next(model for model in self.models if model.fingerprint == fingerprint)

@@ -73,6 +73,9 @@ class Bar(Progress):
     def advance(self, pictures: int) -> None:
         self.bar.update(pictures, object())
 
+    def making_text_tower(self) -> None:
+        click.echo("Making the text tower, for text queries without torch", err=True)
+
     def finishing(self) -> None:
         click.echo(
             "\nFinishing what is under way, and the index. Ctrl-C again stops at once", err=True
@@ -168,6 +171,8 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Searches", f"use {ids}; to use this one, with {this.pictures}: {switch}"
     if summary.device:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
+    if summary.text_tower:
+        yield "Text queries", summary.text_tower
     for note in summary.notes:
         yield "Note", note
     embedding = ""

@@ -128,9 +128,9 @@ def _load_database(database: Database) -> None:
     try:
         _, model = default_model(connection)
         from ..collection import collection_for
-        from ..query import encoder_of
+        from ..text_encoder import text_encoder_of
 
         collection_for(connection, model)
-        encoder_of(connection, model)
+        text_encoder_of(connection, model)
     finally:
         connection.close()

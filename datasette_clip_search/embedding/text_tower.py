@@ -1,0 +1,136 @@
+"""The text tower of a run's model: kept in the database, unless a sound one is there."""
+
+import importlib.util
+import sqlite3
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from ..checkpoint import INSTALL
+from ..collection import count_vectors
+from ..config import CONFIG
+from ..database import transaction
+from ..encoder import Encoder, Vectors
+from ..errors import ClipSearchError, EncoderUnavailable
+from ..schema import EMBEDDINGS, Model, fetch
+from ..text_tower.stored import (
+    NoTower,
+    TowerUnusable,
+    delete_tower,
+    keep,
+    read_manifest,
+    read_tower,
+    write_tower,
+)
+
+AUTO, NONE = "auto", "none"
+# What one is made with, besides what an install without extras has.
+NEEDED = ("torch", "open_clip", "onnx")
+
+
+def keep_text_tower(
+    connection: sqlite3.Connection,
+    model: Model,
+    wanted: str,
+    load: Callable[[], Encoder],
+    making: Callable[[], None],
+    is_stopped: Callable[[], bool],
+) -> str:
+    """Makes the text tower of a model unless the database holds a sound one, and keeps it.
+
+    `wanted` is a precision, "auto", or "none", which deletes it. `load` gives the model in float32
+    on the CPU, `making` is told before that. Returns what to tell about text queries, nothing when
+    stopped. What can't be made is no error: queries go on with torch.
+    """
+    if wanted == NONE:
+        with transaction(connection):
+            delete_tower(connection, model)
+        return "need torch (--text-tower none)"
+    kept = _kept(connection, model, wanted)
+    if kept:
+        return kept
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"need torch; a tower is made with {' and '.join(missing)}. Run: {INSTALL}"
+    started = time.monotonic()
+    making()
+    try:
+        encoder = load()
+    except (ClipSearchError, OSError) as error:
+        return f"need torch; no text tower can be made: {error}"
+    if encoder.fingerprint != model.fingerprint:
+        return "need torch; no text tower can be made: the model's weights have changed"
+    return _make(connection, model, wanted, encoder, is_stopped, started)
+
+
+def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> str | None:
+    """Returns what to tell about what is there, None where one is to be made."""
+    manifest = read_manifest(connection, model)
+    if manifest is None:
+        return None
+    try:
+        facts = read_tower(connection, model, manifest).facts
+    except NoTower as refused:
+        # By another release, or of another precision, it may be possible.
+        is_final = wanted == AUTO and refused.release == version("datasette-clip-search")
+        return f"need torch; {refused}" if is_final else None
+    except TowerUnusable:
+        return None
+    if wanted not in (AUTO, facts["precision"]):
+        return None
+    return f"{_shown(facts)}  (up to date)"
+
+
+def _make(
+    connection: sqlite3.Connection,
+    model: Model,
+    wanted: str,
+    encoder: Encoder,
+    is_stopped: Callable[[], bool],
+    started: float,
+) -> str:
+    from ..text_tower.make import Stopped, make
+
+    try:
+        made = make(encoder, _sample(connection, model), wanted, is_stopped)
+    except Stopped:
+        return ""
+    except Exception as error:
+        # Each of torch, onnx and ONNX Runtime has its own.
+        lines = str(error).strip().splitlines() or [""]
+        known = isinstance(error, EncoderUnavailable)
+        reason = str(error) if known else f"{type(error).__name__}: {lines[0]}"
+        facts = {"refused": reason, "release": version("datasette-clip-search")}
+        write_tower(connection, model, keep(facts, {})[0], {})
+        return f"need torch; no text tower is kept: {reason}"
+    write_tower(connection, model, made.manifest, made.kept.sections)
+    notes = f"; {'; '.join(made.notes)}" if made.notes else ""
+    seconds = time.monotonic() - started
+    return f"{_shown(made.kept.facts)}  (made in {seconds:.1f} s{notes})"
+
+
+def _shown(facts: dict[str, Any]) -> str:
+    size = sum(facts["sections"].values()) / 1e6
+    verified = facts["verified"]
+    agreement = ""
+    if verified["agreement"] is not None:
+        agreement = f", {verified['agreement']:.1%} of the best pictures the same"
+    # Rounded down, as the least it is.
+    cosine = int(verified["cosine"] * 10_000) / 10_000
+    shown = f"{size:.1f}" if size < 10 else f"{size:.0f}"
+    return (
+        f"{facts['precision']} text tower, {shown} MB, cosine at least {cosine:.4f}{agreement}"
+    )
+
+
+def _sample(connection: sqlite3.Connection, model: Model) -> Vectors:
+    """Returns vectors, (n, d) float32, from all over the collection."""
+    step = max(1, count_vectors(connection, model) // CONFIG.text_tower_pictures)
+    sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
+        order by image_id limit ?"""
+    rows = fetch(connection, sql, model.id, step, CONFIG.text_tower_pictures)
+    vectors = b"".join(blob for (blob,) in rows if len(blob) == 4 * model.dimension)
+    return np.frombuffer(vectors, "<f4").reshape(-1, model.dimension)

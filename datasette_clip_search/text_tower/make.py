@@ -1,0 +1,141 @@
+"""Making a text tower: the smallest whose vectors are those of the model's own."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import CONFIG
+from ..encoder import Encoder, Vectors
+from ..errors import EncoderUnavailable
+from ..precision import torch_settings
+from ..processors import on_all_cores
+from . import open_clip_graph
+from .keep_tokens import keep_tokenizer
+from .stored import Kept, TowerUnusable, keep
+from .texts import TEXTS
+from .tokens import read_tokenizer
+from .tower import TextTower
+
+AUTO = "auto"
+PRECISIONS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
+# The least cosine between the tower's vector of a text and torch's.
+FAITHFUL = {"8-bit": 0.995, "16-bit": 0.9999, "32-bit": 0.9999}
+# The least share of each text's ten best pictures that the tower must find as well.
+AGREEMENT = 0.95
+NEIGHBOURS = 10
+EXAMPLE = "a dog on the beach"
+
+
+class Stopped(Exception):
+    "The person has asked to stop"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tower that passed its tests, and by how much.
+
+    `cosine` is the least one to torch's vector of a text, and `agreement` the mean share of the
+    best pictures that both find; None where there are too few pictures. `notes` tell of smaller
+    ones that did not pass.
+    """
+
+    manifest: str
+    kept: Kept
+    precision: str
+    cosine: float
+    agreement: float | None
+    notes: list[str]
+
+
+def make(
+    encoder: Encoder,
+    pictures: Vectors,
+    precision: str = AUTO,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Made:
+    """Makes the text tower of an encoder, which is in float32 on the CPU.
+
+    `pictures`, (n, d) float32, are unit vectors of the collection that it is to search. "auto" is
+    the first of PRECISIONS that passes.
+
+    Raises EncoderUnavailable where none passes or the model has something that can't be kept, and
+    Stopped.
+    """
+    facts, data = keep_tokenizer(encoder.tokenizer)
+    if not np.array_equal(read_tokenizer(facts, data)(TEXTS), encoder.tokenizer(list(TEXTS))):
+        raise EncoderUnavailable("Its tokenizer, kept, makes other tokens than it does itself")
+    exact = _exact(encoder, is_stopped)
+    example = {"text": EXAMPLE, "vector": exact[TEXTS.index(EXAMPLE)].tolist()}
+    notes: list[str] = []
+    for candidate in PRECISIONS if precision == AUTO else [precision]:
+        if is_stopped():
+            raise Stopped
+        model, cut = _export(encoder.model, PRECISIONS[candidate])
+        about: dict[str, Any] = {
+            "precision": candidate,
+            "fingerprint": encoder.fingerprint,
+            "dimension": encoder.dimension,
+            "logit_scale": encoder.logit_scale,
+            "cut": cut,
+            "tokenizer": facts,
+        }
+        sections = {"tokenizer": data, "example": json.dumps(example).encode(), "onnx": model}
+        try:
+            cosine, agreement = _compare(TextTower(keep(about, sections)[1]), exact, pictures)
+        except TowerUnusable as error:
+            notes.append(f"not {candidate}: {error}")
+            continue
+        figures = f"cosine {cosine:.4f}"
+        if agreement is not None:
+            figures += f", {agreement:.1%} of the best pictures the same"
+        if cosine >= FAITHFUL[candidate] and (agreement is None or agreement >= AGREEMENT):
+            about["verified"] = {"texts": len(TEXTS), "cosine": cosine, "pictures": len(pictures)}
+            about["verified"]["agreement"] = agreement
+            return Made(*keep(about, sections), candidate, cosine, agreement, notes)
+        notes.append(f"not {candidate}: {figures}")
+    raise EncoderUnavailable(f"None makes the vectors that torch makes ({'; '.join(notes)})")
+
+
+def _export(model: Any, bits: int) -> tuple[bytes, bool]:
+    built = open_clip_graph.build(model, bits)
+    if built is None:
+        from .other_graph import build
+
+        return build(model, bits), False
+    return built
+
+
+def _exact(encoder: Encoder, is_stopped: Callable[[], bool]) -> Vectors:
+    def encode(texts: tuple[str, ...]) -> Vectors:
+        if is_stopped():
+            raise Stopped
+        return encoder.encode_texts(texts)
+
+    size = CONFIG.cpu_batch_size
+    batches = (TEXTS[at : at + size] for at in range(0, len(TEXTS), size))
+    with torch_settings("highest"):
+        return np.concatenate(list(on_all_cores(encode, batches)))
+
+
+def _compare(
+    tower: TextTower, exact: Vectors, pictures: Vectors
+) -> tuple[float, float | None]:
+    """Returns the least cosine, and the share of the best pictures that are the same."""
+    # Each by itself, as queries come, and so cut to its own length.
+    vectors = np.concatenate([tower.encode_texts([text]) for text in TEXTS])
+    cosine = float(np.nan_to_num((vectors * exact).sum(axis=1)).min())
+    if len(pictures) < CONFIG.text_tower_pictures_at_least:
+        return cosine, None
+    same = [
+        len(np.intersect1d(a, b)) / NEIGHBOURS
+        for a, b in zip(_best(vectors, pictures), _best(exact, pictures), strict=True)
+    ]
+    return cosine, float(np.mean(same))
+
+
+def _best(texts: Vectors, pictures: Vectors) -> Any:
+    # Stable, so that equal pictures are in the same order for both.
+    return np.argsort(-(texts @ pictures.T), axis=1, kind="stable")[:, :NEIGHBOURS]

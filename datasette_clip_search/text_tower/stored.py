@@ -1,0 +1,178 @@
+"""Towers in rows of clip_towers: part 0 is a manifest in JSON, the others are the files in it.
+
+A manifest tells the `format`, the release that it `needs`, the `sections` (names and bytes, in
+their order) with the `sha256` of all of them together, the `fingerprint` of the model's weights,
+and what else its kind of tower needs. One that only has a `refused` tells why there is no tower.
+"""
+
+import hashlib
+import io
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import CONFIG
+from ..database import transaction
+from ..errors import EncoderUnavailable
+from ..schema import TOWERS, Model, fetch
+
+TEXT, IMAGE = "text", "image"
+FORMAT = 1
+# The first release that reads this format.
+NEEDS = "0.1a0"
+ANEW = "To make it anew, run: sqlite-utils embed-images"
+
+
+class TowerUnusable(EncoderUnavailable):
+    "The tower that a database holds can't be used; the message says how to come by another"
+
+
+class NoTower(TowerUnusable):
+    "No tower could be made when the pictures were embedded; the message says why"
+
+    release: str | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A tower as it is kept: its manifest, with a key of it alone, and its sections by name."""
+
+    key: str
+    facts: dict[str, Any]
+    sections: dict[str, bytes]
+
+
+def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
+    """Returns the manifest of a model's tower as it is kept, or None where there is none.
+
+    Databases of earlier releases have no table of towers.
+    """
+    sql = "select 1 from main.sqlite_master where name = ? and type = 'table'"
+    if not fetch(connection, sql, TOWERS).fetchone():
+        return None
+    sql = f"select data from main.{TOWERS} where model_id = ? and tower = ? and part = 0"
+    row = fetch(connection, sql, model.id, tower).fetchone()
+    return None if row is None else str(row[0])
+
+
+def key_of(manifest: str) -> str:
+    """Returns what tells a manifest, and thereby a tower, from any other."""
+    return hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def parse(manifest: str, model: Model) -> dict[str, Any]:
+    """Returns a manifest's facts.
+
+    Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
+    that there is no tower.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(manifest)
+        if facts["format"] > FORMAT:
+            raise TowerUnusable(
+                "Its text tower was made by a newer release. "
+                f"Run: pip install --upgrade 'datasette-clip-search>={facts['needs']}'"
+            )
+        if "refused" in facts:
+            refusal = NoTower(f"No text tower is kept: {facts['refused']}")
+            refusal.release = facts["release"]
+            raise refusal
+        if facts["fingerprint"] != model.fingerprint:
+            raise TowerUnusable(f"Its text tower is of other weights than the pictures. {ANEW}")
+        sizes = facts["sections"].values()
+        if not all(isinstance(size, int) and size >= 0 for size in sizes):
+            raise ValueError("sizes")
+        if sum(sizes) > CONFIG.max_tower_bytes:
+            raise TowerUnusable(
+                f"Its text tower has {sum(sizes)} bytes and the limit is {CONFIG.max_tower_bytes}"
+            )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged() from error
+    return facts
+
+
+def read_tower(
+    connection: sqlite3.Connection, model: Model, manifest: str, tower: str = TEXT
+) -> Kept:
+    """Reads a tower, one part after the other.
+
+    Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
+    """
+    facts = parse(manifest, model)
+    digest = hashlib.sha256()
+    parts = _parts(connection, model, tower)
+    sections: dict[str, bytes] = {}
+    for name, size in facts["sections"].items():
+        section = io.BytesIO()
+        while section.tell() < size:
+            part = next(parts, None)
+            if not isinstance(part, bytes) or not part:
+                raise _damaged()
+            digest.update(part)
+            section.write(part)
+        if section.tell() != size:
+            raise _damaged()
+        # Without a copy.
+        sections[name] = section.getvalue()
+    if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
+        raise _damaged()
+    return Kept(key_of(manifest), facts, sections)
+
+
+def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, Kept]:
+    """Returns the manifest of a tower, and the tower as it is read again."""
+    digest = hashlib.sha256()
+    for section in sections.values():
+        digest.update(section)
+    whole = {
+        "format": FORMAT,
+        "needs": NEEDS,
+        "sections": {name: len(section) for name, section in sections.items()},
+        "sha256": digest.hexdigest(),
+        **facts,
+    }
+    manifest = json.dumps(whole)
+    return manifest, Kept(key_of(manifest), whole, dict(sections))
+
+
+def write_tower(
+    connection: sqlite3.Connection,
+    model: Model,
+    manifest: str,
+    sections: Mapping[str, bytes],
+    tower: str = TEXT,
+) -> None:
+    """Writes a tower in place of the one that is there, in one transaction."""
+    with transaction(connection):
+        delete_tower(connection, model, tower)
+        precision = json.loads(manifest).get("precision")
+        sql = f"insert into {TOWERS} (model_id, tower, part, precision, data) values (?, ?, ?, ?, ?)"
+        rows = enumerate([manifest, *_split(sections)])
+        for part, data in rows:
+            connection.execute(sql, (model.id, tower, part, precision, data))
+
+
+def delete_tower(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> None:
+    """Deletes a model's tower; inside the caller's transaction."""
+    sql = f"delete from {TOWERS} where model_id = ? and tower = ?"
+    connection.execute(sql, (model.id, tower))
+
+
+def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
+    size = CONFIG.tower_part_bytes
+    for section in sections.values():
+        for at in range(0, len(section), size):
+            yield memoryview(section)[at : at + size]
+
+
+def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator[object]:
+    sql = f"""select data from main.{TOWERS}
+        where model_id = ? and tower = ? and part > 0 order by part"""
+    for (data,) in fetch(connection, sql, model.id, tower):
+        yield data
+
+
+def _damaged() -> TowerUnusable:
+    return TowerUnusable(f"Its text tower is damaged. {ANEW}")

@@ -1,0 +1,122 @@
+"""Texts to tokens without torch and OpenCLIP, from what was kept of a model's own tokenizer."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cleaning import Clean, cleaning, safe
+
+Tokens = NDArray[np.int64]
+
+# Of OpenCLIP's tokenizer: contractions, runs of letters, single digits, runs of anything else.
+WORDS = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+
+
+class Tokenizer(Protocol):
+    """Turns n texts into tokens, (n, context length) int64."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens: ...
+
+
+def read_tokenizer(facts: dict[str, Any], data: bytes) -> Tokenizer:
+    """Returns a tokenizer by its facts in a manifest, and the data kept with them.
+
+    Raises KeyError, ValueError or zlib.error for what no tokenizer was kept as, ImportError where
+    a library that it takes is missing.
+    """
+    text = zlib.decompress(data).decode()
+    clean = safe(cleaning(facts["clean"]), facts["special"])
+    if facts["kind"] == "open_clip":
+        return BytePairs(text, facts["special"], clean, facts["context_length"])
+    if facts["kind"] == "tokenizers":
+        return Fast(text, clean, facts["context_length"], facts["pad"], facts["zeroed"])
+    raise ValueError(f"a tokenizer of the kind {facts['kind']!r}")
+
+
+class BytePairs:
+    """OpenCLIP's own tokenizer: pairs of bytes are merged into words.
+
+    After Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016, as
+    GPT-2 does it on bytes, with the end of a word as part of its last symbol.
+    """
+
+    def __init__(self, text: str, special: Sequence[str], clean: Clean, context_length: int):
+        """Takes lines: 256 bytes in hex, the letters that stand for them, then a merge each."""
+        import regex
+
+        numbers, letters, *merges = text.split("\n")
+        pieces = [*letters, *(f"{letter}</w>" for letter in letters)]
+        pieces += [merge.replace(" ", "") for merge in merges]
+        self._letters = dict(zip(bytes.fromhex(numbers), letters, strict=True))
+        self._ranks = {merge: rank for rank, merge in enumerate(merges)}
+        self.ids = {piece: number for number, piece in enumerate([*pieces, *special])}
+        self._start, self._end = (self.ids[token] for token in special[:2])
+        self._special = set(special)
+        # Joined as OpenCLIP does, which escapes nothing.
+        self.words = "|".join(special) + WORDS
+        self._find_words = regex.compile(self.words, regex.IGNORECASE).findall
+        self._clean, self._length = clean, context_length
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        tokens = np.zeros((len(texts), self._length), np.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            ids = [self._start, *self._encode(text)][: self._length - 1]
+            row[: len(ids) + 1] = [*ids, self._end]
+        return tokens
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for word in self._find_words(self._clean(text)):
+            # What comes later is cut off anyway.
+            if len(ids) >= self._length:
+                break
+            letters = "".join(self._letters[byte] for byte in word.encode())
+            ids += (self.ids[piece] for piece in self._pieces(letters))
+        return ids
+
+    def _pieces(self, word: str) -> list[str]:
+        if word in self._special:
+            return [word]
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            pairs = [f"{a} {b}" for a, b in zip(pieces, pieces[1:], strict=False)]
+            best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            if best not in self._ranks:
+                break
+            merged: list[str] = []
+            place = 0
+            while place < len(pieces):
+                if place < len(pairs) and pairs[place] == best:
+                    merged.append(pieces[place] + pieces[place + 1])
+                    place += 2
+                else:
+                    merged.append(pieces[place])
+                    place += 1
+            pieces = merged
+        return pieces
+
+
+class Fast:
+    """A tokenizer of Hugging Face's library tokenizers, from its own JSON."""
+
+    def __init__(
+        self, text: str, clean: Clean, context_length: int, pad: Sequence[Any], zeroed: int | None
+    ):
+        """Takes id, name, type and side of what fills up a text; `zeroed` is a token made 0."""
+        from tokenizers import Tokenizer as Library
+
+        number, token, kind, side = pad
+        self._library = Library.from_str(text)
+        self._library.enable_truncation(context_length)
+        self._library.enable_padding(
+            direction=side, pad_id=number, pad_type_id=kind, pad_token=token, length=context_length
+        )
+        self._clean, self._zeroed = clean, zeroed
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        encoded = self._library.encode_batch([self._clean(text) for text in texts])
+        tokens = np.array([each.ids for each in encoded], np.int64)
+        return tokens if self._zeroed is None else np.where(tokens == self._zeroed, 0, tokens)
