@@ -166,9 +166,7 @@ def _label_vector(connection: sqlite3.Connection, encoder: TextEncoder, name: st
     return vector
 
 
-def ensembled(
-    encoder: TextEncoder, names: Sequence[str], templates: Sequence[str]
-) -> Vectors:
+def ensembled(encoder: TextEncoder, names: Sequence[str], templates: Sequence[str]) -> Vectors:
     """Returns the unit vectors, (n, d) float32, of n labels: means of their prompts' directions."""
     prompts = [template.format(name) for name in names for template in templates]
     vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)

@@ -21,8 +21,8 @@ class Summary:
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
     files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
-    choice of device and number format, and `text_tower` one about text queries. `other_default` is the model that searches use, where it is
-    not the one of this run, and `used` is that one.
+    choice of device and number format, and `text_tower` one about text queries. `other_default` is
+    the model that searches use, where it is not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0

@@ -49,39 +49,47 @@ def keep_text_tower(
         with transaction(connection):
             delete_tower(connection, model)
         return "need torch (--text-tower none)"
-    kept = _kept(connection, model, wanted)
-    if kept:
+    kept, is_wanted = _kept(connection, model, wanted)
+    if is_wanted:
         return kept
+    instead = f"{kept}; no {wanted} one is made" if kept else "need torch; no text tower is made"
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        return f"need torch; a tower is made with {' and '.join(missing)}. Run: {INSTALL}"
+        return f"{instead}, which takes {' and '.join(missing)}. Run: {INSTALL}"
     started = time.monotonic()
     making()
     try:
         encoder = load()
     except (ClipSearchError, OSError) as error:
-        return f"need torch; no text tower can be made: {error}"
+        return f"{instead}: {error}"
     if encoder.fingerprint != model.fingerprint:
-        return "need torch; no text tower can be made: the model's weights have changed"
-    return _make(connection, model, wanted, encoder, is_stopped, started)
+        return f"{instead}: the model's weights have changed"
+    try:
+        return _make(connection, model, wanted, encoder, is_stopped, started)
+    except EncoderUnavailable as refused:
+        if not kept:
+            facts = {"refused": str(refused), "release": version("datasette-clip-search")}
+            write_tower(connection, model, keep(facts, {})[0], {})
+        return f"{instead}: {refused}"
 
 
-def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> str | None:
-    """Returns what to tell about what is there, None where one is to be made."""
+def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> tuple[str, bool]:
+    """Returns what to tell about what is there, and whether it is what is wanted."""
+    nothing = "", False
     manifest = read_manifest(connection, model)
     if manifest is None:
-        return None
+        return nothing
     try:
         facts = read_tower(connection, model, manifest).facts
     except NoTower as refused:
         # By another release, or of another precision, it may be possible.
         is_final = wanted == AUTO and refused.release == version("datasette-clip-search")
-        return f"need torch; {refused}" if is_final else None
+        return (
+            (f"need torch; no text tower is made: {refused.reason}", True) if is_final else nothing
+        )
     except TowerUnusable:
-        return None
-    if wanted not in (AUTO, facts["precision"]):
-        return None
-    return f"{_shown(facts)}  (up to date)"
+        return nothing
+    return f"{_shown(facts)}  (up to date)", wanted in (AUTO, facts["precision"])
 
 
 def _make(
@@ -98,14 +106,12 @@ def _make(
         made = make(encoder, _sample(connection, model), wanted, is_stopped)
     except Stopped:
         return ""
+    except EncoderUnavailable:
+        raise
     except Exception as error:
         # Each of torch, onnx and ONNX Runtime has its own.
-        lines = str(error).strip().splitlines() or [""]
-        known = isinstance(error, EncoderUnavailable)
-        reason = str(error) if known else f"{type(error).__name__}: {lines[0]}"
-        facts = {"refused": reason, "release": version("datasette-clip-search")}
-        write_tower(connection, model, keep(facts, {})[0], {})
-        return f"need torch; no text tower is kept: {reason}"
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise EncoderUnavailable(f"{type(error).__name__}: {reason}") from error
     write_tower(connection, model, made.manifest, made.kept.sections)
     notes = f"; {'; '.join(made.notes)}" if made.notes else ""
     seconds = time.monotonic() - started
@@ -121,9 +127,7 @@ def _shown(facts: dict[str, Any]) -> str:
     # Rounded down, as the least it is.
     cosine = int(verified["cosine"] * 10_000) / 10_000
     shown = f"{size:.1f}" if size < 10 else f"{size:.0f}"
-    return (
-        f"{facts['precision']} text tower, {shown} MB, cosine at least {cosine:.4f}{agreement}"
-    )
+    return f"{facts['precision']} text tower, {shown} MB, cosine at least {cosine:.4f}{agreement}"
 
 
 def _sample(connection: sqlite3.Connection, model: Model) -> Vectors:

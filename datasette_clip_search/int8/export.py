@@ -40,7 +40,7 @@ def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
             # Parameters are shared with the copy: only the modules around them are new.
             shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
             tower = _tower(copy.deepcopy(model, shared), simplified)
-            with _quiet(), torch.no_grad():
+            with quiet(), torch.no_grad():
                 torch.onnx.export(
                     tower,
                     (pixels,),
@@ -185,7 +185,7 @@ def _takes_patches(module: Any) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silences the exporter, which tells of its progress, warns and logs."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]

@@ -27,8 +27,8 @@ def activations(graph: Any) -> dict[str, Array | None]:
     paired = _paired(graph, constants, _users(graph))
     found: dict[str, Array | None] = {}
     for node in graph.node:
-        if _is_product(node, constants) and node.input[0] not in paired:
-            largest = np.abs(_matrix(node, constants)).max(axis=1)
+        if is_product(node, constants) and node.input[0] not in paired:
+            largest = np.abs(matrix_of(node, constants)).max(axis=1)
             before = found.get(node.input[0])
             found[node.input[0]] = largest if before is None else np.maximum(before, largest)
     return found | dict.fromkeys(sorted(paired))
@@ -109,7 +109,7 @@ class _Quantizer:
         for node in self.graph.node:
             if node.output[0] in self.skipped:
                 continue
-            if _is_product(node, self.constants):
+            if is_product(node, self.constants):
                 self._product(node)
             elif _is_convolution(node, self.constants):
                 self._convolution(node)
@@ -123,7 +123,7 @@ class _Quantizer:
         self.graph.initializer.extend(kept)
 
     def _product(self, node: Any) -> None:
-        matrix = _matrix(node, self.constants)
+        matrix = matrix_of(node, self.constants)
         shifts = self.ranges[node.input[0]][2]
         if any(shifts):
             matrix = np.ldexp(matrix, np.array(shifts)[:, np.newaxis])
@@ -155,7 +155,7 @@ class _Quantizer:
             return None
         [other] = [name for name in users[0].input if name != node.output[0]] or [""]
         constant = self.constants.get(other)
-        columns = _matrix(node, self.constants).shape[1]
+        columns = matrix_of(node, self.constants).shape[1]
         if constant is None or list(constant.dims) != [columns]:
             return None
         return other, users[0].output[0]
@@ -268,7 +268,8 @@ def _merged_output(convolution: Any, users: Mapping[str, list[Any]]) -> str:
     return output
 
 
-def _is_product(node: Any, constants: Mapping[str, Any]) -> bool:
+def is_product(node: Any, constants: Mapping[str, Any]) -> bool:
+    """Tells whether a node multiplies by a matrix that is constant."""
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
         return False
     if len(constants[node.input[1]].dims) != 2:
@@ -281,7 +282,8 @@ def _is_product(node: Any, constants: Mapping[str, Any]) -> bool:
     )
 
 
-def _matrix(node: Any, constants: Mapping[str, Any]) -> Array:
+def matrix_of(node: Any, constants: Mapping[str, Any]) -> Array:
+    """Returns the matrix (in, out) of a product."""
     matrix: Array = numpy_helper.to_array(constants[node.input[1]])
     return matrix.T if _attributes(node).get("transB") else matrix
 

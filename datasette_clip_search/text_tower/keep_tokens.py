@@ -37,7 +37,12 @@ def keep_tokenizer(tokenizer: Any) -> tuple[dict[str, Any], bytes]:
         raise _lacking("its tokenizer is neither OpenCLIP's nor a fast one of Hugging Face's")
     if getattr(tokenizer, "tokenizer_mode", ""):
         raise _lacking(f"its tokenizer has the mode {tokenizer.tokenizer_mode!r}")
-    facts["pad"] = [inner.pad_token_id, inner.pad_token, inner.pad_token_type_id, inner.padding_side]
+    facts["pad"] = [
+        inner.pad_token_id,
+        inner.pad_token,
+        inner.pad_token_type_id,
+        inner.padding_side,
+    ]
     facts["zeroed"] = inner.sep_token_id if tokenizer.strip_sep_token else None
     return {"kind": "tokenizers", **facts}, zlib.compress(inner.backend_tokenizer.to_str().encode())
 

@@ -73,7 +73,7 @@ def make(
     for candidate in PRECISIONS if precision == AUTO else [precision]:
         if is_stopped():
             raise Stopped
-        model, cut = _export(encoder.model, PRECISIONS[candidate])
+        model, cut = _export(encoder, PRECISIONS[candidate])
         about: dict[str, Any] = {
             "precision": candidate,
             "fingerprint": encoder.fingerprint,
@@ -99,12 +99,12 @@ def make(
     raise EncoderUnavailable(f"None makes the vectors that torch makes ({'; '.join(notes)})")
 
 
-def _export(model: Any, bits: int) -> tuple[bytes, bool]:
-    built = open_clip_graph.build(model, bits)
+def _export(encoder: Encoder, bits: int) -> tuple[bytes, bool]:
+    built = open_clip_graph.build(encoder.model, bits)
     if built is None:
         from .other_graph import build
 
-        return build(model, bits), False
+        return build(encoder.model, encoder.tokenizer(list(TEXTS[:2])), bits), False
     return built
 
 
@@ -120,9 +120,7 @@ def _exact(encoder: Encoder, is_stopped: Callable[[], bool]) -> Vectors:
         return np.concatenate(list(on_all_cores(encode, batches)))
 
 
-def _compare(
-    tower: TextTower, exact: Vectors, pictures: Vectors
-) -> tuple[float, float | None]:
+def _compare(tower: TextTower, exact: Vectors, pictures: Vectors) -> tuple[float, float | None]:
     """Returns the least cosine, and the share of the best pictures that are the same."""
     # Each by itself, as queries come, and so cut to its own length.
     vectors = np.concatenate([tower.encode_texts([text]) for text in TEXTS])

@@ -30,9 +30,14 @@ class TowerUnusable(EncoderUnavailable):
 
 
 class NoTower(TowerUnusable):
-    "No tower could be made when the pictures were embedded; the message says why"
+    "No tower could be made, for a reason that is not for everyone who may query the database"
 
-    release: str | None = None
+    def __init__(self, reason: str, release: str):
+        super().__init__(
+            "No text tower could be made for this model. To see why, run: sqlite-utils embed-images"
+        )
+        self.reason = reason
+        self.release = release
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,7 @@ def parse(manifest: str, model: Model) -> dict[str, Any]:
                 f"Run: pip install --upgrade 'datasette-clip-search>={facts['needs']}'"
             )
         if "refused" in facts:
-            refusal = NoTower(f"No text tower is kept: {facts['refused']}")
-            refusal.release = facts["release"]
-            raise refusal
+            raise NoTower(facts["refused"], facts["release"])
         if facts["fingerprint"] != model.fingerprint:
             raise TowerUnusable(f"Its text tower is of other weights than the pictures. {ANEW}")
         sizes = facts["sections"].values()
@@ -148,7 +151,9 @@ def write_tower(
     with transaction(connection):
         delete_tower(connection, model, tower)
         precision = json.loads(manifest).get("precision")
-        sql = f"insert into {TOWERS} (model_id, tower, part, precision, data) values (?, ?, ?, ?, ?)"
+        sql = (
+            f"insert into {TOWERS} (model_id, tower, part, precision, data) values (?, ?, ?, ?, ?)"
+        )
         rows = enumerate([manifest, *_split(sections)])
         for part, data in rows:
             connection.execute(sql, (model.id, tower, part, precision, data))

@@ -120,7 +120,7 @@ TEXTS = (
     "Z\u0351\u036b\u0343\u036a\u0302algo",
     "ﬁne ½ ² Ⅷ",
     "\u200b",
-    "‘quoted’ “text” – with … dashes",
+    "\u2018quoted\u2019 “text” \u2013 with … dashes",
     "sÃ¼Ã\x9f",
     # Long.
     "a photo of a kitchen with a wooden table, four chairs, a vase with yellow tulips, a bowl of "

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,7 +83,7 @@ class BytePairs:
             return [word]
         pieces = [*word[:-1], f"{word[-1]}</w>"]
         while len(pieces) > 1:
-            pairs = [f"{a} {b}" for a, b in zip(pieces, pieces[1:], strict=False)]
+            pairs = [f"{a} {b}" for a, b in pairwise(pieces)]
             best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break

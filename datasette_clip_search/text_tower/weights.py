@@ -6,6 +6,7 @@ tensor, a text's vector doesn't depend on which others are encoded with it. Embe
 have a scale for each token.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Graph:
     def constant(self, value: Array) -> str:
         """Adds a constant, and returns its name."""
         name = f"constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def product(self, x: str, matrix: Array, bias: Array | None = None) -> str:
@@ -86,10 +87,15 @@ class Graph:
             return self._widened(self.add("Gather", self.constant(_halves(table)), numbers))
         return self.add("Gather", self.constant(table.astype(np.float32)), numbers)
 
-    def model(self, tokens: Any, features: Any) -> Any:
-        """Returns the whole, with what goes in and what comes out (two ValueInfoProtos)."""
+    def model(self, tokens: Any, features: Any, opsets: Iterable[Any] = ()) -> Any:
+        """Returns the whole, with what goes in and what comes out (two ValueInfoProtos).
+
+        `opsets` are those of nodes that were not added here.
+        """
         graph = helper.make_graph(self.nodes, "text", [tokens], [features], self.constants)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        others = [opset for opset in opsets if opset.domain != MICROSOFT]
+        opsets = others or [helper.make_opsetid("", OPSET)]
+        opsets = [*opsets, helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
 
     def _widened(self, name: str) -> str:
