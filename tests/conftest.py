@@ -62,7 +62,8 @@ def make_database(folder: Path, count: int, model: Path) -> Path:
     """Embeds so many pictures that mean nothing, for vectors that are only to be read."""
     for seed in range(count):
         make_picture(folder / "pictures" / f"{seed:02}.png", seed)
-    result = run("embed-images", folder / "photos.db", folder, "--pretrained", model)
+    options = ["--pretrained", model, "--text-tower", "32-bit"]
+    result = run("embed-images", folder / "photos.db", folder, *options)
     assert result.exit_code == 0, result.output
     return folder / "photos.db"
 

@@ -1,9 +1,11 @@
 """clip_mix: its vector against numpy, what it finds, and its errors."""
 
 import csv
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -191,12 +193,16 @@ def test_pictures_that_are_all_alike_are_added_up(tiny_database, connect):
     assert same(vector(mixed), unit(vector(one) + vector(dog)))
 
 
-def test_without_the_encoder_embeddings_are_pictures(demo_database):
+def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
     """In a process that can't import torch, a mix of vectors is their sum."""
+    database = tmp_path / "demo.db"
+    shutil.copy(demo_database, database)
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("delete from clip_towers")
     code = (
         "import sqlite3, sys; sys.modules['torch'] = sys.modules['open_clip'] = None\n"
         "from datasette_clip_search.sql import add_functions\n"
-        f"connection = sqlite3.connect({str(demo_database)!r}); add_functions(connection)\n"
+        f"connection = sqlite3.connect({str(database)!r}); add_functions(connection)\n"
         "sql = 'select clip_mix(?, 1, 8, 1)'\n"
         "print(connection.execute(sql, [bytes.fromhex(sys.argv[1])]).fetchone()[0].hex())\n"
         "try: connection.execute(\"select clip_mix('dog', 1, 8, 1)\").fetchone()\n"
@@ -228,12 +234,12 @@ def test_a_large_collection_is_known_by_a_sample():
 
 def test_everyday_texts_are_many_and_encoded_once(demo_database, connect):
     from datasette_clip_search.modality import EVERYDAY_TEXTS, everyday_vectors
-    from datasette_clip_search.query import encoder_of
     from datasette_clip_search.schema import default_model
+    from datasette_clip_search.text_encoder import text_encoder_of
 
     assert len(set(EVERYDAY_TEXTS)) == len(EVERYDAY_TEXTS) >= 32
     connection = connect(demo_database)
-    encoder = encoder_of(connection, default_model(connection)[1])
+    encoder = text_encoder_of(connection, default_model(connection)[1])
     first = everyday_vectors(encoder)
     assert first.shape == (len(EVERYDAY_TEXTS), 128)
     assert everyday_vectors(encoder) is first

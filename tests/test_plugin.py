@@ -9,7 +9,7 @@ import sys
 import pytest
 from web_helpers import PAGE, change, wait_for_loading
 
-from datasette_clip_search import plugin, query_encoder
+from datasette_clip_search import plugin, query_encoder, text_encoder
 from datasette_clip_search.recent import Recent
 
 pytest.importorskip("open_clip")
@@ -41,14 +41,17 @@ async def test_memory_database_has_no_functions(serve):
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
     monkeypatch.setattr(query_encoder, "_encoders", Recent(2))
+    monkeypatch.setattr(text_encoder, "_towers", Recent(2))
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
-    assert len(query_encoder._encoders._kept) == 1
+    assert len(text_encoder._towers._kept) == 1
+    assert not query_encoder._encoders._kept
     assert not caplog.records
 
 
 async def test_startup_logs_one_line_about_what_fails(folder, serve, caplog):
+    change(folder / "photos.db", "delete from clip_towers")
     change(folder / "photos.db", "update clip_models set pretrained = '/gone', fingerprint = 'x'")
     (folder / "photos.db.clip-1.faiss").unlink()
     datasette = serve(folder / "photos.db")

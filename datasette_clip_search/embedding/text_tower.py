@@ -83,10 +83,9 @@ def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> tuple[st
         facts = read_tower(connection, model, manifest).facts
     except NoTower as refused:
         # By another release, or of another precision, it may be possible.
-        is_final = wanted == AUTO and refused.release == version("datasette-clip-search")
-        return (
-            (f"need torch; no text tower is made: {refused.reason}", True) if is_final else nothing
-        )
+        if wanted != AUTO or refused.release != version("datasette-clip-search"):
+            return nothing
+        return f"need torch; no text tower is made: {refused.reason}", True
     except TowerUnusable:
         return nothing
     return f"{_shown(facts)}  (up to date)", wanted in (AUTO, facts["precision"])

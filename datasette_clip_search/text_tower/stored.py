@@ -1,8 +1,8 @@
 """Towers in rows of clip_towers: part 0 is a manifest in JSON, the others are the files in it.
 
 A manifest tells the `format`, the release that it `needs`, the `sections` (names and bytes, in
-their order) with the `sha256` of all of them together, the `fingerprint` of the model's weights,
-and what else its kind of tower needs. One that only has a `refused` tells why there is no tower.
+their order) with the `sha256` of all of them together, when it was `made`, the `fingerprint` of the
+model's weights, and what else its kind of tower needs. One that only has a `refused` tells why there is no tower.
 """
 
 import hashlib
@@ -11,6 +11,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from ..config import CONFIG
@@ -134,6 +135,8 @@ def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, 
         "needs": NEEDS,
         "sections": {name: len(section) for name, section in sections.items()},
         "sha256": digest.hexdigest(),
+        # One that was mended is another to those who remember that it was damaged.
+        "made": datetime.now(UTC).isoformat(),
         **facts,
     }
     manifest = json.dumps(whole)
