@@ -9,6 +9,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 database, pictures = map(Path, sys.argv[1:])
@@ -35,8 +36,20 @@ like = sqlite_utils("clip-search", database, "--like", "1", "--nl")
 assert like.returncode == 0, like.stderr
 assert json.loads(like.stdout.splitlines()[0])["rank"] == 1
 
-INSTALL = "pip install 'datasette-clip-search[embed]'"
+# The text tower in the database needs no torch.
 by_text = sqlite_utils("query", database, "select * from clip_search('dog', 3)")
+assert by_text.returncode == 0, by_text.stderr
+assert len(json.loads(by_text.stdout)) == 3
+tags = 'select label from clip_tags(1, \'["dog", "cat"]\')'
+assert len(json.loads(sqlite_utils("query", database, tags).stdout)) == 2
+
+INSTALL = "pip install 'datasette-clip-search[embed]'"
+bare = database.with_name("bare.db")
+with closing(sqlite3.connect(database)) as whole, closing(sqlite3.connect(bare)) as without:
+    whole.backup(without)
+    without.execute("delete from clip_towers")
+    without.commit()
+by_text = sqlite_utils("query", bare, "select * from clip_search('dog', 3)")
 assert by_text.returncode == 1
 assert INSTALL in by_text.stderr
 embed = sqlite_utils("embed-images", database, pictures, "--model", "x", "--pretrained", "y")
@@ -59,8 +72,8 @@ async def serve(**how: object) -> None:
     page = await datasette.client.get(f"/-/clip-search/{database.stem}?like=1")
     assert page.status_code == 200, page.text
     page = await datasette.client.get(f"/-/clip-search/{database.stem}?q=dog")
-    assert page.status_code == 400
-    assert "datasette-clip-search[embed]" in page.text
+    assert page.status_code == 200, page.text
+    assert page.text.count("/thumbnail/") == 6
 
 
 asyncio.run(serve(files=[str(database)]))

@@ -2,7 +2,8 @@
 
 A manifest tells the `format`, the release that it `needs`, the `sections` (names and bytes, in
 their order) with the `sha256` of all of them together, when it was `made`, the `fingerprint` of the
-model's weights, and what else its kind of tower needs. One that only has a `refused` tells why there is no tower.
+model's weights, and what else its kind of tower needs. One that only has a `refused` tells why
+there is no tower.
 """
 
 import hashlib
