@@ -80,4 +80,7 @@ def _session(model: bytes) -> Any:
     options.enable_cpu_mem_arena = False
     # Errors only; warnings would go to stderr.
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # What it was made from, which it keeps for other providers to try.
+    session._model_bytes = None
+    return session

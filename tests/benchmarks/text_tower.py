@@ -1,4 +1,4 @@
-"""What a text query costs with the kept text tower, and with torch: in turns, each in a new process.
+"""What a text query costs with the kept text tower and with torch, in turns, in new processes.
 
     python tests/benchmarks/text_tower.py [--rounds N] [--texts N]
 
@@ -24,7 +24,7 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent.parent
 # Caption-like, and of different lengths.
-WORDS = "a dog on the beach in the evening sun with its ball beside two people who walk".split()
+CAPTION = "a dog on the beach in the evening sun with its ball beside two people who walk"
 
 PROCESS = """
 import json, sqlite3, sys, time
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=60)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
-    texts = [" ".join(WORDS[: 1 + number % 16]) for number in range(arguments.texts)]
+    words = CAPTION.split()
+    texts = [" ".join(words[: 1 + number % 16]) for number in range(arguments.texts)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "ViT-B-32-random")
         folder.mkdir()
