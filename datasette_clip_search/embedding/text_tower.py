@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import INSTALL
-from ..collection import count_vectors
 from ..config import CONFIG
 from ..database import transaction
 from ..encoder import Encoder, Vectors
@@ -25,6 +24,7 @@ from ..text_tower.stored import (
     read_tower,
     write_tower,
 )
+from ..vectors import count_vectors
 
 AUTO, NONE = "auto", "none"
 # What one is made with, besides what an install without extras has.
