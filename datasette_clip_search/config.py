@@ -124,9 +124,19 @@ class Config:
     # The longer side of a thumbnail in pixels: sharp on a phone, about 18 KB of JPEG.
     thumbnail_size: int = 320
     thumbnail_quality: int = 75
+    # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
+    # tell the recall to half a percent, in a second or two for each 100,000 pictures.
+    recall_sample: int = 200
+    # What an address of an original may have; browsers and servers take as much.
+    max_url_characters: int = 2_000
+    # What Datasette's SQL is given where it is published: the first search also loads the vectors.
+    published_sql_time_limit_ms: int = 2_000
     # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
     # page of 32 KB, but half of the usual 4 KB.
     page_size: int = 32768
+    # The same for a published one, which is hardly written to: its thumbnails, too, waste little
+    # of 64 KB (a whole file of them with vectors: 7 to 17%, and 16 to 39% of pages of 32 KB).
+    published_page_size: int = 65536
 
     # Results on one page of the search page.
     results_per_page: int = 24

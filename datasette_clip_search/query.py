@@ -11,6 +11,7 @@ from .query_encoder import encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 from .text_encoder import text_encoder_of, text_key
+from .vector_format import decode, has_length, is_vector
 
 Value = str | int | float | bytes | None
 
@@ -28,7 +29,8 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
     """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
 
     TEXT is words, INTEGER the id of an embedded picture, BLOB an embedding (4 x d bytes,
-    little-endian float32) or else the bytes of a picture file.
+    little-endian float32, or the half of it as `vector_format` has them) or else the bytes of a
+    picture file.
 
     Raises QueryError for one that can't be searched for.
     """
@@ -38,7 +40,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
         return _stored_vector(connection, model, table, query)
     if isinstance(query, bytes):
         if is_embedding(model, query):
-            return _given_vector(query)
+            return _given_vector(model, query)
         return _image_vector(connection, model, query)
     raise QueryError(
         f"The query {query!r} is a {type(query).__name__}. Expected words (text), the id of a "
@@ -47,8 +49,8 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
 
 
 def is_embedding(model: Model, query: Value) -> bool:
-    """Tells whether a query is a vector of the model's, by its length alone."""
-    return isinstance(query, bytes) and len(query) == 4 * model.dimension
+    """Tells whether a query is a vector of the model's, by its length."""
+    return is_vector(query, model.dimension)
 
 
 def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
@@ -76,11 +78,13 @@ def _stored_vector(
         if fetch(connection, sql, image_id).fetchone():
             raise QueryError(f"The picture {image_id} is not embedded by {model.label}")
         raise QueryError(f"There is no picture with the id {image_id} in {table}")
-    return _given_vector(row[0])
+    return _given_vector(model, row[0])
 
 
-def _given_vector(blob: bytes) -> Vectors:
-    given = np.frombuffer(blob, "<f4")
+def _given_vector(model: Model, blob: bytes) -> Vectors:
+    if not has_length(blob, model.dimension):
+        raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
+    given = decode([blob], model.dimension)[0]
     if not np.isfinite(given).all():
         raise QueryError("The embedding holds a number that is not finite")
     # The squares of the largest float32 are finite only in float64.

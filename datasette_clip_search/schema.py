@@ -12,13 +12,15 @@ THUMBNAILS = "clip_thumbnails"
 FAILURES = "clip_failures"
 CHANGES = "clip_changes"
 TOWERS = "clip_towers"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS)
+PUBLICATION = "clip_publication"
+OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION)
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
     "m001_create_tables",
     "m002_keys_and_precisions",
     "m003_changes",
     "m004_towers",
+    "m005_publication",
 )
 
 
@@ -61,6 +63,16 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
             data blob not null,
             primary key (model_id, tower, part)
         )""")
+
+    @migrations()
+    def m005_publication(db: Database) -> None:
+        db.execute(
+            f"""create table {PUBLICATION} (
+                published text not null,
+                release text not null,
+                originals_url text
+            )"""
+        )
 
     migrations.apply(Database(connection, execute_plugins=False))
 

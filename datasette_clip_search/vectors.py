@@ -9,6 +9,7 @@ import numpy as np
 from .arrays import Ids, Vectors
 from .errors import DatabaseError
 from .schema import EMBEDDINGS, Model, fetch
+from .vector_format import decode, has_length
 
 # Rows read at a time: 8 MB of vectors of 512.
 _ROWS = 4096
@@ -85,16 +86,14 @@ def _joined(
 
 
 def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
-    length = 4 * model.dimension
     for image_id, blob in rows:
-        if not isinstance(blob, bytes) or len(blob) != length:
+        if not has_length(blob, model.dimension):
             raise DatabaseError(
-                f"The embedding of picture {image_id} is not {length} bytes long. "
+                f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
     ids = np.fromiter((image_id for image_id, _ in rows), np.int64, len(rows))
-    data = np.frombuffer(b"".join(blob for _, blob in rows), "<f4")
-    vectors = data.astype(np.float32, copy=False).reshape(len(rows), model.dimension)
+    vectors = decode([blob for _, blob in rows], model.dimension)
     if not np.isfinite(vectors).all():
         bad = ids[~np.isfinite(vectors).all(axis=1)][0]
         raise DatabaseError(

@@ -150,6 +150,7 @@ def _as_json(
         return {
             **{name: picture[name] for name in names},
             "thumbnail": url and datasette.absolute_url(request, url),
+            **{name: picture[name] for name in ("original",) if name in picture},
         }
 
     return {

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from datasette.database import Database
 
 from .config import CONFIG
 from .errors import QueryError
+from .originals import original_url, originals_template
 from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
 
 
@@ -61,7 +63,10 @@ def read_question(q: str | None, like: str | None, k: str | None) -> Question:
 
 @dataclass(frozen=True)
 class Found:
-    """How many pictures there are to search, the one that was asked about, and those found."""
+    """How many pictures there are to search, the one that was asked about, and those found.
+
+    Where the database says where its originals are, each has the address of its own.
+    """
 
     count: int
     asked: dict[str, Any] | None
@@ -88,14 +93,15 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
 
     connection = _connection(database)
     count = counter(model)(connection)
+    picture = partial(_picture, connection, table, originals_template(connection))
     if question.value is None:
         sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
             order by image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures).fetchall()
-        return Found(count, None, [_picture(connection, table, row[0]) for row in newest])
+        return Found(count, None, [picture(row[0]) for row in newest])
     hits = list(search(connection, question.value, question.k, model.id))
-    asked = None if question.like is None else _picture(connection, table, question.like)
-    found = [_picture(connection, table, hit.id) | hit._asdict() for hit in hits]
+    asked = None if question.like is None else picture(question.like)
+    found = [picture(hit.id) | hit._asdict() for hit in hits]
     return Found(count, asked, found)
 
 
@@ -117,10 +123,15 @@ def counter(model: Model) -> Callable[[sqlite3.Connection], int]:
     return lambda connection: count_vectors(connection, model)
 
 
-def _picture(connection: sqlite3.Connection, table: str, image_id: int) -> dict[str, Any]:
+def _picture(
+    connection: sqlite3.Connection, table: str, originals: str | None, image_id: int
+) -> dict[str, Any]:
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     sql = f"""select id, path, width, height, taken,
             exists (select 1 from main.{THUMBNAILS} where image_id = images.id)
         from main.{quote(table)} as images where id = ?"""
     row = fetch(connection, sql, image_id).fetchone() or (image_id, "", None, None, None, 0)
-    return dict(zip(names, row, strict=True))
+    picture = dict(zip(names, row, strict=True))
+    if originals and picture["path"]:
+        picture["original"] = original_url(originals, image_id, str(picture["path"]))
+    return picture

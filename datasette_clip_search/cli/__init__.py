@@ -12,12 +12,14 @@ def register_commands(cli: click.Group) -> None:
     """Adds the commands to sqlite-utils."""
     # Here, because one takes its options from sqlite-utils' own, which imports this package.
     from .clip_index import clip_index
+    from .clip_publish import clip_publish
     from .clip_search import clip_search
     from .embed_images import embed_images
 
     cli.add_command(embed_images)
     cli.add_command(clip_search)
     cli.add_command(clip_index)
+    cli.add_command(clip_publish)
 
 
 @hookimpl

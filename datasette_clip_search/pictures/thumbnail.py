@@ -9,12 +9,12 @@ from ..config import CONFIG
 THUMBNAIL_FORMAT = "jpeg"
 
 
-def make_thumbnail(image: Image.Image) -> bytes:
+def make_thumbnail(image: Image.Image, size: int = CONFIG.thumbnail_size) -> bytes:
     """Returns a small JPEG of an RGB image, without any metadata.
 
-    The longer side is at most `CONFIG.thumbnail_size` pixels; a smaller image keeps its size.
+    The longer side is at most `size` pixels; a smaller image keeps its size.
     """
-    scale = min(1.0, CONFIG.thumbnail_size / max(image.size))
+    scale = min(1.0, size / max(image.size))
     width, height = (max(1, round(side * scale)) for side in image.size)
     # It differs from LANCZOS by far less than JPEG loses, at half the time, and a much larger
     # picture is halved first: tests/benchmarks/thumbnails.py.

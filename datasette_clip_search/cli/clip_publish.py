@@ -1,0 +1,178 @@
+"""The command clip-publish. Everything heavy is imported when it runs."""
+
+import sqlite3
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import click
+
+from ..config import CONFIG
+from ..errors import ClipSearchError
+
+
+@click.command(name="clip-publish")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--to-folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a folder instead, for a server of your own: the database, a Dockerfile, "
+    "requirements and metadata",
+)
+@click.option(
+    "--where",
+    metavar="SQL",
+    help="Publish only the pictures that meet a condition on the columns of their table, such as "
+    "\"taken >= '2020'\"",
+)
+@click.option(
+    "-p",
+    "--param",
+    multiple=True,
+    type=(str, str),
+    metavar="NAME VALUE",
+    help="A :name in --where and its value, which is text; repeatable",
+)
+@click.option(
+    "--model", help="One of the database's models, by its id or name  [default: the database's]"
+)
+@click.option("--all-models", is_flag=True, help="Publish the vectors of every model")
+@click.option(
+    "--vectors",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Number format of the vectors. fp16 takes half the room, and the command measures what "
+    "it costs",
+)
+@click.option(
+    "--thumbnail-size",
+    type=click.IntRange(0, CONFIG.thumbnail_size),
+    metavar="PIXELS",
+    help="Make thumbnails smaller, of so many pixels at most; 0 is --no-thumbnails",
+)
+@click.option("--no-thumbnails", is_flag=True, help="Leave the small pictures out")
+@click.option("--keep-gps", is_flag=True, help="Publish where pictures were taken, too")
+@click.option(
+    "--drop",
+    type=click.Choice(["taken", "camera"]),
+    multiple=True,
+    help="Leave out when pictures were taken, or with what camera; repeatable",
+)
+@click.option(
+    "--relative-to",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    multiple=True,
+    help="Keep the paths of pictures outside the database's folder from this folder on; of others "
+    "only the names are kept; repeatable",
+)
+@click.option(
+    "--with-table",
+    metavar="NAME",
+    multiple=True,
+    help="Publish a table of your own, too, with all its rows; repeatable",
+)
+@click.option(
+    "--with-column",
+    metavar="NAME",
+    multiple=True,
+    help="Publish a column that you added to the pictures' table, too; repeatable",
+)
+@click.option(
+    "--with-image-search",
+    is_flag=True,
+    help="Publish the image tower, too, for searches with pictures of the visitors'",
+)
+@click.option(
+    "--originals-url",
+    metavar="TEMPLATE",
+    help="Where the originals are, such as https://example.org/photos/{path}: the search page "
+    "links to them. Also {name} and {id}",
+)
+@click.option("--replace", is_flag=True, help="Overwrite a file that clip-publish did not write")
+@click.option("--silent", is_flag=True, help="Print nothing but errors")
+def clip_publish(
+    path: Path,
+    target: Path | None,
+    to_folder: Path | None,
+    where: str | None,
+    param: tuple[tuple[str, str], ...],
+    model: str | None,
+    all_models: bool,
+    vectors: str,
+    thumbnail_size: int | None,
+    no_thumbnails: bool,
+    keep_gps: bool,
+    drop: tuple[str, ...],
+    relative_to: tuple[str, ...],
+    with_table: tuple[str, ...],
+    with_column: tuple[str, ...],
+    with_image_search: bool,
+    originals_url: str | None,
+    replace: bool,
+    silent: bool,
+) -> None:
+    """Write embedded pictures to a file that is ready to be published
+
+    TARGET is one SQLite file with all that a read-only Datasette needs to search the pictures:
+    their facts, vectors and thumbnails, and what turns words into vectors. It tells no place
+    where pictures were taken, and no folder of this machine. The database itself stays as it is;
+    run the same command again to bring what was published up to date.
+
+    Example:
+
+    \b
+        sqlite-utils clip-publish photos.db published.db
+        sqlite-utils clip-publish photos.db published.db --where "taken >= '2020'" --vectors fp16
+        sqlite-utils clip-publish photos.db --to-folder site \\
+            --originals-url 'https://example.org/photos/{path}'
+    """
+    if (target is None) == (to_folder is None):
+        raise click.UsageError(
+            f"Say where to write to: sqlite-utils clip-publish {path} published.db. Or give "
+            "--to-folder"
+        )
+    if param and where is None:
+        raise click.UsageError("-p gives a value to a :name in --where, but there is no --where")
+    if all_models and model is not None:
+        raise click.UsageError("--model is one model and --all-models are all. Give one of them")
+    if no_thumbnails and thumbnail_size:
+        raise click.UsageError("--no-thumbnails leaves out what --thumbnail-size makes smaller")
+    from ..publishing import Options, Progress, publish, publish_folder
+    from .condition import ids_where
+    from .database import open_database
+    from .publish_output import Bar, print_report
+    from .quiet import quiet_libraries
+
+    options = Options(
+        condition=None if where is None else partial(ids_where, where=where, parameters=param),
+        model=model,
+        all_models=all_models,
+        vectors=vectors,
+        thumbnail_size=0 if no_thumbnails else thumbnail_size,
+        keep_gps=keep_gps,
+        drop=frozenset(drop),
+        relative_to=relative_to,
+        tables=tuple(dict.fromkeys(with_table)),
+        columns=tuple(dict.fromkeys(with_column)),
+        image_search=with_image_search,
+        originals_url=originals_url,
+        replace=replace,
+    )
+    progress = Progress() if silent else Bar()
+    try:
+        with quiet_libraries(), closing(open_database(str(path))) as connection:
+            if to_folder is not None:
+                report = publish_folder(path, to_folder, connection, options, progress)
+            else:
+                assert target is not None
+                report = publish(path, target, connection, options, progress)
+    except ClipSearchError as error:
+        raise click.ClickException(str(error)) from error
+    except sqlite3.Error as error:
+        raise click.ClickException(f"{path} can't be published: {error}") from error
+    if not silent:
+        print_report(report, to_folder)

@@ -1,0 +1,7 @@
+"""From a database at home to one for the world: `publish`, and what it takes and tells."""
+
+from .folder import publish_folder
+from .options import Options, Progress, Report
+from .publish import publish
+
+__all__ = ["Options", "Progress", "Report", "publish", "publish_folder"]

@@ -1,0 +1,225 @@
+"""Publishing: from a database that goes on being used, one self-contained file."""
+
+import ntpath
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ..config import CONFIG
+from ..errors import CommandError, DatabaseError
+from ..arrays import Ids, Vectors
+from ..originals import check_template, originals_template
+from ..schema import EMBEDDINGS, PUBLICATION, Model, choose_model, fetch, models, quote
+from ..sources.source import absolute
+from ..vector_format import decode, halved
+from .copy import CHOSEN, Copy
+from .options import DROPPABLE, GPS, Options, Progress, Report
+from .paths import Paths, is_absolute
+from .recall import recall
+from .sizes import sizes
+from .target import check_target, put, workplace
+from .thumbnails import shrink_thumbnails
+from .warnings import count, warnings
+
+_VECTORS_AT_ONCE = 4096
+
+
+def publish(
+    source: Path,
+    target: Path,
+    connection: sqlite3.Connection,
+    options: Options,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes what is to be published of a database to a file, whole or not at all.
+
+    `connection` reads `source`, and is not in a transaction. What is published is the state of
+    one moment, whoever writes to the source meanwhile; the source stays as it is.
+
+    Raises CommandError for what can't be published as it is asked for, and other
+    ClipSearchErrors.
+    """
+    started = time.monotonic()
+    progress = progress or Progress()
+    check_target(source, target, options.replace)
+    if options.originals_url is not None:
+        check_template(options.originals_url)
+    report = Report(target)
+    with workplace(target) as folder, _explained(target):
+        copied = folder / "copy.db"
+        with closing(_create(copied)) as writer:
+            with _snapshot(connection):
+                _fill(connection, writer, source, options, progress, report)
+            if options.thumbnail_size:
+                failed = shrink_thumbnails(writer, options.thumbnail_size, progress)
+                if failed:
+                    report.warnings.append(
+                        f"Left out: {count(failed, 'thumbnail')} that can't be read"
+                    )
+            report.parts = sizes(writer, report.table)
+            # Without a free page, and every table in one piece.
+            writer.execute("vacuum main into ?", (str(folder / "whole.db"),))
+        whole = folder / "whole.db"
+        report.parts.append(
+            ("SQLite's own", whole.stat().st_size - sum(size for _, size in report.parts))
+        )
+        put(whole, target)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _create(file: Path) -> sqlite3.Connection:
+    """Makes the database that is filled: a crash may cost it, so it needn't be safe from one."""
+    writer = sqlite3.connect(file, isolation_level=None)
+    writer.execute(f"pragma page_size = {CONFIG.published_page_size}")
+    writer.execute("pragma journal_mode = memory")
+    writer.execute("pragma synchronous = off")
+    return writer
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Keeps a connection at the state of one moment."""
+    before, connection.isolation_level = connection.isolation_level, None
+    connection.execute("begin")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        connection.isolation_level = before
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    """Turns errors of writing into CommandErrors; the old file is as it was."""
+    try:
+        yield
+    except (sqlite3.OperationalError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        if "locked" in str(error):
+            raise CommandError(
+                "The database is in use by another program. Run the same command again"
+            ) from error
+        is_of_files = ("full", "disk I/O", "readonly", "unable to open")
+        if not isinstance(error, OSError) and not any(each in str(error) for each in is_of_files):
+            raise
+        kept = "; the one that is there is kept" if target.exists() else ""
+        raise CommandError(f"{target} can't be written: {reason}{kept}") from error
+
+
+def _fill(
+    reader: sqlite3.Connection,
+    writer: sqlite3.Connection,
+    source: Path,
+    options: Options,
+    progress: Progress,
+    report: Report,
+) -> None:
+    table, model = choose_model(reader, options.model)
+    chosen = models(reader) if options.all_models else [model]
+    report.table, report.models = table, [each.label for each in chosen]
+    writer.execute("begin")
+    copy = Copy(reader, writer, table, chosen, progress)
+    ids: set[int] | None = None
+    if options.condition:
+        ids = set().union(*(options.condition(reader, table, each) for each in chosen))
+    report.pictures = copy.choose(ids)
+    report.pictures_at_home = copy.count(f"select count(*) from main.{quote(table)}")
+    if not report.pictures:
+        why = "No picture meets --where" if options.condition else f"{model.label} has no pictures"
+        raise CommandError(f"{why}, so there is nothing to publish")
+    paths = Paths(copy.paths(), (absolute(root) for root in options.relative_to))
+    facts = {} if options.keep_gps else dict(GPS)
+    for name in options.drop:
+        facts |= DROPPABLE[name]
+    copy.copy_models(_pretrained)
+    key = lambda value: paths.shortened(value) if isinstance(value, str) else value  # noqa: E731
+    copy.copy_pictures(facts, paths.published, key, options.columns)
+    if options.thumbnail_size != 0:
+        copy.copy_thumbnails()
+    copy.copy_others(options.image_search)
+    progress.start("Copying", _count_vectors(copy, chosen))
+    copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
+    progress.finish()
+    for name in options.tables:
+        copy.copy_table(name)
+    copy.finish()
+    url = options.originals_url or originals_template(reader)
+    writer.execute(
+        f"insert into {PUBLICATION} (published, release, originals_url) values (?, ?, ?)",
+        (datetime.now(UTC).isoformat(timespec="seconds"), version("datasette-clip-search"), url),
+    )
+    writer.execute("commit")
+    if options.vectors == "fp16":
+        chunks = partial(_both, reader, writer, chosen[0])
+        count = _count_vectors(copy, chosen[:1])
+        report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
+    report.has_words = _has_words(writer, chosen)
+    report.warnings += warnings(copy, options, paths)
+
+
+def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
+    which = ", ".join(str(model.id) for model in chosen)
+    return copy.count(
+        f"""select count(*) from main.{EMBEDDINGS}
+        where model_id in ({which}) and image_id in (select id from {CHOSEN})"""
+    )
+
+
+def _pretrained(stored: str) -> str:
+    """Returns where weights are, without the folder of this machine that they are in."""
+    if not is_absolute(stored):
+        return stored
+    # Beside the database it is found again, and never taken for a tag.
+    return f"./{ntpath.basename(stored.rstrip('/'))}"
+
+
+def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
+    vector = decode(value, model.dimension)
+    if vector is None or not np.isfinite(vector).all():
+        raise DatabaseError(
+            f"The embedding of picture {image_id} is no vector of {model.dimension} numbers. "
+            "Delete that row and run sqlite-utils embed-images again"
+        )
+    assert isinstance(value, bytes)
+    # What is rounded already stays as it is.
+    return halved(vector) if is_halved and len(value) == 4 * model.dimension else value
+
+
+def _both(
+    reader: sqlite3.Connection, writer: sqlite3.Connection, model: Model
+) -> Iterator[tuple[Ids, Vectors, Vectors]]:
+    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
+        where model_id = ? {{}} order by image_id"""
+    before = fetch(reader, sql.format(f"and image_id in (select id from {CHOSEN})"), model.id)
+    after = fetch(writer, sql.format(""), model.id)
+    while rows := before.fetchmany(_VECTORS_AT_ONCE):
+        published = after.fetchmany(_VECTORS_AT_ONCE)
+        yield (
+            np.array([image_id for image_id, _ in rows]),
+            np.stack([_vector(blob, model) for _, blob in rows]),
+            np.stack([_vector(blob, model) for _, blob in published]),
+        )
+
+
+def _vector(blob: object, model: Model) -> Vectors:
+    vector = decode(blob, model.dimension)
+    assert vector is not None
+    return vector
+
+
+def _has_words(writer: sqlite3.Connection, chosen: Iterable[Model]) -> bool:
+    """Tells whether the text towers of all models are there."""
+    sql = "select 1 from main.sqlite_master where name = 'clip_towers'"
+    if fetch(writer, sql).fetchone() is None:
+        return False
+    sql = "select distinct model_id from main.clip_towers where tower = 'text'"
+    return {model.id for model in chosen} <= {model_id for (model_id,) in fetch(writer, sql)}

@@ -1,0 +1,70 @@
+"""What a person may not expect of what was published, in sentences."""
+
+from collections.abc import Iterator
+
+from ..originals import originals_template
+from ..schema import FAILURES, THUMBNAILS, fetch, quote
+from .copy import CHOSEN, Copy
+from .options import Options
+from .paths import Paths
+
+# What begins so is an absolute path, of this system or another.
+_LIKE_PATH = "({0} like '/%/%' or {0} like '_:\\%')"
+
+
+def warnings(copy: Copy, options: Options, paths: Paths) -> Iterator[str]:
+    """Yields what was left out, changed, or may be more than was meant."""
+    images = quote(copy.table)
+    chosen = f"id in (select id from {CHOSEN})"
+    sql = f"""select count(*) from main.{images} where {chosen}
+        and latitude is not null and longitude is not null"""
+    if positions := copy.count(sql):
+        counted = count(positions, "picture")
+        if options.keep_gps:
+            yield f"GPS positions of {counted} are published"
+        else:
+            yield f"GPS positions left out: {counted}; --keep-gps keeps them"
+    if paths.changed:
+        yield (
+            f"Paths shortened to names: {count(paths.changed, 'picture')} outside the database's "
+            "folder; --relative-to FOLDER keeps the path from a folder on"
+        )
+    if options.condition is None:
+        sql = f"select count(*) from main.{images} where not {chosen}"
+        if others := copy.count(sql):
+            yield f"Left out: {count(others, 'picture')} that the model has not embedded"
+    if options.thumbnail_size != 0:
+        sql = f"""select count(*) from {CHOSEN}
+            where id not in (select image_id from main.{THUMBNAILS})"""
+        if bare := copy.count(sql):
+            yield f"Without a thumbnail: {count(bare, 'picture')}, shown by name alone"
+    if failures := copy.count(f"select count(*) from main.{FAILURES}"):
+        yield f"Left out: {FAILURES}, which names {count(failures, 'file')} by path"
+    known = {
+        name for (name,) in fetch(copy.writer, "select name from pragma_table_info(?)", copy.table)
+    }
+    sql = "select name from pragma_table_info(?)"
+    own = [name for (name,) in fetch(copy.reader, sql, copy.table) if name not in known]
+    if own:
+        yield f"Columns of your own left out: {', '.join(own)}; --with-column {own[0]} keeps it"
+    template = originals_template(copy.writer)
+    if template and paths.changed and "{path}" in template:
+        yield "Links to originals use the shortened paths"
+    for table in options.tables:
+        yield from _paths_in(copy, table)
+
+
+def _paths_in(copy: Copy, table: str) -> Iterator[str]:
+    """Yields which columns of a table of the user's hold what looks like paths."""
+    columns = fetch(copy.writer, "select name from pragma_table_xinfo(?)", table).fetchall()
+    for (column,) in columns:
+        like = _LIKE_PATH.format(quote(column))
+        sql = f"""select count(*) from main.{quote(table)}
+            where typeof({quote(column)}) = 'text' and {like}"""
+        if found := fetch(copy.writer, sql).fetchone()[0]:
+            yield f"{table}.{column} is published as it is, with {count(found, 'absolute path')}"
+
+
+def count(number: int, what: str) -> str:
+    """Returns a number with its noun."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
