@@ -1,10 +1,12 @@
-"""Runs in processes of their own, and what they leave behind."""
+"""Runs in processes of their own, what they leave behind, and disks that are full."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +69,14 @@ def assert_ended(processes: set[int]) -> None:
     while alive := {process for process in processes if is_running(process)}:
         assert time.monotonic() < deadline, f"{alive} are still running"
         time.sleep(0.05)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Lets no file grow beyond a size, as a full disk does; decoding processes inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

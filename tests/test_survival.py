@@ -10,16 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import make_model, make_picture, rows, run
 from contents import contents
-from processes import assert_ended, decoding_processes, start, wait_for_decoders
+from processes import (
+    assert_ended,
+    decoding_processes,
+    largest_file,
+    start,
+    wait_for_decoders,
+)
 
 pytest.importorskip("open_clip")
 
@@ -243,17 +247,6 @@ def _rows_now(database: Path) -> list[tuple]:
         return rows(database, "select id from images") if database.exists() else []
     except sqlite3.OperationalError:
         return []
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Lets no file grow beyond a size, as a full disk does; decoding processes inherit it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])

@@ -1,5 +1,6 @@
 """A database that is only read."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -14,9 +15,19 @@ def open_database(path: str) -> sqlite3.Connection:
     """
     from sqlite_utils import Database
 
-    connection = sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True)
     try:
-        fetch(connection, "select 1 from sqlite_master").fetchone()
+        try:
+            fetch(connection, "select 1 from sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) or os.path.exists(f"{path}-wal"):
+                raise
+            # In a folder that can't be written to, a database in WAL mode gets no -shm file. As
+            # it has no -wal file either, nobody writes to it.
+            connection.close()
+            connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+            fetch(connection, "select 1 from sqlite_master").fetchone()
         Database(connection)
     except sqlite3.DatabaseError as error:
         connection.close()

@@ -2,6 +2,6 @@
 
 from .folder import publish_folder
 from .options import Options, Progress, Report
-from .publish import publish
+from .run import publish
 
 __all__ = ["Options", "Progress", "Report", "publish", "publish_folder"]

@@ -151,8 +151,8 @@ class Copy:
                 where.append("tower = 'text'")
             self._copy(table, " and ".join(where))
 
-    def copy_table(self, name: str) -> None:
-        """Copies a table of the user's as it is, with its indexes.
+    def copy_table(self, name: str) -> str:
+        """Copies a table of the user's as it is, with its indexes; returns its own name.
 
         Raises CommandError for a table that is not there or can't be copied.
         """
@@ -181,6 +181,7 @@ class Copy:
             where type = 'index' and tbl_name = ? and sql is not null"""
         for (index,) in fetch(self.reader, sql, row[0]).fetchall():
             self.writer.execute(index)
+        return str(row[0])
 
     def finish(self) -> None:
         """Brings the triggers back, and has them write once what they write for a change."""

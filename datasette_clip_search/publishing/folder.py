@@ -10,7 +10,7 @@ from ..config import CONFIG
 from ..errors import CommandError
 from ..schema import OWN_TABLES
 from .options import Options, Progress, Report
-from .publish import publish
+from .run import publish
 from .target import is_published, put, sync, workplace
 
 DATABASE = "pictures.db"

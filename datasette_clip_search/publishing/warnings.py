@@ -1,6 +1,6 @@
 """What a person may not expect of what was published, in sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ..originals import originals_template
 from ..schema import FAILURES, THUMBNAILS, fetch, quote
@@ -12,7 +12,7 @@ from .paths import Paths
 _LIKE_PATH = "({0} like '/%/%' or {0} like '_:\\%')"
 
 
-def warnings(copy: Copy, options: Options, paths: Paths) -> Iterator[str]:
+def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) -> Iterator[str]:
     """Yields what was left out, changed, or may be more than was meant."""
     images = quote(copy.table)
     chosen = f"id in (select id from {CHOSEN})"
@@ -50,7 +50,7 @@ def warnings(copy: Copy, options: Options, paths: Paths) -> Iterator[str]:
     template = originals_template(copy.writer)
     if template and paths.changed and "{path}" in template:
         yield "Links to originals use the shortened paths"
-    for table in options.tables:
+    for table in tables:
         yield from _paths_in(copy, table)
 
 

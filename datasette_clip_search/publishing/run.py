@@ -149,8 +149,7 @@ def _fill(
     progress.start("Copying", _count_vectors(copy, chosen))
     copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
     progress.finish()
-    for name in options.tables:
-        copy.copy_table(name)
+    tables = [copy.copy_table(name) for name in options.tables]
     copy.finish()
     url = options.originals_url or originals_template(reader)
     writer.execute(
@@ -163,7 +162,7 @@ def _fill(
         count = _count_vectors(copy, chosen[:1])
         report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
     report.has_words = _has_words(writer, chosen)
-    report.warnings += warnings(copy, options, paths)
+    report.warnings += warnings(copy, options, paths, tables)
 
 
 def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
