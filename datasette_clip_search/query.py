@@ -4,6 +4,7 @@ import sqlite3
 
 import numpy as np
 
+from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
 from .errors import QueryError
@@ -50,7 +51,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
 
 def is_embedding(model: Model, query: Value) -> bool:
     """Tells whether a query is a vector of the model's, by its length."""
-    return is_vector(query, model.dimension)
+    return vector_format.is_vector(query, model.dimension)
 
 
 def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
@@ -82,9 +83,9 @@ def _stored_vector(
 
 
 def _given_vector(model: Model, blob: bytes) -> Vectors:
-    if not has_length(blob, model.dimension):
+    if not vector_format.has_length(blob, model.dimension):
         raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
-    given = decode([blob], model.dimension)[0]
+    [given] = vector_format.decode([blob], model.dimension)
     if not np.isfinite(given).all():
         raise QueryError("The embedding holds a number that is not finite")
     # The squares of the largest float32 are finite only in float64.
@@ -92,7 +93,8 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
     length = np.linalg.norm(vector)
     if length == 0:
         raise QueryError("The embedding is all zeros, which has no direction to search in")
-    return (vector / length).astype(np.float32)
+    unit: Vectors = (vector / length).astype(np.float32)
+    return unit
 
 
 def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:

@@ -107,6 +107,10 @@ def test_changes_of_a_published_database_are_noticed(published, demo_database, t
     """Triggers are there, and an index of the vectors at home is not taken for one of these."""
     sql = "select revision from clip_models"
     assert rows(published, sql) != rows(demo_database, sql)
+    # Of the history, only where it stands.
+    assert rows(published, "select seq, revision from clip_changes") == [
+        (1, *rows(published, sql)[0])
+    ]
     copy = tmp_path / "copy.db"
     copy.write_bytes(published.read_bytes())
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -221,12 +225,16 @@ def test_recall_is_measured():
 
 def test_vectors_in_half_the_room():
     vector = np.full(64, 1 / 8, np.float32)
-    assert decode(halved(vector), 64) == pytest.approx(vector)
+    whole = vector.astype("<f4").tobytes()
+    for blobs in [[halved(vector)] * 3, [whole, halved(vector)], [whole]]:
+        assert decode(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
+    assert decode([], 64).shape == (0, 64)
     assert is_vector(halved(vector), 64)
+    assert is_vector(whole, 64)
     assert not is_vector(halved(vector * 2), 64)
     assert not is_vector(b"\xff" * 128, 64)
-    assert decode(b"\xff" * 127, 64) is None
-    assert decode(None, 64) is None
+    assert not is_vector(b"\xff" * 127, 64)
+    assert not is_vector(None, 64)
 
 
 def test_broken_vector_is_not_published(tiny_database, tmp_path):
@@ -344,6 +352,12 @@ def test_renamed_table_and_older_schema(tiny_database, tmp_path):
             alter table clip_embeddings drop column precision;
             alter table clip_models drop column calibration;
             drop table clip_publication;
+            drop table clip_changes;
+            drop trigger clip_model_inserted;
+            drop trigger clip_embedding_inserted;
+            drop trigger clip_embedding_updated;
+            drop trigger clip_embedding_moved;
+            drop trigger clip_embedding_deleted;
             alter table images rename to "odd ""name";
         """)
     database = publish(tiny_database, tmp_path / "p.db")

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from conftest import DEMO_PICTURES, rows, run
 from web_helpers import ONE, images, links
 
+from datasette_clip_search.changes import moment_of
 from datasette_clip_search.originals import original_url, originals_template
 
 pytest_plugins = ["web_fixtures"]
@@ -59,16 +61,6 @@ async def test_answers_are_those_of_the_database_at_home(client, demo_database, 
     path = "/pictures/-/query.json" if ONE else "/pictures.json"
     answer = await client.get(path, params={"sql": sql, "_shape": "array"})
     assert answer.json() == expected
-
-
-async def test_words(client, site):
-    """What turned them into vectors at home is not here; a text tower would be, in the file."""
-    answer = await client.get(f"{PAGE}.json?q=dog+on+beach&k=3")
-    if rows(site / "pictures.db", "select 1 from sqlite_master where name = 'clip_towers'"):
-        assert len(answer.json()["results"]) == 3
-    else:
-        assert answer.status_code == 400
-        assert "not where they were when it embedded the pictures" in answer.json()["error"]
 
 
 async def test_only_the_pictures_are_listed(client):
@@ -172,6 +164,25 @@ def test_folder_is_written_anew(demo_database, tmp_path):
     assert (site / "Dockerfile").read_text() == "mine, too"
     assert "outdated" not in (site / "requirements.txt").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, monkeypatch):
+    from datasette_clip_search.index import open_index
+    from datasette_clip_search.publishing import folder as module
+    from datasette_clip_search.schema import models
+
+    config = replace(module.CONFIG, index_at_least=100)
+    monkeypatch.setattr(module, "CONFIG", config)
+    assert run("clip-publish", demo_database, "--to-folder", tmp_path / "site").exit_code == 0
+    database, file = (tmp_path / "site" / f"pictures.db{end}" for end in ("", ".clip-1.faiss"))
+    with closing(sqlite3.connect(database)) as connection:
+        [model] = models(connection)
+        _, facts = open_index(file, model.fingerprint, model.dimension)
+        assert (facts.count, facts.moment) == (160, moment_of(connection, model))
+    # An index of what was there before does no harm, and does not stay.
+    options = ["--to-folder", tmp_path / "site", "--where", "id < 50"]
+    assert run("clip-publish", demo_database, *options).exit_code == 0
+    assert not file.exists()
 
 
 @pytest.mark.parametrize("held", ["notes.txt", "pictures.db", "Dockerfile"])

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import CommandError
 from ..schema import (
+    CHANGES,
     EMBEDDINGS,
     FAILURES,
     MODELS,
@@ -25,7 +26,7 @@ from .options import Progress
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
 # What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, "clip_changes"}
+_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES}
 _ROWS_AT_ONCE = 256
 
 Change = Callable[[Any], object]

@@ -3,12 +3,16 @@
 import json
 import os
 import sqlite3
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
 from ..config import CONFIG
+from ..database import connect
 from ..errors import CommandError
-from ..schema import OWN_TABLES
+from ..indexing import keep_index
+from ..schema import OWN_TABLES, models
+from ..vectors import count_vectors
 from .options import Options, Progress, Report
 from .run import publish
 from .target import is_published, put, sync, workplace
@@ -30,7 +34,7 @@ FROM python:3.13-slim
 WORKDIR /app
 COPY requirements.txt ./
 RUN pip install --no-cache-dir --requirement requirements.txt
-COPY {DATABASE} metadata.yaml ./
+COPY {DATABASE}* metadata.yaml ./
 RUN datasette inspect {DATABASE} --inspect-file inspect-data.json
 # Nothing here is written to but /tmp, so the container can be read-only.
 USER nobody
@@ -102,14 +106,19 @@ def publish_folder(
         new = place / folder.name if folder.name else place / "new"
         new.mkdir()
         report = publish(source, new / DATABASE, connection, options, progress)
+        _add_indexes(new / DATABASE)
         for name, text in _files(report.table).items():
             (new / name).write_text(text, "utf-8")
         try:
             if exists:
-                for name in _files(report.table):
-                    if _is_ours(folder / name):
+                names = {file.name for file in new.iterdir()} - {DATABASE}
+                for name in sorted(names):
+                    if name not in _files(report.table) or _is_ours(folder / name):
                         put(new / name, folder / name)
                 put(new / DATABASE, folder / DATABASE)
+                for index in folder.glob(f"{DATABASE}.clip-*.faiss"):
+                    if index.name not in names:
+                        index.unlink()
             else:
                 for file in new.iterdir():
                     sync(file)
@@ -122,6 +131,14 @@ def publish_folder(
             raise CommandError(f"{folder} can't be written: {error.strerror}") from error
     report.database = folder / DATABASE
     return report
+
+
+def _add_indexes(database: Path) -> None:
+    """Builds the index files of models with many pictures; without one, a start takes longer."""
+    with closing(connect(database)) as connection:
+        for model in models(connection):
+            if count_vectors(connection, model) >= CONFIG.index_at_least:
+                keep_index(connection, database, model)
 
 
 def _check_folder(folder: Path) -> bool:
@@ -161,5 +178,5 @@ def _files(table: str) -> dict[str, str]:
         + f"      {json.dumps(table)}:\n        description: One row for each picture\n"
         + hidden,
         "README.txt": _README,
-        ".dockerignore": f"# {_MARK}\n*\n!{DATABASE}\n!metadata.yaml\n!requirements.txt\n",
+        ".dockerignore": f"# {_MARK}\n*\n!{DATABASE}*\n!metadata.yaml\n!requirements.txt\n",
     }

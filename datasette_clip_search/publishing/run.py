@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import Ids, Vectors
 from ..config import CONFIG
 from ..errors import CommandError, DatabaseError
-from ..arrays import Ids, Vectors
 from ..originals import check_template, originals_template
 from ..schema import EMBEDDINGS, PUBLICATION, Model, choose_model, fetch, models, quote
 from ..sources.source import absolute
-from ..vector_format import decode, halved
+from ..vector_format import decode, halved, has_length
 from .copy import CHOSEN, Copy
 from .options import DROPPABLE, GPS, Options, Progress, Report
 from .paths import Paths, is_absolute
@@ -182,15 +182,16 @@ def _pretrained(stored: str) -> str:
 
 
 def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
-    vector = decode(value, model.dimension)
-    if vector is None or not np.isfinite(vector).all():
-        raise DatabaseError(
-            f"The embedding of picture {image_id} is no vector of {model.dimension} numbers. "
-            "Delete that row and run sqlite-utils embed-images again"
-        )
-    assert isinstance(value, bytes)
-    # What is rounded already stays as it is.
-    return halved(vector) if is_halved and len(value) == 4 * model.dimension else value
+    if isinstance(value, bytes) and has_length(value, model.dimension):
+        [vector] = decode([value], model.dimension)
+        if np.isfinite(vector).all():
+            # What is rounded already stays as it is.
+            is_whole = len(value) == 4 * model.dimension
+            return halved(vector) if is_halved and is_whole else value
+    raise DatabaseError(
+        f"The embedding of picture {image_id} is no vector of {model.dimension} numbers. "
+        "Delete that row and run sqlite-utils embed-images again"
+    )
 
 
 def _both(
@@ -204,15 +205,9 @@ def _both(
         published = after.fetchmany(_VECTORS_AT_ONCE)
         yield (
             np.array([image_id for image_id, _ in rows]),
-            np.stack([_vector(blob, model) for _, blob in rows]),
-            np.stack([_vector(blob, model) for _, blob in published]),
+            decode([blob for _, blob in rows], model.dimension),
+            decode([blob for _, blob in published], model.dimension),
         )
-
-
-def _vector(blob: object, model: Model) -> Vectors:
-    vector = decode(blob, model.dimension)
-    assert vector is not None
-    return vector
 
 
 def _has_words(writer: sqlite3.Connection, chosen: Iterable[Model]) -> bool:
