@@ -366,13 +366,20 @@ def test_renamed_table_and_older_schema(tiny_database, tmp_path):
 
 
 @pytest.mark.skipif(not set(OWN_TABLES) >= {TOWERS}, reason="there are no towers")
-def test_towers(tiny_database, tmp_path):
+def test_towers(tiny_database, tmp_path, other_model):
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
         connection.execute(f"delete from {TOWERS}")
         for tower in ("text", "image"):
             for part in range(2):
                 sql = f"insert into {TOWERS} (model_id, tower, precision, part, data) values "
                 connection.execute(f"{sql} (1, ?, 'int8', ?, ?)", (tower, part, b"x" * 1000))
+    picture = tiny_database.parent / "pictures" / "00.png"
+    result = run("embed-images", tiny_database, picture, "--pretrained", other_model)
+    assert result.exit_code == 0, result.output
+    with closing(sqlite3.connect(tiny_database)) as connection, connection:
+        connection.execute(f"delete from {TOWERS} where model_id = 2")
+        sql = f"insert into {TOWERS} (model_id, tower, part, data) values (2, 'text', 0, ?)"
+        connection.execute(sql, ('{"refused": "/home/me/broken"}',))
     sql = f"select tower, count(*) from {TOWERS} group by tower order by tower"
     result = run("clip-publish", tiny_database, tmp_path / "1.db")
     assert "text tower" in result.stdout
@@ -380,6 +387,10 @@ def test_towers(tiny_database, tmp_path):
     assert rows(tmp_path / "1.db", sql) == [("text", 2)]
     both = publish(tiny_database, tmp_path / "2.db", "--with-image-search")
     assert rows(both, sql) == [("image", 2), ("text", 2)]
+    result = run("clip-publish", tiny_database, tmp_path / "3.db", "--all-models")
+    assert "no text tower" in result.stderr
+    assert rows(tmp_path / "3.db", sql) == [("text", 2)]
+    assert b"/home/me" not in (tmp_path / "3.db").read_bytes()
 
 
 REFUSED = {

@@ -52,8 +52,8 @@ def print_report(report: Report, folder: Path | None) -> None:
         lines.append(
             (
                 "Recall@10",
-                f"{report.recall:.4f}  (what fp16 finds of the ten nearest pictures that the "
-                f"vectors as they were find, over {report.asked} pictures)",
+                f"{report.recall:.4f}  (of the ten nearest pictures by the vectors as they were, "
+                f"asked with {report.asked} pictures)",
             )
         )
     lines.append(("Seconds", f"{report.seconds:.1f}"))

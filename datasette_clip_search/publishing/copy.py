@@ -148,6 +148,10 @@ class Copy:
                 where.append(f"model_id in ({self._model_ids})")
             if "image_id" in names:
                 where.append(f"image_id in (select id from {CHOSEN})")
+            if "tower" in names:
+                # Part 0 alone tells why there is no tower, which names what went wrong at home.
+                kept = f"select model_id, tower from main.{quote(table)} where part > 0"
+                where.append(f"(model_id, tower) in ({kept})")
             if "tower" in names and not image_search:
                 where.append("tower = 'text'")
             self._copy(table, " and ".join(where))

@@ -215,5 +215,5 @@ def _has_words(writer: sqlite3.Connection, chosen: Iterable[Model]) -> bool:
     sql = "select 1 from main.sqlite_master where name = 'clip_towers'"
     if fetch(writer, sql).fetchone() is None:
         return False
-    sql = "select distinct model_id from main.clip_towers where tower = 'text'"
+    sql = "select model_id from main.clip_towers where tower = 'text' and part > 0"
     return {model.id for model in chosen} <= {model_id for (model_id,) in fetch(writer, sql)}
