@@ -355,6 +355,50 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
     assert tower.logit_scale == pytest.approx(encoder.logit_scale)
 
 
+def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
+    """Their tokenizer is kept whole, and what fills up a text is told from it."""
+    transformers = pytest.importorskip("transformers")
+    import open_clip
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+
+    folder, database = tmp_path / "model", tmp_path / "photos.db"
+    inner = Tokenizer(models.BPE(unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel()
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=800, special_tokens=names, initial_alphabet=alphabet)
+    inner.train_from_iterator(["a dog on the beach", "two people"], trainer)
+    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<s>", eos_token="</s>", pad_token="<pad>",
+        unk_token="<unk>", sep_token="</s>",
+    ).save_pretrained(folder)  # fmt: skip
+    sizes = {"hidden_size": 48, "intermediate_size": 96, "max_position_embeddings": 66}
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.RobertaConfig(vocab_size=800, pad_token_id=1, **sizes, **layers)
+    config.save_pretrained(folder)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    text = {
+        "hf_model_name": str(folder),
+        "hf_tokenizer_name": str(folder),
+        "hf_pooler_type": "mean_pooler",
+        "context_length": 24,
+    }
+    settings = {**TINY_CONFIG, "custom_text": True, "text_cfg": text}
+    whole = {"model_cfg": settings, "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
+    model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    line = told(run("embed-images", database, pictures, "--pretrained", folder))
+    assert "takes the package tokenizers" in line
+    texts = ["a dog", "two people on a beach", "long " * 50, "</s> dog"]
+    tower = open_tower(connect(database))
+    assert tower.key != torch_encoder(folder).key
+    cosines = (tower.encode_texts(texts) * torch_encoder(folder).encode_texts(texts)).sum(axis=1)
+    assert cosines.min() > 0.995
+
+
 def test_vectors_do_not_depend_on_others(demo_database, demo, connect):
     """Nor does a text of one token, or of more than there is room for."""
     run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit")

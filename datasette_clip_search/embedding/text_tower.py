@@ -123,10 +123,14 @@ def _shown(facts: dict[str, Any]) -> str:
     agreement = ""
     if verified["agreement"] is not None:
         agreement = f", {verified['agreement']:.1%} of the best pictures the same"
+    needs = ""
+    if facts["tokenizer"]["kind"] == "tokenizers":
+        needs = ", takes the package tokenizers (pip install tokenizers)"
     # Rounded down, as the least it is.
     cosine = int(verified["cosine"] * 10_000) / 10_000
     shown = f"{size:.1f}" if size < 10 else f"{size:.0f}"
-    return f"{facts['precision']} text tower, {shown} MB, cosine at least {cosine:.4f}{agreement}"
+    least = f"cosine at least {cosine:.4f}{agreement}"
+    return f"{facts['precision']} text tower, {shown} MB, {least}{needs}"
 
 
 def _sample(connection: sqlite3.Connection, model: Model) -> Vectors:
