@@ -169,9 +169,7 @@ async def crowd(
         chance = random.Random(seed)
         await asyncio.sleep(chance.uniform(0, 2))
         while time.monotonic() < end:
-            kind = (
-                chance.choice(["text", "similar", "thumbnail", "sql"]) if work == "all" else "sql"
-            )
+            kind = chance.choice(kinds)
             id = chance.randint(1, count)
             words = "+".join(chance.sample(WORDS, 3)) + f"+{chance.randint(0, 999)}"
             url = {
