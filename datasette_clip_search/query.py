@@ -12,7 +12,6 @@ from .query_encoder import encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 from .text_encoder import text_encoder_of, text_key
-from .vector_format import decode, has_length, is_vector
 
 Value = str | int | float | bytes | None
 
