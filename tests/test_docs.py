@@ -17,7 +17,7 @@ MODULES = sorted((ROOT / "datasette_clip_search").rglob("*.py"))
 
 OPTIONS = [
     pytest.param(option, id=f"{name}-{option.name}")
-    for name in ("embed-images", "clip-search", "clip-index")
+    for name in ("embed-images", "clip-search", "clip-index", "clip-publish")
     for option in sqlite_utils.commands[name].params
 ]
 
