@@ -111,6 +111,8 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # Before, there is no `returning`.
+    sqlite_at_least: tuple[int, ...] = (3, 35, 0)
     # How long a run waits for another program to let go of the database: briefly before there is
     # anything to lose, patiently later.
     first_write_wait_seconds: float = 5

@@ -14,6 +14,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises CommandError for a file that is no database, can't be written, or is locked.
     """
+    if sqlite3.sqlite_version_info < CONFIG.sqlite_at_least:
+        least = ".".join(map(str, CONFIG.sqlite_at_least))
+        raise CommandError(
+            f"Writing takes SQLite {least} or newer, and this Python has {sqlite3.sqlite_version}. "
+            "Use another Python, such as one from python.org; searching works with this one"
+        )
     if path.is_dir():
         raise CommandError(f"{path} is a folder. Expected a SQLite database file")
     if not path.absolute().parent.is_dir():

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -90,6 +90,23 @@ def rows(database: Path, sql: str, *parameters: object) -> list[tuple]:
         return connection.execute(sql, parameters).fetchall()
     finally:
         connection.close()
+
+
+@pytest.fixture
+def configured() -> Iterator[Callable[..., None]]:
+    """Replaces fields of CONFIG for a test."""
+    from datasette_clip_search.config import CONFIG
+
+    before: dict[str, object] = {}
+
+    def configure(**fields: object) -> None:
+        for name, value in fields.items():
+            before.setdefault(name, getattr(CONFIG, name))
+            object.__setattr__(CONFIG, name, value)
+
+    yield configure
+    for name, value in before.items():
+        object.__setattr__(CONFIG, name, value)
 
 
 @pytest.fixture

@@ -69,6 +69,16 @@ def test_database_that_is_a_folder(tmp_path, pictures, tiny_model):
     assert said == f"{tmp_path} is a folder. Expected a SQLite database file"
 
 
+def test_sqlite_that_is_too_old(tmp_path, pictures, tiny_model, configured):
+    configured(sqlite_at_least=(99, 1, 0))
+    said = error(tmp_path / "p.db", pictures, "--pretrained", tiny_model)
+    assert said == (
+        f"Writing takes SQLite 99.1.0 or newer, and this Python has {sqlite3.sqlite_version}. Use "
+        "another Python, such as one from python.org; searching works with this one"
+    )
+    assert not (tmp_path / "p.db").exists()
+
+
 def test_database_in_a_folder_that_is_missing(tmp_path, pictures, tiny_model):
     said = error(tmp_path / "no" / "p.db", pictures, "--pretrained", tiny_model)
     assert said == f"There is no folder {tmp_path / 'no'} to make p.db in"

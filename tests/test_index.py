@@ -44,21 +44,6 @@ def indexed(request, tmp_path_factory, made):
     return copy, request.param
 
 
-@pytest.fixture
-def configured():
-    """Replaces fields of CONFIG for a test."""
-    before = {}
-
-    def configure(**fields):
-        for name, value in fields.items():
-            before.setdefault(name, getattr(CONFIG, name))
-            object.__setattr__(CONFIG, name, value)
-
-    yield configure
-    for name, value in before.items():
-        object.__setattr__(CONFIG, name, value)
-
-
 def build(path, wish=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)

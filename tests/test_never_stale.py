@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import run
-from test_index import build, configured  # noqa: F401
+from test_index import build
 from vector_database import clustered, found, make, put, truth
 
 from datasette_clip_search import changes, collection
@@ -38,7 +38,7 @@ def check(connection, seed=0, k=12):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_change_is_in_the_next_answer(path, connect, configured, kind):  # noqa: F811
+def test_every_change_is_in_the_next_answer(path, connect, configured, kind):
     # The whole sample's answers, so that an answer that is not exact is one that is not fresh.
     configured(recall_wanted=1.0, depths=(64, 100))
     build(path, Wish(kind))
@@ -99,7 +99,7 @@ def test_older_and_newer_states_side_by_side(path, connect):
         check(reader)
 
 
-def test_what_is_forgotten_is_read_again(path, connect, configured):  # noqa: F811
+def test_what_is_forgotten_is_read_again(path, connect, configured):
     configured(changes_kept=0)
     build(path)
     connection = connect(path)
@@ -152,7 +152,7 @@ def test_databases_of_older_releases(path, connect):
     check(connection)
 
 
-def test_small_changes_leave_a_large_index_be(path, connect, configured):  # noqa: F811
+def test_small_changes_leave_a_large_index_be(path, connect, configured):
     configured(index_lag_from=1000)
     assert build(path).rebuilt
     for step, rebuilt in ((0, False), (1, False), (2, True)):
@@ -163,7 +163,7 @@ def test_small_changes_leave_a_large_index_be(path, connect, configured):  # noq
         check(connect(path), step)
 
 
-def test_a_collection_that_was_read_is_read_again_when_outgrown(path, connect, configured):  # noqa: F811
+def test_a_collection_that_was_read_is_read_again_when_outgrown(path, connect, configured):
     configured(index_lag_from=100)
     connection = connect(path)
     check(connection)

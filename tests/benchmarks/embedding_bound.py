@@ -98,7 +98,9 @@ def main() -> None:
     file = arguments.weights or cache / f"{MODEL}.safetensors"
     if not file.exists():
         weights.open_clip_file(MODEL, file)
-    options = Options(model=MODEL, pretrained=str(file), precision=arguments.precision)
+    options = Options(
+        model=MODEL, pretrained=str(file), precision=arguments.precision, text_tower="none"
+    )
     print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")
     print(
         f"{'pictures':<22}{'precision':>10}{'M, 1/s':>9}{'d, ms':>8}{'bound, 1/s':>12}"

@@ -67,6 +67,8 @@ def _ours(model: str, precision: str) -> Callable[[Job], Run]:
         command = [
             OUR_BIN / "sqlite-utils", "embed-images", job.folder / "photos.db", job.pictures,
             "--model", model, "--pretrained", weights, "--precision", precision, "--silent",
+            # What no peer makes.
+            "--text-tower", "none",
         ]  # fmt: skip
         # What it may keep between runs must not make a later one warm.
         return Run(command, {"XDG_CACHE_HOME": str(job.folder / "cache")}, job.folder)
