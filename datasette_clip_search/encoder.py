@@ -91,12 +91,7 @@ class Encoder:
 
     def normalized(self, pixels: Pixels) -> Vectors:
         """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
-        mean, std = (
-            np.array(values, np.float32) * 255
-            for values in (self.preprocess.mean, self.preprocess.std)
-        )
-        scaled = (pixels.astype(np.float32) - mean) / std
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+        return normalized(self.preprocess, pixels)
 
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
@@ -130,6 +125,15 @@ class Encoder:
         with torch.inference_mode():
             features = self._model.encode_text(tokens)
         return unit(features.float().cpu().numpy())
+
+
+def normalized(preprocess: Preprocess, pixels: Pixels) -> Vectors:
+    """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
+    mean, std = (
+        np.array(values, np.float32) * 255 for values in (preprocess.mean, preprocess.std)
+    )
+    scaled = (pixels.astype(np.float32) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
 def reference_pixels(preprocess: Preprocess) -> Pixels:

@@ -111,7 +111,7 @@ class _Quantizer:
                 continue
             if is_product(node, self.constants):
                 self._product(node)
-            elif _is_convolution(node, self.constants):
+            elif is_convolution(node, self.constants):
                 self._convolution(node)
             else:
                 self._other(node)
@@ -254,7 +254,7 @@ def _paired(graph: Any, constants: Collection[str], users: Mapping[str, list[Any
     """Returns the activations that are quantised for all their users: those of convolutions."""
     names = set()
     for node in graph.node:
-        if _is_convolution(node, constants):
+        if is_convolution(node, constants):
             names |= {node.input[0], _merged_output(node, users)}
     return names
 
@@ -288,7 +288,8 @@ def matrix_of(node: Any, constants: Mapping[str, Any]) -> Array:
     return matrix.T if _attributes(node).get("transB") else matrix
 
 
-def _is_convolution(node: Any, constants: Collection[str]) -> bool:
+def is_convolution(node: Any, constants: Collection[str]) -> bool:
+    """Tells whether a node is a convolution by weights that are constant."""
     return node.op_type == "Conv" and all(name in constants for name in node.input[1:] if name)
 
 

@@ -129,11 +129,12 @@ def _compare(tower: TextTower, exact: Vectors, pictures: Vectors) -> tuple[float
         return cosine, None
     same = [
         len(np.intersect1d(a, b)) / NEIGHBOURS
-        for a, b in zip(_best(vectors, pictures), _best(exact, pictures), strict=True)
+        for a, b in zip(best_of(vectors, pictures), best_of(exact, pictures), strict=True)
     ]
     return cosine, float(np.mean(same))
 
 
-def _best(texts: Vectors, pictures: Vectors) -> Any:
+def best_of(queries: Vectors, pictures: Vectors) -> Any:
+    """Returns which pictures are nearest to each query, (n, NEIGHBOURS)."""
     # Stable, so that equal pictures are in the same order for both.
-    return np.argsort(-(texts @ pictures.T), axis=1, kind="stable")[:, :NEIGHBOURS]
+    return np.argsort(-(queries @ pictures.T), axis=1, kind="stable")[:, :NEIGHBOURS]

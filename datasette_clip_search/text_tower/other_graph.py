@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import EncoderUnavailable
 from ..int8.export import quiet
-from ..int8.graph import is_product, matrix_of
+from ..int8.graph import is_convolution, is_product, matrix_of
 from .open_clip_graph import INPUT, OUTPUT
 from .weights import Graph
 
@@ -44,7 +44,7 @@ def build(model: Any, tokens: Any, bits: int) -> bytes:
         exported = onnx.load(file)
     length = tokens.shape[1]
     graph = Graph(bits)
-    _rewrite(graph, exported.graph)
+    rewrite(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n", length])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
     model_proto = graph.model(inputs, outputs, exported.opset_import)
@@ -82,8 +82,8 @@ def _export(model: Any, tokens: Any, file: Path) -> None:
         )
 
 
-def _rewrite(graph: Graph, exported: Any) -> None:
-    """Copies a graph's nodes, with products and embeddings by constants made anew."""
+def rewrite(graph: Graph, exported: Any) -> None:
+    """Copies a graph's nodes, with products, convolutions and embeddings by constants made anew."""
     constants = {constant.name: constant for constant in exported.initializer}
     for node in exported.node:
         name = None
@@ -95,6 +95,8 @@ def _rewrite(graph: Graph, exported: Any) -> None:
                 name = graph.product(node.input[0], matrix_of(node, constants), bias)
         elif _is_embedding(node, constants):
             name = graph.rows(numpy_helper.to_array(constants[node.input[0]]), node.input[1])
+        elif is_convolution(node, constants):
+            node.input[1] = graph.kernel(numpy_helper.to_array(constants[node.input[1]]))
         if name is None:
             graph.nodes.append(node)
         else:

@@ -24,7 +24,10 @@ TEXT, IMAGE = "text", "image"
 FORMAT = 1
 # The first release that reads this format.
 NEEDS = "0.1a0"
-ANEW = "To make it anew, run: sqlite-utils embed-images"
+_ANEW = {
+    TEXT: "To make it anew, run: sqlite-utils embed-images",
+    IMAGE: "To make it anew, run: sqlite-utils embed-images with --with-image-search",
+}
 
 
 class TowerUnusable(EncoderUnavailable):
@@ -69,7 +72,7 @@ def key_of(manifest: str) -> str:
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
-def parse(manifest: str, model: Model) -> dict[str, Any]:
+def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
     """Returns a manifest's facts.
 
     Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
@@ -79,22 +82,23 @@ def parse(manifest: str, model: Model) -> dict[str, Any]:
         facts: dict[str, Any] = json.loads(manifest)
         if facts["format"] > FORMAT:
             raise TowerUnusable(
-                "Its text tower was made by a newer release. "
+                f"Its {tower} tower was made by a newer release. "
                 f"Run: pip install --upgrade 'datasette-clip-search>={facts['needs']}'"
             )
         if "refused" in facts:
             raise NoTower(facts["refused"], facts["release"])
         if facts["fingerprint"] != model.fingerprint:
-            raise TowerUnusable(f"Its text tower is of other weights than the pictures. {ANEW}")
+            raise TowerUnusable(f"Its {tower} tower is of other weights than the pictures. {_ANEW[tower]}")
         sizes = facts["sections"].values()
         if not all(isinstance(size, int) and size >= 0 for size in sizes):
             raise ValueError("sizes")
         if sum(sizes) > CONFIG.max_tower_bytes:
             raise TowerUnusable(
-                f"Its text tower has {sum(sizes)} bytes and the limit is {CONFIG.max_tower_bytes}"
+                f"Its {tower} tower has {sum(sizes)} bytes and the limit is "
+                f"{CONFIG.max_tower_bytes}"
             )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _damaged() from error
+        raise damaged(tower) from error
     return facts
 
 
@@ -105,7 +109,7 @@ def read_tower(
 
     Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
     """
-    facts = parse(manifest, model)
+    facts = parse(manifest, model, tower)
     digest = hashlib.sha256()
     parts = _parts(connection, model, tower)
     sections: dict[str, bytes] = {}
@@ -114,15 +118,15 @@ def read_tower(
         while section.tell() < size:
             part = next(parts, None)
             if not isinstance(part, bytes) or not part:
-                raise _damaged()
+                raise damaged(tower)
             digest.update(part)
             section.write(part)
         if section.tell() != size:
-            raise _damaged()
+            raise damaged(tower)
         # Without a copy.
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
-        raise _damaged()
+        raise damaged(tower)
     return Kept(key_of(manifest), facts, sections)
 
 
@@ -183,5 +187,6 @@ def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator
         yield data
 
 
-def _damaged() -> TowerUnusable:
-    return TowerUnusable(f"Its text tower is damaged. {ANEW}")
+def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
+    """Returns what to raise for a tower that has to be made anew."""
+    return TowerUnusable(f"Its {tower} tower {how}. {_ANEW[tower]}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..encoder import Vectors, unit
-from .stored import ANEW, Kept, TowerUnusable
+from .stored import TEXT, Kept, TowerUnusable, damaged
 from .tokens import Tokens, read_tokenizer
 
 # Texts that go through together, so that memory stays bounded.
@@ -31,7 +31,7 @@ class TextTower:
             self.logit_scale = float(facts["logit_scale"])
             self._cut = bool(facts["cut"])
             self._tokenize = read_tokenizer(facts["tokenizer"], kept.sections["tokenizer"])
-            self._session = _session(kept.sections["onnx"])
+            self._session = session_of(kept.sections["onnx"])
             example = json.loads(kept.sections["example"])
             cosine = float(self.encode_texts([example["text"]])[0] @ np.array(example["vector"]))
         except ModuleNotFoundError as error:
@@ -41,9 +41,7 @@ class TextTower:
             ) from error
         except Exception as error:
             # ONNX Runtime, zlib, json and the tokenizer have an exception each for what is broken.
-            raise TowerUnusable(
-                f"Its text tower does not load ({type(error).__name__}). {ANEW}"
-            ) from error
+            raise damaged(TEXT, f"does not load ({type(error).__name__})") from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
                 f"Its text tower makes other vectors on this processor than it should (cosine "
@@ -70,7 +68,8 @@ def _longest(tokens: Tokens) -> int:
     return int(used[-1]) + 1 if len(used) else 1
 
 
-def _session(model: bytes) -> Any:
+def session_of(model: bytes) -> Any:
+    """Loads an ONNX file for threads that take one core each."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

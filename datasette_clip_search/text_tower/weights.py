@@ -87,6 +87,19 @@ class Graph:
             return self._widened(self.add("Gather", self.constant(_halves(table)), numbers))
         return self.add("Gather", self.constant(table.astype(np.float32)), numbers)
 
+    def kernel(self, weights: Array) -> str:
+        """Adds the weights of a convolution, (out, in, …) float32, with a scale for each output."""
+        if self.bits == 8:
+            integers, scales = _integers(weights.reshape(len(weights), -1))
+            integers, scales = (
+                integers.reshape(weights.shape),
+                scales.reshape(-1, *[1] * (weights.ndim - 1)),
+            )
+            return self.add("Mul", self._widened(self.constant(integers)), self.constant(scales))
+        if self.bits == 16:
+            return self._widened(self.constant(_halves(weights)))
+        return self.constant(weights.astype(np.float32))
+
     def model(self, tokens: Any, features: Any, opsets: Iterable[Any] = ()) -> Any:
         """Returns the whole, with what goes in and what comes out (two ValueInfoProtos).
 

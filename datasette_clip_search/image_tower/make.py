@@ -1,0 +1,132 @@
+"""Making an image tower: the smallest whose vectors are those of the model's own."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from ..config import CONFIG
+from ..encoder import Encoder, Vectors, reference_pixels
+from ..errors import EncoderUnavailable
+from ..int8.export import INPUT, OUTPUT, export_tower
+from ..pictures.preprocess import Pixels, Preprocess
+from ..precision import torch_settings
+from ..processors import on_all_cores
+from ..text_tower.make import AGREEMENT, FAITHFUL, NEIGHBOURS, Made, Stopped, best_of
+from ..text_tower.other_graph import rewrite
+from ..text_tower.stored import TowerUnusable, keep
+from ..text_tower.weights import Graph
+from .tower import ImageTower
+
+AUTO = "auto"
+PRECISIONS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
+# What it makes is kept beside what torch makes, so that auto takes none that rounds.
+TRIED = ("16-bit", "32-bit")
+
+
+def make(
+    encoder: Encoder,
+    pixels: Pixels,
+    pictures: Vectors,
+    precision: str = AUTO,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Made:
+    """Makes the image tower of an encoder, which is in float32 on the CPU.
+
+    `pixels`, (n, height, width, 3) uint8, are pictures of the collection to check it with, and
+    `pictures`, (m, d) float32, unit vectors of the collection, in which those in 8 bits must find
+    the same. "auto" is the first of TRIED that passes.
+
+    Raises EncoderUnavailable where none passes or the model can't be exported, and Stopped.
+    """
+    checked = np.concatenate([reference_pictures(encoder.preprocess), pixels])
+    exact = _encode(encoder, checked, is_stopped)
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="clip-search-") as folder:
+        file = Path(folder, "image.onnx")
+        size = encoder.preprocess.height, encoder.preprocess.width
+        export_tower(encoder.model, size, file)
+        for candidate in TRIED if precision == AUTO else [precision]:
+            if is_stopped():
+                raise Stopped
+            about: dict[str, Any] = {
+                "precision": candidate,
+                "fingerprint": encoder.fingerprint,
+                "dimension": encoder.dimension,
+                "preprocess": encoder.preprocess.identity,
+            }
+            sections = {
+                "picture": checked[0].tobytes(),
+                "vector": exact[0].astype("<f4").tobytes(),
+                "onnx": _build(file, PRECISIONS[candidate], size),
+            }
+            try:
+                vectors = _encode(ImageTower(keep(about, sections)[1]), checked, is_stopped)
+            except TowerUnusable as error:
+                notes.append(f"not {candidate}: {error}")
+                continue
+            cosine = float(np.nan_to_num((vectors * exact).sum(axis=1)).min())
+            agreement = _agreement(vectors, exact, pictures)
+            figures = f"cosine {cosine:.4f}"
+            if agreement is not None:
+                figures += f", {agreement:.1%} of the best pictures the same"
+            finds = candidate != "8-bit" or agreement is None or agreement >= AGREEMENT
+            if cosine >= FAITHFUL[candidate] and finds:
+                about["verified"] = {
+                    "cosine": cosine,
+                    "agreement": agreement,
+                    "queries": len(checked),
+                    "pictures": len(pictures),
+                }
+                return Made(*keep(about, sections), candidate, cosine, agreement, notes)
+            notes.append(f"not {candidate}: {figures}")
+    raise EncoderUnavailable(f"None makes the vectors that torch makes ({'; '.join(notes)})")
+
+
+def reference_pictures(preprocess: Preprocess) -> Pixels:
+    """Makes pictures, (n, height, width, 3) uint8, such as no collection may have."""
+    [first] = reference_pixels(preprocess)
+    black = np.zeros_like(first)
+    stripes = np.where(np.arange(first.shape[1])[:, None] // 4 % 2, 255, 0)
+    striped = np.broadcast_to(stripes, first.shape).astype(np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, first.shape, np.uint8)
+    return np.stack([first, first[::-1, ::-1], black, ~black, striped, noise])
+
+
+def _build(file: Path, bits: int, size: tuple[int, int]) -> bytes:
+    exported = onnx.load(file)
+    graph = Graph(bits)
+    rewrite(graph, exported.graph)
+    inputs = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 3, *size])
+    outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
+    try:
+        built: bytes = graph.model(inputs, outputs, exported.opset_import).SerializeToString()
+    except ValueError as error:
+        raise EncoderUnavailable(f"The image tower is too large for ONNX in {bits} bits") from error
+    return built
+
+
+def _encode(
+    encoder: Encoder | ImageTower, pixels: Pixels, is_stopped: Callable[[], bool]
+) -> Vectors:
+    def encode(batch: Pixels) -> Vectors:
+        if is_stopped():
+            raise Stopped
+        return encoder.encode_pixels(batch)
+
+    size = CONFIG.cpu_batch_size
+    batches = (pixels[at : at + size] for at in range(0, len(pixels), size))
+    with torch_settings("highest"):
+        return np.concatenate(list(on_all_cores(encode, batches)))
+
+
+def _agreement(vectors: Vectors, exact: Vectors, pictures: Vectors) -> float | None:
+    """Returns the mean share of the nearest pictures that both find, None where they are few."""
+    if len(pictures) < CONFIG.text_tower_pictures_at_least:
+        return None
+    pairs = zip(best_of(vectors, pictures), best_of(exact, pictures), strict=True)
+    return float(np.mean([len(np.intersect1d(a, b)) / NEIGHBOURS for a, b in pairs]))
