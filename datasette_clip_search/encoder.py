@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,31 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 # OpenCLIP's tokenizer remembers every word that it ever saw.
 _MOST_WORDS = 10_000
+
+
+class PictureEncoder(Protocol):
+    """What embeds pictures in a run; threads may share it.
+
+    `device` and `precision` are what its vectors are noted to be made by, and `matmul` is what
+    torch.set_float32_matmul_precision is to be meanwhile; None without torch.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def matmul(self) -> str | None: ...
+    def encode_pixels(self, pixels: Pixels) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
 
 
 class Encoder:
@@ -47,6 +72,11 @@ class Encoder:
         self.matmul = "highest"
         self._int8_tower: Int8Tower | None = None
         self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
+
+    @property
+    def label(self) -> str:
+        """The model's name, for messages."""
+        return self.checkpoint.label
 
     @property
     def model(self) -> Any:
@@ -129,9 +159,7 @@ class Encoder:
 
 def normalized(preprocess: Preprocess, pixels: Pixels) -> Vectors:
     """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
-    mean, std = (
-        np.array(values, np.float32) * 255 for values in (preprocess.mean, preprocess.std)
-    )
+    mean, std = (np.array(values, np.float32) * 255 for values in (preprocess.mean, preprocess.std))
     scaled = (pixels.astype(np.float32) - mean) / std
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 

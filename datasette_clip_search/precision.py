@@ -199,11 +199,15 @@ def _has_native_bf16() -> bool:
 
 
 @contextmanager
-def torch_settings(matmul: str) -> Iterator[None]:
+def torch_settings(matmul: str | None) -> Iterator[None]:
     """Has each thread use one core, and sets how torch multiplies float32: for the whole process.
 
-    Threads that all want every core wait for one another longer than they work.
+    Threads that all want every core wait for one another longer than they work. Nothing is set for
+    None, where torch may not be installed.
     """
+    if matmul is None:
+        yield
+        return
     import torch
 
     before = torch.get_float32_matmul_precision(), torch.get_num_threads()

@@ -8,7 +8,7 @@ from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
 from .errors import QueryError
-from .query_encoder import encoder_of
+from .image_encoder import image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 from .text_encoder import text_encoder_of, text_key
@@ -105,7 +105,7 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
-    encoder = encoder_of(connection, model)
+    encoder = image_encoder_of(connection, model)
     settings = Settings(
         encoder.preprocess,
         CONFIG.max_query_image_megapixels,

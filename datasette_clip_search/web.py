@@ -190,6 +190,7 @@ async def _as_context(
     return {
         "question": question,
         "count": found.count,
+        "takes_pictures": found.takes_pictures,
         "asked": found.asked and shown(found.asked),
         "pictures": [shown(picture) for picture in found.pictures],
         "sql_url": await _sql_url(datasette, request.actor, database.name, question),

@@ -66,11 +66,13 @@ class Found:
     """How many pictures there are to search, the one that was asked about, and those found.
 
     Where the database says where its originals are, each has the address of its own.
+    `takes_pictures` tells whether others than those here can be searched with.
     """
 
     count: int
     asked: dict[str, Any] | None
     pictures: list[dict[str, Any]]
+    takes_pictures: bool = True
 
 
 # Encoding the words of a query takes a moment, and loading an encoder many: on threads of our
@@ -89,6 +91,7 @@ async def find(database: Database, table: str, model: Model, question: Question)
 
 
 def _find(database: Database, table: str, model: Model, question: Question) -> Found:
+    from .image_encoder import takes_pictures
     from .search import search
 
     connection = _connection(database)
@@ -98,7 +101,8 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
         sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
             order by image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures).fetchall()
-        return Found(count, None, [picture(row[0]) for row in newest])
+        pictures = [picture(row[0]) for row in newest]
+        return Found(count, None, pictures, takes_pictures(connection, model))
     hits = list(search(connection, question.value, question.k, model.id))
     asked = None if question.like is None else picture(question.like)
     found = [picture(hit.id) | hit._asdict() for hit in hits]

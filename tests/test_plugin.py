@@ -41,11 +41,11 @@ async def test_memory_database_has_no_functions(serve):
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
     monkeypatch.setattr(query_encoder, "_encoders", Recent(2))
-    monkeypatch.setattr(text_encoder, "_towers", Recent(2))
+    monkeypatch.setattr(text_encoder._towers, "loaded", Recent(2))
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
-    assert len(text_encoder._towers._kept) == 1
+    assert len(text_encoder._towers.loaded._kept) == 1
     assert not query_encoder._encoders._kept
     assert not caplog.records
 

@@ -67,11 +67,12 @@ def torch_encoder(folder):
 def nothing_remembered(monkeypatch):
     """Has every test load its tower, as a process of its own would."""
     from datasette_clip_search import query, text_encoder
+    from datasette_clip_search.kept_towers import KeptTowers
     from datasette_clip_search.recent import Recent
 
     monkeypatch.setattr(query, "_texts", Recent(8))
-    monkeypatch.setattr(text_encoder, "_towers", Recent(2))
-    monkeypatch.setattr(text_encoder, "_unusable", Recent(8))
+    towers = KeptTowers("text", text_encoder.TextTower)
+    monkeypatch.setattr(text_encoder, "_towers", towers)
 
 
 @pytest.fixture

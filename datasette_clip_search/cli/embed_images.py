@@ -73,6 +73,18 @@ from .index_options import index_options, wish_of
     help="Precision of what is kept in the database for text queries without torch; auto is the "
     "smallest here that finds the same",
 )
+@click.option(
+    "--with-image-search",
+    is_flag=True,
+    help="Also keep what pictures that are not in the database are searched with, and new ones "
+    "embedded, without torch",
+)
+@click.option(
+    "--image-tower",
+    type=click.Choice(["auto", "8-bit", "16-bit", "32-bit", "none"]),
+    help="Precision of what --with-image-search keeps; auto, the default there, is 16-bit, or else "
+    "32-bit",
+)
 @click.option("--no-thumbnails", is_flag=True, help="Keep no small pictures to show")
 @index_options
 @click.option("--rehash", is_flag=True, help="Compare contents where size and time are unchanged")
@@ -90,6 +102,8 @@ def embed_images(
     no_thumbnails: bool,
     index: str | None,
     memory: int | None,
+    with_image_search: bool,
+    image_tower: str | None,
     **options: Any,
 ) -> None:
     """Embed pictures with an OpenCLIP model, to search them by meaning
@@ -115,6 +129,9 @@ def embed_images(
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures: folders, files, archives, or --sql")
     wish = wish_of(index, memory)
+    if with_image_search and image_tower == "none":
+        raise click.UsageError("--with-image-search keeps what --image-tower none deletes")
+    options["image_tower"] = image_tower or ("auto" if with_image_search else None)
     chosen = Options(thumbnails=not no_thumbnails, wish=wish, **options)
     stdin = sys.stdin.buffer if "-" in pictures else None
     try:

@@ -13,9 +13,9 @@ import numpy as np
 
 from ..config import CONFIG
 from ..errors import CommandError, PictureError
+from ..image_encoder import image_encoder_of
 from ..mix import mixed_vector
 from ..query import Value
-from ..query_encoder import encoder_of
 from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
@@ -92,7 +92,7 @@ class Question:
                 data = file.read()
             if not data:
                 raise CommandError(f"{called} is empty. Expected a picture")
-            encoder = encoder_of(self.connection, self.model)
+            encoder = image_encoder_of(self.connection, self.model)
             try:
                 with without_pillow_limit():
                     picture = decode(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,23 +12,31 @@ from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import CONFIG
 from ..decoding import Decoded, Decoders, Settings
-from ..encoder import Encoder
+from ..encoder import Encoder, PictureEncoder
+from ..errors import EncoderUnavailable
+from ..image_tower.tower import ImageTower
 from ..pictures.preprocess import Pixels, Preprocess
 from ..precision import Choice, use_device, use_int8, use_precision
+from ..processors import cores
 from ..schema import Model
+from ..sources import Source
 from ..sources.source import stored_path
+from ..text_tower.stored import IMAGE, TowerUnusable, read_manifest
 from .plan import Work
 from .store import Store
+from .without_torch import copy_towers, find_tower, is_torch_here
 
 
 @dataclass
 class Loaded:
     """A loaded model, and how it came to be used as it is; for runs that follow each other."""
 
-    encoder: Encoder | None = None
+    encoder: PictureEncoder | None = None
     choice: Choice = field(default_factory=Choice)
     # What there is to tell about the text tower once that is known.
     text_tower: str = ""
+    # And about the image tower.
+    image_tower: str = ""
 
 
 class Loader:
@@ -53,9 +62,18 @@ class Loader:
             model, pretrained = CONFIG.model, CONFIG.pretrained
         elif pretrained is None and model == CONFIG.model:
             pretrained = CONFIG.pretrained
-        self.checkpoint: Checkpoint = checkpoints.resolve(model, pretrained)
         # Of weights that were here before anything was fetched.
         self._fingerprint: str | None = None
+        self._is_gone = bool(
+            recorded and not _is_tag(recorded) and not os.path.exists(pretrained or "")
+        )
+        if recorded and self._is_gone and read_manifest(store.connection, recorded, IMAGE):
+            # What the database brings does without them.
+            gone = os.path.normpath(store.folder / recorded.pretrained)
+            self.checkpoint = Checkpoint(recorded.name, gone)
+            store.model = recorded
+            return
+        self.checkpoint = checkpoints.resolve(model, pretrained)
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())
@@ -96,6 +114,9 @@ class Loader:
         Raises ClipSearchError for a model, device or format that can't be used.
         """
         loaded = self._loaded
+        if loaded.encoder is None and (tower := self._find_tower(device, precision)):
+            loaded.encoder = tower
+            loaded.choice = Choice(notes=[_note(tower, self._is_gone)])
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
             encoder = Encoder(self.checkpoint, self._fingerprint)
@@ -116,13 +137,53 @@ class Loader:
             self.use_model()
         return loaded
 
+    def _find_tower(self, device: str, precision: str) -> ImageTower | None:
+        """Returns an image tower to embed with, where torch or the weights are not here.
+
+        Raises EncoderUnavailable where there is none that does as asked.
+        """
+        if not self._is_gone and is_torch_here():
+            return None
+        lacks = (
+            "Its weights are not here" if self._is_gone else "torch and open_clip are not installed"
+        )
+        if device not in ("auto", "cpu") or precision != "auto":
+            raise EncoderUnavailable(
+                f"{lacks}, and --device {device} --precision {precision} needs them. Leave both "
+                f"out, or run: {checkpoints.INSTALL}"
+            )
+        try:
+            tower = find_tower(self._store.connection, self._store.model, self.checkpoint)
+        except TowerUnusable as error:
+            raise EncoderUnavailable(f"{lacks}. {error}. Or run: {checkpoints.INSTALL}") from error
+        if tower is None:
+            raise EncoderUnavailable(
+                f"{lacks}, and the database brings no image tower of {self.checkpoint.label} to "
+                f"embed without them. Run: {checkpoints.INSTALL}"
+            )
+        return tower
+
+    def copy_towers(self) -> None:
+        """Where torch is not here, has the database bring the towers beside the model's weights."""
+        if self._store.model and not is_torch_here():
+            copy_towers(self._store.connection, self._store.model, self.checkpoint)
+
+    def sample(self, sources: Sequence[Source], preprocess: Preprocess, count: int) -> Pixels:
+        """Decodes so many pictures from all over some, (n, height, width, 3) uint8."""
+        work = [(source, None) for source in sources]
+        settings = Settings(preprocess, CONFIG.max_megapixels, thumbnails=False)
+        with Decoders(min(cores(), max(len(work), 1))) as decoders:
+            pixels = _sample(work, count, decoders, settings)
+        empty = np.empty((0, preprocess.height, preprocess.width, 3), np.uint8)
+        return empty if pixels is None else pixels
+
     def load_exact(self) -> Encoder:
         """Returns the model in float32 on the CPU: the loaded one where it is that; unfetched.
 
         Raises ClipSearchError for a model that can't be used.
         """
         encoder = self._loaded.encoder
-        if encoder and (encoder.device, encoder.precision) == ("cpu", "fp32"):
+        if isinstance(encoder, Encoder) and (encoder.device, encoder.precision) == ("cpu", "fp32"):
             return encoder
         fingerprint = encoder.fingerprint if encoder else self._fingerprint
         with checkpoints.network(allowed=False):
@@ -149,6 +210,15 @@ class Loader:
         stored = stored_path(pretrained, str(self._store.folder))
         # Never to be taken for a tag.
         return stored if os.path.isabs(stored) else f"./{stored}"
+
+
+def _is_tag(model: Model) -> bool:
+    return not model.pretrained or re.fullmatch(r"[^/\\]+", model.pretrained) is not None
+
+
+def _note(tower: ImageTower, is_gone: bool) -> str:
+    why = "The model's weights are not where they were" if is_gone else "torch is not installed"
+    return f"{why}, so that the kept image tower embeds, in {tower.precision}"
 
 
 def _sample(

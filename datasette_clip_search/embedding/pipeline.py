@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import CONFIG
 from ..decoding import Decoded, Decoders, Outcome, Refused, Settings, Unneeded
-from ..encoder import Encoder, Vectors
+from ..encoder import PictureEncoder, Vectors
 from ..errors import CommandError, PictureError
 from ..pictures.preprocess import Pixels
 from ..precision import torch_settings
@@ -40,7 +40,7 @@ class Pipeline:
         decoders: Decoders,
         settings: Settings,
         contents: Contents,
-        load_encoder: Callable[[], Encoder],
+        load_encoder: Callable[[], PictureEncoder],
         batch_size: int | None,
         is_stopped: Callable[[], bool],
     ):
@@ -54,7 +54,7 @@ class Pipeline:
         self._load_encoder = load_encoder
         self._batch_size = batch_size
         self._is_stopped = is_stopped
-        self._encoder: Encoder | None = None
+        self._encoder: PictureEncoder | None = None
         self._torch_settings = ExitStack()
         # Contents under way, which are not in the database yet.
         self._begun: set[str] = set()
@@ -165,13 +165,13 @@ class Pipeline:
 
 
 @contextmanager
-def _explained(encoder: Encoder) -> Iterator[None]:
+def _explained(encoder: PictureEncoder) -> Iterator[None]:
     """Turns what torch says of a model that can't run into an error that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CommandError(
-            f"{encoder.checkpoint.label} can't run on {encoder.device}: {reason}. What was "
+            f"{encoder.label} can't run on {encoder.device}: {reason}. What was "
             "embedded before is kept. Try a smaller --batch-size, or --device cpu"
         ) from error

@@ -21,7 +21,8 @@ class Summary:
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
     files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
-    choice of device and number format, and `text_tower` one about text queries. `other_default` is
+    choice of device and number format, and `text_tower` and `image_tower` one
+    about queries of words and of pictures. `other_default` is
     the model that searches use, where it is not the one of this run, and `used` is that one.
     """
 
@@ -46,6 +47,7 @@ class Summary:
     speedup: float | None = None
     cosine: float | None = None
     text_tower: str = ""
+    image_tower: str = ""
     notes: list[str] = field(default_factory=list)
     index: Path | None = None
     index_rebuilt: bool = False
@@ -74,8 +76,8 @@ class Progress:
     def advance(self, pictures: int) -> None:
         """So many more are done."""
 
-    def making_text_tower(self) -> None:
-        """The text tower is about to be made and checked."""
+    def making_tower(self, tower: str) -> None:
+        """The text or image tower is about to be made and checked."""
 
     def finishing(self) -> None:
         """The person has asked to stop; what is under way is being finished."""

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from ..config import CONFIG
 from ..database import check_writable, connect, explained, wait_for_lock
 from ..decoding import Decoders, Refused, Settings
-from ..encoder import Encoder
+from ..encoder import PictureEncoder
 from ..errors import CommandError
 from ..index import Wish
 from ..indexing import keep_index
@@ -20,6 +20,7 @@ from ..processors import cores
 from ..schema import models
 from ..sources import Found, find, find_rows
 from ..vectors import count_vectors
+from .image_tower import keep_image_tower
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
 from .pipeline import Pipeline
@@ -50,6 +51,8 @@ class Options:
     # The kind of index; None is the kind that the database's index is of.
     wish: Wish | None = None
     text_tower: str = AUTO
+    # A precision, auto, or none; None leaves the database's own as it is.
+    image_tower: str | None = None
 
 
 def embed_images(
@@ -79,7 +82,7 @@ def embed_images(
                 found = _find(connection, database, pictures, options, stdin)
                 run = _Run(connection, database, options, progress, loaded or Loaded())
                 run.embed(found)
-                run.keep_text_tower()
+                run.keep_towers(found)
                 run.finish()
         except sqlite3.OperationalError as error:
             if "no such" in str(error):
@@ -167,11 +170,12 @@ class _Run:
         self.summary.failed += found.unreadable
         self._clear_up(plan)
 
-    def keep_text_tower(self) -> None:
-        """Has the database bring what encodes texts, unless it does already."""
+    def keep_towers(self, found: Found) -> None:
+        """Has the database bring what encodes texts and, if asked for, pictures."""
         model = self.store.model if self.store.exists else None
         if model is None or self.summary.interrupted:
             return
+        self.loader.copy_towers()
         with interruptible(self.progress.finishing) as interrupt:
             # Of runs that follow each other, only the first looks.
             self.loaded.text_tower = self.loaded.text_tower or keep_text_tower(
@@ -179,10 +183,21 @@ class _Run:
                 model,
                 self.options.text_tower,
                 self.loader.load_exact,
-                self.progress.making_text_tower,
+                lambda: self.progress.making_tower("text"),
                 lambda: interrupt.requested,
             )
+            if not interrupt.requested:
+                self.loaded.image_tower = self.loaded.image_tower or keep_image_tower(
+                    self.connection,
+                    model,
+                    self.options.image_tower,
+                    self.loader.load_exact,
+                    lambda *wanted: self.loader.sample(found.sources, *wanted),
+                    lambda: self.progress.making_tower("image"),
+                    lambda: interrupt.requested,
+                )
         self.summary.text_tower = self.loaded.text_tower
+        self.summary.image_tower = self.loaded.image_tower
         self.summary.interrupted = interrupt.requested
 
     def _count(self, found: Found, plan: Plan) -> None:
@@ -200,7 +215,7 @@ class _Run:
             if self.waiting:
                 return
 
-        def load_encoder() -> Encoder:
+        def load_encoder() -> PictureEncoder:
             self.progress.loading(loader.checkpoint.label)
             loaded = loader.load(options.device, options.precision, plan.work, decoders, settings)
             assert loaded.encoder is not None

@@ -73,8 +73,8 @@ class Bar(Progress):
     def advance(self, pictures: int) -> None:
         self.bar.update(pictures, object())
 
-    def making_text_tower(self) -> None:
-        click.echo("Making the text tower, for text queries without torch", err=True)
+    def making_tower(self, tower: str) -> None:
+        click.echo(f"Making the {tower} tower, for {tower} queries without torch", err=True)
 
     def finishing(self) -> None:
         click.echo(
@@ -173,6 +173,8 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     if summary.text_tower:
         yield "Text queries", summary.text_tower
+    if summary.image_tower:
+        yield "By pictures", summary.image_tower
     for note in summary.notes:
         yield "Note", note
     embedding = ""

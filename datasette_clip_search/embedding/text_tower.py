@@ -16,6 +16,7 @@ from ..encoder import Encoder, Vectors
 from ..errors import ClipSearchError, EncoderUnavailable
 from ..schema import EMBEDDINGS, Model, fetch
 from ..text_tower.stored import (
+    TEXT,
     NoTower,
     TowerUnusable,
     delete_tower,
@@ -88,7 +89,7 @@ def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> tuple[st
         return f"need torch; no text tower is made: {refused.reason}", True
     except TowerUnusable:
         return nothing
-    return f"{_shown(facts)}  (up to date)", wanted in (AUTO, facts["precision"])
+    return f"{shown(facts)}  (up to date)", wanted in (AUTO, facts["precision"])
 
 
 def _make(
@@ -102,7 +103,7 @@ def _make(
     from ..text_tower.make import Stopped, make
 
     try:
-        made = make(encoder, _sample(connection, model), wanted, is_stopped)
+        made = make(encoder, sample_of(connection, model), wanted, is_stopped)
     except Stopped:
         return ""
     except EncoderUnavailable:
@@ -114,26 +115,27 @@ def _make(
     write_tower(connection, model, made.manifest, made.kept.sections)
     notes = f"; {'; '.join(made.notes)}" if made.notes else ""
     seconds = time.monotonic() - started
-    return f"{_shown(made.kept.facts)}  (made in {seconds:.1f} s{notes})"
+    return f"{shown(made.kept.facts)}  (made in {seconds:.1f} s{notes})"
 
 
-def _shown(facts: dict[str, Any]) -> str:
+def shown(facts: dict[str, Any], tower: str = TEXT) -> str:
+    """Returns a line about a kept tower: its precision, size, and how well it passed."""
     size = sum(facts["sections"].values()) / 1e6
     verified = facts["verified"]
     agreement = ""
     if verified["agreement"] is not None:
         agreement = f", {verified['agreement']:.1%} of the best pictures the same"
     needs = ""
-    if facts["tokenizer"]["kind"] == "tokenizers":
+    if tower == TEXT and facts["tokenizer"]["kind"] == "tokenizers":
         needs = ", takes the package tokenizers (pip install tokenizers)"
     # Rounded down, as the least it is.
     cosine = int(verified["cosine"] * 10_000) / 10_000
-    shown = f"{size:.1f}" if size < 10 else f"{size:.0f}"
+    megabytes = f"{size:.1f}" if size < 10 else f"{size:.0f}"
     least = f"cosine at least {cosine:.4f}{agreement}"
-    return f"{facts['precision']} text tower, {shown} MB, {least}{needs}"
+    return f"{facts['precision']} {tower} tower, {megabytes} MB, {least}{needs}"
 
 
-def _sample(connection: sqlite3.Connection, model: Model) -> Vectors:
+def sample_of(connection: sqlite3.Connection, model: Model) -> Vectors:
     """Returns vectors, (n, d) float32, from all over the collection."""
     step = max(1, count_vectors(connection, model) // CONFIG.text_tower_pictures)
     sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0

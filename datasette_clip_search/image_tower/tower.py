@@ -33,7 +33,7 @@ class ImageTower:
             self.preprocess = Preprocess.from_identity(facts["preprocess"])
             self.dimension = int(facts["dimension"])
             self.fingerprint = str(facts["fingerprint"])
-            self.precision = f"onnx-{facts['precision']}"
+            self.precision = f"onnx-{facts['precision'].replace('-', '')}"
             self._session = session_of(kept.sections["onnx"])
             shape = 1, self.preprocess.height, self.preprocess.width, 3
             pixels = np.frombuffer(kept.sections["picture"], np.uint8).reshape(shape)
@@ -51,5 +51,7 @@ class ImageTower:
 
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
-        features: Vectors = self._session.run(None, {"pixels": normalized(self.preprocess, pixels)})[0]
+        features: Vectors = self._session.run(
+            None, {"pixels": normalized(self.preprocess, pixels)}
+        )[0]
         return unit(features)

@@ -34,7 +34,7 @@ from sqlite_utils.cli import cli
 from datasette_clip_search.collection import Collection
 from datasette_clip_search.index import build
 from datasette_clip_search.modality import everyday_vectors, sides_of
-from datasette_clip_search.query import encoder_of
+from datasette_clip_search.query_encoder import encoder_of
 from datasette_clip_search.schema import default_model
 
 ROOT = Path(__file__).parents[2]

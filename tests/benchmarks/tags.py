@@ -25,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from conftest import DEMO_MODEL, DEMO_PICTURES, ROOT, run
 
-from datasette_clip_search.query import encoder_of
+from datasette_clip_search.query_encoder import encoder_of
 from datasette_clip_search.schema import choose_model
 from datasette_clip_search.sql import add_functions
 from datasette_clip_search.tags import TEMPLATES, ensembled

@@ -1,0 +1,60 @@
+"""What turns pictures into vectors: the tower that a database brings, else torch."""
+
+import importlib.util
+import sqlite3
+from typing import Protocol
+
+from .encoder import Vectors
+from .errors import EncoderUnavailable
+from .image_tower.tower import ImageTower
+from .kept_towers import KeptTowers
+from .pictures.preprocess import Pixels, Preprocess
+from .query_encoder import encoder_of
+from .schema import Model
+from .text_tower.stored import IMAGE, read_manifest
+
+NO_TOWER = (
+    "Without torch, this instance searches by text and by its own pictures. For searches by other "
+    "pictures, have the database bring an image tower, where torch is installed: "
+    "sqlite-utils embed-images with --with-image-search"
+)
+
+_towers: KeptTowers[ImageTower] = KeptTowers(IMAGE, ImageTower)
+
+
+class ImageEncoder(Protocol):
+    """An image tower, of whichever kind; threads may share it."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What it sees of a picture."""
+
+    def encode_pixels(self, pixels: Pixels) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
+
+
+def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncoder:
+    """Returns what encodes pictures for a model of a database, one per process.
+
+    A tower that is damaged is told of in the log, once, and torch is used where it is installed.
+
+    Raises EncoderUnavailable where there is neither, and as `encoder_of` does.
+    """
+    tower, reason = _towers.find(connection, model)
+    if tower:
+        return tower
+    try:
+        return encoder_of(connection, model)
+    except EncoderUnavailable as error:
+        raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error
+
+
+def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
+    """Tells whether searches by other pictures than those embedded work, if all is well.
+
+    Loads nothing.
+    """
+    needed = ("torch", "open_clip")
+    return read_manifest(connection, model, IMAGE) is not None or all(
+        importlib.util.find_spec(name) for name in needed
+    )
