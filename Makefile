@@ -42,9 +42,10 @@ check-python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	    { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.13 demo"; exit 1; }
 
+# Without PyTorch, which the demo's model does not need.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "Installing into $(VENV), with PyTorch: this takes some minutes"
-	@$(PIP) --editable '.[embed]'
+	@echo "Installing into $(VENV)"
+	@$(PIP) --editable .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python

@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 
+from ..checkpoint import INSTALL
 from ..config import CONFIG
 from ..database import transaction
 from ..encoder import Encoder
@@ -23,7 +24,6 @@ from ..text_tower.stored import (
 from .text_tower import AUTO, NONE, sample_of, shown
 
 NEEDED = ("torch", "open_clip", "onnx", "onnxscript")
-INSTALL = "pip install 'datasette-clip-search[embed,int8]'"
 
 
 def keep_image_tower(

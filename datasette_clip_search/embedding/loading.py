@@ -144,9 +144,9 @@ class Loader:
         """
         if not self._is_gone and is_torch_here():
             return None
-        lacks = (
-            "Its weights are not here" if self._is_gone else "torch and open_clip are not installed"
-        )
+        lacks = "torch and open_clip are not installed"
+        if self._is_gone:
+            lacks = f"The weights of {self.checkpoint.label} are not where they were"
         if device not in ("auto", "cpu") or precision != "auto":
             raise EncoderUnavailable(
                 f"{lacks}, and --device {device} --precision {precision} needs them. Leave both "

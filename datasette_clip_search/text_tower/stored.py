@@ -88,9 +88,7 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
         if "refused" in facts:
             raise NoTower(facts["refused"], facts["release"])
         if facts["fingerprint"] != model.fingerprint:
-            raise TowerUnusable(
-                f"Its {tower} tower is of other weights than the pictures. {_ANEW[tower]}"
-            )
+            raise damaged(tower, "is of other weights than the pictures")
         sizes = facts["sections"].values()
         if not all(isinstance(size, int) and size >= 0 for size in sizes):
             raise ValueError("sizes")
