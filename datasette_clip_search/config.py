@@ -104,7 +104,7 @@ class Config:
     # where ten are so few of them that chance would not find them.
     text_tower_pictures: int = 5_000
     text_tower_pictures_at_least: int = 100
-    # Pictures that an image tower is checked with: as long as embedding them takes it twice.
+    # Pictures that an image tower is checked with; torch embeds them once more, in float32.
     image_tower_sample: int = 32
     # Rows of towers: Datasette reads a hundred for a page.
     tower_part_bytes: int = 262_144

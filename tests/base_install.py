@@ -57,6 +57,18 @@ assert embed.returncode == 1
 assert INSTALL in embed.stderr
 assert "Traceback" not in embed.stderr + by_text.stderr
 
+# The demo's model ships with both of its towers.
+demo = Path(__file__).parent.parent / "demo"
+phone, scenes = demo / "pictures" / "phone", database.with_name("scenes.db")
+embed = sqlite_utils("embed-images", scenes, phone, "--pretrained", demo / "model")
+assert embed.returncode == 0, embed.stderr
+assert "onnx-16bit" in embed.stdout
+found = sqlite_utils("query", scenes, "select path from clip_search('dog on beach', 2)")
+assert "PXL_20230601_124824315.jpg" in found.stdout, found.stderr
+picture = phone / "received-0099.webp"
+found = sqlite_utils("clip-search", scenes, "--image", picture, "--nl")
+assert json.loads(found.stdout.splitlines()[0])["path"].endswith(picture.name), found.stderr
+
 
 async def serve(**how: object) -> None:
     from datasette.app import Datasette
@@ -69,6 +81,8 @@ async def serve(**how: object) -> None:
     )
     assert response.status_code == 200, response.text
     assert len(response.json()["rows"]) == 3
+    page = await datasette.client.get(f"/-/clip-search/{database.stem}")
+    assert "this instance takes no other pictures to search with" in page.text
     page = await datasette.client.get(f"/-/clip-search/{database.stem}?like=1")
     assert page.status_code == 200, page.text
     page = await datasette.client.get(f"/-/clip-search/{database.stem}?q=dog")
