@@ -59,7 +59,7 @@ class Geometry:
         chosen = rng.choice(CONCEPTS, (SCENES, 5), p=self.often)
         np.put_along_axis(mixed, chosen, rng.gamma(2, 1, chosen.shape).astype(np.float32), 1)
         self.scenes = _unit(mixed @ self.concepts)
-        self.centre = self.scene_often @ self.scenes
+        self.centre = (self.scene_often @ self.scenes).astype(np.float32)
         means = _unit(rng.normal(size=(2, dimension)).astype(np.float32))
         means[1] = _unit(means[1] - (means[1] @ means[0]) * means[0])
         self.image_mean = means[0]
