@@ -295,5 +295,3 @@ CONTESTANTS = [
     Contestant("rclip", "rclip's search, vectors in memory", "", rclip),
     Contestant("rclip-command", "rclip's search, as its command does", "", rclip_command),
 ]
-
-

@@ -149,8 +149,11 @@ def main() -> None:
     pictures = next(geometry.pictures(BATCH))
     texts = geometry.texts_of(0)
     for count in (200, 5000):
-        print(describe("synthetic", pictures[:count], texts[:1000], np.arange(1000) % count) if count >= 1000
-              else describe("synthetic", pictures[:count], texts[:count], np.arange(count)))
+        print(
+            describe("synthetic", pictures[:count], texts[:1000], np.arange(1000) % count)
+            if count >= 1000
+            else describe("synthetic", pictures[:count], texts[:count], np.arange(count))
+        )
     if sys.argv[1:]:
         real = np.load(sys.argv[1])
         print(describe("real", real["X"], real["T"], real["own"]))

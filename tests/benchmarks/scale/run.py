@@ -94,20 +94,14 @@ def build(file: Path, kind: str, memory: str | None) -> dict[str, Any]:
 
 
 def table_bytes(file: Path) -> int:
-    """Returns the bytes of the pages of the vectors' table and its key, by `dbstat` if it is there."""
-    try:
-        from pysqlite3 import dbapi2 as driver
-    except ImportError:
-        driver = sqlite3
-    with closing(driver.connect(file)) as connection:
-        sql = (
-            "select sum(pgsize) from dbstat where aggregate and name in "
-            "('clip_embeddings', 'sqlite_autoindex_clip_embeddings_1')"
-        )
-        try:
-            return int(connection.execute(sql).fetchone()[0])
-        except driver.OperationalError:
-            return file.stat().st_size
+    """Returns the bytes that the vectors' table and its key would leave, were they dropped."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("begin immediate")
+        before = connection.execute("pragma freelist_count").fetchone()[0]
+        connection.execute("drop table clip_embeddings")
+        after = connection.execute("pragma freelist_count").fetchone()[0]
+        connection.execute("rollback")
+        return int(after - before) * int(connection.execute("pragma page_size").fetchone()[0])
 
 
 MEMORY = """
