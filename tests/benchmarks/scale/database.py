@@ -34,7 +34,7 @@ def make(file: Path, count: int) -> None:
                 "is_default, revision) values ('synthetic', '', ?, 'synthetic', '{}', 1, 1)",
                 [DIMENSION],
             )
-        with transaction(connection), _without_triggers(connection):
+        with transaction(connection), _WithoutTriggers(connection):
             done = 0
             for vectors in Geometry().pictures(count):
                 ids = range(done + 1, done + len(vectors) + 1)
@@ -53,7 +53,7 @@ def make(file: Path, count: int) -> None:
     print(f", {time.perf_counter() - started:.0f} s", flush=True)
 
 
-class _without_triggers:
+class _WithoutTriggers:
     """Lets vectors be put into a new database without a history of each."""
 
     def __init__(self, connection: sqlite3.Connection):
@@ -86,7 +86,7 @@ def queries() -> Vectors:
 
 
 def truth(file: Path, count: int) -> NDArray[np.int64]:
-    """Returns the ids (2 * QUERIES, 10) of the nearest pictures, found among all; kept in a file."""
+    """Returns the ids (2 * QUERIES, 10) of the pictures nearest to them; kept in a file."""
     if file.exists():
         return np.load(file)
     asked = queries()

@@ -1,4 +1,4 @@
-"""Synthetic vectors with the geometry of CLIP's: as many as wanted, in batches, the same every time.
+"""Synthetic vectors with the geometry of CLIP's: as many as wanted, always the same.
 
 A picture is a sparse mixture of concepts (as SpLiCE, arXiv 2402.10376, finds CLIP's vectors to be)
 in a cone about its modality's mean. It belongs to a scene, of which a few are common and most are
@@ -33,6 +33,7 @@ IMAGE_CONE, TEXT_CONE = 0.40, 0.45
 MEANS = 0.48
 # How much of a text is what its picture shows; the rest is how it says it.
 TEXT_MEANING = 0.09
+# How much wider a text is meant than what it names.
 VAGUE = 0.8
 # Pictures taken in a burst, and how far apart they are.
 BURSTS, BURST_NOISE = 0.15, 0.06
@@ -83,7 +84,7 @@ class Geometry:
         _, meant = self._batch(batch)
         rng = np.random.default_rng([self.seed, 3, batch % 2**32])
         normal = rng.standard_normal((len(meant), self.dimension), np.float32)
-        # Words are vague about what they mean; what else they say lies where pictures differ little.
+        # Words are vague; what else they say lies where pictures differ little.
         meant = _unit(meant + VAGUE * _unit(self._noise(rng, len(meant))))
         way = _unit((normal * self.spectrum[::-1]) @ self.rotation)
         said = TEXT_MEANING**0.5 * meant + (1 - TEXT_MEANING) ** 0.5 * way
@@ -149,11 +150,8 @@ def main() -> None:
     pictures = next(geometry.pictures(BATCH))
     texts = geometry.texts_of(0)
     for count in (200, 5000):
-        print(
-            describe("synthetic", pictures[:count], texts[:1000], np.arange(1000) % count)
-            if count >= 1000
-            else describe("synthetic", pictures[:count], texts[:count], np.arange(count))
-        )
+        texted = min(count, 1000)
+        print(describe("synthetic", pictures[:count], texts[:texted], np.arange(texted)))
     if sys.argv[1:]:
         real = np.load(sys.argv[1])
         print(describe("real", real["X"], real["T"], real["own"]))
