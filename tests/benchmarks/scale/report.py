@@ -16,6 +16,7 @@ COLOURS = {
     "faiss": "#16212e",
     "flat": "#8a8f98",
     "usearch": "#c8553d",
+    "usearch-98": "#e39a86",
     "vec0": "#e0a34a",
     "datasette-faiss": "#7a5195",
     "rclip": "#6a994e",
@@ -121,7 +122,11 @@ def plot(runs: list[dict[str, Any]], file: Path) -> str:
             continue
         sizes = list(points)
         middle = [figures["p50"] for figures in points.values()]
-        name = next(iter(points.values()))["name"].replace("`", "")
+        last = points[max(points)]
+        name = last["name"].replace("`", "")
+        least = min(last["recall_pictures"], last["recall_texts"])
+        if least < 0.999:
+            name += f" (recall {least:.2f})"
         width = 3 if key == "ours" else 1.6
         axis.plot(sizes, middle, "o-", color=colour, linewidth=width, markersize=2 * width + 1)
         if key == "ours":
@@ -140,7 +145,7 @@ def plot(runs: list[dict[str, Any]], file: Path) -> str:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
         )  # fmt: skip
     sizes = sorted({run["size"] for run in runs})
-    axis.set_xlim(sizes[0] * 0.8, sizes[-1] * 30)
+    axis.set_xlim(sizes[0] * 0.8, sizes[-1] * 60)
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
     axis.set_xlabel("vectors of 512", color=INK)
