@@ -55,7 +55,10 @@ def alike(vectors: Vectors, threshold: float, limit: int) -> Pairs:
     """
     copy_of = _copies(vectors)
     distinct = np.flatnonzero(copy_of == np.arange(len(vectors)))
-    short = _shortened(vectors, threshold)[distinct]
+    short = _shortened(vectors, threshold)
+    if len(distinct) < len(vectors):
+        # Only then: it is a copy of what may be all vectors.
+        short = short[distinct]
     found: list[tuple[Ids, Ids, NDArray[np.float64]]] = []
     count = 0
     for left, right in _candidates(short, threshold - _ROUNDING):

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -100,6 +101,19 @@ def test_vectors_without_axes_are_compared_in_full():
     vectors[4000] = unit(vectors[:1] + vectors[1:2] * 0.6)[0]
     pairs = alike(vectors, 0.7, 10)
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [4000])
+
+
+def test_vectors_are_held_twice_at_most():
+    """A visitor of a small server may ask for all of them to be compared."""
+    vectors = unit(np.random.default_rng(0).normal(size=(4000, 768)))
+    tracemalloc.start()
+    try:
+        alike(vectors, 0.9, 10)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Beside the ones that were given.
+    assert most < 1.5 * vectors.nbytes
 
 
 def test_exact_copies_make_no_pairs_but_others_have_a_limit():
