@@ -463,6 +463,9 @@ DAMAGES = {
     "no manifest": f"{CHANGE} '' where part = 0",
     "a manifest of nothing": f"{CHANGE} '{{}}' where part = 0",
     "a manifest that is a list": f"{CHANGE} '[]' where part = 0",
+    "a manifest that is too deep": (
+        f"{CHANGE} replace(hex(zeroblob(50000)), '00', '[') where part = 0"
+    ),
     "a size below 0": f"{CHANGE} json_set(data, '$.sections.onnx', -1) where part = 0",
     "a huge size": f"{CHANGE} json_set(data, '$.sections.onnx', 1 << 40) where part = 0",
     "other weights": f"{CHANGE} json_set(data, '$.fingerprint', 'x') where part = 0",

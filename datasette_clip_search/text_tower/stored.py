@@ -97,7 +97,7 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
                 f"Its {tower} tower has {sum(sizes)} bytes and the limit is "
                 f"{CONFIG.max_tower_bytes}"
             )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(tower) from error
     return facts
 
