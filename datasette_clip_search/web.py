@@ -165,7 +165,8 @@ def _json(datasette: Datasette, body: dict[str, Any], status: int = 200) -> Resp
     headers: dict[str, str] = {}
     if datasette.cors:
         add_cors_headers(headers)
-    return Response.json(body, status=status, headers=headers)
+    # A path or a date may be a blob where somebody has changed the table.
+    return Response.json(body, status=status, headers=headers, default=str)
 
 
 async def _as_context(

@@ -127,6 +127,20 @@ async def test_other_addresses_are_not_shown(site, tmp_path, serve, template):
     assert not links(page, "Original")
 
 
+async def test_facts_of_other_types_are_shown(site, tmp_path, serve):
+    """Where somebody has changed what was published."""
+    copy = tmp_path / "pictures.db"
+    copy.write_bytes((site / "pictures.db").read_bytes())
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("update images set path = x'ff' || id, taken = x'ff', width = '<b>'")
+        connection.execute("update images set path = x'00ff' where id = 8")
+    client = serve(immutables=[str(copy)]).client
+    for end in ("", ".json"):
+        answer = await client.get(f"{PAGE}{end}?like=7&k=100")
+        assert answer.status_code == 200
+        assert "<b>" not in answer.text or end
+
+
 def test_addresses_of_originals():
     path = "a b/ü?#&\"'<%2e>/c;d.jpg"
     assert original_url("https://example.org/{path}?{id}#{name}", 7, path) == (
