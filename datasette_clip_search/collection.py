@@ -22,7 +22,7 @@ from .config import CONFIG
 from .crowd import Crowd
 from .errors import DatabaseError, QueryError
 from .index import Base, IndexUnusable, flat, index_path, open_index, read_facts
-from .schema import Model, fetch
+from .schema import Model, fetch, is_published
 from .vectors import batches_by_id, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,8 @@ class Collection:
 
         Without a connection, so that a thread of its own can use it: where the index holds no exact
         vectors they are read from the `database`. Raises QueryError for so many that they would
-        fill the memory, DatabaseError where they have changed meanwhile.
+        fill the memory, of which a published database allows less, and DatabaseError where they
+        have changed meanwhile.
         """
         if self.base.kind.is_exact:
             if not len(self.touched):
@@ -178,14 +179,17 @@ class Collection:
             ids = np.concatenate([np.delete(self.base.ids, self._stale), self.fresh.ids])
             kept = np.delete(self.base.vectors, self._stale, axis=0)
             return np.concatenate([kept, self.fresh.vectors])[np.argsort(ids)]
-        if self.count * self.model.dimension > CONFIG.max_duplicate_numbers:
-            raise QueryError(
-                f"clip_duplicates compares all {self.count} pictures in memory, which has room for "
-                f"{CONFIG.max_duplicate_numbers // self.model.dimension} of this model"
-            )
         assert database is not None
         uri = f"{database.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
+            limit = CONFIG.max_duplicate_numbers
+            if is_published(connection):
+                limit = CONFIG.max_published_duplicate_numbers
+            if self.count * self.model.dimension > limit:
+                raise QueryError(
+                    f"clip_duplicates compares all {self.count} pictures in memory, which has room "
+                    f"for {limit // self.model.dimension} of this model here"
+                )
             ids, vectors = read_vectors(connection, self.model)
         if not np.array_equal(ids, self.ids):
             raise DatabaseError("The vectors have changed meanwhile. Search again")

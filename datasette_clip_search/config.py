@@ -50,7 +50,7 @@ class Config:
     # them pictures and half as far from all pictures as words are.
     recall_wanted: float = 0.98
     recall_queries: int = 256
-    recall_likeness: float = 0.4
+    recall_likeness: float = 0.3
     # How many candidates for each picture wanted may be ranked by their exact vectors.
     depths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     # What it costs to look at a rounded vector, and to fetch an exact one.
@@ -81,8 +81,10 @@ class Config:
     least_duplicate_threshold: float = 0.7
     # 16 bytes each in memory; 2,000 pictures that are all alike have so many.
     max_duplicate_pairs: int = 2_000_000
-    # Vectors read into memory to compare them, where the index does not hold them: 2 GB.
+    # Vectors read into memory to compare them, where the index does not hold them: 2 GB of them and
+    # as much beside them at home, a tenth of that where anyone may ask.
     max_duplicate_numbers: int = 550_000_000
+    max_published_duplicate_numbers: int = 55_000_000
     # Groups remembered for a threshold, so that joins and paging cost nothing.
     duplicate_cache_entries: int = 16
 

@@ -5,7 +5,7 @@ import re
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +105,8 @@ def _groups_of(
     collection = collection_for(connection, model)
     ids = collection.ids
     pairs = _pairs_of(connection, key[:3], collection, threshold)
-    groups = group(pairs, ids, _ranks(connection, table, pairs, ids))
+    ranks = _ranks(connection, table, pairs, ids)
+    groups = group(pairs, ids, ranks, lambda: heed_time_limit(connection))
     _groups.put(key, groups)
     return groups
 
@@ -130,10 +131,11 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     return ranks
 
 
-def group(pairs: Pairs, ids: Ids, ranks: Ids) -> Groups:
+def group(pairs: Pairs, ids: Ids, ranks: Ids, heed: Callable[[], None] = lambda: None) -> Groups:
     """Groups pictures by pairs that are alike; (n,) `ids` and `ranks` are theirs by position.
 
-    The lowest rank is the best; a picture without any likeness has rank n.
+    The lowest rank is the best; a picture without any likeness has rank n. `heed` is called now
+    and then, to end it by an exception.
     """
     by_vector = np.lexsort((ranks, pairs.copy_of))
     by_vector = by_vector[ranks[by_vector] < len(ids)]
@@ -149,7 +151,9 @@ def group(pairs: Pairs, ids: Ids, ranks: Ids) -> Groups:
 
     taken = np.zeros(len(vectors), bool)
     found: list[tuple[int, float, int, list[tuple[float, int]]]] = []
-    for best in np.argsort(ranks[by_vector[starts]]):
+    for number, best in enumerate(np.argsort(ranks[by_vector[starts]])):
+        if number % 100 == 99:
+            heed()
         near = slice(*bounds[best])
         left = ~taken[other[near]]
         if taken[best] or (counts[best] == 1 and not left.any()):

@@ -257,6 +257,14 @@ def images_table(connection: sqlite3.Connection) -> str | None:
     return str(row[0])
 
 
+def is_published(connection: sqlite3.Connection) -> bool:
+    """Tells whether clip-publish wrote a database."""
+    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
+    if fetch(connection, sql, PUBLICATION).fetchone() is None:
+        return False
+    return fetch(connection, f"select 1 from main.{PUBLICATION}").fetchone() is not None
+
+
 def models(connection: sqlite3.Connection) -> list[Model]:
     """Returns the models that have embedded pictures here, the default first.
 

@@ -353,6 +353,29 @@ def test_embedding_keeps_to_the_wish(tiny_database, pictures):
     assert (facts.wish, facts.count) == (wish, 5)
 
 
+def test_command_says_where_a_wish_is_not_met(tmp_path):
+    path = make(tmp_path / "p.db", clustered(300))
+    said = run("clip-index", path, "--index", "ivf-sq8", "--memory", "5KB").stdout
+    assert "ivf-sq8 is for 1000 pictures or more; of fewer, every one is looked at" in said
+    assert "no kind takes as little as 5.0 KB" in said
+    assert "Note" not in run("clip-index", path, "--index", "auto").stdout
+
+
+def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configured):
+    configured(max_published_duplicate_numbers=1000)
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    build(path, Wish("ivf-sq8"))
+    sql = "select count(*) from clip_duplicates(0.97)"
+    connection = connect(path)
+    assert connection.execute(sql).fetchone()
+    with connection:
+        connection.execute("insert into clip_publication (published, release) values ('', '')")
+        put(connection, [1], clustered(1, seed=9))
+    with pytest.raises(sqlite3.OperationalError, match="has room for 31 of this model here"):
+        connection.execute(sql).fetchone()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

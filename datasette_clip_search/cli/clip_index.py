@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..config import CONFIG
 from ..errors import ClipSearchError
 from .index_options import index_options, wish_of
 
@@ -82,6 +83,8 @@ def _told(status: Any, model: str, seconds: float | None) -> dict[str, Any]:
         "problem": status.problem or None,
         "model": model,
         "kind": facts.kind if facts else None,
+        "wanted_kind": facts.wish.kind if facts else None,
+        "wanted_bytes": facts.wish.memory if facts else None,
         "pictures": facts.count if facts else None,
         "changed_since": status.behind if facts else None,
         "disk_bytes": status.bytes,
@@ -115,6 +118,11 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("Size", f"{sizes}, {_size(told['memory_bytes'])} in memory, shared"))
     recall = f"{told['recall_at_10']:.3f}  (of the ten nearest pictures, measured with a sample)"
     lines.append(("Recall@10", recall))
+    if told["wanted_kind"] not in (None, "auto", told["kind"]):
+        few = f"{told['wanted_kind']} is for {CONFIG.index_at_least} pictures or more"
+        lines.append(("Note", f"{few}; of fewer, every one is looked at"))
+    if told["memory_bytes"] > (told["wanted_bytes"] or told["memory_bytes"]):
+        lines.append(("Note", f"no kind takes as little as {_size(told['wanted_bytes'])}"))
     if told["recall_at_10"] < told["recall_wanted"]:
         more = f"less than {told['recall_wanted']}; more memory, or another --index, finds more"
         lines.append(("Note", more))
