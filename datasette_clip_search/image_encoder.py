@@ -10,13 +10,18 @@ from .image_tower.tower import ImageTower
 from .kept_towers import KeptTowers
 from .pictures.preprocess import Pixels, Preprocess
 from .query_encoder import encoder_of
-from .schema import Model
+from .schema import Model, is_published
 from .text_tower.stored import IMAGE, read_manifest
 
 NO_TOWER = (
     "Without torch, this instance searches by text and by its own pictures. For searches by other "
     "pictures, have the database bring an image tower, where torch is installed: "
     "sqlite-utils embed-images with --with-image-search"
+)
+
+NOT_PUBLISHED = (
+    "This instance searches by text and by its own pictures. Searching with others was not "
+    "published: it takes sqlite-utils clip-publish with --with-image-search"
 )
 
 _towers: KeptTowers[ImageTower] = KeptTowers(IMAGE, ImageTower)
@@ -46,6 +51,8 @@ def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncod
     try:
         return encoder_of(connection, model)
     except EncoderUnavailable as error:
+        if is_published(connection) and not reason:
+            raise EncoderUnavailable(NOT_PUBLISHED) from error
         raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error
 
 

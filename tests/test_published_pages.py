@@ -63,6 +63,15 @@ async def test_answers_are_those_of_the_database_at_home(client, demo_database, 
     assert answer.json() == expected
 
 
+async def test_searching_with_other_pictures_says_that_it_was_not_published(site, connect):
+    connection = connect(site / "pictures.db")
+    sql = "select clip_vector(data) from clip_thumbnails where image_id = 3"
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute(sql).fetchone()
+    assert "not published" in str(caught.value)
+    assert "--pretrained" not in str(caught.value)
+
+
 async def test_only_the_pictures_are_listed(client):
     page = await client.get("/pictures")
     assert page.status_code == 200
