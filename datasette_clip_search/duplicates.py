@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Ids
-from .collection import Collection, collection_for, database_path
+from .collection import Collection
 from .config import CONFIG
 from .errors import QueryError
+from .loaded import collection_for, database_path
 from .pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 from .recent import Recent

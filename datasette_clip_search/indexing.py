@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .changes import changes_since, forget_before
-from .collection import collection_for
 from .config import CONFIG
 from .database import transaction
 from .errors import CommandError
@@ -13,6 +12,7 @@ from .index import Facts, IndexUnusable, Wish, index_path, open_index, write
 from .index.build import Watch, build
 from .index.kinds import KINDS
 from .index.sample import Sample
+from .loaded import collection_for
 from .schema import Model
 from .vectors import batches
 

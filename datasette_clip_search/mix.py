@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from .arrays import Vectors
-from .collection import collection_for
 from .config import CONFIG
 from .errors import EncoderUnavailable, ModelMismatch, QueryError
+from .loaded import collection_for
 from .modality import Sides, everyday_vectors, sides_of
 from .query import Value, is_embedding, query_vector, shown
 from .schema import Model

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
-from .collection import database_path
 from .config import CONFIG
 from .encoder import Encoder
 from .errors import CommandError, EncoderUnavailable, ModelMismatch
+from .loaded import database_path
 from .precision import use_device
 from .recent import Recent
 from .schema import Model

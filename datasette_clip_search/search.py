@@ -5,9 +5,9 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from .collection import collection_for
 from .config import CONFIG
 from .errors import QueryError
+from .loaded import collection_for
 from .query import Value, query_vector, shown
 from .schema import Model, choose_model, fetch, quote
 

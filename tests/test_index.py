@@ -13,13 +13,13 @@ import pytest
 from conftest import run
 from vector_database import clustered, found, make, put, truth
 
-from datasette_clip_search import collection
 from datasette_clip_search.cli.index_options import KINDS as OPTIONS
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.errors import CommandError
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, open_index, read_facts
 from datasette_clip_search.index.kinds import KINDS, choose, lists_for
 from datasette_clip_search.indexing import keep_index, measure, status_of
+from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
 
 COUNT = 6000
@@ -53,7 +53,7 @@ def build(path, wish=None, **options):
 def base_of(path, connection):
     """The index that searches of a connection use."""
     _, model = default_model(connection)
-    return collection.collection_for(connection, model).base
+    return collection_for(connection, model).base
 
 
 def queries(vectors, count=20):

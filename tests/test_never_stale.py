@@ -14,10 +14,11 @@ from conftest import run
 from test_index import build
 from vector_database import clustered, found, make, put, truth
 
-from datasette_clip_search import changes, collection
+from datasette_clip_search import changes
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.index import Wish, index_path, read_facts
 from datasette_clip_search.index.kinds import KINDS
+from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
 
 SCRIPT = Path(__file__).with_name("changing_database.py")
@@ -73,7 +74,7 @@ def test_every_change_is_in_the_next_answer(path, connect, configured, kind):
             check(each, step)
         if step == 8:
             build(path)
-        base = collection.collection_for(connection, default_model(connection)[1]).base
+        base = collection_for(connection, default_model(connection)[1]).base
         assert (base.kind.name, base.is_mapped) == (kind, True)
         seqs.append(read_facts(index_path(path, 1)).moment.seq)
     # It was the same index file all along, but for the one time it was built anew.
@@ -168,18 +169,18 @@ def test_a_collection_that_was_read_is_read_again_when_outgrown(path, connect, c
     connection = connect(path)
     check(connection)
     model = default_model(connection)[1]
-    first = collection.collection_for(connection, model).base
+    first = collection_for(connection, model).base
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(2000, 2050), clustered(50, seed=1))
     check(connection)
-    assert collection.collection_for(connection, default_model(connection)[1]).base is first
+    assert collection_for(connection, default_model(connection)[1]).base is first
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(2050, 2200), clustered(150, seed=2))
     check(connection)
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, [9999], clustered(1, seed=2))
     check(connection)
-    assert collection.collection_for(connection, default_model(connection)[1]).base is not first
+    assert collection_for(connection, default_model(connection)[1]).base is not first
 
 
 def test_every_vector_is_in_the_history(path):

@@ -127,7 +127,7 @@ def _load_database(database: Database) -> None:
     connection = database.connect()
     try:
         _, model = default_model(connection)
-        from ..collection import collection_for
+        from ..loaded import collection_for
         from ..text_encoder import text_encoder_of
 
         collection_for(connection, model)

@@ -31,8 +31,6 @@ import numpy as np
 from click.testing import CliRunner
 from sqlite_utils.cli import cli
 
-from datasette_clip_search.collection import Collection
-from datasette_clip_search.index import build
 from datasette_clip_search.modality import everyday_vectors, sides_of
 from datasette_clip_search.query_encoder import encoder_of
 from datasette_clip_search.schema import default_model
@@ -239,8 +237,9 @@ def compare(space: Space) -> dict[str, tuple[np.ndarray, tuple[float, float]]]:
         query.hits[query.left_out] = False
         if query.hits.any():
             tasks[task].append(query)
-    collection = Collection(build(np.arange(len(space.pictures)), space.pictures))
-    sides = sides_of(collection, space.everyday)
+    mean = space.pictures.mean(axis=0)
+    others = space.pictures - mean
+    sides = sides_of((mean, others.T @ others / len(others)), space.everyday)
     pairs = space.pictures @ space.captions.T
     among = space.pictures @ space.pictures.T
     print(

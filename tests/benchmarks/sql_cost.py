@@ -19,8 +19,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from datasette_clip_search.collection import collection_for
 from datasette_clip_search.database import connect, transaction
+from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import create_tables, default_model
 from datasette_clip_search.sql import add_functions
 

@@ -1,0 +1,143 @@
+"""The collections of a process: loaded once, and brought up to date for every connection.
+
+The database tells what has happened to its vectors since an index was made, so that an answer is
+always that of the database as the connection sees it.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from .changes import changes_since, moment_of
+from .collection import Collection
+from .config import CONFIG
+from .errors import DatabaseError
+from .index import IndexUnusable, flat, index_path, open_index, read_facts
+from .schema import Model, fetch
+from .vectors import read_vectors, vectors_by_id
+
+log = logging.getLogger(__name__)
+
+_collections: OrderedDict[tuple[str, int], Collection] = OrderedDict()
+_loading = threading.Lock()
+# What was told of index files, each once; and those files that are no good to anyone.
+_told: set[tuple[object, str]] = set()
+_damaged: set[object] = set()
+
+
+def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Returns the collection as the connection sees it now, shared by all of a process."""
+    path = database_path(connection)
+    file = index_path(path, model.id) if path else None
+    key = (str(path), model.id)
+    known = _collections.get(key)
+    if known and known.moment.revision == model.revision and known.seen == _signature(file):
+        return known
+    with _loading:
+        known = _collections.get(key)
+        seen = _signature(file)
+        current = next(
+            later
+            for start in _starts(connection, model, file, known)
+            if (later := advanced(connection, model, start))
+        )
+        current.seen = seen
+        # A connection that looks at an older state leaves the newest one to the others.
+        if not known or known.base is not current.base or known.moment.seq < current.moment.seq:
+            _collections[key] = current
+        _collections.move_to_end(key)
+        if len(_collections) > CONFIG.collection_cache_entries:
+            _collections.popitem(last=False)
+        return current
+
+
+def _starts(
+    connection: sqlite3.Connection, model: Model, file: Path | None, known: Collection | None
+) -> Iterator[Collection]:
+    """Yields what may be brought up to date, from the least work on."""
+    if known and known.model.fingerprint == model.fingerprint:
+        if known.seen != _signature(file) and (mapped := _from_file(connection, model, file)):
+            yield mapped
+        if not known.is_outgrown:
+            yield known
+            # For a connection that looks at an older state than `known` is of.
+            yield known.before()
+    if mapped := _from_file(connection, model, file):
+        yield mapped
+    # Before the vectors: what changes meanwhile is then read again.
+    moment = moment_of(connection, model)
+    yield Collection(model, moment, flat(*read_vectors(connection, model)))
+    # Only where the history is being deleted at the same time.
+    raise DatabaseError("The vectors change faster than they can be read. Search again")
+
+
+def advanced(connection: sqlite3.Connection, model: Model, start: Collection) -> Collection | None:
+    """Returns a collection with all that has happened since, or None where that isn't known."""
+    changes = changes_since(connection, model, start.moment)
+    if changes is None:
+        return None
+    moment, touched = changes
+    if moment == start.moment:
+        return start
+    ids, vectors = vectors_by_id(connection, model, touched)
+    kept = ~np.isin(start.fresh.ids, touched)
+    ids = np.concatenate([start.fresh.ids[kept], ids])
+    vectors = np.concatenate([start.fresh.vectors[kept], vectors])
+    order = np.argsort(ids)
+    return Collection(
+        model,
+        moment,
+        start.base,
+        start.made,
+        np.union1d(start.touched, touched),
+        flat(ids[order], vectors[order]),
+    )
+
+
+def _signature(file: Path | None) -> object:
+    """Returns what tells one index file from another one in its place; None where there is none."""
+    try:
+        stat = os.stat(file) if file else None
+    except OSError:
+        return None
+    return stat and (str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _from_file(
+    connection: sqlite3.Connection, model: Model, file: Path | None
+) -> Collection | None:
+    """Maps the index file of a model; None, and a warning, where it won't do."""
+    seen = _signature(file)
+    if file is None or seen is None or seen in _damaged:
+        return None
+    try:
+        moment = read_facts(file).moment
+        if changes_since(connection, model, moment) is None:
+            if connection.in_transaction and moment.seq > moment_of(connection, model).seq:
+                # It looks at a state of the database from before the index was built.
+                return None
+            raise IndexUnusable("it was built from other vectors than the database holds now")
+        base, facts = open_index(file, model.fingerprint, model.dimension)
+        # Another one may have been put there meanwhile; `advanced` looks at what it says.
+        return Collection(model, facts.moment, base)
+    except IndexUnusable as error:
+        if error.is_damaged:
+            _damaged.add(seen)
+        if (seen, str(error)) not in _told:
+            _told.add((seen, str(error)))
+            log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
+        return None
+
+
+def database_path(connection: sqlite3.Connection) -> Path | None:
+    """Returns the file of a connection's own database, or None for one in memory."""
+    for _, name, path in fetch(connection, "pragma database_list"):
+        if name == "main":
+            return Path(path) if path else None
+    return None
