@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import Ids
-from .schema import CHANGES, Model, fetch
+from .schema import CHANGES, Model, fetch, has_table
 
 
 class Moment(NamedTuple):
@@ -23,7 +23,7 @@ class Moment(NamedTuple):
 
 def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
     """Returns the state of a model's vectors as the connection sees them."""
-    if not _is_kept(connection):
+    if not has_table(connection, CHANGES):
         return Moment(0, model.revision)
     sql = f"""select seq, revision from main.{CHANGES} where model_id = ?
         order by seq desc limit 1"""
@@ -38,7 +38,7 @@ def changes_since(
 
     None is for a moment that this database, or what is left of its history, does not know.
     """
-    if not _is_kept(connection):
+    if not has_table(connection, CHANGES):
         same = moment.revision == model.revision
         return (moment, np.empty(0, np.int64)) if same else None
     sql = f"""select seq, revision, image_id from main.{CHANGES}
@@ -53,9 +53,3 @@ def changes_since(
 def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:
     """Deletes what no index or loaded collection will be compared with again."""
     connection.execute(f"delete from {CHANGES} where model_id = ? and seq < ?", (model.id, seq))
-
-
-def _is_kept(connection: sqlite3.Connection) -> bool:
-    """Tells whether there is a history: databases of older releases have none."""
-    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
-    return fetch(connection, sql, CHANGES).fetchone() is not None

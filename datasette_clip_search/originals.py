@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from .config import CONFIG
 from .errors import CommandError
-from .schema import PUBLICATION, fetch
+from .schema import PUBLICATION, fetch, has_table
 
 PLACEHOLDERS = ("{path}", "{name}", "{id}")
 
@@ -52,8 +52,7 @@ def originals_template(connection: sqlite3.Connection) -> str | None:
 
     It is checked again: what is published was made by anyone.
     """
-    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
-    if fetch(connection, sql, PUBLICATION).fetchone() is None:
+    if not has_table(connection, PUBLICATION):
         return None
     row = fetch(connection, f"select originals_url from main.{PUBLICATION} limit 1").fetchone()
     if row is None or not isinstance(row[0], str) or _fault(row[0]):

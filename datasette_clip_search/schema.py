@@ -257,10 +257,15 @@ def images_table(connection: sqlite3.Connection) -> str | None:
     return str(row[0])
 
 
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Tells whether a database has a table: those of earlier releases lack the newer ones."""
+    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
+    return fetch(connection, sql, name).fetchone() is not None
+
+
 def is_published(connection: sqlite3.Connection) -> bool:
     """Tells whether clip-publish wrote a database."""
-    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
-    if fetch(connection, sql, PUBLICATION).fetchone() is None:
+    if not has_table(connection, PUBLICATION):
         return False
     return fetch(connection, f"select 1 from main.{PUBLICATION}").fetchone() is not None
 

@@ -16,7 +16,17 @@ from ..arrays import Ids, Vectors
 from ..config import CONFIG
 from ..errors import CommandError, DatabaseError
 from ..originals import check_template, originals_template
-from ..schema import EMBEDDINGS, PUBLICATION, Model, choose_model, fetch, models, quote
+from ..schema import (
+    EMBEDDINGS,
+    PUBLICATION,
+    TOWERS,
+    Model,
+    choose_model,
+    fetch,
+    has_table,
+    models,
+    quote,
+)
 from ..sources.source import absolute
 from ..vector_format import decode, halved, has_length
 from .copy import CHOSEN, Copy
@@ -212,8 +222,7 @@ def _both(
 
 def _has_words(writer: sqlite3.Connection, chosen: Iterable[Model]) -> bool:
     """Tells whether the text towers of all models are there."""
-    sql = "select 1 from main.sqlite_master where name = 'clip_towers'"
-    if fetch(writer, sql).fetchone() is None:
+    if not has_table(writer, TOWERS):
         return False
-    sql = "select model_id from main.clip_towers where tower = 'text' and part > 0"
+    sql = f"select model_id from main.{TOWERS} where tower = 'text' and part > 0"
     return {model.id for model in chosen} <= {model_id for (model_id,) in fetch(writer, sql)}

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from .. import schema
 from ..config import CONFIG
 from ..errors import CommandError, DatabaseError
-from ..schema import PUBLICATION, fetch, images_table
 
 
 def check_target(source: Path, target: Path, replace: bool) -> None:
@@ -53,10 +53,9 @@ def is_published(file: Path) -> bool:
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if images_table(connection) is None:
+            if schema.images_table(connection) is None:
                 return False
-            row = fetch(connection, f"select count(*) from {PUBLICATION}").fetchone()
-            return bool(row[0])
+            return schema.is_published(connection)
     except (sqlite3.Error, DatabaseError):
         return False
 

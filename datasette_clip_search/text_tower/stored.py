@@ -18,7 +18,7 @@ from typing import Any
 from ..config import CONFIG
 from ..database import transaction
 from ..errors import EncoderUnavailable
-from ..schema import TOWERS, Model, fetch
+from ..schema import TOWERS, Model, fetch, has_table
 
 TEXT, IMAGE = "text", "image"
 FORMAT = 1
@@ -59,8 +59,7 @@ def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEX
 
     Databases of earlier releases have no table of towers.
     """
-    sql = "select 1 from main.sqlite_master where name = ? and type = 'table'"
-    if not fetch(connection, sql, TOWERS).fetchone():
+    if not has_table(connection, TOWERS):
         return None
     sql = f"select data from main.{TOWERS} where model_id = ? and tower = ? and part = 0"
     row = fetch(connection, sql, model.id, tower).fetchone()
