@@ -10,14 +10,13 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from .condition_options import model_option
 from .index_options import index_options, wish_of
 
 
 @click.command(name="clip-index")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--model", help="One of the database's models, by its id or name  [default: the database's]"
-)
+@model_option
 @index_options
 @click.option("--status", is_flag=True, help="Build nothing; tell how the index is, and how good")
 @click.option("--json", "as_json", is_flag=True, help="Output JSON")

@@ -9,6 +9,7 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from .condition_options import check_condition, condition_options, model_option
 
 
 @click.command(name="clip-publish")
@@ -21,23 +22,8 @@ from ..errors import ClipSearchError
     help="Write a folder instead, for a server of your own: the database, a Dockerfile, "
     "requirements and metadata",
 )
-@click.option(
-    "--where",
-    metavar="SQL",
-    help="Publish only the pictures that meet a condition on the columns of their table, such as "
-    "\"taken >= '2020'\"",
-)
-@click.option(
-    "-p",
-    "--param",
-    multiple=True,
-    type=(str, str),
-    metavar="NAME VALUE",
-    help="A :name in --where and its value, which is text; repeatable",
-)
-@click.option(
-    "--model", help="One of the database's models, by its id or name  [default: the database's]"
-)
+@condition_options("Publish")
+@model_option
 @click.option("--all-models", is_flag=True, help="Publish the vectors of every model")
 @click.option(
     "--vectors",
@@ -135,8 +121,7 @@ def clip_publish(
             f"Say where to write to: sqlite-utils clip-publish {path} published.db. Or give "
             "--to-folder"
         )
-    if param and where is None:
-        raise click.UsageError("-p gives a value to a :name in --where, but there is no --where")
+    check_condition(where, param)
     if all_models and model is not None:
         raise click.UsageError("--model is one model and --all-models are all. Give one of them")
     if no_thumbnails and thumbnail_size:

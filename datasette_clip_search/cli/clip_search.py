@@ -10,6 +10,7 @@ from sqlite_utils.cli import output_options
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from .condition_options import check_condition, condition_options, model_option
 
 
 @click.command(name="clip-search")
@@ -39,23 +40,8 @@ from ..errors import ClipSearchError
 @click.option(
     "-k", "--k", type=int, default=CONFIG.default_k, show_default=True, help="Most pictures wanted"
 )
-@click.option(
-    "--where",
-    metavar="SQL",
-    help="Search only the pictures that meet a condition on the columns of their table, such as "
-    "\"taken >= '2020'\"",
-)
-@click.option(
-    "-p",
-    "--param",
-    multiple=True,
-    type=(str, str),
-    metavar="NAME VALUE",
-    help="A :name in --where and its value, which is text; repeatable",
-)
-@click.option(
-    "--model", help="One of the database's models, by its id or name  [default: the database's]"
-)
+@condition_options("Search")
+@model_option
 @output_options  # type: ignore[untyped-decorator]
 @click.option("--paths", is_flag=True, help="Output paths of files only, one a line, for pipes")
 @click.option("-0", "--null", is_flag=True, help="The same with NUL after each, for xargs -0")
@@ -107,8 +93,7 @@ def clip_search(
             f"Say what to search for, such as: sqlite-utils clip-search {path} 'dog on beach'. "
             "Or give --image, --like or --plus"
         )
-    if param and where is None:
-        raise click.UsageError("-p gives a value to a :name in --where, but there is no --where")
+    check_condition(where, param)
     options = {"--html -": html == "-", "--paths": paths, "-0": null and not paths, "--show": show}
     _check_outputs(options, output)
     if query and os.path.isfile(query):
