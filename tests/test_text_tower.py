@@ -248,7 +248,7 @@ def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError("no room for /some/path")
 
-    monkeypatch.setattr(make, "_exact", fail)
+    monkeypatch.setattr(make, "encoded", fail)
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert "no text tower is made: MemoryError: no room" in told(result)
@@ -271,13 +271,13 @@ def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
 
     from datasette_clip_search.text_tower import make
 
-    exact = make._exact
+    exact = make.encoded
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return exact(*arguments)
 
-    monkeypatch.setattr(make, "_exact", interrupted)
+    monkeypatch.setattr(make, "encoded", interrupted)
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1

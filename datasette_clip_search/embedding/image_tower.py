@@ -9,7 +9,7 @@ from ..checkpoint import INSTALL
 from ..config import CONFIG
 from ..database import transaction
 from ..encoder import Encoder
-from ..errors import ClipSearchError, EncoderUnavailable
+from ..errors import ClipSearchError
 from ..pictures.preprocess import Pixels, Preprocess
 from ..schema import Model
 from ..text_tower.stored import (
@@ -19,9 +19,8 @@ from ..text_tower.stored import (
     parse,
     read_manifest,
     read_tower,
-    write_tower,
 )
-from .text_tower import AUTO, NONE, sample_of, shown
+from .text_tower import AUTO, NONE, keep_made, sample_of, shown
 
 NEEDED = ("torch", "open_clip", "onnx", "onnxscript")
 
@@ -91,20 +90,13 @@ def _make(
     started: float,
 ) -> str:
     from ..image_tower.make import make
-    from ..text_tower.make import Stopped
 
     pixels = sample(encoder.preprocess, CONFIG.image_tower_sample)
-    try:
-        made = make(encoder, pixels, sample_of(connection, model), wanted, is_stopped)
-    except Stopped:
-        return ""
-    except ClipSearchError:
-        raise
-    except Exception as error:
-        # Each of torch, onnx and ONNX Runtime has its own.
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise EncoderUnavailable(f"{type(error).__name__}: {reason}") from error
-    write_tower(connection, model, made.manifest, made.kept.sections, IMAGE)
-    notes = f"; {'; '.join(made.notes)}" if made.notes else ""
-    seconds = time.monotonic() - started
-    return f"{shown(made.kept.facts, IMAGE)}  (made in {seconds:.1f} s{notes})"
+    pictures = sample_of(connection, model)
+    return keep_made(
+        connection,
+        model,
+        lambda: make(encoder, pixels, pictures, wanted, is_stopped),
+        started,
+        IMAGE,
+    )

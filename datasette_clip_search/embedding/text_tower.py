@@ -5,9 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..checkpoint import INSTALL
 from ..config import CONFIG
@@ -25,7 +23,11 @@ from ..text_tower.stored import (
     read_tower,
     write_tower,
 )
+from ..vector_format import decode, has_length
 from ..vectors import count_vectors
+
+if TYPE_CHECKING:
+    from ..text_tower.make import Made
 
 AUTO, NONE = "auto", "none"
 # What one is made with, besides what an install without extras has.
@@ -100,10 +102,29 @@ def _make(
     is_stopped: Callable[[], bool],
     started: float,
 ) -> str:
-    from ..text_tower.make import Stopped, make
+    from ..text_tower.make import make
+
+    pictures = sample_of(connection, model)
+    return keep_made(
+        connection, model, lambda: make(encoder, pictures, wanted, is_stopped), started
+    )
+
+
+def keep_made(
+    connection: sqlite3.Connection,
+    model: Model,
+    make: "Callable[[], Made]",
+    started: float,
+    tower: str = TEXT,
+) -> str:
+    """Keeps a tower that is made now; returns what to tell about it, nothing when stopped.
+
+    Raises EncoderUnavailable where none can be made.
+    """
+    from ..text_tower.make import Stopped
 
     try:
-        made = make(encoder, sample_of(connection, model), wanted, is_stopped)
+        made = make()
     except Stopped:
         return ""
     except EncoderUnavailable:
@@ -112,10 +133,10 @@ def _make(
         # Each of torch, onnx and ONNX Runtime has its own.
         reason = (str(error).strip().splitlines() or [""])[0]
         raise EncoderUnavailable(f"{type(error).__name__}: {reason}") from error
-    write_tower(connection, model, made.manifest, made.kept.sections)
+    write_tower(connection, model, made.manifest, made.kept.sections, tower)
     notes = f"; {'; '.join(made.notes)}" if made.notes else ""
     seconds = time.monotonic() - started
-    return f"{shown(made.kept.facts)}  (made in {seconds:.1f} s{notes})"
+    return f"{shown(made.kept.facts, tower)}  (made in {seconds:.1f} s{notes})"
 
 
 def shown(facts: dict[str, Any], tower: str = TEXT) -> str:
@@ -141,5 +162,5 @@ def sample_of(connection: sqlite3.Connection, model: Model) -> Vectors:
     sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
         order by image_id limit ?"""
     rows = fetch(connection, sql, model.id, step, CONFIG.text_tower_pictures)
-    vectors = b"".join(blob for (blob,) in rows if len(blob) == 4 * model.dimension)
-    return np.frombuffer(vectors, "<f4").reshape(-1, model.dimension)
+    blobs = [blob for (blob,) in rows if has_length(blob, model.dimension)]
+    return decode(blobs, model.dimension)

@@ -9,14 +9,19 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ..config import CONFIG
 from ..encoder import Encoder, Vectors, reference_pixels
 from ..errors import EncoderUnavailable
 from ..int8.export import INPUT, OUTPUT, export_tower
 from ..pictures.preprocess import Pixels, Preprocess
-from ..precision import torch_settings
-from ..processors import on_all_cores
-from ..text_tower.make import AGREEMENT, FAITHFUL, NEIGHBOURS, Made, Stopped, best_of
+from ..text_tower.make import (
+    AGREEMENT,
+    FAITHFUL,
+    Made,
+    Stopped,
+    agreement_of,
+    encoded,
+    least_cosine,
+)
 from ..text_tower.other_graph import rewrite
 from ..text_tower.stored import TowerUnusable, keep
 from ..text_tower.weights import Graph
@@ -44,7 +49,7 @@ def make(
     Raises EncoderUnavailable where none passes or the model can't be exported, and Stopped.
     """
     checked = np.concatenate([reference_pictures(encoder.preprocess), pixels])
-    exact = _encode(encoder, checked, is_stopped)
+    exact = encoded(encoder.encode_pixels, checked, is_stopped)
     notes: list[str] = []
     with tempfile.TemporaryDirectory(prefix="clip-search-") as folder:
         file = Path(folder, "image.onnx")
@@ -65,12 +70,14 @@ def make(
                 "onnx": _build(file, PRECISIONS[candidate], size),
             }
             try:
-                vectors = _encode(ImageTower(keep(about, sections)[1]), checked, is_stopped)
+                vectors = encoded(
+                    ImageTower(keep(about, sections)[1]).encode_pixels, checked, is_stopped
+                )
             except TowerUnusable as error:
                 notes.append(f"not {candidate}: {error}")
                 continue
-            cosine = float(np.nan_to_num((vectors * exact).sum(axis=1)).min())
-            agreement = _agreement(vectors, exact, pictures)
+            cosine = least_cosine(vectors, exact)
+            agreement = agreement_of(vectors, exact, pictures)
             figures = f"cosine {cosine:.4f}"
             if agreement is not None:
                 figures += f", {agreement:.1%} of the best pictures the same"
@@ -108,25 +115,3 @@ def _build(file: Path, bits: int, size: tuple[int, int]) -> bytes:
     except ValueError as error:
         raise EncoderUnavailable(f"The image tower is too large for ONNX in {bits} bits") from error
     return built
-
-
-def _encode(
-    encoder: Encoder | ImageTower, pixels: Pixels, is_stopped: Callable[[], bool]
-) -> Vectors:
-    def encode(batch: Pixels) -> Vectors:
-        if is_stopped():
-            raise Stopped
-        return encoder.encode_pixels(batch)
-
-    size = CONFIG.cpu_batch_size
-    batches = (pixels[at : at + size] for at in range(0, len(pixels), size))
-    with torch_settings("highest"):
-        return np.concatenate(list(on_all_cores(encode, batches)))
-
-
-def _agreement(vectors: Vectors, exact: Vectors, pictures: Vectors) -> float | None:
-    """Returns the mean share of the nearest pictures that both find, None where they are few."""
-    if len(pictures) < CONFIG.text_tower_pictures_at_least:
-        return None
-    pairs = zip(best_of(vectors, pictures), best_of(exact, pictures), strict=True)
-    return float(np.mean([len(np.intersect1d(a, b)) / NEIGHBOURS for a, b in pairs]))

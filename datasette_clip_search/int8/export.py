@@ -37,21 +37,7 @@ def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
     reason: object = None
     for simplified in (True, False):
         try:
-            # Parameters are shared with the copy: only the modules around them are new.
-            shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-            tower = _tower(copy.deepcopy(model, shared), simplified)
-            with quiet(), torch.no_grad():
-                torch.onnx.export(
-                    tower,
-                    (pixels,),
-                    file,
-                    dynamo=True,
-                    external_data=True,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_shapes={INPUT: {0: torch.export.Dim("n")}},
-                    verbose=False,
-                )
+            to_onnx(_tower(shallow_copy(model), simplified), pixels, file, INPUT, OUTPUT)
             features = _run(file, pixels.numpy())
         except Exception as error:
             # Each of torch.export, the ONNX exporter and ONNX Runtime has its own.
@@ -65,6 +51,30 @@ def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
     raise EncoderUnavailable(
         f"The model's image tower can't be turned into ONNX: {reason}. Use another --precision"
     )
+
+
+def shallow_copy(model: Any) -> Any:
+    """Returns a copy that shares its parameters: only the modules around them are new."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, shared)
+
+
+def to_onnx(module: Any, example: Any, file: Path, input_name: str, output_name: str) -> None:
+    """Exports a module of one tensor, (n, …), as an ONNX file with its weights beside it."""
+    import torch
+
+    with quiet(), torch.no_grad():
+        torch.onnx.export(
+            module,
+            (example,),
+            file,
+            dynamo=True,
+            external_data=True,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_shapes={input_name: {0: torch.export.Dim("n")}},
+            verbose=False,
+        )
 
 
 def _run(file: Path, pixels: Any) -> Any:

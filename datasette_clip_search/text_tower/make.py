@@ -67,7 +67,7 @@ def make(
     facts, data = keep_tokenizer(encoder.tokenizer)
     if not np.array_equal(read_tokenizer(facts, data)(TEXTS), encoder.tokenizer(list(TEXTS))):
         raise EncoderUnavailable("Its tokenizer, kept, makes other tokens than it does itself")
-    exact = _exact(encoder, is_stopped)
+    exact = encoded(encoder.encode_texts, TEXTS, is_stopped)
     example = {"text": EXAMPLE, "vector": exact[TEXTS.index(EXAMPLE)].tolist()}
     notes: list[str] = []
     for candidate in PRECISIONS if precision == AUTO else [precision]:
@@ -108,33 +108,46 @@ def _export(encoder: Encoder, bits: int) -> tuple[bytes, bool]:
     return built
 
 
-def _exact(encoder: Encoder, is_stopped: Callable[[], bool]) -> Vectors:
-    def encode(texts: tuple[str, ...]) -> Vectors:
+def encoded(
+    encode: Callable[[Any], Vectors], items: Any, is_stopped: Callable[[], bool]
+) -> Vectors:
+    """Returns the vectors of texts or pictures, encoded in batches on all cores.
+
+    Raises Stopped.
+    """
+
+    def work(batch: Any) -> Vectors:
         if is_stopped():
             raise Stopped
-        return encoder.encode_texts(texts)
+        return encode(batch)
 
     size = CONFIG.cpu_batch_size
-    batches = (TEXTS[at : at + size] for at in range(0, len(TEXTS), size))
+    batches = (items[at : at + size] for at in range(0, len(items), size))
     with torch_settings("highest"):
-        return np.concatenate(list(on_all_cores(encode, batches)))
+        return np.concatenate(list(on_all_cores(work, batches)))
 
 
 def _compare(tower: TextTower, exact: Vectors, pictures: Vectors) -> tuple[float, float | None]:
     """Returns the least cosine, and the share of the best pictures that are the same."""
     # Each by itself, as queries come, and so cut to its own length.
     vectors = np.concatenate([tower.encode_texts([text]) for text in TEXTS])
-    cosine = float(np.nan_to_num((vectors * exact).sum(axis=1)).min())
+    return least_cosine(vectors, exact), agreement_of(vectors, exact, pictures)
+
+
+def least_cosine(vectors: Vectors, exact: Vectors) -> float:
+    """Returns the least cosine between unit vectors and those they stand for."""
+    return float(np.nan_to_num((vectors * exact).sum(axis=1)).min())
+
+
+def agreement_of(vectors: Vectors, exact: Vectors, pictures: Vectors) -> float | None:
+    """Returns the mean share of the nearest pictures that both find, None where they are few."""
     if len(pictures) < CONFIG.text_tower_pictures_at_least:
-        return cosine, None
-    same = [
-        len(np.intersect1d(a, b)) / NEIGHBOURS
-        for a, b in zip(best_of(vectors, pictures), best_of(exact, pictures), strict=True)
-    ]
-    return cosine, float(np.mean(same))
+        return None
+    pairs = zip(_best_of(vectors, pictures), _best_of(exact, pictures), strict=True)
+    return float(np.mean([len(np.intersect1d(a, b)) / NEIGHBOURS for a, b in pairs]))
 
 
-def best_of(queries: Vectors, pictures: Vectors) -> Any:
+def _best_of(queries: Vectors, pictures: Vectors) -> Any:
     """Returns which pictures are nearest to each query, (n, NEIGHBOURS)."""
     # Stable, so that equal pictures are in the same order for both.
     return np.argsort(-(queries @ pictures.T), axis=1, kind="stable")[:, :NEIGHBOURS]

@@ -1,6 +1,5 @@
 """Any text tower that torch can export as an ONNX graph, for texts of one length."""
 
-import copy
 import importlib
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..errors import EncoderUnavailable
-from ..int8.export import quiet
+from ..int8.export import shallow_copy, to_onnx
 from ..int8.graph import is_convolution, is_product, matrix_of
 from .open_clip_graph import INPUT, OUTPUT
 from .weights import Graph
@@ -61,25 +60,12 @@ def _export(model: Any, tokens: Any, file: Path) -> None:
     class Tower(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            # The pictures' side would be exported for nothing.
-            shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-            self.model = copy.deepcopy(model, shared)
+            self.model = shallow_copy(model)
 
         def forward(self, tokens: Any) -> Any:
             return self.model.encode_text(tokens)
 
-    with quiet(), torch.no_grad():
-        torch.onnx.export(
-            Tower().eval(),
-            (tokens,),
-            file,
-            dynamo=True,
-            external_data=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes={INPUT: {0: torch.export.Dim("n")}},
-            verbose=False,
-        )
+    to_onnx(Tower().eval(), tokens, file, INPUT, OUTPUT)
 
 
 def rewrite(graph: Graph, exported: Any) -> None:
