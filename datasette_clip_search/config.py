@@ -151,6 +151,9 @@ class Config:
     newest_pictures: int = 12
     # Searches of the search page at a time; more only wait for the same cores.
     search_threads: int = 2
+    # Pictures that visitors send, of all of them together in memory, and how long one may take.
+    max_uploads_bytes: int = 50_000_000
+    upload_seconds: float = 60
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

@@ -22,6 +22,10 @@ class QueryError(ClipSearchError):
     "The query, or k, is not one that can be searched for"
 
 
+class NotAPicture(QueryError):
+    "The bytes of a query are no picture that can be decoded; the message is the reason"
+
+
 class EncoderUnavailable(ClipSearchError):
     "The encoder needed to turn a text or an image into a vector can't be had here"
 

@@ -7,7 +7,7 @@ import numpy as np
 from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
-from .errors import QueryError
+from .errors import NotAPicture, QueryError
 from .image_encoder import image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
@@ -41,7 +41,13 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
     if isinstance(query, bytes):
         if is_embedding(model, query):
             return _given_vector(model, query)
-        return _image_vector(connection, model, query)
+        try:
+            return picture_vector(connection, model, query)
+        except NotAPicture as error:
+            raise QueryError(
+                f"The blob of {len(query)} bytes is neither an embedding of {model.label}, which "
+                f"has {4 * model.dimension} bytes, nor a picture: {error}"
+            ) from None
     raise QueryError(
         f"The query {query!r} is a {type(query).__name__}. Expected words (text), the id of a "
         "picture (integer), or an embedding or a picture (blob)"
@@ -96,7 +102,12 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
     return unit
 
 
-def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
+def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
+    """Returns the unit vector (d,) float32 of the bytes of a picture file.
+
+    Raises NotAPicture where they are none, QueryError where it is too large or takes too long, and
+    EncoderUnavailable where others than the embedded pictures can't be searched with.
+    """
     from .decoding import Refused, Settings
     from .pictures.formats import WEB_FORMATS
     from .query_decoder import decode
@@ -123,10 +134,7 @@ def _image_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> 
                 f"The query image takes longer than {CONFIG.query_decode_seconds:g} seconds to "
                 "decode. Give a smaller one, or save it anew without progressive passes"
             )
-        raise QueryError(
-            f"The blob of {len(data)} bytes is neither an embedding of {model.label}, which has "
-            f"{4 * model.dimension} bytes, nor a picture: {outcome.reason}"
-        )
+        raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
     vector: Vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])[0]
     return vector

@@ -19,7 +19,8 @@ from .errors import ClipSearchError, NoEmbeddings, QueryError
 from .schema import Model, default_model
 from .thumbnails import read_thumbnail
 from .versions import Actor
-from .web_query import Found, Question, counter, find, read_question
+from .web_query import Found, Question, counter, find, question_of_picture, read_question
+from .web_upload import UploadRefused, received
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +83,15 @@ async def index_page(datasette: Datasette, request: Request) -> Response:
 
 
 async def search_page(datasette: Datasette, request: Request) -> Response:
-    """Shows the pictures nearest to a query, as a page or as JSON."""
+    """Shows the pictures nearest to a query, as a page or JSON; a picture is sent for the JSON."""
     as_json, place = bool(request.url_vars["format"]), None
     try:
         place = await _place(datasette, request)
-        question = read_question(*(request.args.get(name) for name in ("q", "like", "k")))
+        question = await _question(request, place)
         if as_json and question.value is None:
-            raise QueryError("Give q, words to search for, or like, the id of a picture")
+            raise QueryError(
+                "Give q, words to search for, or like, the id of a picture, or send another one"
+            )
         found = await find(place.database, place.table, place.model, question)
         if as_json:
             return _json(datasette, _as_json(datasette, request, place, question, found))
@@ -101,6 +104,8 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         message, status = str(error), 404
         if isinstance(error, Forbidden):
             message, status = "You may not see the pictures of this database", 403
+    except UploadRefused as error:
+        message, status = str(error), error.status
     except ClipSearchError as error:
         message, status = str(error), 404 if isinstance(error, NoEmbeddings) else 400
     except Exception:
@@ -113,8 +118,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
 
 async def _place(datasette: Datasette, request: Request) -> Place:
     """Returns what the address names, or raises NotFound, Forbidden or a ClipSearchError."""
-    if request.method not in ("GET", "HEAD"):
-        raise NotFound("There is only GET here")
+    takes_pictures = request.url_vars.get("format") == ".json"
+    if request.method not in ("GET", "HEAD", *(["POST"] if takes_pictures else [])):
+        raise NotFound(f"There is no {request.method} here")
     actor, database = request.actor, _database(datasette, request)
     try:
         table, model = await database.execute_fn(default_model)
@@ -126,6 +132,17 @@ async def _place(datasette: Datasette, request: Request) -> Place:
     if not await versions.may_view_table(datasette, actor, database.name, table):
         raise Forbidden("view-table")
     return Place(database, table, model)
+
+
+async def _question(request: Request, place: Place) -> Question:
+    names = ("q", "like", "vector", "k")
+    question = read_question(place.model, *(request.args.get(name) for name in names))
+    if request.method != "POST":
+        return question
+    if question.value is not None:
+        raise QueryError("Send either a picture, or one of q, like and vector, but not both")
+    async with received(request) as data:
+        return await question_of_picture(place.database, place.model, question, data)
 
 
 def _database(datasette: Datasette, request: Request) -> Database:
@@ -192,6 +209,7 @@ async def _as_context(
         "question": question,
         "count": found.count,
         "takes_pictures": found.takes_pictures,
+        "max_picture_bytes": CONFIG.max_query_image_bytes,
         "asked": found.asked and shown(found.asked),
         "pictures": [shown(picture) for picture in found.pictures],
         "sql_url": await _sql_url(datasette, request.actor, database.name, question),
@@ -206,9 +224,13 @@ async def _sql_url(
     if question.value is None or not await versions.may_execute_sql(datasette, actor, database):
         return None
     # Datasette's named parameters are text.
-    name, asked = ("q", ":q") if question.like is None else ("like", "cast(:like as integer)")
+    asked = "cast(:like as integer)" if question.like is not None else ":q"
+    if isinstance(question.value, bytes):
+        asked = f"x'{question.value.hex()}'"
     sql = f"select rank, id, path, score from clip_search({asked}, {question.k})"
-    return versions.sql_url(datasette, database, sql, **{name: question.value})
+    parameters = {"q": question.q, "like": question.like}
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return versions.sql_url(datasette, database, sql, **given)
 
 
 async def _html(

@@ -1,49 +1,62 @@
 """What the search page is asked, and the finding of its pictures on threads of its own."""
 
 import asyncio
+import base64
 import re
 import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
 
+from . import vector_format
 from .config import CONFIG
-from .errors import QueryError
+from .errors import ModelMismatch, NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is searched for: words, or the id of a picture; None for both shows the newest."""
+    """What is searched for: words, the id of a picture, or the vector of one that was sent.
+
+    None of them shows the newest pictures. `vector` is text, as `read_question` takes it.
+    """
 
     q: str | None
     like: int | None
+    vector: str | None
     k: int
 
     @property
-    def value(self) -> str | int | None:
+    def value(self) -> str | int | bytes | None:
         """The query as search() takes it."""
+        if self.vector is not None:
+            return _from_base64(self.vector.partition(".")[2])
         return self.q if self.like is None else self.like
 
     def parameters(self, **changed: int) -> dict[str, str | int]:
         """Returns the parameters of the query string that ask this again."""
-        asked = {"q": self.q, "like": self.like, "k": self.k} | changed
+        asked = {"q": self.q, "like": self.like, "vector": self.vector, "k": self.k} | changed
         if asked["k"] == CONFIG.results_per_page:
             del asked["k"]
         return {name: value for name, value in asked.items() if value is not None}
 
 
-def read_question(q: str | None, like: str | None, k: str | None) -> Question:
+def read_question(
+    model: Model, q: str | None, like: str | None, vector: str | None, k: str | None
+) -> Question:
     """Reads the parameters of the query string; an empty box is no question.
 
-    Raises QueryError for what can't be searched for.
+    `vector` is the beginning of the model's fingerprint, a full stop, and the vector in float16 as
+    base64 for addresses: short enough for one, and never taken for another model's.
+
+    Raises QueryError for what can't be searched for, ModelMismatch for a vector of another model.
     """
     from .search import check_k
 
@@ -52,13 +65,40 @@ def read_question(q: str | None, like: str | None, k: str | None) -> Question:
         raise QueryError(f"k is from 1 to {CONFIG.max_results_per_page} on this page, but it is 0")
     if q is not None and not q.strip():
         q = None
-    if not like:
-        return Question(q, None, number)
-    if q is not None:
-        raise QueryError("Give either q, words, or like, the id of a picture, but not both")
-    if not re.fullmatch(r"-?[0-9]{1,18}", like):
+    if sum(bool(each) for each in (q, like, vector)) > 1:
+        raise QueryError(
+            "Give only one of q, words, like, the id of a picture, and vector, that of another one"
+        )
+    if vector:
+        _check_vector(model, vector)
+    if like and not re.fullmatch(r"-?[0-9]{1,18}", like):
         raise QueryError(f"like must be the id of a picture, but it is {like[:40]!r}")
-    return Question(None, int(like), number)
+    return Question(q, int(like) if like else None, vector or None, number)
+
+
+def _check_vector(model: Model, text: str) -> None:
+    fingerprint, stop, numbers = text.partition(".")
+    if not stop or not vector_format.is_vector(_from_base64(numbers), model.dimension):
+        raise QueryError(
+            f"vector must be one that this page made for {model.label}, but it is {text[:40]!r}. "
+            "Search by your picture again"
+        )
+    if not model.fingerprint.startswith(fingerprint) or len(fingerprint) < _FINGERPRINT:
+        raise ModelMismatch(
+            f"The vector is of the model {fingerprint[:40]}, but these pictures are embedded by "
+            f"{model.label}, {model.fingerprint[:_FINGERPRINT]}. Search by your picture again"
+        )
+
+
+# Characters of a fingerprint that tell models apart.
+_FINGERPRINT = 12
+
+
+def _from_base64(text: str) -> bytes | None:
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -70,14 +110,16 @@ class Found:
     """
 
     count: int
+    takes_pictures: bool
     asked: dict[str, Any] | None
     pictures: list[dict[str, Any]]
-    takes_pictures: bool = True
 
 
 # Encoding the words of a query takes a moment, and loading an encoder many: on threads of our
 # own, because while one of Datasette's few SQL threads waits, so does every page of the site.
 _threads = ThreadPoolExecutor(CONFIG.search_threads, thread_name_prefix="clip-search")
+# Pictures are decoded one at a time, so that words need not wait for them.
+_picture_thread = ThreadPoolExecutor(1, thread_name_prefix="clip-search-picture")
 _local = threading.local()
 
 
@@ -95,18 +137,41 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
     from .search import search
 
     connection = _connection(database)
-    count = counter(model)(connection)
+    count, takes = counter(model)(connection), takes_pictures(connection, model)
     picture = partial(_picture, connection, table, originals_template(connection))
     if question.value is None:
         sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
             order by image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures).fetchall()
         pictures = [picture(row[0]) for row in newest]
-        return Found(count, None, pictures, takes_pictures(connection, model))
+        return Found(count, takes, None, pictures)
     hits = list(search(connection, question.value, question.k, model.id))
     asked = None if question.like is None else picture(question.like)
     found = [picture(hit.id) | hit._asdict() for hit in hits]
-    return Found(count, asked, found)
+    return Found(count, takes, asked, found)
+
+
+async def question_of_picture(
+    database: Database, model: Model, question: Question, data: bytes
+) -> Question:
+    """Returns a question, of so far only a k, that searches by the bytes of a picture file.
+
+    Raises ClipSearchErrors.
+    """
+    loop = asyncio.get_running_loop()
+    vector = await loop.run_in_executor(_picture_thread, _vector_of, database, model, data)
+    return replace(question, vector=vector)
+
+
+def _vector_of(database: Database, model: Model, data: bytes) -> str:
+    from .query import picture_vector
+
+    try:
+        vector = picture_vector(_connection(database), model, data)
+    except NotAPicture as error:
+        raise QueryError(f"What was sent can't be searched with: {error}") from None
+    numbers = base64.urlsafe_b64encode(vector_format.halved(vector)).decode().rstrip("=")
+    return f"{model.fingerprint[:_FINGERPRINT]}.{numbers}"
 
 
 def _connection(database: Database) -> sqlite3.Connection:

@@ -1,6 +1,7 @@
 """The search page in a real browser, on a real server, over the demo's pictures."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import DEMO_MODEL, DEMO_PICTURES
+from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(not DEMO_MODEL.is_dir(), reason="demo/model is not there")
@@ -114,7 +116,7 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
     assert loaded(page)
     start = page.url
     page.get_by_role("searchbox").fill("dog on beach")
-    page.get_by_role("button", name="Search").click()
+    page.get_by_role("button", name="Search", exact=True).click()
     page.wait_for_url(f"{start}?q=dog+on+beach", timeout=60_000)
     assert loaded(page)
     first = shown(page, truth)[0]
@@ -151,10 +153,84 @@ def test_keyboard_alone_is_enough(site, open_page, truth):
         )
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
         assert outline != "0px", visited
-    assert visited[:3] == ["Search", "SQL", "JSON"]
+    assert visited[:4] == ["Search", "Search by a picture", "SQL", "JSON"]
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
     assert len(shown(page, truth)) == 24
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A picture of the demo's as a camera would have taken it: 12 megapixels, over a megabyte."""
+    path = tmp_path_factory.mktemp("camera") / "large.jpg"
+    with Image.open(DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg") as picture:
+        picture.resize((4000, 3000)).save(path, quality=97)
+    assert path.stat().st_size > 1_000_000
+    return path
+
+
+def test_search_by_a_picture_of_ones_own(site, open_page, truth, large):
+    page = open_page(f"{site}/-/clip-search/demo?q=dog&k=6")
+    page.evaluate(
+        """() => {
+            const real = window.fetch;
+            window.fetch = (url, options) => {
+                sessionStorage.setItem("sent", options.body.size);
+                return real(url, options);
+            };
+        }"""
+    )
+    page.get_by_label("Search by a picture").set_input_files(large)
+    page.wait_for_url(re.compile(r"\?vector=[^&]+&k=6$"), timeout=60_000)
+    sync_api.expect(page.get_by_role("heading", name="Like your picture")).to_be_visible()
+    sync_api.expect(page.get_by_alt_text("Your picture")).to_be_visible()
+    assert loaded(page)
+    assert shown(page, truth)[0]["file"] == "2023-summer/IMG_2041.jpg"
+    assert len(shown(page, truth)) == 6
+    # It is sent no larger than it is of use.
+    assert 10_000 < int(page.evaluate("sessionStorage.getItem('sent')")) < 500_000
+    page.go_back()
+    sync_api.expect(page.get_by_role("searchbox")).to_have_value("dog")
+    sync_api.expect(page.get_by_role("status")).to_have_text("")
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_picture_may_be_dropped_or_pasted(site, open_page, truth, how):
+    page = open_page(f"{site}/-/clip-search/demo")
+    data = (DEMO_PICTURES / "phone" / "PXL_20230601_124824315.jpg").read_bytes()
+    page.evaluate(
+        """([how, bytes]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "a.jpg", {type: "image/jpeg"}));
+            const options = {bubbles: true, cancelable: true};
+            document.querySelector("h1").dispatchEvent(how == "drop"
+                ? new DragEvent("drop", {dataTransfer: transfer, ...options})
+                : new ClipboardEvent("paste", {clipboardData: transfer, ...options}));
+        }""",
+        [how, list(data)],
+    )
+    page.wait_for_url(re.compile(r"\?vector=[^&]+$"), timeout=60_000)
+    assert shown(page, truth)[0]["file"] == "phone/PXL_20230601_124824315.jpg"
+
+
+def test_a_picture_may_be_sent_without_a_browser(site):
+    """As curl --data-binary does."""
+    data = (DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg").read_bytes()
+    with urlopen(f"{site}/-/clip-search/demo.json?k=1", data) as response:
+        [found] = json.load(response)["results"]
+    assert found["path"].endswith("2023-summer/IMG_2041.jpg")
+
+
+def test_what_is_no_picture_is_told_on_the_page(site, browser, tmp_path):
+    """Chromium itself complains of the refusal in its console, so that open_page() does not do."""
+    (tmp_path / "notes.txt").write_text("milk, eggs")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{site}/-/clip-search/demo")
+        page.get_by_label("Search by a picture").set_input_files(tmp_path / "notes.txt")
+        told = page.get_by_role("status")
+        sync_api.expect(told).to_contain_text("can't be searched with", timeout=60_000)
+        assert page.url == f"{site}/-/clip-search/demo"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -294,11 +294,17 @@ async def main():
     page = await datasette.client.get("/-/clip-search/photos")
     assert page.status_code == 200, page.text
     print("this instance takes no other pictures to search with" in page.text)
+    data = open(sys.argv[2], "rb").read()
+    sent = (await datasette.client.post("/-/clip-search/photos.json", content=data)).json()
+    print(sent["results"][0]["id"] if sent["ok"] else sent["error"])
 asyncio.run(main())
 """
 
 
-def test_the_page_tells_what_can_be_searched_with(folder):
-    assert without_torch(PAGE, folder / "photos.db").stdout == "False\n"
+def test_the_page_searches_with_pictures_or_says_that_it_cannot(folder):
+    picture = folder / "pictures" / "3.png"
+    assert without_torch(PAGE, folder / "photos.db", picture).stdout == "False\n4\n"
     change(folder / "photos.db", "delete from clip_towers where tower = 'image'")
-    assert without_torch(PAGE, folder / "photos.db").stdout == "True\n"
+    told = without_torch(PAGE, folder / "photos.db", picture).stdout
+    assert told.startswith("True\n")
+    assert "this instance searches by text and by its own pictures" in told

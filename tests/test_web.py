@@ -47,7 +47,9 @@ def test_page_needs_no_inline_code():
     assert len(templates) == 3
     for template in templates:
         text = template.read_text()
-        assert not re.search(r"<script|<style|\sstyle=|\son[a-z]+=|\|\s*safe", text)
+        assert not re.search(
+            r"<script(?! src=[^>]*></script>)|<style|\sstyle=|\son[a-z]+=|\|\s*safe", text
+        )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +274,8 @@ async def test_an_empty_box_is_the_start_page(photos, asked):
     assert "Newest" in page.text
     response = await photos.client.get(f"{PAGE}.json{asked}")
     assert response.status_code == 400
-    assert response.json()["error"] == "Give q, words to search for, or like, the id of a picture"
+    told = response.json()["error"]
+    assert told.startswith("Give q, words to search for, or like, the id of a picture, or send")
 
 
 async def test_only_picture(tmp_path, tiny_model, serve):

@@ -107,7 +107,7 @@ async def test_database_without_pictures_says_what_to_run(folder, serve):
         ({"like": "9" * 30}, "like must be the id of a picture, but it is '9999"),
         ({"like": "4000"}, "There is no picture with the id 4000 in images"),
         ({"like": "-1"}, "There is no picture with the id -1 in images"),
-        ({"q": "red", "like": "1"}, "Give either q, words, or like, the id of a picture"),
+        ({"q": "red", "like": "1"}, "Give only one of q, words, like, the id of a picture"),
     ],
 )
 async def test_what_cannot_be_asked(photos, asked, says):

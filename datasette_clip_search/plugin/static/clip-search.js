@@ -1,0 +1,127 @@
+// Search by a picture of one's own: chosen, pasted, or dropped anywhere on the page.
+"use strict";
+
+(() => {
+  const LARGE_BYTES = 1_000_000;
+  const ENOUGH_PIXELS = 1024; // Of the longer side: models see a quarter of it.
+  const PREVIEW_PIXELS = 224;
+  const KEPT = "clip-search:";
+
+  showSent();
+  const form = document.querySelector(".clip-form");
+  const label = document.querySelector(".clip-upload");
+  if (!label) return;
+  const input = label.querySelector("input");
+  const status = document.querySelector(".clip-status");
+  label.hidden = false;
+
+  input.addEventListener("change", () => {
+    if (input.files.length) search(input.files[0]);
+    // So that choosing the same picture again is a change, too.
+    input.value = "";
+  });
+  document.addEventListener("paste", (event) => {
+    if (event.clipboardData.files.length) search(event.clipboardData.files[0]);
+  });
+  for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+    document.addEventListener(type, (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault();
+      const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
+      document.body.classList.toggle("clip-dropping", !leaves);
+      if (type === "drop" && event.dataTransfer.files.length) search(event.dataTransfer.files[0]);
+    });
+  }
+
+  // A page that is gone back to says what it last said.
+  addEventListener("pageshow", () => tell(""));
+
+  async function search(file) {
+    tell("Searching by your picture …");
+    try {
+      const picture = await decoded(file);
+      const body = picture && file.size > LARGE_BYTES ? await shrunk(picture, ENOUGH_PIXELS) : file;
+      if (body.size > Number(input.dataset.maxBytes)) {
+        const megabytes = Math.floor(Number(input.dataset.maxBytes) / 1e6);
+        return tell(`${file.name} is larger than ${megabytes} MB, the limit here.`, true);
+      }
+      const found = await send(body);
+      if (picture) await keepPreview(picture, found.query.vector);
+      location.assign(`${form.action}?${new URLSearchParams(asked(found.query))}`);
+    } catch (error) {
+      tell(error.message, true);
+    }
+  }
+
+  async function send(body) {
+    const k = new URLSearchParams(new FormData(form)).get("k");
+    let response;
+    try {
+      response = await fetch(`${form.action}.json${k ? `?k=${k}` : ""}`, {
+        method: "POST",
+        headers: { "content-type": "application/octet-stream", "x-csrftoken": input.dataset.token },
+        body,
+      });
+    } catch {
+      throw new Error("The picture could not be sent. Try again in a moment.");
+    }
+    const found = await response.json().catch(() => null);
+    if (!found) throw new Error(`The picture was refused (${response.status}). Reload the page.`);
+    if (!found.ok) throw new Error(found.error);
+    return found;
+  }
+
+  function asked(query) {
+    return form.elements.k ? query : { vector: query.vector };
+  }
+
+  // Returns what the browser makes of a picture, upright, or null for one it can't decode.
+  function decoded(file) {
+    return createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
+  }
+
+  function drawn(picture, pixels) {
+    const scale = Math.min(1, pixels / Math.max(picture.width, picture.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(picture.width * scale));
+    canvas.height = Math.max(1, Math.round(picture.height * scale));
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    return canvas;
+  }
+
+  function shrunk(picture, pixels) {
+    return new Promise((resolve) => drawn(picture, pixels).toBlob(resolve, "image/jpeg", 0.92));
+  }
+
+  // The picture stays in this browser, for the page of its results to show.
+  async function keepPreview(picture, vector) {
+    try {
+      sessionStorage.setItem(KEPT + vector, drawn(picture, PREVIEW_PIXELS).toDataURL("image/jpeg"));
+    } catch {
+      // Where the browser keeps nothing, the results are shown without it.
+    }
+  }
+
+  function showSent() {
+    const image = document.querySelector(".clip-sent");
+    const vector = new URLSearchParams(location.search).get("vector");
+    let kept = null;
+    try {
+      kept = image && sessionStorage.getItem(KEPT + vector);
+    } catch {
+      return;
+    }
+    if (!kept) return;
+    image.addEventListener("load", () => (image.hidden = false));
+    image.src = kept;
+  }
+
+  function tell(text, isError = false) {
+    status.textContent = text;
+    status.classList.toggle("clip-error", isError);
+  }
+})();
