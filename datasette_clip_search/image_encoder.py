@@ -2,6 +2,7 @@
 
 import importlib.util
 import sqlite3
+from functools import cache
 from typing import Protocol
 
 from .encoder import Vectors
@@ -61,7 +62,9 @@ def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
 
     Loads nothing.
     """
-    needed = ("torch", "open_clip")
-    return read_manifest(connection, model, IMAGE) is not None or all(
-        importlib.util.find_spec(name) for name in needed
-    )
+    return read_manifest(connection, model, IMAGE) is not None or _has_torch()
+
+
+@cache
+def _has_torch() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))

@@ -19,7 +19,7 @@ from .errors import ClipSearchError, NoEmbeddings, QueryError
 from .schema import Model, default_model
 from .thumbnails import read_thumbnail
 from .versions import Actor
-from .web_query import Found, Question, counter, find, question_of_picture, read_question
+from .web_query import Found, Question, count_pictures, find, question_of_picture, read_question
 from .web_upload import UploadRefused, received
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ async def index_page(datasette: Datasette, request: Request) -> Response:
             "name": place.database.name,
             "url": page_url(datasette, place.database),
             "model": place.model.label,
-            "count": await place.database.execute_fn(counter(place.model)),
+            "count": await count_pictures(place.database, place.model),
         }
         for place in places
     ]

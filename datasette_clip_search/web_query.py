@@ -2,10 +2,11 @@
 
 import asyncio
 import base64
+import json
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -137,18 +138,17 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
     from .search import search
 
     connection = _connection(database)
-    count, takes = counter(model)(connection), takes_pictures(connection, model)
-    picture = partial(_picture, connection, table, originals_template(connection))
+    count, takes = _count(database, connection, model), takes_pictures(connection, model)
+    pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
         sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
             order by image_id desc limit ?"""
-        newest = fetch(connection, sql, model.id, CONFIG.newest_pictures).fetchall()
-        pictures = [picture(row[0]) for row in newest]
-        return Found(count, takes, None, pictures)
+        newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
+        return Found(count, takes, None, pictures([id for (id,) in newest]))
     hits = list(search(connection, question.value, question.k, model.id))
-    asked = None if question.like is None else picture(question.like)
-    found = [picture(hit.id) | hit._asdict() for hit in hits]
-    return Found(count, takes, asked, found)
+    asked = None if question.like is None else pictures([question.like])[0]
+    found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
+    return Found(count, takes, asked, [picture | hit._asdict() for picture, hit in found])
 
 
 async def question_of_picture(
@@ -185,22 +185,39 @@ def _connection(database: Database) -> sqlite3.Connection:
     return connections[database]
 
 
-def counter(model: Model) -> Callable[[sqlite3.Connection], int]:
-    """Returns a function that counts the pictures of a model."""
+async def count_pictures(database: Database, model: Model) -> int:
+    """Returns how many pictures a model has embedded."""
+    return int(await database.execute_fn(lambda conn: _count(database, conn, model)))
+
+
+# Counting reads all keys, 50 ms for a million; a model's revision tells whether any has changed.
+_counts: WeakKeyDictionary[Database, tuple[Model, int]] = WeakKeyDictionary()
+
+
+def _count(database: Database, connection: sqlite3.Connection, model: Model) -> int:
     from .vectors import count_vectors
 
-    return lambda connection: count_vectors(connection, model)
+    known, count = _counts.get(database, (None, 0))
+    if known != model:
+        count = count_vectors(connection, model)
+        _counts[database] = (model, count)
+    return count
 
 
-def _picture(
-    connection: sqlite3.Connection, table: str, originals: str | None, image_id: int
-) -> dict[str, Any]:
+def _pictures(
+    connection: sqlite3.Connection, table: str, originals: str | None, ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns what is shown of pictures, in the order of their ids."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     sql = f"""select id, path, width, height, taken,
             exists (select 1 from main.{THUMBNAILS} where image_id = images.id)
-        from main.{quote(table)} as images where id = ?"""
-    row = fetch(connection, sql, image_id).fetchone() or (image_id, "", None, None, None, 0)
-    picture = dict(zip(names, row, strict=True))
-    if originals and picture["path"]:
-        picture["original"] = original_url(originals, image_id, str(picture["path"]))
-    return picture
+        from main.{quote(table)} as images where id in (select value from json_each(?))"""
+    rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
+    # One may have been deleted since it was found.
+    nothing = ("", None, None, None, 0)
+    pictures = [dict(zip(names, rows.get(id, (id, *nothing)), strict=True)) for id in ids]
+    for picture in pictures:
+        if originals and picture["path"]:
+            url = original_url(originals, picture["id"], str(picture["path"]))
+            picture["original"] = url
+    return pictures
