@@ -16,7 +16,7 @@ from datasette.utils.asgi import Request
 from . import versions
 from .config import CONFIG
 from .errors import ClipSearchError, NoEmbeddings, QueryError
-from .schema import Model, default_model
+from .schema import Model, choose_model, default_model, models
 from .thumbnails import read_thumbnail
 from .versions import Actor
 from .web_query import Found, Question, count_pictures, find, question_of_picture, read_question
@@ -131,11 +131,13 @@ async def _place(datasette: Datasette, request: Request) -> Place:
         raise
     if not await versions.may_view_table(datasette, actor, database.name, table):
         raise Forbidden("view-table")
+    if named := request.args.get("model"):
+        _, model = await database.execute_fn(lambda conn: choose_model(conn, named))
     return Place(database, table, model)
 
 
 async def _question(request: Request, place: Place) -> Question:
-    names = ("q", "like", "vector", "k")
+    names = ("q", "like", "vector", "model", "k")
     question = read_question(place.model, *(request.args.get(name) for name in names))
     if request.method != "POST":
         return question
@@ -199,7 +201,7 @@ async def _as_context(
             "folder": folder,
             "row_url": datasette.urls.row(database.name, place.table, str(picture["id"])),
             "thumbnail_url": _thumbnail_url(datasette, place, picture),
-            "like_url": page_url(datasette, database, like=picture["id"]),
+            "like_url": page_url(datasette, database, **question.about(picture["id"])),
         }
 
     parameters = question.parameters()
@@ -210,6 +212,7 @@ async def _as_context(
         "count": found.count,
         "takes_pictures": found.takes_pictures,
         "max_picture_bytes": CONFIG.max_query_image_bytes,
+        "models": await database.execute_fn(models),
         "asked": found.asked and shown(found.asked),
         "pictures": [shown(picture) for picture in found.pictures],
         "sql_url": await _sql_url(datasette, request.actor, database.name, question),
@@ -227,8 +230,9 @@ async def _sql_url(
     asked = "cast(:like as integer)" if question.like is not None else ":q"
     if isinstance(question.value, bytes):
         asked = f"x'{question.value.hex()}'"
-    sql = f"select rank, id, path, score from clip_search({asked}, {question.k})"
-    parameters = {"q": question.q, "like": question.like}
+    of = ", :model" if question.model else ""
+    sql = f"select rank, id, path, score from clip_search({asked}, {question.k}{of})"
+    parameters = {"q": question.q, "like": question.like, "model": question.model}
     given = {name: value for name, value in parameters.items() if value is not None}
     return versions.sql_url(datasette, database, sql, **given)
 
@@ -244,7 +248,7 @@ async def _html(
     context = {
         "database": database.name,
         "page_url": page_url(datasette, database),
-        "model": place and place.model.label,
+        "model": place and place.model,
         "q": request.args.get("q") or "",
         **context,
     }

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,12 +26,14 @@ from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
 class Question:
     """What is searched for: words, the id of a picture, or the vector of one that was sent.
 
-    None of them shows the newest pictures. `vector` is text, as `read_question` takes it.
+    None of them shows the newest pictures. `vector` is text, as `read_question` takes it, and
+    `model` how the one to search by was named, None for the database's default.
     """
 
     q: str | None
     like: int | None
     vector: str | None
+    model: str | None
     k: int
 
     @property
@@ -43,16 +45,23 @@ class Question:
 
     def parameters(self, **changed: int) -> dict[str, str | int]:
         """Returns the parameters of the query string that ask this again."""
-        asked = {"q": self.q, "like": self.like, "vector": self.vector, "k": self.k} | changed
+        asked = asdict(self) | changed
         if asked["k"] == CONFIG.results_per_page:
             del asked["k"]
         return {name: value for name, value in asked.items() if value is not None}
 
+    def about(self, image_id: int) -> dict[str, str | int]:
+        """Returns the parameters that ask for pictures like one of those found."""
+        return {"like": image_id} | ({"model": self.model} if self.model else {})
+
 
 def read_question(
-    model: Model, q: str | None, like: str | None, vector: str | None, k: str | None
-) -> Question:
+    model: Model, q: str | None, like: str | None, vector: str | None, named: str | None,
+    k: str | None,
+) -> Question:  # fmt: skip
     """Reads the parameters of the query string; an empty box is no question.
+
+    `model` is the one that was `named`, or the default.
 
     `vector` is the beginning of the model's fingerprint, a full stop, and the vector in float16 as
     base64 for addresses: short enough for one, and never taken for another model's.
@@ -74,7 +83,7 @@ def read_question(
         _check_vector(model, vector)
     if like and not re.fullmatch(r"-?[0-9]{1,18}", like):
         raise QueryError(f"like must be the id of a picture, but it is {like[:40]!r}")
-    return Question(q, int(like) if like else None, vector or None, number)
+    return Question(q, int(like) if like else None, vector or None, named or None, number)
 
 
 def _check_vector(model: Model, text: str) -> None:

@@ -278,6 +278,38 @@ async def test_an_empty_box_is_the_start_page(photos, asked):
     assert told.startswith("Give q, words to search for, or like, the id of a picture, or send")
 
 
+async def test_another_model_can_be_chosen(folder, serve, connect, other_model):
+    """And everything on the page goes on with it."""
+    assert "<select" not in (await serve(folder / "photos.db").client.get(PAGE)).text
+    run("embed-images", folder / "photos.db", folder, "--pretrained", other_model)
+    client = serve(folder / "photos.db").client
+    page = await client.get(f"{PAGE}?like=7&model=2&k=5")
+    assert re.search(r'<option value="2" selected>', page.text)
+    sql = "select id from clip_search(7, 5, ?)"
+    own, other = (
+        [id for (id,) in connect(folder / "photos.db").execute(sql, [model])] for model in (1, 2)
+    )
+    assert own != other
+    assert images(page)[1:] == [f"{PAGE}/thumbnail/{id}" for id in other]
+    assert links(page, "More like this")[0] == f"{PAGE}?like={other[0]}&model=2"
+    assert links(page, "Show more") == [f"{PAGE}?like=7&model=2&k=10"]
+    [json_url] = links(page, "JSON")
+    body = (await client.get(json_url)).json()
+    assert [each["id"] for each in body["results"]] == other
+    assert body["query"] == {"like": 7, "model": "2", "k": 5}
+    [sql_url] = links(page, "SQL")
+    assert parse_qs(urlsplit(sql_url).query)["model"] == ["2"]
+    assert (await client.get(sql_url)).text.count("pictures/picture") >= 5
+    default = await client.get(f"{PAGE}?like=7&model=&k=5")
+    assert images(default)[1:] == [f"{PAGE}/thumbnail/{id}" for id in own]
+    picture = (folder / "pictures" / "picture 06.png").read_bytes()
+    sent = (await client.post(f"{PAGE}.json?model=2&k=1", content=picture)).json()
+    assert [each["id"] for each in sent["results"]] == [7]
+    unknown = await client.get(f"{PAGE}.json?like=7&model=third")
+    assert unknown.status_code == 400
+    assert "There is no model 'third' in this database" in unknown.json()["error"]
+
+
 async def test_only_picture(tmp_path, tiny_model, serve):
     make_picture(tmp_path / "one.png")
     run("embed-images", tmp_path / "photos.db", tmp_path / "one.png", "--pretrained", tiny_model)

@@ -25,7 +25,14 @@ DENIED = {
 @pytest.mark.parametrize("what", DENIED)
 async def test_refused_visitors_learn_nothing(folder, serve, what):
     datasette = serve(folder / "photos.db", config=DENIED[what])
-    paths = [PAGE, f"{PAGE}?q=red", f"{PAGE}?like=7", f"{PAGE}?k=x", f"{PAGE}/thumbnail/7"]
+    paths = [
+        PAGE,
+        f"{PAGE}?q=red",
+        f"{PAGE}?like=7",
+        f"{PAGE}?k=x",
+        f"{PAGE}?model=x",
+        f"{PAGE}/thumbnail/7",
+    ]
     for path in [*paths, f"{PAGE}/thumbnail/700"]:
         response = await datasette.client.get(path)
         assert response.status_code == 403

@@ -47,17 +47,16 @@
       }
       const found = await send(body);
       if (picture) await keepPreview(picture, found.query.vector);
-      location.assign(`${form.action}?${new URLSearchParams(asked(found.query))}`);
+      location.assign(`${form.action}?${parameters({ vector: found.query.vector })}`);
     } catch (error) {
       tell(error.message, true);
     }
   }
 
   async function send(body) {
-    const k = new URLSearchParams(new FormData(form)).get("k");
     let response;
     try {
-      response = await fetch(`${form.action}.json${k ? `?k=${k}` : ""}`, {
+      response = await fetch(`${form.action}.json?${parameters()}`, {
         method: "POST",
         headers: { "content-type": "application/octet-stream", "x-csrftoken": input.dataset.token },
         body,
@@ -71,8 +70,11 @@
     return found;
   }
 
-  function asked(query) {
-    return form.elements.k ? query : { vector: query.vector };
+  // Returns what the form asks besides words.
+  function parameters(others = {}) {
+    const { q, ...rest } = Object.fromEntries(new FormData(form));
+    const given = Object.entries({ ...others, ...rest }).filter(([, value]) => value !== "");
+    return new URLSearchParams(given);
   }
 
   // Returns what the browser makes of a picture, upright, or null for one it can't decode.
