@@ -156,10 +156,10 @@ def _fill(
     if options.thumbnail_size != 0:
         copy.copy_thumbnails()
     copy.copy_others(options.image_search)
+    tables = [copy.copy_table(name) for name in options.tables]
     progress.start("Copying", _count_vectors(copy, chosen))
     copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
     progress.finish()
-    tables = [copy.copy_table(name) for name in options.tables]
     copy.finish()
     url = options.originals_url or originals_template(reader)
     writer.execute(

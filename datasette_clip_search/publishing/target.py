@@ -27,7 +27,7 @@ def check_target(source: Path, target: Path, replace: bool) -> None:
         raise CommandError(f"There is no folder {parent} to write {target.name} in")
     if os.path.realpath(target) in _files_of(source) or _is_same(source, target):
         raise CommandError(
-            f"{target} is the database itself, {source}. Give what is published another name, "
+            f"{target} is the database itself. Give what is published another name, "
             f"such as {target.with_name('published.db')}"
         )
     if not replace and os.path.lexists(target) and not is_published(target):
