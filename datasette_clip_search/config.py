@@ -154,6 +154,8 @@ class Config:
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
     max_uploads_bytes: int = 50_000_000
     upload_seconds: float = 60
+    # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
+    max_waiting_uploads: int = 10
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

@@ -178,7 +178,10 @@ def _vector_of(database: Database, model: Model, data: bytes) -> str:
     try:
         vector = picture_vector(_connection(database), model, data)
     except NotAPicture as error:
-        raise QueryError(f"What was sent can't be searched with: {error}") from None
+        raise QueryError(
+            f"What was sent can't be searched with: {error}. "
+            "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"
+        ) from None
     numbers = base64.urlsafe_b64encode(vector_format.halved(vector)).decode().rstrip("=")
     return f"{model.fingerprint[:_FINGERPRINT]}.{numbers}"
 

@@ -1,6 +1,7 @@
 """Receives the pictures that visitors send to search with."""
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,7 +19,12 @@ class UploadRefused(ClipSearchError):
         self.status = status
 
 
-_held = 0  # Bytes of pictures in memory, of all visitors.
+_TOO_MANY = "Too many pictures are being sent here now. Try again in a moment"
+
+# Of all visitors: the pictures that are being sent, the oldest first, with their bytes so far; and
+# the bytes of those that have arrived and wait to be searched with.
+_arriving: dict[asyncio.Timeout, int] = {}
+_waiting: list[int] = []
 
 
 @asynccontextmanager
@@ -27,30 +33,53 @@ async def received(request: Request) -> AsyncIterator[bytes]:
 
     Raises UploadRefused for one that is too large or too slow, or comes with too many others.
     """
-    global _held
-    chunks: list[bytes] = []
-    size = 0
+    data = await _received(request)
+    if len(_waiting) >= CONFIG.max_waiting_uploads:
+        raise UploadRefused(_TOO_MANY, 503)
+    _waiting.append(len(data))
     try:
-        try:
-            async with asyncio.timeout(CONFIG.upload_seconds):
-                async for chunk in _chunks(request):
-                    size += len(chunk)
-                    _held += len(chunk)
-                    _check_size(size)
-                    if _held > CONFIG.max_uploads_bytes:
-                        raise UploadRefused(
-                            "Too many pictures are being sent here now. Try again in a moment", 503
-                        )
-                    chunks.append(chunk)
-        except TimeoutError:
-            raise UploadRefused(
-                f"The picture did not arrive within {CONFIG.upload_seconds:g} seconds", 408
-            ) from None
-        if not chunks:
-            raise UploadRefused("Send a picture: the body of the request is empty", 400)
-        yield b"".join(chunks)
+        yield data
     finally:
-        _held -= size
+        _waiting.remove(len(data))
+
+
+async def _received(request: Request) -> bytes:
+    data = io.BytesIO()
+    arriving = asyncio.timeout(CONFIG.upload_seconds)
+    _arriving[arriving] = 0
+    try:
+        async with arriving:
+            async for chunk in _chunks(request):
+                data.write(chunk)
+                _check_size(data.tell())
+                _hold(arriving, len(chunk))
+    except TimeoutError:
+        if arriving not in _arriving:
+            raise UploadRefused(_TOO_MANY, 503) from None
+        raise UploadRefused(
+            f"The picture did not arrive within {CONFIG.upload_seconds:g} seconds", 408
+        ) from None
+    finally:
+        _arriving.pop(arriving, None)
+    if not data.tell():
+        raise UploadRefused("Send a picture: the body of the request is empty", 400)
+    return data.getvalue()
+
+
+def _hold(arriving: asyncio.Timeout, size: int) -> None:
+    """Counts bytes that have come; where all are too many, the oldest pictures are given up.
+
+    So that nobody keeps others from sending theirs by sending some slowly.
+    """
+    if arriving in _arriving:
+        _arriving[arriving] += size
+    while sum(_arriving.values()) + sum(_waiting) > CONFIG.max_uploads_bytes:
+        oldest = next(iter(_arriving))
+        del _arriving[oldest]
+        if oldest is not arriving:
+            oldest.reschedule(asyncio.get_running_loop().time())
+    if arriving not in _arriving:
+        raise UploadRefused(_TOO_MANY, 503)
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:

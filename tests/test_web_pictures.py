@@ -83,6 +83,7 @@ async def test_the_page_offers_it_after_every_search(photos):
     [
         (b"", "", 400, "Send a picture: the body of the request is empty"),
         (b"no picture", "", 400, "What was sent can't be searched with: It is not a picture"),
+        (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
         (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture has more than 10,000,000 bytes, the limit here"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
@@ -171,15 +172,24 @@ async def refusal(request):
     return caught.value.status
 
 
-async def test_what_is_received_is_counted_and_let_go_of(monkeypatch):
-    monkeypatch.setattr(
-        web_upload,
-        "CONFIG",
-        replace(CONFIG, max_query_image_bytes=100, max_uploads_bytes=150, upload_seconds=0.05),
+@pytest.fixture
+def limits(monkeypatch):
+    """Limits that small bodies reach; afterwards nothing may be counted any more."""
+    limits = replace(
+        CONFIG,
+        max_query_image_bytes=100,
+        max_uploads_bytes=150,
+        max_waiting_uploads=2,
     )
+    monkeypatch.setattr(web_upload, "CONFIG", limits)
+    yield
+    assert web_upload._arriving == {}
+    assert web_upload._waiting == []
+
+
+async def test_what_is_received_is_counted_and_let_go_of(limits):
     assert await refusal(request_of(part(b"x" * 60), part(b"x" * 60))) == 413
     assert await refusal(request_of(**{"content-length": "101"})) == 413
-    assert await refusal(request_of(part(b"x" * 60), None)) == 408
     assert await refusal(request_of(part(b"x"), {"type": "http.disconnect"})) == 400
     assert await refusal(request_of(part(b"", more_body=False))) == 400
     async with received(request_of(part(b"x" * 40), part(b"y" * 50, more_body=False))) as data:
@@ -187,4 +197,31 @@ async def test_what_is_received_is_counted_and_let_go_of(monkeypatch):
         assert await refusal(request_of(part(b"x" * 61))) == 503
     async with received(request_of(part(b"x" * 100, more_body=False))):
         pass
-    assert web_upload._held == 0
+
+
+async def test_a_picture_that_does_not_arrive_is_given_up(limits, monkeypatch):
+    monkeypatch.setattr(web_upload, "CONFIG", replace(web_upload.CONFIG, upload_seconds=0.05))
+    assert await refusal(request_of(part(b"x" * 60), None)) == 408
+
+
+async def test_slow_pictures_make_room_for_those_that_come(limits):
+    first, second = (
+        asyncio.create_task(refusal(request_of(part(b"x" * 70), None))) for _ in range(2)
+    )
+    await asyncio.sleep(0)
+    async with received(request_of(part(b"y" * 60, more_body=False))) as data:
+        assert data == b"y" * 60
+        assert await first == 503
+        assert not second.done()
+    second.cancel()
+    await asyncio.wait([second])
+
+
+async def test_no_queue_of_pictures_grows_long(limits):
+    def small():
+        return request_of(part(b"x", more_body=False))
+
+    async with received(small()), received(small()):
+        assert await refusal(small()) == 503
+    async with received(small()):
+        pass
