@@ -23,7 +23,7 @@ test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
 	$(BIN)/python -m pytest
 	PYTHONPATH=$(DATASETTE_1) $(BIN)/python -m pytest \
 	    tests/test_web.py tests/test_web_refusals.py tests/test_web_pictures.py tests/test_thumbnails.py tests/test_plugin.py \
-	    tests/test_browser.py tests/test_published_pages.py
+	    tests/test_browser.py tests/test_browser_pictures.py tests/test_published_pages.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,112 +1,14 @@
 """The search page in a real browser, on a real server, over the demo's pictures."""
 
-import csv
-import json
-import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from urllib.request import urlopen
 
 import pytest
-from conftest import DEMO_MODEL, DEMO_PICTURES
-from PIL import Image
+from browser_helpers import loaded, shown
+from conftest import DEMO_MODEL
 
 sync_api = pytest.importorskip("playwright.sync_api")
+pytest_plugins = ["browser_fixtures"]
 pytestmark = pytest.mark.skipif(not DEMO_MODEL.is_dir(), reason="demo/model is not there")
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def truth():
-    """What the demo's pictures show, by the path that follows the folder's."""
-    with open(DEMO_PICTURES.with_suffix(".csv"), newline="") as file:
-        return {row["file"]: row for row in csv.DictReader(file)}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = os.environ.get("CLIP_SEARCH_CHROMIUM") or next(
-        filter(None, map(shutil.which, NAMES)), None
-    )
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        except sync_api.Error as error:
-            pytest.skip(f"There is no Chromium to be had: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def site(demo_database):
-    """The address of a server of the demo's database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "datasette", str(demo_database), "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            assert server.poll() is None, "the server ended"
-            try:
-                urlopen(f"{url}/-/versions.json").close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-
-
-@pytest.fixture
-def open_page(browser):
-    """Opens pages of a given size; afterwards none may have complained in the console."""
-    contexts, complaints = [], []
-
-    def open_page(url, width=1280, **options):
-        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, **options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
-
-
-def shown(page, truth):
-    """Returns what the pictures of the grid show, best first."""
-    paths = page.locator(".clip-grid .clip-name").evaluate_all("all => all.map(each => each.title)")
-    return [truth[path.partition("pictures/")[2]] for path in paths]
-
-
-def loaded(page):
-    """Waits until the pictures in view are there, and returns whether all of them are."""
-    page.wait_for_load_state("networkidle")
-    return page.locator(".clip-grid img").evaluate_all(
-        "all => all.every(each => each.getBoundingClientRect().top > innerHeight"
-        " || each.naturalWidth > 0)"
-    )
 
 
 def test_search_then_more_like_this_then_back(site, open_page, truth):
@@ -157,80 +59,6 @@ def test_keyboard_alone_is_enough(site, open_page, truth):
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
     assert len(shown(page, truth)) == 24
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory):
-    """A picture of the demo's as a camera would have taken it: 12 megapixels, over a megabyte."""
-    path = tmp_path_factory.mktemp("camera") / "large.jpg"
-    with Image.open(DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg") as picture:
-        picture.resize((4000, 3000)).save(path, quality=97)
-    assert path.stat().st_size > 1_000_000
-    return path
-
-
-def test_search_by_a_picture_of_ones_own(site, open_page, truth, large):
-    page = open_page(f"{site}/-/clip-search/demo?q=dog&k=6")
-    page.evaluate(
-        """() => {
-            const real = window.fetch;
-            window.fetch = (url, options) => {
-                sessionStorage.setItem("sent", options.body.size);
-                return real(url, options);
-            };
-        }"""
-    )
-    page.get_by_label("Search by a picture").set_input_files(large)
-    page.wait_for_url(re.compile(r"\?vector=[^&]+&k=6$"), timeout=60_000)
-    sync_api.expect(page.get_by_role("heading", name="Like your picture")).to_be_visible()
-    sync_api.expect(page.get_by_alt_text("Your picture")).to_be_visible()
-    assert loaded(page)
-    assert shown(page, truth)[0]["file"] == "2023-summer/IMG_2041.jpg"
-    assert len(shown(page, truth)) == 6
-    # It is sent no larger than it is of use.
-    assert 10_000 < int(page.evaluate("sessionStorage.getItem('sent')")) < 500_000
-    page.go_back()
-    sync_api.expect(page.get_by_role("searchbox")).to_have_value("dog")
-    sync_api.expect(page.get_by_role("status")).to_have_text("")
-
-
-@pytest.mark.parametrize("how", ["drop", "paste"])
-def test_a_picture_may_be_dropped_or_pasted(site, open_page, truth, how):
-    page = open_page(f"{site}/-/clip-search/demo")
-    data = (DEMO_PICTURES / "phone" / "PXL_20230601_124824315.jpg").read_bytes()
-    page.evaluate(
-        """([how, bytes]) => {
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([new Uint8Array(bytes)], "a.jpg", {type: "image/jpeg"}));
-            const options = {bubbles: true, cancelable: true};
-            document.querySelector("h1").dispatchEvent(how == "drop"
-                ? new DragEvent("drop", {dataTransfer: transfer, ...options})
-                : new ClipboardEvent("paste", {clipboardData: transfer, ...options}));
-        }""",
-        [how, list(data)],
-    )
-    page.wait_for_url(re.compile(r"\?vector=[^&]+$"), timeout=60_000)
-    assert shown(page, truth)[0]["file"] == "phone/PXL_20230601_124824315.jpg"
-
-
-def test_a_picture_may_be_sent_without_a_browser(site):
-    """As curl --data-binary does."""
-    data = (DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg").read_bytes()
-    with urlopen(f"{site}/-/clip-search/demo.json?k=1", data) as response:
-        [found] = json.load(response)["results"]
-    assert found["path"].endswith("2023-summer/IMG_2041.jpg")
-
-
-def test_what_is_no_picture_is_told_on_the_page(site, browser, tmp_path):
-    """Chromium itself complains of the refusal in its console, so that open_page() does not do."""
-    (tmp_path / "notes.txt").write_text("milk, eggs")
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.goto(f"{site}/-/clip-search/demo")
-        page.get_by_label("Search by a picture").set_input_files(tmp_path / "notes.txt")
-        told = page.get_by_role("status")
-        sync_api.expect(told).to_contain_text("can't be searched with", timeout=60_000)
-        assert page.url == f"{site}/-/clip-search/demo"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

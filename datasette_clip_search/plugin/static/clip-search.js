@@ -2,10 +2,15 @@
 "use strict";
 
 (() => {
+  // What is larger, or of a type that servers don't take but this browser may, is sent as a JPEG.
   const LARGE_BYTES = 1_000_000;
+  const LARGE_PIXELS = 4_000_000;
+  const SENT_AS_IT_IS = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
   const ENOUGH_PIXELS = 1024; // Of the longer side: models see a quarter of it.
   const PREVIEW_PIXELS = 224;
   const KEPT = "clip-search:";
+  const ONLY_ADDRESS =
+    "Only an address was dropped. Copy the picture and paste it here, or save it and choose it.";
 
   showSent();
   const form = document.querySelector(".clip-form");
@@ -21,45 +26,61 @@
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files.length) search(event.clipboardData.files[0]);
+    const { files, types } = event.clipboardData;
+    // Office programs copy words as a picture of them, too; pictures come without plain text, or
+    // with the name of their file.
+    const areWords = types.includes("text/plain") && types.includes("text/html");
+    if (!files.length || areWords) return;
+    event.preventDefault();
+    search(files[0]);
   });
   for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
     document.addEventListener(type, (event) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
+      const { files, types } = event.dataTransfer ?? { files: [], types: [] };
+      // Of a picture on another page some browsers hand over the address alone, and would go there.
+      const isAddress = types.includes("text/uri-list") && !event.target.closest?.("input");
+      if (!types.includes("Files") && !isAddress) return;
       event.preventDefault();
       const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
       document.body.classList.toggle("clip-dropping", !leaves);
-      if (type === "drop" && event.dataTransfer.files.length) search(event.dataTransfer.files[0]);
+      if (type === "drop") files.length ? search(files[0]) : tell(ONLY_ADDRESS, true);
     });
   }
 
   // A page that is gone back to says what it last said.
   addEventListener("pageshow", () => tell(""));
 
+  let current = null;
+
   async function search(file) {
+    current?.abort();
+    const { signal } = (current = new AbortController());
     tell("Searching by your picture …");
     try {
       const picture = await decoded(file);
-      const body = picture && file.size > LARGE_BYTES ? await shrunk(picture, ENOUGH_PIXELS) : file;
+      const body = (picture && isToBeDrawn(file, picture) && (await shrunk(picture))) || file;
       if (body.size > Number(input.dataset.maxBytes)) {
         const megabytes = Math.floor(Number(input.dataset.maxBytes) / 1e6);
-        return tell(`${file.name} is larger than ${megabytes} MB, the limit here.`, true);
+        throw new Error(`${file.name} is larger than ${megabytes} MB, the limit here.`);
       }
-      const found = await send(body);
-      if (picture) await keepPreview(picture, found.query.vector);
+      const found = await send(body, signal);
+      // Another picture may have been given meanwhile.
+      if (signal.aborted) return;
+      if (picture) keepPreview(picture, found.query.vector);
       location.assign(`${form.action}?${parameters({ vector: found.query.vector })}`);
     } catch (error) {
-      tell(error.message, true);
+      if (!signal.aborted) tell(error.message, true);
     }
   }
 
-  async function send(body) {
+  async function send(body, signal) {
     let response;
     try {
       response = await fetch(`${form.action}.json?${parameters()}`, {
         method: "POST",
         headers: { "content-type": "application/octet-stream", "x-csrftoken": input.dataset.token },
         body,
+        signal,
       });
     } catch {
       throw new Error("The picture could not be sent. Try again in a moment.");
@@ -95,12 +116,18 @@
     return canvas;
   }
 
-  function shrunk(picture, pixels) {
-    return new Promise((resolve) => drawn(picture, pixels).toBlob(resolve, "image/jpeg", 0.92));
+  function isToBeDrawn(file, picture) {
+    const isLarge = file.size > LARGE_BYTES || picture.width * picture.height > LARGE_PIXELS;
+    return isLarge || !SENT_AS_IT_IS.test(file.type);
+  }
+
+  function shrunk(picture) {
+    const canvas = drawn(picture, ENOUGH_PIXELS);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
   }
 
   // The picture stays in this browser, for the page of its results to show.
-  async function keepPreview(picture, vector) {
+  function keepPreview(picture, vector) {
     try {
       sessionStorage.setItem(KEPT + vector, drawn(picture, PREVIEW_PIXELS).toDataURL("image/jpeg"));
     } catch {
