@@ -113,7 +113,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         message, status = "The search failed. The log of the server says why", 500
     if as_json:
         return _json(datasette, {"ok": False, "error": message}, status)
-    return await _html(datasette, request, place, {"error": message}, status)
+    # What failed for a reason unknown may fail again.
+    form = await _form(place) if place and status != 500 else {}
+    return await _html(datasette, request, place, {**form, "error": message}, status)
 
 
 async def _place(datasette: Datasette, request: Request) -> Place:
@@ -208,17 +210,27 @@ async def _as_context(
     more_k = min(2 * question.k, CONFIG.max_results_per_page)
     more = len(found.pictures) == question.k < more_k
     return {
+        **await _form(place),
         "question": question,
         "count": found.count,
-        "takes_pictures": found.takes_pictures,
-        "max_picture_bytes": CONFIG.max_query_image_bytes,
-        "models": await database.execute_fn(models),
         "asked": found.asked and shown(found.asked),
         "pictures": [shown(picture) for picture in found.pictures],
         "sql_url": await _sql_url(datasette, request.actor, database.name, question),
         "json_url": f"{page_url(datasette, database)}.json?{urlencode(parameters)}",
         "more_url": more and page_url(datasette, database, **question.parameters(k=more_k)),
     }
+
+
+async def _form(place: Place) -> dict[str, Any]:
+    """Returns what the form offers besides words."""
+    from .image_encoder import takes_pictures
+
+    def offered(connection: sqlite3.Connection) -> dict[str, Any]:
+        takes = takes_pictures(connection, place.model)
+        return {"models": models(connection), "takes_pictures": takes}
+
+    offers: dict[str, Any] = await place.database.execute_fn(offered)
+    return {**offers, "max_picture_bytes": CONFIG.max_query_image_bytes}
 
 
 async def _sql_url(

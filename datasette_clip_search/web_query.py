@@ -116,11 +116,9 @@ class Found:
     """How many pictures there are to search, the one that was asked about, and those found.
 
     Where the database says where its originals are, each has the address of its own.
-    `takes_pictures` tells whether others than those here can be searched with.
     """
 
     count: int
-    takes_pictures: bool
     asked: dict[str, Any] | None
     pictures: list[dict[str, Any]]
 
@@ -143,21 +141,20 @@ async def find(database: Database, table: str, model: Model, question: Question)
 
 
 def _find(database: Database, table: str, model: Model, question: Question) -> Found:
-    from .image_encoder import takes_pictures
     from .search import search
 
     connection = _connection(database)
-    count, takes = _count(database, connection, model), takes_pictures(connection, model)
+    count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
         sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
             order by image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
-        return Found(count, takes, None, pictures([id for (id,) in newest]))
+        return Found(count, None, pictures([id for (id,) in newest]))
     hits = list(search(connection, question.value, question.k, model.id))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
-    return Found(count, takes, asked, [picture | hit._asdict() for picture, hit in found])
+    return Found(count, asked, [picture | hit._asdict() for picture, hit in found])
 
 
 async def question_of_picture(

@@ -74,7 +74,7 @@ async def test_a_browser_sends_what_its_datasette_asks_for(photos, picture):
 
 
 async def test_the_page_offers_it_after_every_search(photos):
-    for asked in ["", "?q=red", "?like=7"]:
+    for asked in ["", "?q=red", "?like=7", "?vector=old", "?like=99"]:
         assert 'type="file"' in (await photos.client.get(PAGE + asked)).text
 
 
