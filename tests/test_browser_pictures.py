@@ -119,6 +119,20 @@ def test_the_address_of_a_picture_is_told_apart(site, open_page):
     sync_api.expect(page.get_by_role("status")).to_contain_text("Only an address was dropped")
 
 
+def test_an_address_may_be_dropped_into_the_box(site, open_page):
+    page = open_page(f"{site}/-/clip-search/demo")
+    box = page.get_by_role("searchbox")
+    link = page.get_by_text("More like this").first
+    link.hover()
+    page.mouse.down()
+    page.get_by_role("heading", name="Search pictures").hover()
+    sync_api.expect(page.locator("body.clip-dropping")).to_have_count(1)
+    box.hover()
+    page.mouse.up()
+    sync_api.expect(box).to_have_value(re.compile(r"\?like=\d+$"))
+    sync_api.expect(page.locator("body.clip-dropping")).to_have_count(0)
+
+
 def test_the_picture_that_is_given_last_is_searched_by(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search/demo")
     held = hold(page)

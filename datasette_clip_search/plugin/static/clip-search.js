@@ -39,10 +39,11 @@
       const { files, types } = event.dataTransfer ?? { files: [], types: [] };
       // Of a picture on another page some browsers hand over the address alone, and would go there.
       const isAddress = types.includes("text/uri-list") && !event.target.closest?.("input");
-      if (!types.includes("Files") && !isAddress) return;
-      event.preventDefault();
+      const isOurs = types.includes("Files") || isAddress;
       const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
-      document.body.classList.toggle("clip-dropping", !leaves);
+      document.body.classList.toggle("clip-dropping", isOurs && !leaves);
+      if (!isOurs) return;
+      event.preventDefault();
       if (type === "drop") files.length ? search(files[0]) : tell(ONLY_ADDRESS, true);
     });
   }
