@@ -51,8 +51,8 @@ def keep_index(
             return Kept(file, facts, rebuilt=False)
     except IndexUnusable:
         pass
-    base, facts = build(connection, model, wish or Wish(), watch)
     try:
+        base, facts = build(connection, model, wish or Wish(), watch, file.parent)
         write(file, base, facts)
     except OSError as error:
         raise CommandError(

@@ -6,8 +6,10 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 
+import faiss
 import numpy as np
 import pytest
 from conftest import run
@@ -17,12 +19,14 @@ from datasette_clip_search.cli.index_options import KINDS as OPTIONS
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.errors import CommandError
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, open_index, read_facts
+from datasette_clip_search.index.filling import Filling
 from datasette_clip_search.index.kinds import KINDS, choose, lists_for
 from datasette_clip_search.indexing import keep_index, measure, status_of
 from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
 
 COUNT = 6000
+METRIC = faiss.METRIC_INNER_PRODUCT
 
 
 @pytest.fixture(scope="module")
@@ -252,9 +256,25 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
         assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 
 
-def test_a_full_disk_keeps_the_old_index(tmp_path):
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flat"])
+def test_lists_hold_what_faiss_puts_there(kind):
+    vectors = clustered(COUNT)
+    filled = faiss.index_factory(32, KINDS[kind].factory.format(lists=300), METRIC)
+    filled.train(vectors)
+    added = faiss.clone_index(filled)
+    added.add(vectors)
+    with tempfile.TemporaryFile() as file:
+        filling = Filling(filled, file)
+        for start in range(0, COUNT, 999):
+            filling.add(vectors[start : start + 999])
+        filling.finish(lambda done: None)
+    assert np.array_equal(faiss.serialize_index(filled), faiss.serialize_index(added))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
+def test_a_full_disk_keeps_the_old_index(tmp_path, kind):
     path = make(tmp_path / "p.db", clustered(3000))
-    build(path)
+    build(path, Wish(kind))
     before = index_path(path, 1).read_bytes()
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, range(3001, 3100), clustered(99, seed=1))

@@ -2,9 +2,11 @@
 
 import math
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from ..schema import Model
 from ..vectors import batches, embedded_ids, vectors_by_id
 from .base import LEAST, Base, Effort
 from .facts import Facts, Wish
+from .filling import Filling
 from .kinds import KINDS, Kind, choose, lists_for
 from .sample import Sample
 
@@ -24,11 +27,12 @@ Watch = Callable[[str, int, int], None]
 
 
 def build(
-    connection: sqlite3.Connection, model: Model, wish: Wish, watch: Watch
+    connection: sqlite3.Connection, model: Model, wish: Wish, watch: Watch, folder: Path
 ) -> tuple[Base, Facts]:
     """Builds the index of a model's vectors that an owner wishes for.
 
-    Raises DatabaseError for vectors that can't be used.
+    A temporary file in the folder may grow as large as the index. Raises OSError where it can't be
+    written, and DatabaseError for vectors that can't be used.
     """
     # Before the vectors: what changes from here on is scored beside the index.
     moment = moment_of(connection, model)
@@ -44,7 +48,7 @@ def build(
     if kind.is_exact:
         base = _flat(connection, model, count, watch)
         return base, replace(facts, count=len(base))
-    base, sample = _inverted(connection, model, kind, ids, watch)
+    base, sample = _inverted(connection, model, kind, ids, watch, folder)
     effort, recall = _least_effort(base, sample, watch)
     base.effort = effort
     return base, replace(facts, count=len(base), effort=effort, recall=recall)
@@ -63,16 +67,22 @@ def _flat(connection: sqlite3.Connection, model: Model, count: int, watch: Watch
 
 
 def _inverted(
-    connection: sqlite3.Connection, model: Model, kind: Kind, ids: Ids, watch: Watch
+    connection: sqlite3.Connection,
+    model: Model,
+    kind: Kind,
+    ids: Ids,
+    watch: Watch,
+    folder: Path,
 ) -> tuple[Base, Sample]:
     """Builds an index of lists, and shows every vector to a sample of queries."""
     import faiss
 
     lists = lists_for(len(ids))
     rng = np.random.default_rng(0)
-    wanted = rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
     watch("Training", 0, len(ids))
-    some, training = vectors_by_id(connection, model, wanted)
+    some, training = vectors_by_id(
+        connection, model, rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
+    )
     sample = Sample(some, training)
     index = cast(Any, faiss).index_factory(
         model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
@@ -81,12 +91,16 @@ def _inverted(
     index.train(training)
     del training
     read, done = [], 0
-    for more, vectors in batches(connection, model):
-        index.add_with_ids(vectors, np.arange(done, done + len(more)))
-        sample.show(more, vectors)
-        read.append(more)
-        done += len(more)
-        watch("Indexing", done, len(ids))
+    # Nobody sees the file, and nothing of it is left, however a run ends.
+    with tempfile.TemporaryFile(dir=folder) as file:
+        filling = Filling(index, cast(BinaryIO, file))
+        for more, vectors in batches(connection, model):
+            filling.add(vectors)
+            sample.show(more, vectors)
+            read.append(more)
+            done += len(more)
+            watch("Indexing", done, len(ids))
+        filling.finish(lambda filled: watch("Filling", filled, done))
     return Base(index, np.concatenate(read), kind), sample
 
 

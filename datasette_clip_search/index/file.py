@@ -147,7 +147,8 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Fact
             raise IndexUnusable(f"it can't be mapped into memory: {error}") from error
     if len(data) < _TAIL or _hash(data[:-_TAIL]) != data[-_TAIL:][:_DIGEST].tobytes():
         raise IndexUnusable("it is damaged: its checksum does not match", is_damaged=True)
-    ids = data[end - _ID * facts.count : end].view("<i8")
+    # A plain array: a memmap does more at every use.
+    ids = np.asarray(data)[end - _ID * facts.count : end].view("<i8")
     reader = cast(Any, faiss).ZeroCopyIOReader(faiss.swig_ptr(data), end - ids.nbytes)
     index = faiss.read_index(reader, cast(Any, faiss).IO_FLAG_MMAP_IFC)
     if (index.ntotal, index.d) != (facts.count, facts.dimension):

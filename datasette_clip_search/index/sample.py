@@ -40,9 +40,10 @@ class Sample:
         """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
         scores = self.queries @ vectors.T
         scores[self.itself[:, None] == ids] = -np.inf
-        scores = np.concatenate([self._scores, scores], axis=1)
+        near = (scores > self._scores.min(axis=1, keepdims=True)).any(axis=0)
+        scores = np.concatenate([self._scores, scores[:, near]], axis=1)
         best = np.argpartition(-scores, _K - 1, axis=1)[:, :_K]
-        every = np.concatenate([self._ids, np.broadcast_to(ids, (len(scores), len(ids)))], axis=1)
+        every = np.concatenate([self._ids, np.tile(ids[near], (len(scores), 1))], axis=1)
         self._scores = np.take_along_axis(scores, best, axis=1)
         self._ids = np.take_along_axis(every, best, axis=1)
 
