@@ -78,11 +78,10 @@ class Collection:
         With `within`, ids of pictures, they are the nearest of these.
         """
         wanted = None if within is None else np.unique(np.fromiter(within, np.int64))
-        found = [
-            self._nearest(connection, self.base, self._stale, vector, k, wanted),
-            self._nearest(connection, self.fresh, self._stale[:0], vector, k, wanted),
-        ]
-        ids, scores = (np.concatenate(column) for column in zip(*found, strict=True))
+        ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
+        if len(self.fresh):
+            more = self._nearest(connection, self.fresh, self._stale[:0], vector, k, wanted)
+            ids, scores = np.concatenate([ids, more[0]]), np.concatenate([scores, more[1]])
         # Equal scores come in the order of their ids, so that an answer never depends on the
         # order in which pictures were embedded.
         order = np.lexsort((ids, -scores))[: max(k, 0)]

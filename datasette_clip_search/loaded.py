@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +34,7 @@ _damaged: set[object] = set()
 
 def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
     """Returns the collection as the connection sees it now, shared by all of a process."""
-    path = database_path(connection)
-    file = index_path(path, model.id) if path else None
-    key = (str(path), model.id)
+    file, key = _place(_main_file(connection), model.id)
     known = _collections.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
@@ -135,9 +134,20 @@ def _from_file(
         return None
 
 
+@lru_cache(CONFIG.collection_cache_entries)
+def _place(path: str | None, model_id: int) -> tuple[Path | None, tuple[str, int]]:
+    """Returns where the index of a model of a database is, and what its collection goes by."""
+    return index_path(Path(path), model_id) if path else None, (str(path), model_id)
+
+
 def database_path(connection: sqlite3.Connection) -> Path | None:
     """Returns the file of a connection's own database, or None for one in memory."""
+    path = _main_file(connection)
+    return Path(path) if path else None
+
+
+def _main_file(connection: sqlite3.Connection) -> str | None:
     for _, name, path in fetch(connection, "pragma database_list"):
         if name == "main":
-            return Path(path) if path else None
+            return path or None
     return None

@@ -1,5 +1,6 @@
 """From what a person asks to one unit vector."""
 
+import math
 import sqlite3
 
 import numpy as np
@@ -91,11 +92,11 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
     if not vector_format.has_length(blob, model.dimension):
         raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
     [given] = vector_format.decode([blob], model.dimension)
-    if not np.isfinite(given).all():
-        raise QueryError("The embedding holds a number that is not finite")
     # The squares of the largest float32 are finite only in float64.
     vector = given.astype(np.float64)
-    length = np.linalg.norm(vector)
+    length = math.sqrt(vector.dot(vector))
+    if not math.isfinite(length):
+        raise QueryError("The embedding holds a number that is not finite")
     if length == 0:
         raise QueryError("The embedding is all zeros, which has no direction to search in")
     unit: Vectors = (vector / length).astype(np.float32)

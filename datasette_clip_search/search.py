@@ -1,5 +1,6 @@
 """The k pictures nearest to a query."""
 
+import json
 import re
 import sqlite3
 from collections.abc import Collection, Iterator
@@ -32,11 +33,13 @@ def search(
     k: Value = CONFIG.default_k,
     model: Value = None,
     within: Collection[int] | None = None,
+    z_scores: bool = True,
 ) -> Iterator[Hit]:
     """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
 
     `model` is one of the database's, by its id or name; None is the default one. With `within`,
     ids of pictures, it searches these and no others. A query of None has no answers, as in SQL.
+    Without `z_scores`, all of them are None.
 
     Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of them before the first hit.
     """
@@ -45,7 +48,7 @@ def search(
         table, chosen = choose_model(connection, model)
         if query is None or wanted == 0:
             return iter(())
-        found = _found(connection, table, chosen, query, wanted, within)
+        found = _found(connection, table, chosen, query, wanted, within, z_scores)
         paths = _paths(connection, table, [id for id, _, _ in found])
         # Where another program deletes pictures meanwhile, they are searched for again.
         if len(paths) == len(found) or choose_model(connection, model)[1] == chosen:
@@ -61,6 +64,7 @@ def _found(
     query: Value,
     k: int,
     within: Collection[int] | None,
+    with_z_scores: bool,
 ) -> list[tuple[int, float, float | None]]:
     """Returns ids, cosines and z-scores of the k nearest pictures."""
     vector = query_vector(connection, model, table, query)
@@ -68,15 +72,17 @@ def _found(
     collection = collection_for(connection, model)
     wanted = k if itself is None else k + 1
     ids, scores = collection.nearest(connection, vector, wanted, within)
-    z_scores = collection.crowd(connection).z_scores(vector, scores, without=itself)
-    hits = zip(ids, scores, z_scores, strict=True)
-    return [(int(id), float(score), z_score) for id, score, z_score in hits if id != itself][:k]
+    z_scores: list[float] | list[None] = [None] * len(ids)
+    if with_z_scores:
+        z_scores = collection.crowd(connection).z_scores(vector, scores, without=itself)
+    hits = zip(ids.tolist(), scores.tolist(), z_scores, strict=True)
+    return [hit for hit in hits if hit[0] != itself][:k]
 
 
 def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[int, str]:
-    sql = f"select path from main.{quote(table)} where id = ?"
-    rows = ((id, fetch(connection, sql, id).fetchone()) for id in ids)
-    return {id: row[0] for id, row in rows if row}
+    sql = f"""select id, path from main.{quote(table)}
+        where id in (select value from json_each(?))"""
+    return dict(fetch(connection, sql, json.dumps(ids)))
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

@@ -750,8 +750,9 @@ def test_registering_again_replaces(db):
         lambda: TableFunction("a", {"n": ""}, ("N",), 0, top_rows),
         lambda: TableFunction("a", {"n": ""}, ("q",), 2, top_rows),
         lambda: TableFunction("a", {"n": ""}, ("q",), -1, top_rows),
-        lambda: TableFunction("a", {"n": ""}, tuple(f"p{i}" for i in range(25)), 0, top_rows),
+        lambda: TableFunction("a", {"n": ""}, tuple(f"p{i}" for i in range(24)), 0, top_rows),
         lambda: TableFunction("a", {"n": ""}, (), 0, top_rows, ordered_by="m"),
+        lambda: TableFunction("a", {"n": ""}, (), 0, top_rows, costly="m"),
         lambda: ScalarFunction("1a", 0, 0, raise_scalar),
         lambda: ScalarFunction("a", -1, 0, raise_scalar),
         lambda: ScalarFunction("a", 2, 1, raise_scalar),
@@ -762,15 +763,50 @@ def test_a_wrong_declaration_is_refused(make):
         make()
 
 
-def test_twenty_four_parameters(db):
-    names = tuple(f"p{number}" for number in range(24))
+def test_twenty_three_parameters(db):
+    names = tuple(f"p{number}" for number in range(23))
 
     def rows(connection, *arguments, limit=None):
         yield (sum(value for value in arguments if value is not MISSING), limit or 0)
 
     register(db, [TableFunction("many", {"total": "", "most": ""}, names, 0, rows)])
-    assert rows_of(db, f"select total from many({', '.join('1' * 24)})") == [(24,)]
-    assert rows_of(db, "select total from many where p23 = 5 and p7 = 1 limit 3") == [(6,)]
+    assert rows_of(db, f"select total from many({', '.join('1' * 23)})") == [(23,)]
+    assert rows_of(db, "select total from many where p22 = 5 and p7 = 1 limit 3") == [(6,)]
+
+
+def costly_rows(connection, *arguments, limit=None, costly=None):
+    calls.append(costly)
+    return [(number, f"n{number}", 10 - number if costly else None) for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "rows", "used"),
+    [
+        ("select n from {}", [(0,), (1,), (2,)], False),
+        ("select count(*) from {}", [(3,)], False),
+        ("select name from {} order by n desc limit 1", [("n2",)], False),
+        ("select p22 is null, rowid is null from {} limit 1", [(1, 0)], False),
+        ("select * from {} limit 1", [(0, "n0", 10)], True),
+        ("select n from {} where dear < 10", [(1,), (2,)], True),
+        ("select n from {} order by dear limit 1", [(2,)], True),
+        ("select max(dear) from {}", [(10,)], True),
+        ("select n from (select * from {}) where n = 1", [(1,)], False),
+        ("select a.n from {} a join {} b on a.n = b.n where b.dear = 8", [(2,)], None),
+        ("with t as materialized (select * from {}) select dear from t where n = 1", [(9,)], True),
+        ("select n from {} where n = 7 or dear = 9", [(1,)], True),
+        ("select (select sum(dear) from {}) from {} limit 1", [(27,)], None),
+    ],
+)
+@pytest.mark.parametrize("parameters", [0, 22])
+def test_a_costly_column_is_asked_for_where_it_is_used(db, sql, rows, used, parameters):
+    names = tuple(f"p{number}" for number in range(23))
+    columns = {"n": "INTEGER", "name": "TEXT", "dear": "INTEGER"}
+    register(db, [TableFunction("dearly", columns, names, 0, costly_rows, costly="dear")])
+    call = f"dearly({', '.join('?' * parameters)})" if parameters else "dearly"
+    calls.clear()
+    values = [1] * parameters * sql.count("{}")
+    assert rows_of(db, sql.format(call, call), *values) == rows
+    assert set(calls) == ({True, False} if used is None else {used})
 
 
 # Lifetimes

@@ -17,18 +17,23 @@ def _clip_search(
     ids_json: Any,
     limit: int | None = None,
     within: set[int] | None = None,
+    costly: bool = True,
 ) -> Iterator[Any]:
     from ..search import search
-    from ..within import read_ids
 
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
-    given = None if ids_json is MISSING else read_ids(ids_json)
-    if within is None:
-        within = given
-    elif given is not None:
-        within = within & given
-    return search(connection, query, k, None if model is MISSING else model, within)
+    if ids_json is not MISSING:
+        from ..within import read_ids
+
+        given = read_ids(ids_json)
+        if within is None:
+            within = given
+        elif given is not None:
+            within = within & given
+    return search(
+        connection, query, k, None if model is MISSING else model, within, z_scores=costly
+    )
 
 
 def _clip_search_json(
@@ -59,6 +64,7 @@ CLIP_SEARCH = TableFunction(
     rows=_clip_search,
     ordered_by="rank",
     within="id",
+    costly="z_score",
     instead=(
         "select * from clip_search('dog', 10, null, "
         "(select json_group_array(id) from images where taken >= '2020'))"

@@ -197,9 +197,10 @@ def table_callbacks(
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
             scans.pop(cursor, None)
-            arguments, limit, within = plan.unpack(given, pointers(argc, argv))
-            lacking = [name for name in required if arguments[names.index(name) - width] is MISSING]
-            if lacking:
+            arguments, limit, within, costly = plan.unpack(given, pointers(argc, argv))
+            if MISSING in arguments[: len(required)]:
+                given_too = zip(required, arguments, strict=False)
+                lacking = [name for name, argument in given_too if argument is MISSING]
                 raise Refused(
                     f"{function.name}() needs {' and '.join(lacking)}: "
                     f"select * from {function.signature}"
@@ -207,7 +208,9 @@ def table_callbacks(
             table = vtab_of(cursor)
             connection = connection_at(table + VirtualTable.connection.offset)
             owner = VirtualTable.from_address(table).connection
-            keywords = {"within": within} if function.within else {}
+            keywords: dict[str, Any] = {"within": within} if function.within else {}
+            if function.costly:
+                keywords["costly"] = costly
             with nesting:
                 rows = read(function.rows(connection, *arguments, limit=limit, **keywords))
             scan = scans[cursor] = Scan(cursor, owner, arguments, within, rows)
@@ -228,14 +231,13 @@ def table_callbacks(
     @callback(c_int, c_void_p, c_void_p, c_int)
     def x_column(cursor: int, context: int, column: int) -> int:
         try:
-            scan = scan_of(cursor)
+            scan = scans.get(cursor) or scan_of(cursor)
             try:
                 if column < width:
-                    value = scan.row[column]
+                    give(context, scan.row[column])
                 else:
                     value = scan.argument(column - width)
-                    value = None if value is MISSING else value
-                give(context, value)
+                    give(context, None if value is MISSING else value)
             except Refused as error:
                 raise Refused(f"{function.name}(), column {names[column]}: {error}") from None
             return SQLITE_OK

@@ -18,8 +18,9 @@ MISSING: Final = Missing.MISSING
 """What an optional parameter holds when the SQL does not give it; SQL's NULL is None."""
 
 
-MOST_PARAMETERS = 24
-"""Which parameters were given travels as bits of a C int, with two more for limit and offset."""
+MOST_PARAMETERS = 23
+"""Which parameters were given travels as bits of a C int, with three more: for limit, offset and
+whether the costly column is used."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class TableFunction:
     on `id` is one too where SQLite calls the function for every row of the other table, such as an
     outer join with the function on its right, or a join of two functions; `+a.id = +b.id` is none.
     `instead` is a statement that has a restriction in its arguments, for that error to name.
+
+    `costly` names a column that takes work of its own. The function is then called with `costly`,
+    whether the SQL may use that column: where it is False, any value there will do.
     """
 
     name: str
@@ -68,6 +72,7 @@ class TableFunction:
     ordered_by: str | None = None
     within: str | None = None
     instead: str | None = None
+    costly: str | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -83,6 +88,8 @@ class TableFunction:
             raise ValueError(f"{self.name}: there is no column {self.ordered_by!r} to order by")
         if self.within is not None and self.columns.get(self.within) != "INTEGER":
             raise ValueError(f"{self.name}: there is no INTEGER column {self.within!r}")
+        if self.costly is not None and self.costly not in self.columns:
+            raise ValueError(f"{self.name}: there is no column {self.costly!r} to be costly")
 
     @property
     def signature(self) -> str:

@@ -26,8 +26,9 @@ from .structures import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OLDEST_SQLITE = 3_009_000
-"""Eponymous virtual tables with hidden columns for their arguments came with 3.9."""
+OLDEST_SQLITE = 3_010_000
+"""Eponymous virtual tables with hidden columns for their arguments came with 3.9, and which columns
+a statement uses is told from 3.10 on."""
 
 INT64_MAX = 2**63 - 1
 
@@ -61,7 +62,7 @@ class Library:
         # Before any function that an older one lacks.
         self.version_number = bind(holding, "sqlite3_libversion_number", c_int)
         if self.version_number() < OLDEST_SQLITE:
-            raise NativeUnavailable("table-valued functions need SQLite 3.9 or newer")
+            raise NativeUnavailable("table-valued functions need SQLite 3.10 or newer")
         self.sourceid = bind(holding, "sqlite3_sourceid", c_char_p)
         self.malloc = bind(holding, "sqlite3_malloc64", c_void_p, c_uint64)
         self.free = bind(holding, "sqlite3_free", None, c_void_p)

@@ -32,7 +32,7 @@ such plans SQLite takes the one that waits for no other table."""
 COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
 
-BITS = MOST_PARAMETERS + 2
+BITS = MOST_PARAMETERS + 3
 MOST_ARGUMENTS = 31
 """Beyond the 32nd, SQLite cannot say which constraints and which arguments are lists."""
 
@@ -52,6 +52,8 @@ class Plan:
         self.restricted = function.within
         self.instead = function.instead
         self.limit, self.offset = self.parameters, self.parameters + 1
+        self.costly = names.index(function.costly) if function.costly else None
+        self.costly_bit = 1 << self.offset + 1
 
     def _bit(self, column: int, operator: int) -> int | None:
         if operator == SQLITE_INDEX_CONSTRAINT_EQ and column >= self.first_hidden:
@@ -108,6 +110,8 @@ class Plan:
             usage.omit = int(bit < self.parameters)
             given |= 1 << bit
         info.idxNum = given | len(certain) << BITS
+        if self.costly is not None and info.colUsed >> min(self.costly, 63) & 1:
+            info.idxNum |= self.costly_bit
         # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
@@ -134,9 +138,12 @@ class Plan:
 
     def unpack(
         self, number: int, addresses: Sequence[int | None]
-    ) -> tuple[tuple[Any, ...], int | None, set[int] | None]:
-        """Returns the arguments, the limit and the restriction that xFilter got."""
-        given, certain = number & ((1 << BITS) - 1), number >> BITS
+    ) -> tuple[tuple[Any, ...], int | None, set[int] | None, bool]:
+        """Returns the arguments, the limit and the restriction that xFilter got.
+
+        The last value tells whether the costly column is used.
+        """
+        given, certain = number & (self.costly_bit - 1), number >> BITS
         count = len(addresses) - given.bit_count()
         try:
             left = iter([self.library.value(address) for address in addresses[count:]])
@@ -165,7 +172,7 @@ class Plan:
                 # The value of a column, in a join or a correlated subquery: SQLite drops the
                 # other rows afterwards.
                 limit = None
-        return tuple(arguments), limit, within
+        return tuple(arguments), limit, within, bool(number & self.costly_bit)
 
 
 def _dotted(library: Library) -> str:

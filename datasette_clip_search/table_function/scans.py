@@ -27,7 +27,7 @@ MOST_BYTES_IN_ALL = 256 * 2**20
 MOST_ARGUMENT_BYTES = 2**16
 """A longer argument, such as a picture, is not kept to be given back as a hidden column."""
 
-ROWS_WEIGHED = 16
+ROWS_WEIGHED = 8
 
 clock = count()
 
@@ -121,6 +121,8 @@ def _weight(rows: list[Any]) -> int:
 
 def make_room(scans: dict[int, Scan], newest: Scan) -> None:
     """Throws away what was read from least recently, until the bounds are kept."""
+    if len(scans) == 1:
+        return
     everything = list(scans.values())
     own = [scan for scan in everything if scan.owner == newest.owner]
     _shorten(scans, own, newest, MOST_CALLS, MOST_BYTES)

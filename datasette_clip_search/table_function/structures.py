@@ -1,7 +1,7 @@
 """The constants and structures of SQLite's C interface that virtual tables need."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
 
 SQLITE_OK = 0
 SQLITE_ERROR = 1
@@ -86,7 +86,7 @@ class ConstraintUsage(ctypes.Structure):
 
 
 class IndexInfo(ctypes.Structure):
-    """`sqlite3_index_info`, as far as SQLite 3.8.2 had it."""
+    """`sqlite3_index_info`, as SQLite 3.10 had it."""
 
     _fields_ = [
         ("nConstraint", c_int),
@@ -100,4 +100,6 @@ class IndexInfo(ctypes.Structure):
         ("orderByConsumed", c_int),
         ("estimatedCost", c_double),
         ("estimatedRows", c_int64),
+        ("idxFlags", c_int),
+        ("colUsed", c_uint64),
     ]
