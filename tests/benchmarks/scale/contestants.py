@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -35,17 +37,38 @@ class Job:
     file: Path
     count: int
     cache: Path
-    _vectors: Vectors | None = None
 
-    @property
+    @cached_property
     def vectors(self) -> Vectors:
         """All vectors, in memory once for all that need them there."""
-        if self._vectors is None:
-            self._vectors = vectors_of(self.count)
-        return self._vectors
+        self.need_room()
+        return vectors_of(self.count)
 
+    def need_room(self) -> None:
+        """Raises Unusable where there is no room for all vectors, and for a copy of them."""
+        needed, there = 2 * self.count * DIMENSION * 4, available()
+        if needed > there:
+            raise Unusable(
+                f"it needs all vectors in memory, {needed / 2e9:.1f} GB, and makes another "
+                f"{needed / 2e9:.1f} GB of them; there are {there / 1e9:.1f} GB"
+            )
+
+    @cached_property
     def base(self) -> Base:
         return open_index(index_path(self.file, 1), "synthetic", DIMENSION)[0]
+
+    @cached_property
+    def in_memory(self) -> Any:
+        """The same index with FAISS's own flags: all of it in memory, once for all threads."""
+        return faiss.read_index(str(index_path(self.file, 1)))
+
+
+def available() -> int:
+    """Returns how many bytes of memory programs can still have."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    raise Unusable("how much memory there is can't be told")
 
 
 @dataclass(frozen=True)
@@ -93,9 +116,7 @@ def _parameters(base: Base) -> tuple[faiss.SearchParameters | None, int]:
 
 
 def raw_faiss(job: Job) -> Search:
-    base = job.base()
-    # With FAISS's own flags: all of it in memory.
-    index = faiss.read_index(str(index_path(job.file, 1)))
+    base, index = job.base, job.in_memory
     parameters, candidates = _parameters(base)
 
     def search(vector: Vectors) -> list[int]:
@@ -108,8 +129,7 @@ def raw_faiss(job: Job) -> Search:
 
 def faiss_and_sql(job: Job) -> Search:
     """The shortest program that answers the same: FAISS, then the rows, ranked by the vectors."""
-    base = job.base()
-    index = faiss.read_index(str(index_path(job.file, 1)))
+    base, index = job.base, job.in_memory
     parameters, candidates = _parameters(base)
     connection = sqlite3.connect(job.file, check_same_thread=False)
 
@@ -162,10 +182,11 @@ def sqlite_vec(job: Job) -> Search:
                 "create virtual table vec using vec0("
                 f"embedding float[{DIMENSION}] distance_metric=cosine)"
             )
+            connection.execute("attach ? as photos", [str(job.file)])
             with connection:
-                connection.executemany(
-                    "insert into vec (rowid, embedding) values (?, ?)",
-                    ((id, vector.tobytes()) for id, vector in enumerate(job.vectors, 1)),
+                connection.execute(
+                    "insert into vec (rowid, embedding) "
+                    "select image_id, embedding from photos.clip_embeddings order by image_id"
                 )
         part.rename(file)
     connection = connect(file)
@@ -224,6 +245,7 @@ def rclip(job: Job) -> Search:
 
 def rclip_command(job: Job) -> Search:
     """The same as its command does it, which reads all vectors for every search."""
+    job.need_room()
 
     def search(vector: Vectors) -> list[int]:
         with closing(sqlite3.connect(job.file)) as connection:
@@ -275,7 +297,7 @@ def usearch_harder(job: Job) -> Search:
     from usearch.index import Index
 
     index = Index.restore(job.cache / f"usearch-{job.count}.index", view=False)
-    asked, answers = queries(), truth(job.cache / f"truth-{job.count}.npy", job.count)
+    asked, answers = queries(), truth(job.file)
     while True:
         found = index.search(asked, K).keys.astype(np.int64)
         shares = [len(set(ids) & set(truly)) / K for ids, truly in zip(found, answers, strict=True)]

@@ -2,7 +2,6 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +16,10 @@ QUERIES = 100
 
 
 def make(file: Path, count: int) -> None:
-    """Writes a database of so many pictures, unless it is there: the first is picture 1."""
+    """Writes a database of so many pictures, unless it is there: the first is picture 1.
+
+    What is nearest to the queries is found out on the way.
+    """
     if file.exists():
         return
     part = file.with_name(f"making-{file.name}")
@@ -36,8 +38,10 @@ def make(file: Path, count: int) -> None:
             )
         with transaction(connection), _WithoutTriggers(connection):
             done = 0
+            nearest = Nearest()
             for vectors in Geometry().pictures(count):
                 ids = range(done + 1, done + len(vectors) + 1)
+                nearest.show(np.asarray(ids), vectors)
                 connection.executemany(
                     "insert into images (id, path, content_hash, size, mtime, width, height, "
                     "format) values (?, ?, '', 0, 0, 500, 375, 'JPEG')",
@@ -49,6 +53,7 @@ def make(file: Path, count: int) -> None:
                 )
                 done += len(vectors)
                 print(f"\r{file.name}: {done} of {count}", end="", flush=True)
+    nearest.save(_truth_of(file))
     part.rename(file)
     print(f", {time.perf_counter() - started:.0f} s", flush=True)
 
@@ -85,26 +90,35 @@ def queries() -> Vectors:
     return both.reshape(2 * QUERIES, -1)
 
 
-def truth(file: Path, count: int) -> NDArray[np.int64]:
-    """Returns the ids (2 * QUERIES, 10) of the pictures nearest to them; kept in a file."""
-    if file.exists():
-        return np.load(file)
-    asked = queries()
-    ids = np.zeros((len(asked), 10), np.int64)
-    best = np.full((len(asked), 10), -np.inf, np.float32)
-    for start, vectors in _numbered(count):
-        scores = np.concatenate([best, asked @ vectors.T], axis=1)
-        here = np.broadcast_to(np.arange(start, start + len(vectors)), (len(asked), len(vectors)))
-        every = np.concatenate([ids, here], axis=1)
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :10]
-        best, ids = np.take_along_axis(scores, top, 1), np.take_along_axis(every, top, 1)
-    np.save(file, ids)
-    return ids
+class Nearest:
+    """The ids (2 * QUERIES, 10) of the pictures nearest to the queries, among all it is shown."""
+
+    def __init__(self) -> None:
+        self._asked = queries()
+        self._ids = np.zeros((len(self._asked), 10), np.int64)
+        self._best = np.full(self._ids.shape, -np.inf, np.float32)
+
+    def show(self, ids: NDArray[np.int64], vectors: Vectors) -> None:
+        scores = self._asked @ vectors.T
+        near = (scores > self._best.min(axis=1, keepdims=True)).any(axis=0)
+        scores = np.concatenate([self._best, scores[:, near]], axis=1)
+        every = np.concatenate([self._ids, np.tile(ids[near], (len(self._ids), 1))], axis=1)
+        top = np.argpartition(-scores, 9, axis=1)[:, :10]
+        self._best = np.take_along_axis(scores, top, 1)
+        self._ids = np.take_along_axis(every, top, 1)
+
+    def save(self, file: Path) -> None:
+        order = np.argsort(-self._best, axis=1, kind="stable")
+        np.save(file, np.take_along_axis(self._ids, order, 1))
 
 
-def _numbered(count: int) -> Iterator[tuple[int, Vectors]]:
-    for number, vectors in enumerate(Geometry().pictures(count)):
-        yield number * BATCH + 1, vectors
+def truth(file: Path) -> NDArray[np.int64]:
+    """Returns the ids (2 * QUERIES, 10) of the nearest pictures of a database, best first."""
+    return np.load(_truth_of(file))
+
+
+def _truth_of(file: Path) -> Path:
+    return file.with_name(f"truth-{file.stem}.npy")
 
 
 if __name__ == "__main__":
@@ -113,4 +127,3 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for size in map(int, sys.argv[2:]):
         make(folder / f"{size}.db", size)
-        truth(folder / f"truth-{size}.npy", size)

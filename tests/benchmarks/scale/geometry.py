@@ -17,6 +17,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from datasette_clip_search.processors import on_all_cores
+
 Vectors = NDArray[np.float32]
 
 DIMENSION = 512
@@ -68,12 +70,13 @@ class Geometry:
 
     def pictures(self, count: int, start: int = 0) -> Iterator[Vectors]:
         """Yields unit vectors (n, d) of `count` pictures from `start`, a multiple of BATCH, on."""
-        for batch in range(start // BATCH, -(-(start + count) // BATCH)):
-            yield self._batch(batch)[0][: start + count - batch * BATCH]
+        numbers = range(start // BATCH, -(-(start + count) // BATCH))
+        for number, vectors in zip(numbers, on_all_cores(self._batch, numbers), strict=True):
+            yield vectors[: start + count - number * BATCH]
 
     def image_queries(self, count: int, seed: int = 0) -> Vectors:
         """Returns unit vectors (n, d) of pictures that are like others, and none of them."""
-        return self._batch(-1 - seed)[0][:count]
+        return self._batch(-1 - seed)[:count]
 
     def text_queries(self, count: int, seed: int = 0) -> Vectors:
         """Returns unit vectors (n, d) of texts that describe pictures which are none of them."""
@@ -81,7 +84,9 @@ class Geometry:
 
     def texts_of(self, batch: int) -> Vectors:
         """Returns a text (n, d) for every picture of a batch."""
-        _, meant = self._batch(batch)
+        scenes, own, weights = self._shown(self._rng(batch))
+        named = self._mixed(own[:, :NAMED_CONCEPTS], weights[:, :NAMED_CONCEPTS])
+        meant = _unit(scenes + OWN**0.5 * named)
         rng = np.random.default_rng([self.seed, 3, batch % 2**32])
         normal = rng.standard_normal((len(meant), self.dimension), np.float32)
         # Words are vague; what else they say lies where pictures differ little.
@@ -90,25 +95,36 @@ class Geometry:
         said = TEXT_MEANING**0.5 * meant + (1 - TEXT_MEANING) ** 0.5 * way
         return _unit(TEXT_CONE**0.5 * self.text_mean + (1 - TEXT_CONE) ** 0.5 * said)
 
-    def _batch(self, batch: int) -> tuple[Vectors, Vectors]:
-        rng = np.random.default_rng([self.seed, 1, batch % 2**32])
+    def _rng(self, batch: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, 1, batch % 2**32])
+
+    def _shown(self, rng: np.random.Generator) -> tuple[Vectors, NDArray[np.int64], Vectors]:
+        """Draws what a batch shows: scenes (n, d), and concepts (n, m) with their weights."""
         scene = rng.choice(SCENES, BATCH, p=self.scene_often)
         own = rng.choice(CONCEPTS, (BATCH, OWN_CONCEPTS), p=self.often)
         weights = rng.gamma(2, 1, own.shape).astype(np.float32)
-        mixed = np.zeros((BATCH, CONCEPTS), np.float32)
-        np.put_along_axis(mixed, own, weights, 1)
-        named = np.zeros_like(mixed)
-        np.put_along_axis(named, own[:, :NAMED_CONCEPTS], weights[:, :NAMED_CONCEPTS], 1)
-        scenes = SCENE**0.5 * (self.scenes[scene] - self.centre)
-        about = scenes + OWN**0.5 * _unit(mixed @ self.concepts)
+        return SCENE**0.5 * (self.scenes[scene] - self.centre), own, weights
+
+    def _mixed(self, chosen: NDArray[np.int64], weights: Vectors) -> Vectors:
+        mixed = np.zeros((len(chosen), self.dimension), np.float32)
+        for place in range(chosen.shape[1]):
+            # Of a concept that was chosen twice, the last weight counts.
+            again = (chosen[:, place + 1 :] == chosen[:, place, None]).any(axis=1)
+            weight = np.where(again, np.float32(0), weights[:, place])
+            mixed += weight[:, None] * self.concepts[chosen[:, place]]
+        return _unit(mixed)
+
+    def _batch(self, batch: int) -> Vectors:
+        rng = self._rng(batch)
+        scenes, own, weights = self._shown(rng)
+        about = scenes + OWN**0.5 * self._mixed(own, weights)
         about += NOISE**0.5 * _unit(self._noise(rng, BATCH))
-        meant = _unit(scenes + OWN**0.5 * _unit(named @ self.concepts))
         bursts = np.flatnonzero(rng.random(BATCH) < BURSTS)
         bursts = bursts[bursts > 0]
         about[bursts] = about[bursts - 1]
         about = _unit(about) + BURST_NOISE**0.5 * _unit(self._noise(rng, BATCH))
         vectors = IMAGE_CONE**0.5 * self.image_mean + (1 - IMAGE_CONE) ** 0.5 * _unit(about)
-        return _unit(vectors), meant
+        return _unit(vectors)
 
     def _noise(self, rng: np.random.Generator, count: int) -> Vectors:
         normal = rng.standard_normal((count, self.dimension), np.float32)

@@ -55,7 +55,7 @@ def main() -> None:
         make(file, size)
         built = build(file, arguments.index, arguments.memory)
         print(json.dumps(built), flush=True)
-        asked, answers = queries(), truth(cache / f"truth-{size}.npy", size)
+        asked, answers = queries(), truth(file)
         figures: dict[str, Any] = {"size": size, "about": about(), "built": built}
         figures["memory"] = memory_of(file)
         print(json.dumps(figures["memory"]), flush=True)
@@ -80,19 +80,36 @@ def build(file: Path, kind: str, memory: str | None) -> dict[str, Any]:
     before = os.times()
     with open(kept, "w") as output:
         process = subprocess.Popen(command, stdout=output)
-        _, status, usage = os.wait4(process.pid, 0)
+        status, peak = watched(process.pid)
     if status:
         sys.exit(f"clip-index failed for {file}")
     after = os.times()
     built = json.loads(kept.read_text())
     raw = built["pictures"] * 512 * 4
-    built["peak_bytes"] = usage.ru_maxrss << 10
+    built["peak_bytes"] = peak
     built["cpu_seconds"] = after.children_user - before.children_user
     built["index_inode"] = index.stat().st_ino
     built["vectors_to_raw"] = table_bytes(file) / raw
     built["database_bytes"] = file.stat().st_size
     kept.write_text(json.dumps(built))
     return built
+
+
+def watched(process: int) -> tuple[int, int]:
+    """Waits for a process; returns how it ended, and the most memory of its own that it had.
+
+    Files that it maps do not count where the system tells them apart.
+    """
+    status, peak = Path(f"/proc/{process}/status"), 0
+    while True:
+        ended, code, usage = os.wait4(process, os.WNOHANG)
+        if ended:
+            return code, peak or usage.ru_maxrss << 10
+        if status.exists():
+            for line in status.read_text().splitlines():
+                if line.startswith("RssAnon:"):
+                    peak = max(peak, int(line.split()[1]) << 10)
+        time.sleep(0.02)
 
 
 def table_bytes(file: Path) -> int:
