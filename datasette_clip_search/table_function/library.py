@@ -162,6 +162,8 @@ class Library:
         """
         if value is None:
             self.result_null(context)
+        elif type(value) is float:
+            self.result_double(context, value)
         elif type(value) is int and -INT64_MAX <= value <= INT64_MAX:
             self.result_int64(context, value)
         elif isinstance(value, str):

@@ -27,7 +27,7 @@ MOST_BYTES_IN_ALL = 256 * 2**20
 MOST_ARGUMENT_BYTES = 2**16
 """A longer argument, such as a picture, is not kept to be given back as a hidden column."""
 
-ROWS_WEIGHED = 8
+ROWS_WEIGHED = 16
 
 clock = count()
 
@@ -43,10 +43,11 @@ class Scan:
     """What one cursor is reading; `last` tells the order in which scans were read from."""
 
     __slots__ = (
+        "_bytes",
+        "_everything",
         "_start",
         "_within",
         "arguments",
-        "bytes",
         "cursor",
         "last",
         "number",
@@ -68,15 +69,23 @@ class Scan:
         self.arguments = [_kept(argument) for argument in arguments]
         self._within = None if within is None else array("q", within)
         self._start: int | None = None
-        self.bytes = (
-            _weight(rows)
-            + sum(map(getsizeof, self.arguments))
-            + (0 if self._within is None else getsizeof(self._within))
-        )
+        self._everything = rows
+        self._bytes: int | None = None
         self.rows = iter(rows)
         self.row: Any = None
         self.number = 0
         self.last = next(clock)
+
+    @property
+    def bytes(self) -> int:
+        """About how much memory it holds."""
+        if self._bytes is None:
+            self._bytes = (
+                _weight(self._everything)
+                + sum(map(getsizeof, self.arguments))
+                + (0 if self._within is None else getsizeof(self._within))
+            )
+        return self._bytes
 
     def argument(self, place: int) -> Any:
         """Returns an argument; raises Refused where it was too long to be kept."""
