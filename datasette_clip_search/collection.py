@@ -113,7 +113,7 @@ class Collection:
         if base.kind.is_exact:
             return base.exact(vector, k, chosen)
         if chosen is not None and wanted is not None and available <= CONFIG.fetched_within:
-            return self._ranked(connection, vector, base.ids[chosen], k)
+            return self._ranked(connection, vector, base.ids[np.flatnonzero(chosen)], k)
         # Some pictures, by whatever they were chosen, may lie in any list.
         harder = 1 if wanted is None else base.lists
         while True:

@@ -43,6 +43,9 @@ class Config:
     # Up to so many numbers (100,000 vectors of 512) all vectors are looked at in full, which takes
     # 10 ms and misses nothing; beyond that an index that looks at a part of them is faster.
     exact_numbers: int = 51_200_000
+    # Without an index all vectors are read into memory, and there are two copies of them for a
+    # moment: 8 GB for two million of 512.
+    max_unindexed_numbers: int = 1_100_000_000
     # Fewer vectors than this can't be divided into lists that are worth it.
     index_at_least: int = 1000
     training_vectors_per_list: int = 64

@@ -21,7 +21,7 @@ from .config import CONFIG
 from .errors import DatabaseError
 from .index import IndexUnusable, flat, index_path, open_index, read_facts
 from .schema import Model, fetch
-from .vectors import read_vectors, vectors_by_id
+from .vectors import count_vectors, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,14 @@ def _starts(
             yield known.before()
     if mapped := _from_file(connection, model, file):
         yield mapped
+    count = count_vectors(connection, model)
+    if count * model.dimension > CONFIG.max_unindexed_numbers:
+        path = database_path(connection)
+        raise DatabaseError(
+            f"The database has {count} vectors of {model.label} and no index that can be used; "
+            f"without one, {CONFIG.max_unindexed_numbers // model.dimension} can be searched in "
+            f"memory. Run: sqlite-utils clip-index {path.name if path else 'DATABASE'}"
+        )
     # Before the vectors: what changes meanwhile is then read again.
     moment = moment_of(connection, model)
     yield Collection(model, moment, flat(*read_vectors(connection, model)))

@@ -1,5 +1,6 @@
 """The kinds of index and their files: what they find, and what they are not believed."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -173,6 +174,21 @@ def test_a_few_pictures_are_always_searched_exactly(tmp_path):
     assert kept.facts.kind == "flat"
     # The wish stands for when there are more.
     assert kept.facts.wish == Wish("ivf-sq8")
+
+
+def test_more_vectors_than_memory_has_room_for_need_an_index(tmp_path, connect, monkeypatch):
+    path = make(tmp_path / "p.db", clustered(1001))
+    limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
+    monkeypatch.setattr("datasette_clip_search.loaded.CONFIG", limited)
+    connection, query = connect(path), clustered(1, seed=2)[0]
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        found(connection, query, 10)
+    assert str(raised.value) == (
+        "The database has 1001 vectors of made (up) and no index that can be used; without one, "
+        "1000 can be searched in memory. Run: sqlite-utils clip-index p.db"
+    )
+    build(path)
+    assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 
 
 def test_the_wish_is_kept(made, tmp_path):
