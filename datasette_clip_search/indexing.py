@@ -106,7 +106,7 @@ def status_of(
     file = index_path(database, model.id)
     facts, problem, behind = None, "", 0
     try:
-        _, facts = open_index(file, model.fingerprint, model.dimension)
+        facts = open_index(file, model.fingerprint, model.dimension)[1]
         changes = changes_since(connection, model, facts.moment)
         if changes is None:
             facts, problem = None, "it was built from other vectors than the database holds now"

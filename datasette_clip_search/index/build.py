@@ -100,8 +100,11 @@ def _inverted(
             read.append(more)
             done += len(more)
             watch("Indexing", done, len(ids))
+        # Before there is less memory for two of them.
+        every = np.concatenate(read)
+        del read
         filling.finish(lambda filled: watch("Filling", filled, done))
-    return Base(index, np.concatenate(read), kind), sample
+    return Base(index, every, kind), sample
 
 
 def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, float]:

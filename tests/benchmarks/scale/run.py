@@ -12,6 +12,7 @@ in the folder for the next run; its figures too, so that report.py can put sever
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import random
@@ -113,15 +114,15 @@ def watched(process: int) -> tuple[int, int]:
         time.sleep(0.02)
 
 
-def table_bytes(file: Path) -> int:
-    """Returns the bytes that the vectors' table and its key would leave, were they dropped."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.execute("begin immediate")
-        before = connection.execute("pragma freelist_count").fetchone()[0]
-        connection.execute("drop table clip_embeddings")
-        after = connection.execute("pragma freelist_count").fetchone()[0]
-        connection.execute("rollback")
-        return int(after - before) * int(connection.execute("pragma page_size").fetchone()[0])
+def table_bytes(file: Path) -> float:
+    """Returns the bytes of the vectors' table and its key; nan where SQLite can't tell."""
+    sql = """select sum(pgsize) from dbstat('main', 1) where name in
+        ('clip_embeddings', 'sqlite_autoindex_clip_embeddings_1')"""
+    with closing(sqlite3.connect(file)) as connection:
+        try:
+            return float(connection.execute(sql).fetchone()[0])
+        except sqlite3.OperationalError:
+            return math.nan
 
 
 MEMORY = """
