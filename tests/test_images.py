@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from datasette_clip_search.config import CONFIG
 from datasette_clip_search.errors import PictureError, PictureTooLarge
 from datasette_clip_search.pictures.decode import (
     THUMBNAIL_FORMAT,
@@ -192,18 +191,30 @@ def test_thumbnail_is_small_and_bare():
     image = scene((2000, 1000))
     image.info["exif"] = b"secret"
     thumbnail = Image.open(io.BytesIO(make_thumbnail(image)))
-    assert (thumbnail.format, max(thumbnail.size)) == (
-        THUMBNAIL_FORMAT.upper(),
-        CONFIG.thumbnail_size,
-    )
+    assert thumbnail.format == THUMBNAIL_FORMAT.upper()
     assert "exif" not in thumbnail.info
     assert image.size == (2000, 1000)
 
 
-@pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (100, 80), (1, 1)])
-def test_thumbnail_of_an_odd_shape(size):
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((2000, 1000), (334, 167)),
+        ((3000, 4000), (250, 334)),
+        ((1008, 756), (336, 252)),
+        ((1009, 756), (336, 252)),
+        ((337, 100), (336, 100)),
+        ((336, 100), (336, 100)),
+        ((100, 80), (100, 80)),
+        ((1, 5000), (1, 334)),
+        ((5000, 1), (334, 1)),
+        ((1100, 1), (336, 1)),
+        ((1, 1), (1, 1)),
+    ],
+)
+def test_size_of_a_thumbnail(size, expected):
     thumbnail = Image.open(io.BytesIO(make_thumbnail(Image.new("RGB", size, RED))))
-    assert max(thumbnail.size) == min(max(size), CONFIG.thumbnail_size)
+    assert thumbnail.size == expected
     assert thumbnail.getpixel((0, 0))[0] > 240
 
 

@@ -1,28 +1,34 @@
 """Thumbnails: what is stored in the database for showing."""
 
 import io
+import math
 
 from PIL import Image
 
 from ..config import CONFIG
 
 THUMBNAIL_FORMAT = "jpeg"
+# How much smaller than its limit a thumbnail may be.
+LEAST_SHARE = 15 / 16
 
 
 def make_thumbnail(image: Image.Image, size: int = CONFIG.thumbnail_size) -> bytes:
     """Returns a small JPEG of an RGB image, without any metadata.
 
-    The longer side is at most `size` pixels; a smaller image keeps its size.
+    The longer side is at most `size` pixels, and at least LEAST_SHARE of it; a smaller image keeps
+    its size.
     """
-    scale = min(1.0, size / max(image.size))
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    # It differs from LANCZOS by far less than JPEG loses, at half the time, and a much larger
-    # picture is halved first: tests/benchmarks/thumbnails.py.
-    small = (
-        image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=1.2)
-        if scale < 1
-        else image.copy()
-    )
+    longest = max(image.size)
+    whole = math.ceil(longest / size)
+    if whole == 1 or longest >= whole * size * LEAST_SHARE:
+        # The mean of whole pixels is nearer to LANCZOS than other filters, and three times as fast:
+        # tests/benchmarks/thumbnails.py.
+        small = image.reduce(whole)
+    else:
+        # HAMMING differs from LANCZOS by far less than JPEG loses, at half the time, and a much
+        # larger picture is halved first.
+        width, height = (max(1, round(side * size / longest)) for side in image.size)
+        small = image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=1.2)
     small.info.clear()
     output = io.BytesIO()
     small.save(output, "JPEG", quality=CONFIG.thumbnail_quality)
