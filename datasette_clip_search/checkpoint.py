@@ -138,7 +138,8 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     assert checkpoint.weights is not None, "locate() first"
     digest = hashlib.sha256((checkpoint.config or checkpoint.name).encode())
     with open(checkpoint.weights, "rb") as file:
-        while block := file.read(1 << 20):
+        # In large blocks, so that a thread seldom waits for the interpreter.
+        while block := file.read(1 << 24):
             digest.update(block)
     return digest.hexdigest()
 

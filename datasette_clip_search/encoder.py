@@ -59,10 +59,10 @@ class Encoder:
         Raises EncoderUnavailable for weights that do not load.
         """
         self.checkpoint = checkpoint
-        checkpoints.import_open_clip()
         with ThreadPoolExecutor(1) as beside:
-            # Takes as long as loading.
+            # Importing is the work of one core, and takes longer.
             hashed = beside.submit(lambda: fingerprint or checkpoints.fingerprint(checkpoint))
+            checkpoints.import_open_clip()
             self._model, self._tokenizer = _load(checkpoint)
             self.fingerprint = hashed.result()
         self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
