@@ -5,6 +5,7 @@ run that has nothing to embed must not wait for either.
 """
 
 import difflib
+import gc
 import hashlib
 import importlib
 import json
@@ -146,6 +147,9 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def import_open_clip() -> ModuleType:
     """Imports open_clip, or raises EncoderUnavailable that says what to install."""
+    is_collecting = gc.isenabled()
+    # Nothing of it is garbage, and to look through all of it again and again takes half a second.
+    gc.disable()
     try:
         return importlib.import_module("open_clip")
     except ModuleNotFoundError as error:
@@ -157,6 +161,9 @@ def import_open_clip() -> ModuleType:
         raise EncoderUnavailable(
             f"torch and open_clip are installed, but can't be imported: {error}"
         ) from error
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 def locate(checkpoint: Checkpoint, fetch: bool) -> Checkpoint:
