@@ -130,7 +130,7 @@ class Config:
     files_looked_at_first: int = 16
     # Work that a power cut may cost.
     commit_seconds: float = 5
-    # The longer side of a thumbnail in pixels, at most: sharp on a phone, about 18 KB of JPEG, and
+    # The longer side of a thumbnail in pixels, at most: sharp on a phone, about 19 KB of JPEG, and
     # a twelfth of what most cameras of 12 megapixels have.
     thumbnail_size: int = 336
     thumbnail_quality: int = 75
