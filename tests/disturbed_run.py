@@ -83,6 +83,8 @@ def arrange(signals: list[list[Any]]) -> None:
                     os.killpg(0, number)
                 else:
                     os.kill(os.getpid(), number)
+                # Another thread may be the one to get it, and on a busy machine take a while.
+                time.sleep(0.3)
 
     def disturbed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
