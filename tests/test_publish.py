@@ -387,9 +387,12 @@ def test_towers(tiny_database, tmp_path, other_model):
     assert rows(tmp_path / "1.db", sql) == [("text", 2)]
     both = publish(tiny_database, tmp_path / "2.db", "--with-image-search")
     assert rows(both, sql) == [("image", 2), ("text", 2)]
-    result = run("clip-publish", tiny_database, tmp_path / "3.db", "--all-models")
+    every = ("--all-models", "--with-image-search")
+    result = run("clip-publish", tiny_database, tmp_path / "3.db", *every)
     assert "no text tower" in result.stderr
-    assert rows(tmp_path / "3.db", sql) == [("text", 2)]
+    assert "Searches by visitors' pictures need an image tower" in result.stderr
+    assert "an image tower" not in run("clip-publish", tiny_database, both, every[1]).stderr
+    assert rows(tmp_path / "3.db", sql) == [("image", 2), ("text", 2)]
     assert b"/home/me" not in (tmp_path / "3.db").read_bytes()
 
 

@@ -28,6 +28,7 @@ from ..schema import (
     quote,
 )
 from ..sources.source import absolute
+from ..text_tower.stored import IMAGE, TEXT
 from ..vector_format import decode, halved, has_length
 from .copy import CHOSEN, Copy
 from .options import DROPPABLE, GPS, Options, Progress, Report
@@ -171,8 +172,13 @@ def _fill(
         chunks = partial(_both, reader, writer, chosen[0])
         count = _count_vectors(copy, chosen[:1])
         report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
-    report.has_words = _has_words(writer, chosen)
+    report.has_words = _have(writer, chosen, TEXT)
     report.warnings += warnings(copy, options, paths, tables)
+    if options.image_search and not _have(writer, chosen, IMAGE):
+        report.warnings.append(
+            "Searches by visitors' pictures need an image tower, which the database lacks. Run "
+            "sqlite-utils embed-images with --with-image-search, then this command again"
+        )
 
 
 def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
@@ -220,9 +226,9 @@ def _both(
         )
 
 
-def _has_words(writer: sqlite3.Connection, chosen: Iterable[Model]) -> bool:
-    """Tells whether the text towers of all models are there."""
+def _have(writer: sqlite3.Connection, chosen: Iterable[Model], tower: str) -> bool:
+    """Tells whether one kind of tower of all models is there."""
     if not has_table(writer, TOWERS):
         return False
-    sql = f"select model_id from main.{TOWERS} where tower = 'text' and part > 0"
-    return {model.id for model in chosen} <= {model_id for (model_id,) in fetch(writer, sql)}
+    sql = f"select model_id from main.{TOWERS} where tower = ? and part > 0"
+    return {model.id for model in chosen} <= {id for (id,) in fetch(writer, sql, tower)}
