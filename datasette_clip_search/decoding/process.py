@@ -20,7 +20,7 @@ from .messages import Job, Outcome, Refused, Settings, Unneeded
 _KILLED = -9
 _MODULE = "datasette_clip_search.decoding.worker"
 # Has glibc keep up to 64 MB of freed memory for the next picture. To give it back, and to get it
-# anew page by page, takes a tenth of the time of a large JPEG.
+# anew page by page, can take a tenth of the time of a large JPEG.
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{32 << 20}", "MALLOC_TRIM_THRESHOLD_": f"{64 << 20}"}
 
 
