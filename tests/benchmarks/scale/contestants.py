@@ -186,7 +186,7 @@ def sqlite_vec(job: Job) -> Search:
             with connection:
                 connection.execute(
                     "insert into vec (rowid, embedding) "
-                    "select image_id, embedding from photos.clip_embeddings order by image_id"
+                    "select image_id, embedding from photos.clip_embeddings"
                 )
         part.rename(file)
     connection = connect(file)
