@@ -145,7 +145,7 @@ def plot(runs: list[dict[str, Any]], file: Path) -> str:
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5},
         )  # fmt: skip
     sizes = sorted({run["size"] for run in runs})
-    axis.set_xlim(sizes[0] * 0.8, sizes[-1] * 60)
+    axis.set_xlim(sizes[0] * 0.8, sizes[-1] * 200)
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.set_xticks([], minor=True)
     axis.set_xlabel("vectors of 512", color=INK)
