@@ -155,6 +155,7 @@ class Config:
     newest_pictures: int = 12
     # Searches of the search page at a time; more only wait for the same cores.
     search_threads: int = 2
+    search_niceness: int = 10
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
     max_uploads_bytes: int = 50_000_000
     upload_seconds: float = 60

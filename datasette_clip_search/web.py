@@ -19,7 +19,8 @@ from .errors import ClipSearchError, NoEmbeddings, QueryError
 from .schema import Model, choose_model, default_model, models
 from .thumbnails import read_thumbnail
 from .versions import Actor
-from .web_query import Found, Question, count_pictures, find, question_of_picture, read_question
+from .web_query import Found, count_pictures, find, question_of_picture
+from .web_question import Question, read_question
 from .web_upload import UploadRefused, received
 
 log = logging.getLogger(__name__)

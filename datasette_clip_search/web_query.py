@@ -1,114 +1,26 @@
-"""What the search page is asked, and the finding of its pictures on threads of its own."""
+"""The finding of the search page's pictures, on threads of its own."""
 
 import asyncio
-import base64
 import json
-import re
+import os
 import sqlite3
+import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
 
-from . import vector_format
 from .config import CONFIG
-from .errors import ModelMismatch, NotAPicture, QueryError
+from .errors import NotAPicture, QueryError
 from .originals import original_url, originals_template
+from .processors import cores
 from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is searched for: words, the id of a picture, or the vector of one that was sent.
-
-    None of them shows the newest pictures. `vector` is text, as `read_question` takes it, and
-    `model` how the one to search by was named, None for the database's default.
-    """
-
-    q: str | None
-    like: int | None
-    vector: str | None
-    model: str | None
-    k: int
-
-    @property
-    def value(self) -> str | int | bytes | None:
-        """The query as search() takes it."""
-        if self.vector is not None:
-            return _from_base64(self.vector.partition(".")[2])
-        return self.q if self.like is None else self.like
-
-    def parameters(self, **changed: int) -> dict[str, str | int]:
-        """Returns the parameters of the query string that ask this again."""
-        asked = asdict(self) | changed
-        if asked["k"] == CONFIG.results_per_page:
-            del asked["k"]
-        return {name: value for name, value in asked.items() if value is not None}
-
-    def about(self, image_id: int) -> dict[str, str | int]:
-        """Returns the parameters that ask for pictures like one of those found."""
-        return {"like": image_id} | ({"model": self.model} if self.model else {})
-
-
-def read_question(
-    model: Model, q: str | None, like: str | None, vector: str | None, named: str | None,
-    k: str | None,
-) -> Question:  # fmt: skip
-    """Reads the parameters of the query string; an empty box is no question.
-
-    `model` is the one that was `named`, or the default.
-
-    `vector` is the beginning of the model's fingerprint, a full stop, and the vector in float16 as
-    base64 for addresses: short enough for one, and never taken for another model's.
-
-    Raises QueryError for what can't be searched for, ModelMismatch for a vector of another model.
-    """
-    from .search import check_k
-
-    number = check_k(k or CONFIG.results_per_page, CONFIG.max_results_per_page)
-    if number == 0:
-        raise QueryError(f"k is from 1 to {CONFIG.max_results_per_page} on this page, but it is 0")
-    if q is not None and not q.strip():
-        q = None
-    if sum(bool(each) for each in (q, like, vector)) > 1:
-        raise QueryError(
-            "Give only one of q, words, like, the id of a picture, and vector, that of another one"
-        )
-    if vector:
-        _check_vector(model, vector)
-    if like and not re.fullmatch(r"-?[0-9]{1,18}", like):
-        raise QueryError(f"like must be the id of a picture, but it is {like[:40]!r}")
-    return Question(q, int(like) if like else None, vector or None, named or None, number)
-
-
-def _check_vector(model: Model, text: str) -> None:
-    fingerprint, stop, numbers = text.partition(".")
-    if not stop or not vector_format.is_vector(_from_base64(numbers), model.dimension):
-        raise QueryError(
-            f"vector must be one that this page made for {model.label}, but it is {text[:40]!r}. "
-            "Search by your picture again"
-        )
-    if not model.fingerprint.startswith(fingerprint) or len(fingerprint) < _FINGERPRINT:
-        raise ModelMismatch(
-            f"The vector is of the model {fingerprint[:40]}, but these pictures are embedded by "
-            f"{model.label}, {model.fingerprint[:_FINGERPRINT]}. Search by your picture again"
-        )
-
-
-# Characters of a fingerprint that tell models apart.
-_FINGERPRINT = 12
-
-
-def _from_base64(text: str) -> bytes | None:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
-    except ValueError:
-        return None
+from .web_question import Question, vector_text
 
 
 @dataclass(frozen=True)
@@ -123,11 +35,23 @@ class Found:
     pictures: list[dict[str, Any]]
 
 
+def _go_last() -> None:
+    # A thread of its own niceness is Linux's alone; elsewhere it would be that of the process.
+    if sys.platform == "linux":
+        before = os.getpriority(os.PRIO_PROCESS, 0)
+        niceness = max(before, CONFIG.search_niceness)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
 # Encoding the words of a query takes a moment, and loading an encoder many: on threads of our
 # own, because while one of Datasette's few SQL threads waits, so does every page of the site.
-_threads = ThreadPoolExecutor(CONFIG.search_threads, thread_name_prefix="clip-search")
+# They leave a core to the rest of the site, and go last where they have to share one: a crowd of
+# searches then hardly slows what has nothing to do with pictures (tests/benchmarks/published.py).
+_threads = ThreadPoolExecutor(
+    max(1, min(CONFIG.search_threads, cores() - 1)), "clip-search", _go_last
+)
 # Pictures are decoded one at a time, so that words need not wait for them.
-_picture_thread = ThreadPoolExecutor(1, thread_name_prefix="clip-search-picture")
+_picture_thread = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
 _local = threading.local()
 
 
@@ -179,8 +103,7 @@ def _vector_of(database: Database, model: Model, data: bytes) -> str:
             f"What was sent can't be searched with: {error}. "
             "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"
         ) from None
-    numbers = base64.urlsafe_b64encode(vector_format.halved(vector)).decode().rstrip("=")
-    return f"{model.fingerprint[:_FINGERPRINT]}.{numbers}"
+    return vector_text(model, vector)
 
 
 def _connection(database: Database) -> sqlite3.Connection:
