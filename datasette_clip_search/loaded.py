@@ -19,9 +19,17 @@ from .changes import changes_since, moment_of
 from .collection import Collection
 from .config import CONFIG
 from .errors import DatabaseError
-from .index import IndexUnusable, flat, index_path, open_index, read_facts
+from .index import (
+    Base,
+    IndexUnusable,
+    Unindexed,
+    flat,
+    index_path,
+    open_index,
+    read_facts,
+)
 from .schema import Model, fetch
-from .vectors import count_vectors, read_vectors, vectors_by_id
+from .vectors import count_vectors, embedded_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +77,24 @@ def _starts(
             yield known.before()
     if mapped := _from_file(connection, model, file):
         yield mapped
-    count = count_vectors(connection, model)
-    if count * model.dimension > CONFIG.max_unindexed_numbers:
-        path = database_path(connection)
-        raise DatabaseError(
-            f"The database has {count} vectors of {model.label} and no index that can be used; "
-            f"without one, {CONFIG.max_unindexed_numbers // model.dimension} can be searched in "
-            f"memory. Run: sqlite-utils clip-index {path.name if path else 'DATABASE'}"
-        )
     # Before the vectors: what changes meanwhile is then read again.
     moment = moment_of(connection, model)
-    yield Collection(model, moment, flat(*read_vectors(connection, model)))
+    yield Collection(model, moment, _without_index(connection, model))
     # Only where the history is being deleted at the same time.
     raise DatabaseError("The vectors change faster than they can be read. Search again")
+
+
+def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
+    count = count_vectors(connection, model)
+    if count * model.dimension <= CONFIG.max_unindexed_numbers:
+        return flat(*read_vectors(connection, model))
+    log.warning(
+        "%s has no index that can be used, and its %s vectors are more than memory has room for: "
+        "every search reads them all. Run: sqlite-utils clip-index",
+        model.label,
+        f"{count:,}",
+    )
+    return Unindexed(embedded_ids(connection, model))
 
 
 def advanced(connection: sqlite3.Connection, model: Model, start: Collection) -> Collection | None:

@@ -176,17 +176,26 @@ def test_a_few_pictures_are_always_searched_exactly(tmp_path):
     assert kept.facts.wish == Wish("ivf-sq8")
 
 
-def test_more_vectors_than_memory_has_room_for_need_an_index(tmp_path, connect, monkeypatch):
+def test_more_vectors_than_memory_has_room_for(tmp_path, connect, monkeypatch, caplog):
+    """Without an index they are read anew for every search, and found all the same."""
     path = make(tmp_path / "p.db", clustered(1001))
     limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
     monkeypatch.setattr("datasette_clip_search.loaded.CONFIG", limited)
     connection, query = connect(path), clustered(1, seed=2)[0]
-    with pytest.raises(sqlite3.OperationalError) as raised:
-        found(connection, query, 10)
-    assert str(raised.value) == (
-        "The database has 1001 vectors of made (up) and no index that can be used; without one, "
-        "1000 can be searched in memory. Run: sqlite-utils clip-index p.db"
-    )
+    for k in (10, 2000):
+        assert found(connection, query, k)[0] == truth(connection, query, k)[0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "made (up) has no index that can be used, and its 1,001 vectors are more than memory has "
+        "room for: every search reads them all. Run: sqlite-utils clip-index"
+    ]
+    sql = "select id from clip_search(?, 3) where id in (7, 8, 9, 10) order by id"
+    within = [id for (id,) in connection.execute(sql, [query.tobytes()])]
+    assert len(within) == 3
+    with closing(sqlite3.connect(path)) as other, other:
+        put(other, [2000], query[np.newaxis])
+        other.execute("delete from images where id = ?", truth(connection, query, 2)[0][1:])
+    assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+    assert found(connection, query, 1)[0] == [2000]
     build(path)
     assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 

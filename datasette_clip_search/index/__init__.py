@@ -1,7 +1,7 @@
 """FAISS indexes, and their files: a cache of the vectors in the database."""
 
 from ..arrays import Ids, Vectors
-from .base import Base, Effort, flat
+from .base import Base, Effort, Unindexed, flat
 from .facts import Facts, IndexUnusable, Wish
 from .file import index_path, open_index, read_facts, write
 
@@ -11,6 +11,7 @@ __all__ = [
     "Facts",
     "Ids",
     "IndexUnusable",
+    "Unindexed",
     "Vectors",
     "Wish",
     "flat",

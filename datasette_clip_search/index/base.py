@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..arrays import Chosen, Ids, Vectors
-from .kinds import KINDS, Kind
+from .kinds import KINDS, NONE, Kind
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,28 @@ class Base:
             vector.reshape(1, -1), min(wanted, len(self)), params=parameters
         )
         return self.ids[found[0][found[0] >= 0]], lists == of
+
+
+class Unindexed(Base):
+    """Stands in for an index of more vectors than memory has room for.
+
+    All pictures are candidates, so that every search reads their vectors from the database: slow,
+    and right.
+    """
+
+    def __init__(self, ids: Ids):
+        super().__init__(None, ids, NONE)
+
+    @property
+    def lists(self) -> int:
+        """One list of everything."""
+        return 1
+
+    def candidates(
+        self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
+    ) -> tuple[Ids, bool]:
+        """Returns all that may be found, and that it is all."""
+        return (self.ids if chosen is None else self.ids[np.flatnonzero(chosen)]), True
 
 
 def flat(ids: Ids, vectors: Vectors) -> Base:

@@ -51,6 +51,9 @@ KINDS = {
     )
 }
 
+# What stands in where there is no index.
+NONE = Kind("none", "", 0)
+
 
 def lists_for(count: int) -> int:
     """Returns into how many lists so many vectors are divided: a power of two near the root."""
