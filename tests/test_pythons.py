@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from conftest import ROOT
 
 pytest.importorskip("open_clip")
 
+VERSIONS = ("3.11", "3.12", "3.13")
 ENVIRONMENTS = ROOT / ".venvs"
 
 
@@ -57,9 +59,21 @@ def python_with_base_install(version: str, source: Path) -> str:
     return str(own)
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
-def test_base_install(version, tiny_database, pictures, tmp_path_factory):
-    python = python_with_base_install(version, tmp_path_factory.mktemp("source"))
+@pytest.fixture(scope="module")
+def environments(tmp_path_factory):
+    """The interpreters of all versions, whose environments are made two at a time."""
+    with ThreadPoolExecutor(2) as threads:
+        yield {
+            version: threads.submit(
+                python_with_base_install, version, tmp_path_factory.mktemp("source")
+            )
+            for version in VERSIONS
+        }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_base_install(version, environments, tiny_database, pictures):
+    python = environments[version].result()
     script = Path(__file__).with_name("base_install.py")
     result = subprocess.run(
         [python, script, tiny_database, pictures],
