@@ -3,15 +3,11 @@
 import csv
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from urllib.request import urlopen
 
 import pytest
 from conftest import DEMO_PICTURES
 from playwright import sync_api
+from servers import served
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = [
@@ -50,24 +46,8 @@ def browser():
 @pytest.fixture(scope="module")
 def site(demo_database):
     """The address of a server of the demo's database."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "datasette", str(demo_database), "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            assert server.poll() is None, "the server ended"
-            try:
-                urlopen(f"{url}/-/versions.json").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with served(demo_database) as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture

@@ -3,15 +3,12 @@
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 from conftest import DEMO_MODEL, rows, run
+from servers import served
 
 pytest.importorskip("open_clip")
 pytest.importorskip("datasette_cluster_map")
@@ -37,24 +34,8 @@ def database(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(database):
     """The address of a server of the database, with every plugin that is installed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "datasette", str(database), "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            assert server.poll() is None, "the server ended"
-            try:
-                urlopen(f"{url}/-/versions.json").close()
-                break
-            except OSError:
-                time.sleep(0.1)
+    with served(database) as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def test_places_are_rows_with_coordinates(database, site):
