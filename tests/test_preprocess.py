@@ -56,7 +56,7 @@ def test_same_pixels_as_open_clip(width, height, size, resize_mode, interpolatio
     difference = np.abs(Preprocess.from_open_clip(cfg).pixels(image) - theirs(image, cfg))
     # Whole numbers between the two directions of a resize, and crops at fractions of a pixel.
     assert difference.max() <= 16
-    assert difference.mean() < 0.3
+    assert difference.mean() < 0.5
 
 
 @pytest.mark.parametrize(("width", "height"), [(4000, 3000), (2500, 4001), (1803, 901)])
