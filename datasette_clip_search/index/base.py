@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..arrays import Chosen, Ids, Vectors
+from . import exact
 from .kinds import KINDS, NONE, Kind
 
 
@@ -52,6 +53,8 @@ class Base:
         self.kind = kind
         self.effort = effort
         self._owner = owner
+        parts: tuple[Any, Any] = _parts(faiss_index) if kind.is_exact else (None, None)
+        self._rounded, self._exact = parts
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,8 +81,7 @@ class Base:
         """The vectors (n, d) of an exact index: its own memory, gone when the index is."""
         import faiss
 
-        flat = cast(Any, faiss.downcast_index(self.faiss))
-        vectors = faiss.rev_swig_ptr(flat.get_xb(), len(self) * self.dimension)
+        vectors = faiss.rev_swig_ptr(self._exact.get_xb(), len(self) * self.dimension)
         return cast(Vectors, vectors.reshape(len(self), self.dimension))
 
     def positions(self, ids: Iterable[int]) -> Ids:
@@ -101,7 +103,11 @@ class Base:
         parameters = None
         if chosen is not None:
             parameters = cast(Any, faiss).SearchParameters(sel=_selector(chosen))
-        scores, found = self.faiss.search(vector.reshape(1, -1), k, params=parameters)
+        if self._rounded:
+            nearest = exact.nearest(self._rounded, self._exact, vector, k, parameters)
+            if nearest:
+                return self.ids[nearest[0]], nearest[1]
+        scores, found = self._exact.search(vector.reshape(1, -1), k, params=parameters)
         return self.ids[found[0]], scores[0]
 
     def candidates(
@@ -146,6 +152,19 @@ class Unindexed(Base):
     ) -> tuple[Ids, bool]:
         """Returns all that may be found, and that it is all."""
         return (self.ids if chosen is None else self.ids[np.flatnonzero(chosen)]), True
+
+
+def _parts(index: Any) -> tuple[Any, Any]:
+    """Returns the two indexes of an exact one, of rounded vectors and of exact ones.
+
+    The first is None where there are only the latter.
+    """
+    import faiss
+
+    index = cast(Any, faiss).downcast_index(index)
+    if not isinstance(index, cast(Any, faiss).IndexRefine):
+        return None, index
+    return tuple(map(cast(Any, faiss).downcast_index, (index.base_index, index.refine_index)))
 
 
 def flat(ids: Ids, vectors: Vectors) -> Base:

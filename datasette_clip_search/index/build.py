@@ -16,6 +16,7 @@ from ..config import CONFIG
 from ..processors import cores, on_all_cores
 from ..schema import Model
 from ..vectors import batches, embedded_ids, vectors_by_id
+from . import exact
 from .base import LEAST, Base, Effort
 from .facts import Facts, Wish
 from .filling import Filling
@@ -57,12 +58,17 @@ def build(
 def _flat(connection: sqlite3.Connection, model: Model, count: int, watch: Watch) -> Base:
     import faiss
 
-    index = cast(Any, faiss).IndexFlatIP(model.dimension)
-    read = []
+    metric = faiss.METRIC_INNER_PRODUCT
+    index = cast(Any, faiss).index_factory(model.dimension, KINDS["flat"].factory, metric)
+    read, longest = [], 0.0
     for ids, vectors in batches(connection, model):
         index.add(vectors)
         read.append(ids)
+        longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
         watch("Indexing", index.ntotal, count)
+    if longest > exact.LENGTH:
+        # Written by other programs; how far rounding takes them is not known.
+        index = cast(Any, faiss).clone_index(index.refine_index)
     return Base(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
 
 

@@ -39,7 +39,8 @@ class Kind:
         return round(count * each + 4 * dimension * lists_for(count))
 
 
-FLAT = Kind("flat", "Flat", 32)
+# Rounded vectors of 16 bits, and beside them the exact ones of 32.
+FLAT = Kind("flat", "SQfp16,RFlat", 48)
 KINDS = {
     kind.name: kind
     for kind in (
