@@ -151,6 +151,19 @@ def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
     assert efforts[0.5].effort.lists < efforts[0.999].effort.lists
 
 
+def test_a_watch_is_told_of_every_stage(made, tmp_path):
+    copy = tmp_path / "p.db"
+    shutil.copy(made, copy)
+    told = {}
+    build(copy, Wish("ivf-sq8"), watch=lambda what, *done: told.setdefault(what, []).append(done))
+    assert list(told) == ["Training", "Indexing", "Filling", "Measuring"]
+    for what in ("Training", "Indexing", "Filling"):
+        done, of = zip(*told[what], strict=True)
+        assert list(done) == sorted(set(done)), what
+        assert set(of) == {done[-1]}, what
+    assert len(told["Training"]) > 2
+
+
 def test_kinds_are_those_of_the_options():
     assert tuple(KINDS) == OPTIONS[1:]
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ..arrays import Ids
+from ..arrays import Ids, Vectors
 from ..changes import moment_of
 from ..config import CONFIG
 from ..processors import cores, on_all_cores
@@ -22,6 +22,9 @@ from .facts import Facts, Wish
 from .filling import Filling
 from .kinds import KINDS, Kind, choose, lists_for
 from .sample import Sample
+
+# Of k-means; more of them move its centres little.
+_ROUNDS = 10
 
 # Told what is being done, how much of it is done, and how much there is of it.
 Watch = Callable[[str, int, int], None]
@@ -85,7 +88,7 @@ def _inverted(
 
     lists = lists_for(len(ids))
     rng = np.random.default_rng(0)
-    watch("Training", 0, len(ids))
+    watch("Training", 0, _ROUNDS)
     some, training = vectors_by_id(
         connection, model, rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
     )
@@ -93,8 +96,7 @@ def _inverted(
     index = cast(Any, faiss).index_factory(
         model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.spherical, index.cp.niter = True, 10
-    index.train(training)
+    _train(index, training, watch)
     del training
     read, done = [], 0
     # Nobody sees the file, and nothing of it is left, however a run ends.
@@ -113,12 +115,26 @@ def _inverted(
     return Base(index, every, kind), sample
 
 
+def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
+    """Finds the lists' centres for vectors (n, d), and how to round what is in them."""
+    import faiss
+
+    centres = cast(Any, faiss).Clustering(index.d, index.nlist)
+    centres.spherical, centres.niter = True, 1
+    # Each time it goes on from the centres that it has.
+    for done in range(1, _ROUNDS + 1):
+        centres.train(vectors, index.quantizer)
+        watch("Training", done, _ROUNDS)
+    index.train(vectors)
+
+
 def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, float]:
     """Returns what finds enough of the sample's answers in the least time, and its recall.
 
     Where nothing does, it is what finds most.
     """
     deepest = CONFIG.depths[-1]
+    aim = min(1.0, CONFIG.recall_wanted + CONFIG.recall_margin)
     cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
     lists = 1
     while True:
@@ -134,7 +150,7 @@ def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, flo
             recall = sample.recall([ids[: 10 * depth] for ids in found])
             if recall > most[1]:
                 most = effort, recall
-            if recall >= CONFIG.recall_wanted and _cost(base, effort) < cheapest:
+            if recall >= aim and _cost(base, effort) < cheapest:
                 cheapest, best = _cost(base, effort), (effort, recall)
         if lists == base.lists:
             break
