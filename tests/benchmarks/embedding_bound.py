@@ -16,61 +16,19 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 import pictures
 import weights
+from bound import bound, decoding_alone, model_alone
 
-from datasette_clip_search.config import CONFIG
 from datasette_clip_search.embedding import Options, embed_images
 from datasette_clip_search.embedding.loading import Loaded
-from datasette_clip_search.encoder import Encoder
-from datasette_clip_search.pictures.decode import decode, make_thumbnail
-from datasette_clip_search.precision import torch_settings
 from datasette_clip_search.processors import cores
 
 MODEL = "ViT-B-32"
-
-
-def model_alone(encoder: Encoder, seconds: float) -> float:
-    """Pictures a second that one thread for each core encodes, in batches of the default size."""
-    shape = (CONFIG.cpu_batch_size, encoder.preprocess.height, encoder.preprocess.width, 3)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    done: list[float] = []
-
-    def work() -> None:
-        started, count = time.perf_counter(), 0
-        while time.perf_counter() - started < seconds:
-            encoder.encode_pixels(pixels)
-            count += len(pixels)
-        done.append(count / (time.perf_counter() - started))
-
-    with torch_settings(encoder.matmul):
-        threads = [threading.Thread(target=work) for _ in range(cores())]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return sum(done)
-
-
-def decoding_alone(encoder: Encoder, files: list[Path], thumbnails: bool) -> float:
-    """Median seconds that one thread takes to prepare one picture."""
-    took = []
-    for file in files:
-        started = time.perf_counter()
-        picture = decode(file.read_bytes(), smallest_side=encoder.preprocess.smallest_side)
-        encoder.preprocess.pixels(picture.image, (picture.width, picture.height))
-        if thumbnails:
-            make_thumbnail(picture.image)
-        took.append(time.perf_counter() - started)
-    return statistics.median(took)
 
 
 def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded | None = None) -> float:
@@ -113,7 +71,6 @@ def main() -> None:
         folder = cache / f"{kind}-{count}"
         if not folder.exists():
             pictures.make(kind, count, folder)
-        files = sorted(folder.iterdir())[:40]
         loaded = Loaded()
         # Also brings the files into the system's memory, for all alike.
         whole(folder, options, cache, loaded)
@@ -121,18 +78,18 @@ def main() -> None:
         assert encoder is not None
         rates, times, reached, bare = [], [], [], []
         for _ in range(arguments.rounds):
-            rates.append(model_alone(encoder, 8))
-            times.append(decoding_alone(encoder, files, thumbnails=False))
+            rates.append(model_alone(encoder))
+            times.append(decoding_alone(encoder, folder))
             reached.append(whole(folder, options, cache))
             without = Options(**{**vars(options), "thumbnails": False})
             bare.append(whole(folder, without, cache))
         rate, seconds = statistics.median(rates), statistics.median(times)
-        bound = 1 / (1 / rate + seconds / cores())
+        limit = bound(rate, seconds)
         ours, ours_bare = statistics.median(reached), statistics.median(bare)
         print(
             f"{f'{count} {kind}':<22}{encoder.precision:>10}{rate:>9.1f}{seconds * 1000:>8.1f}"
-            f"{bound:>12.1f}{ours:>14.1f}{ours / bound:>7.2f}{ours_bare:>11.1f}"
-            f"{ours_bare / bound:>7.2f}",
+            f"{limit:>12.1f}{ours:>14.1f}{ours / limit:>7.2f}{ours_bare:>11.1f}"
+            f"{ours_bare / limit:>7.2f}",
             flush=True,
         )
 

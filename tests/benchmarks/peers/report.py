@@ -14,13 +14,15 @@ TITLES = {"ordinary": "JPEGs of 500x375", "large": "JPEGs of 12 MP"}
 class Row:
     """One contestant's figures; `rates` are pictures per second, by corpus and round.
 
-    A corpus that it failed on has no rates, and a sentence among the failures.
+    `bounds` are what no pipeline with our row's model and precision can surpass. A corpus that it
+    failed on has no rates, and a sentence among the failures.
     """
 
     contestant: Contestant
     versions: str
     failures: list[str] = field(default_factory=list)
     rates: dict[str, list[float]] = field(default_factory=dict)
+    bounds: dict[str, list[float]] = field(default_factory=dict)
     megabytes: float = 0
 
     def rate(self, kind: str) -> float | None:
@@ -34,14 +36,18 @@ def table(rows: list[Row], counts: dict[str, int], about: str) -> str:
     kinds = list(counts)
     head = ["contestant", "version", "model, input", "precision"]
     head += [f"images/s, {counts[kind]} {TITLES[kind]}" for kind in kinds]
-    head += ["our default to it", "ours alike to it", "peak memory, MB"]
+    head += ["its bound", "our default to it", "ours alike to it", "bound alike to it"]
+    head += ["peak memory, MB"]
     lines = [head, ["---"] * 4 + ["---:"] * (len(head) - 4)]
     for row in rows:
         contestant = row.contestant
         cells = [contestant.name, row.versions, contestant.model, contestant.precision]
         cells += [_number(row.rate(kind)) for kind in kinds]
-        cells += ["" if contestant.key == "ours" else _ratios(by_key.get("ours"), row, kinds)]
-        cells += [_ratios(by_key.get(contestant.like), row, kinds) if contestant.like else ""]
+        ours, alike = by_key.get("ours"), by_key.get(contestant.like)
+        cells += [_bounds(row, kinds) if contestant.is_ours else ""]
+        cells += ["" if contestant.key == "ours" else _ratios(ours and ours.rates, row, kinds)]
+        cells += [_ratios(alike and alike.rates, row, kinds) if contestant.like else ""]
+        cells += [_ratios(alike and alike.bounds, row, kinds) if contestant.like else ""]
         cells += [f"{row.megabytes:.0f}" if row.megabytes else NONE]
         lines.append([cell.replace("|", "\\|") for cell in cells])
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -50,6 +56,8 @@ def table(rows: list[Row], counts: dict[str, int], about: str) -> str:
         f"Whole cold processes, random weights; medians. {about}.",
         f"Ratios are of images/s, in the order {order}. *Ours alike* is our row with the same "
         "model, input size and precision as the peer's.",
+        "*Bound*: 1/(1/M + d/cores), of the model's own speed M and the time d to decode a "
+        "picture; without start-up, the most that a pipeline of its model and precision can reach.",
         "Memory is the larger of the two corpora: resident of one process, proportional shares "
         "of several.",
     ]
@@ -61,13 +69,18 @@ def _number(value: float | None) -> str:
     return NONE if value is None else f"{value:.1f}"
 
 
-def _ratios(ours: Row | None, peer: Row, kinds: list[str]) -> str:
+def _bounds(row: Row, kinds: list[str]) -> str:
+    found = [row.bounds.get(kind) for kind in kinds]
+    return " / ".join(_number(statistics.median(each) if each else None) for each in found)
+
+
+def _ratios(ours: dict[str, list[float]] | None, peer: Row, kinds: list[str]) -> str:
     """Returns the median over the rounds of our rate by the peer's, of every corpus."""
     if ours is None:
         return NONE
     cells = []
     for kind in kinds:
-        pairs = zip(ours.rates.get(kind, []), peer.rates.get(kind, []), strict=False)
+        pairs = zip(ours.get(kind, []), peer.rates.get(kind, []), strict=False)
         ratios = [one / other for one, other in pairs]
         cells.append(f"{statistics.median(ratios):.2f}" if ratios else NONE)
     return " / ".join(cells)

@@ -32,8 +32,8 @@ from report import TITLES, Row, plot, table
 
 # Processes that want a core, on average over a minute, above which there is other work.
 BUSY = 0.5
-# What everyone embeds first; our int8 is calibrated with the pictures and needs 30 of them.
-FEW = 40
+# What everyone embeds first; ours tries number formats with the pictures where there are 64.
+FEW = 70
 
 
 @dataclass
@@ -44,6 +44,7 @@ class Corpus:
     folder: Path
     count: int
     runs: dict[str, list[Measured]] = field(default_factory=dict)
+    bounds: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -106,6 +107,7 @@ def run_rounds(
     for number in range(options.rounds):
         # Whoever always ran after the same one would always find the machine as that left it.
         turns = chosen[number % len(chosen) :] + chosen[: number % len(chosen)]
+        find_bounds(chosen, corpora, options.cache)
         for corpus in corpora:
             for contestant in turns:
                 if contestant.key in corpus.failures:
@@ -124,6 +126,26 @@ def run_rounds(
                 print(f": {rate:.1f} pictures/s, {measured.megabytes:.0f} MB", flush=True)
 
 
+def find_bounds(chosen: list[Contestant], corpora: list[Corpus], cache: Path) -> None:
+    """Fills in what no pipeline with the model and precision of a row of ours can surpass."""
+    for contestant in chosen:
+        if not contestant.is_ours:
+            continue
+        [weights] = contestant.weights
+        arguments = [Path(weights).stem, cache / "weights" / weights, contestant.precision]
+        folders = [corpus.folder for corpus in corpora]
+        command = [sys.executable, HERE / "bound.py", *arguments, *folders]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            print(f"The bound of {contestant.name}: {done.stderr.strip()[-300:]}", flush=True)
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])["bound"]
+        for corpus in corpora:
+            rate = found[str(corpus.folder)]
+            corpus.bounds.setdefault(contestant.key, []).append(rate)
+            print(f"The bound of {contestant.name}, {corpus.kind}: {rate:.1f}", flush=True)
+
+
 def summarise(
     chosen: list[Contestant], corpora: list[Corpus], failures: dict[str, str], cache: Path
 ) -> list[Row]:
@@ -139,6 +161,7 @@ def summarise(
                 row.failures.append(f"failed on {TITLES[corpus.kind]}: {corpus.failures[key]}")
             elif runs:
                 row.rates[corpus.kind] = [corpus.count / run.seconds for run in runs]
+                row.bounds[corpus.kind] = corpus.bounds.get(key, [])
                 typical = statistics.median(run.megabytes for run in runs)
                 row.megabytes = max(row.megabytes, typical)
         rows.append(row)
@@ -199,7 +222,8 @@ def main() -> None:
         }
         for corpus in corpora
     }
-    raw = {"about": about, "counts": counts, "seconds and megabytes": runs}
+    bounds = {corpus.kind: corpus.bounds for corpus in corpora}
+    raw = {"about": about, "counts": counts, "seconds and megabytes": runs, "bounds": bounds}
     (options.output / "peers.json").write_text(json.dumps(raw, indent=1), "utf-8")
     print(plot(rows, counts, about, options.output / "peers.png"))
 
