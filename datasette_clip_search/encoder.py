@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -190,7 +191,8 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
             "force_preprocess_cfg": tag,
         }
     try:
-        model = open_clip.create_model(name, require_pretrained=True, **options)
+        with _without_first_values():
+            model = open_clip.create_model(name, require_pretrained=True, **options)
         tokenizer = _safe(open_clip.get_tokenizer(name))
     except Exception as error:
         # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
@@ -202,6 +204,28 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
     model.eval()
     return model, tokenizer
+
+
+def _without_first_values() -> AbstractContextManager[Any]:
+    """Has new layers get no random numbers, in whose place the checkpoint's come at once.
+
+    To draw them takes longer than all the rest of loading. Weights that lack any don't load.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if function in drawing:
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **kwargs)
+
+    init, tensor = torch.nn.init, torch.Tensor
+    drawing = {init.kaiming_uniform_, init.uniform_, init.normal_, tensor.uniform_, tensor.normal_}
+    return Mode()
 
 
 def _safe(tokenizer: Any) -> Any:

@@ -14,6 +14,10 @@ from conftest import make_picture, rows, run
 
 pytest.importorskip("open_clip")
 
+from datasette_clip_search.checkpoint import resolve
+from datasette_clip_search.encoder import Encoder, _without_first_values
+from datasette_clip_search.errors import EncoderUnavailable
+
 VECTORS = "select path, embedding from images join clip_embeddings on image_id = images.id"
 
 
@@ -62,6 +66,41 @@ def test_vectors_are_open_clips_own(tiny_database, pictures, tiny_model):
             pixels = preprocess(Image.open(pictures / name).convert("RGB"))[None]
             expected = model.encode_image(pixels, normalize=True)[0].numpy()
         assert stored[f"pictures/{name}"] @ expected > 0.9999
+
+
+def test_weights_are_open_clips_own(tiny_model):
+    import open_clip
+    import torch
+
+    model = Encoder(resolve(None, str(tiny_model))).model
+    expected = open_clip.create_model(f"local-dir:{tiny_model}")
+    for kind in ("named_parameters", "named_buffers"):
+        ours, theirs = dict(getattr(model, kind)()), dict(getattr(expected, kind)())
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_first_values_are_not_drawn():
+    import torch
+
+    before = torch.get_rng_state()
+    with _without_first_values():
+        torch.nn.Linear(3, 4)
+        torch.nn.MultiheadAttention(4, 2)
+        torch.nn.init.normal_(torch.empty(2, 2), std=0.5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_that_lack_some_do_not_load(tiny_model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_model, tmp_path / "less")
+    file = tmp_path / "less" / "open_clip_model.safetensors"
+    weights = load_file(file)
+    del weights["visual.proj"]
+    save_file(weights, file)
+    with pytest.raises(EncoderUnavailable, match="do not load"):
+        Encoder(resolve(None, str(tmp_path / "less")))
 
 
 def test_summary(tmp_path, pictures, tiny_model):
