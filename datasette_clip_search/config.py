@@ -120,6 +120,10 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:
+    # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
+    waiting_bytes: int = 40_000_000
+    thumbnail_bytes: int = 32_000
     # Before, there is no `returning`.
     sqlite_at_least: tuple[int, ...] = (3, 35, 0)
     # How long a run waits for another program to let go of the database: briefly before there is

@@ -22,6 +22,8 @@ from ..schema import Model
 from ..sources import Source
 from ..sources.source import stored_path
 from ..text_tower.stored import IMAGE, TowerUnusable, read_manifest
+from .ahead import Ahead
+from .expected import expected_preprocess
 from .plan import Work
 from .store import Store
 from .without_torch import copy_towers, find_tower, is_torch_here
@@ -94,12 +96,13 @@ class Loader:
         return None
 
     @property
-    def preprocess(self) -> Preprocess | None:
-        """What the model sees of a picture; None for a new model that isn't loaded."""
+    def expected_preprocess(self) -> Preprocess:
+        """What the model sees of a picture, as far as that can be told without loading it."""
         if self._loaded.encoder:
             return self._loaded.encoder.preprocess
-        recorded = self._store.model
-        return Preprocess.from_identity(json.loads(recorded.preprocess)) if recorded else None
+        if recorded := self._store.model:
+            return Preprocess.from_identity(json.loads(recorded.preprocess))
+        return expected_preprocess(self.checkpoint)
 
     def load(
         self,
@@ -108,6 +111,7 @@ class Loader:
         work: Sequence[Work],
         decoders: Decoders,
         settings: Settings,
+        ahead: Ahead,
     ) -> Loaded:
         """Loads the model, and chooses device and number format with some pictures of the work.
 
@@ -120,16 +124,16 @@ class Loader:
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
             encoder = Encoder(self.checkpoint, self._fingerprint)
-            settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
+            ahead.use(encoder.preprocess)
             if precision == "int8":
+                settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
                 ranges = self._store.calibration()
                 sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
                 loaded.choice = use_int8(encoder, ranges, sample)
             else:
                 note = use_device(encoder, device)
-                sample = None
-                if len(work) >= CONFIG.precision_from:
-                    sample = _sample(work, CONFIG.precision_sample, decoders, settings)
+                is_worth_it = len(work) >= CONFIG.precision_from
+                sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
                 loaded.choice = use_precision(encoder, precision, sample)
                 loaded.choice.notes[:0] = [note] if note else []
             loaded.encoder = encoder

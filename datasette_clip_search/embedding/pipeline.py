@@ -9,15 +9,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..config import CONFIG
-from ..decoding import Decoded, Decoders, Outcome, Refused, Settings, Unneeded
+from ..decoding import Decoded, Outcome, Refused, Unneeded
 from ..encoder import PictureEncoder, Vectors
-from ..errors import CommandError, PictureError
+from ..errors import CommandError
 from ..pictures.preprocess import Pixels
 from ..precision import torch_settings
 from ..processors import cores
 from ..sources import Source
-from .plan import Contents, Work
-from .results import Embedded, Failed, Known, Moved, Result, Same
+from .ahead import Ahead, Picture
+from .plan import Contents
+from .results import Embedded, Failed, Moved, Result, Same
 
 
 @dataclass
@@ -37,36 +38,54 @@ class Pipeline:
 
     def __init__(
         self,
-        decoders: Decoders,
-        settings: Settings,
+        ahead: Ahead,
         contents: Contents,
         load_encoder: Callable[[], PictureEncoder],
         batch_size: int | None,
-        is_stopped: Callable[[], bool],
     ):
-        """`load_encoder` is called when the first picture is to be encoded.
+        """`load_encoder` is called by load(), else when the first picture is to be encoded.
 
-        When `is_stopped` says so, what has begun is finished and no more begun.
+        When `ahead` stops, what is being encoded is finished.
         """
-        self._decoders = decoders
-        self._settings = settings
+        self._ahead = ahead
         self._contents = contents
         self._load_encoder = load_encoder
         self._batch_size = batch_size
-        self._is_stopped = is_stopped
         self._encoder: PictureEncoder | None = None
         self._torch_settings = ExitStack()
         # Contents under way, which are not in the database yet.
         self._begun: set[str] = set()
+        self._ahead.least = self._size * (cores() + 1)
 
-    def run(self, work: Sequence[Work]) -> Iterator[list[Result]]:
+    def load(self) -> None:
+        """Loads the encoder, while the first pictures are being decoded."""
+        self._ahead.fill()
+        self._encoder = self._load_encoder()
+        self._ahead.use(self._encoder.preprocess)
+        self._ahead.least = self._size * (cores() + 1)
+        self._torch_settings.enter_context(torch_settings(self._encoder.matmul))
+
+    def run(self) -> Iterator[list[Result]]:
         """Yields the results of one batch after another."""
         threads = ThreadPoolExecutor(cores(), thread_name_prefix="encoding")
         with self._torch_settings, threads as pool:
             under_way: deque[Future[list[Result]]] = deque()
             batch = _Batch()
-            for source, row, outcome in self._decoded(work):
-                self._settle(source, row, outcome, batch)
+            for picture in self._ahead:
+                outcome = picture.future.result()
+                if result := self._settled(picture, outcome):
+                    batch.results.append(result)
+                elif self._encoder is None:
+                    # Of what the model is found to see, it may be decoded anew.
+                    self._ahead.put_back(picture)
+                    self.load()
+                    continue
+                else:
+                    assert isinstance(outcome, Decoded)
+                    assert outcome.pixels is not None
+                    self._begun.add(outcome.content_hash)
+                    batch.results.append((picture.source, outcome))
+                    batch.pixels.append(outcome.pixels)
                 # Without a model there is no batch size; what needs none is written in portions.
                 if len(batch.pixels) < self._size and len(batch.results) < 8 * self._size:
                     continue
@@ -85,55 +104,19 @@ class Pipeline:
         on_gpu = self._encoder is not None and self._encoder.device != "cpu"
         return CONFIG.gpu_batch_size if on_gpu else CONFIG.cpu_batch_size
 
-    def _decoded(self, work: Sequence[Work]) -> Iterator[tuple[Source, Known | None, Outcome]]:
-        """Decodes ahead, far enough to keep every core busy."""
-        ahead: deque[tuple[Source, Known | None, Future[Outcome]]] = deque()
-        for source, row in work:
-            if self._is_stopped():
-                break
-            ahead.append((source, row, self._submit(source, row)))
-            if len(ahead) > self._size * (cores() + 1):
-                source, row, future = ahead.popleft()
-                yield source, row, future.result()
-        for source, row, future in ahead:
-            if self._is_stopped() and future.cancel():
-                continue
-            yield source, row, future.result()
-
-    def _submit(self, source: Source, row: Known | None) -> Future[Outcome]:
-        def is_wanted(content_hash: str) -> bool:
-            if row and row.embedded and row.content_hash == content_hash:
-                return False
-            return self._contents.find(content_hash) is None
-
-        try:
-            data = source.read() if source.in_order else None
-        except PictureError as error:
-            refused: Future[Outcome] = Future()
-            refused.set_result(Refused.of(error))
-            return refused
-        return self._decoders.submit(source, data, self._settings, is_wanted)
-
-    def _settle(self, source: Source, row: Known | None, outcome: Outcome, batch: _Batch) -> None:
-        """Adds a picture to a batch: as a result where it needs no vector, or to be encoded."""
+    def _settled(self, picture: Picture, outcome: Outcome) -> Result | None:
+        """Returns what becomes of a picture that needs no vector of its own, else None."""
+        source, row = picture.source, picture.row
         if isinstance(outcome, Refused):
-            batch.results.append(Failed(source, outcome.advice, outcome.again, outcome.unread))
-            return
+            return Failed(source, outcome.advice, outcome.again, outcome.unread)
         content_hash = outcome.content_hash
         if row and row.embedded and row.content_hash == content_hash:
-            batch.results.append(Same(source, content_hash, row.image_id, is_itself=True))
-        elif row is None and (moved := self._contents.take_moved(content_hash)) is not None:
-            batch.results.append(Moved(source, content_hash, moved))
-        elif isinstance(outcome, Unneeded) or content_hash in self._begun:
-            batch.results.append(Same(source, content_hash, self._contents.find(content_hash)))
-        else:
-            assert outcome.pixels is not None
-            if self._encoder is None:
-                self._encoder = self._load_encoder()
-                self._torch_settings.enter_context(torch_settings(self._encoder.matmul))
-            self._begun.add(content_hash)
-            batch.results.append((source, outcome))
-            batch.pixels.append(outcome.pixels)
+            return Same(source, content_hash, row.image_id, is_itself=True)
+        if row is None and (moved := self._contents.take_moved(content_hash)) is not None:
+            return Moved(source, content_hash, moved)
+        if isinstance(outcome, Unneeded) or content_hash in self._begun:
+            return Same(source, content_hash, self._contents.find(content_hash))
+        return None
 
     def _encode(self, batch: _Batch) -> list[Result]:
         vectors = iter(self._vectors(batch.pixels))

@@ -20,6 +20,7 @@ from ..processors import cores
 from ..schema import models
 from ..sources import Found, find, find_rows
 from ..vectors import count_vectors
+from .ahead import Ahead
 from .image_tower import keep_image_tower
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
@@ -217,26 +218,23 @@ class _Run:
 
         def load_encoder() -> PictureEncoder:
             self.progress.loading(loader.checkpoint.label)
-            loaded = loader.load(options.device, options.precision, plan.work, decoders, settings)
+            loaded = loader.load(
+                options.device, options.precision, plan.work, decoders, settings, ahead
+            )
             assert loaded.encoder is not None
             self._note_encoder(loaded)
             return loaded.encoder
 
+        expected = replace(settings, preprocess=loader.expected_preprocess)
+        ahead = Ahead(decoders, expected, plan.contents, plan.work, lambda: interrupt.requested)
+        pipeline = Pipeline(ahead, plan.contents, load_encoder, options.batch_size)
         # Few pictures may all turn out to have been moved, and need no model.
-        at_once = loader.preprocess is None or plan.surely_new >= CONFIG.precision_from
-        encoder = load_encoder() if at_once else None
-        pipeline = Pipeline(
-            decoders,
-            replace(settings, preprocess=loader.preprocess),
-            plan.contents,
-            (lambda: encoder) if encoder else load_encoder,
-            options.batch_size,
-            lambda: interrupt.requested,
-        )
+        if self.store.model is None or plan.surely_new >= CONFIG.precision_from:
+            pipeline.load()
         started = time.monotonic()
         self.progress.start(len(plan.work))
         try:
-            for results in pipeline.run(plan.work):
+            for results in pipeline.run():
                 self.waiting += results
                 if time.monotonic() - self.written > CONFIG.commit_seconds:
                     self._write(plan)

@@ -6,9 +6,10 @@
 With M the pictures a second that the model alone encodes, on all cores, and d the seconds that one
 core takes to read, decode and shrink one picture to what the model sees, no pipeline can make more
 than 1 / (1/M + d/cores) pictures a second. Prints M, d, that bound, what embed-images reached from
-the first picture to the last row, and the ratio, each the median of rounds taken in turns; and
-what thumbnails cost. A batch that is left over at the end keeps one core busy and lets the others
-wait: of 200 large pictures that is 4%. Weights are random, of ViT-B-32, unless given.
+the start of its decoders to the last row, and the ratio, each the median of rounds taken in turns;
+and what thumbnails cost. The model is loaded before: what is decoded meanwhile would not count. A
+batch that is left over at the end keeps one core busy and lets the others wait: of 200 large
+pictures that is 4%. Weights are random, of ViT-B-32, unless given.
 """
 
 import argparse
@@ -31,10 +32,10 @@ from datasette_clip_search.processors import cores
 MODEL = "ViT-B-32"
 
 
-def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded | None = None) -> float:
-    """Pictures a second of one run, from its first picture to the last row; the model is loaded.
+def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded) -> float:
+    """Pictures a second of one run, from the start of its decoders to the last row.
 
-    It is loaded anew for each run, while decoders start, as the command does.
+    The model is loaded in the first run that shares `loaded`.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         summary = embed_images(Path(place, "photos.db"), [folder], options, loaded=loaded)
@@ -80,9 +81,9 @@ def main() -> None:
         for _ in range(arguments.rounds):
             rates.append(model_alone(encoder))
             times.append(decoding_alone(encoder, folder))
-            reached.append(whole(folder, options, cache))
+            reached.append(whole(folder, options, cache, loaded))
             without = Options(**{**vars(options), "thumbnails": False})
-            bare.append(whole(folder, without, cache))
+            bare.append(whole(folder, without, cache, loaded))
         rate, seconds = statistics.median(rates), statistics.median(times)
         limit = bound(rate, seconds)
         ours, ours_bare = statistics.median(reached), statistics.median(bare)
