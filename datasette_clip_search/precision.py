@@ -78,8 +78,11 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
         return choice
     if sample is None:
         sample = reference_pixels(encoder.preprocess)
+    candidates = _candidates(encoder, precision)
+    if not candidates and not _has_other_products(encoder.device):
+        return choice
     expected, slowest = _timed(encoder, sample)
-    for candidate in _candidates(encoder, precision):
+    for candidate in candidates:
         encoder.use(encoder.device, candidate)
         vectors, _ = _timed(encoder, sample)
         cosine = _least_cosine(vectors, expected)
@@ -165,6 +168,19 @@ def _use_faster_products(
     return None
 
 
+def _has_other_products(device: str) -> bool:
+    """Tells whether torch has another library here that multiplies float32: its sums round anew."""
+    import torch
+
+    numbers = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(rows, 768, generator=numbers).to(device) for rows in (256, 768))
+    products = []
+    for matmul in ("highest", "medium"):
+        with torch_settings(matmul):
+            products.append(torch.mm(a, b))
+    return not torch.equal(*products)
+
+
 def _candidates(encoder: Encoder, precision: str) -> list[str]:
     """Returns the formats to try besides float32: the one asked for, or what may be faster."""
     import torch
@@ -182,19 +198,22 @@ def _candidates(encoder: Encoder, precision: str) -> list[str]:
 def _has_native_bf16() -> bool:
     """Tells whether the processor multiplies bfloat16 faster than float32.
 
-    Without instructions for it, it is emulated, up to a hundred times as slowly.
+    Without instructions for it, it is emulated, up to a hundred times as slowly; a few rows tell.
     """
     import torch
 
-    def seconds(dtype: torch.dtype) -> float:
-        a, b = torch.ones(256, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
-        torch.mm(a, b)
-        started = time.perf_counter()
-        torch.mm(a, b)
-        return time.perf_counter() - started
+    def seconds(rows: int, dtype: torch.dtype) -> float:
+        a, b = torch.ones(rows, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
+        took = []
+        for _ in range(4):
+            started = time.perf_counter()
+            torch.mm(a, b)
+            took.append(time.perf_counter() - started)
+        return min(took)
 
-    return min(seconds(torch.bfloat16) for _ in range(3)) < min(
-        seconds(torch.float32) for _ in range(3)
+    return all(
+        seconds(rows, torch.bfloat16) < most * seconds(rows, torch.float32)
+        for rows, most in ((32, 10), (256, 1))
     )
 
 

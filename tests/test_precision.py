@@ -81,6 +81,30 @@ def test_slow_format_is_not_used(encoder, monkeypatch):
     assert (encoder.precision, encoder.matmul, choice.speedup) == ("fp32", "highest", None)
 
 
+def test_other_products_are_told_by_their_numbers(encoder):
+    sample = demo_pixels(encoder.preprocess)
+    made = []
+    for matmul in ("highest", "medium"):
+        with precision.torch_settings(matmul):
+            made.append(encoder.encode_pixels(sample))
+    assert precision._has_other_products("cpu") != np.array_equal(*made)
+
+
+def test_nothing_is_measured_where_there_is_nothing_to_choose(encoder, monkeypatch):
+    monkeypatch.setattr(precision, "_candidates", lambda *_: [])
+    monkeypatch.setattr(precision, "_has_other_products", lambda _: False)
+    monkeypatch.setattr(Encoder, "encode_pixels", None)
+    choice = precision.use_precision(encoder, "auto", demo_pixels(encoder.preprocess))
+    assert (encoder.precision, encoder.matmul, choice.speedup) == ("fp32", "highest", None)
+
+
+def test_emulated_bf16_is_not_tried():
+    flags = Path("/proc/cpuinfo")
+    if not flags.exists() or {"avx512_bf16", "amx_bf16", "bf16"} & set(flags.read_text().split()):
+        pytest.skip("the processor may have instructions for bf16")
+    assert not precision._has_native_bf16()
+
+
 def test_products_of_float32_are_set_for_a_run_only(tmp_path, pictures, tiny_model, monkeypatch):
     import torch
 
