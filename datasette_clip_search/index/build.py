@@ -154,7 +154,7 @@ def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, flo
                 cheapest, best = _cost(base, effort), (effort, recall)
         if lists == base.lists:
             break
-        lists = min(2 * lists, base.lists)
+        lists = min(lists + max(1, lists // 2), base.lists)
     return best if cheapest < math.inf else most
 
 

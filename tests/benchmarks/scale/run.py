@@ -116,7 +116,9 @@ def watched(process: int) -> tuple[int, int]:
 
 def table_bytes(file: Path) -> float:
     """Returns the bytes of the vectors' table and its key; nan where SQLite can't tell."""
-    sql = """select sum(pgsize) from dbstat('main', 1) where name in
+    # Not the sum of bytes, which SQLite keeps in 32 bits: in this mode pageno counts pages.
+    sql = """select sum(pageno) * (select page_size from pragma_page_size)
+        from dbstat('main', 1) where name in
         ('clip_embeddings', 'sqlite_autoindex_clip_embeddings_1')"""
     with closing(sqlite3.connect(file)) as connection:
         try:
