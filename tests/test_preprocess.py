@@ -53,10 +53,15 @@ def test_same_pixels_as_open_clip(width, height, size, resize_mode, interpolatio
     if max(width, height) > 40 * min(width, height):
         width = height
     image = photo(width, height)
-    difference = np.abs(Preprocess.from_open_clip(cfg).pixels(image) - theirs(image, cfg))
+    ours = Preprocess.from_open_clip(cfg).pixels(image)
+    turned = image.transpose(Image.Transpose.TRANSPOSE)
+    turned_size = size[::-1] if isinstance(size, tuple) else size
+    other = theirs(turned, {**cfg, "size": turned_size}).transpose(1, 0, 2)
+    # Pillow may resize either direction first, and rounds between them.
+    difference = np.minimum(np.abs(ours - theirs(image, cfg)), np.abs(ours - other))
     # Whole numbers between the two directions of a resize, and crops at fractions of a pixel.
     assert difference.max() <= 16
-    assert difference.mean() < 0.5
+    assert difference.mean() < 0.3
 
 
 @pytest.mark.parametrize(("width", "height"), [(4000, 3000), (2500, 4001), (1803, 901)])

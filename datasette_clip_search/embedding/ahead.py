@@ -102,9 +102,7 @@ class Ahead:
         if len(ready) < count:
             ready = list(self._waiting)[:count]
         step = max(1, len(ready) // count)
-        outcomes = [picture.future.result() for picture in ready[::step][:count]]
-        pixels = [outcome.pixels for outcome in outcomes if isinstance(outcome, Decoded)]
-        return np.stack([one for one in pixels if one is not None]) if pixels else None
+        return stacked([picture.future.result() for picture in ready[::step][:count]])
 
     def _submit(self, source: Source, row: Known | None) -> Picture:
         data = None
@@ -124,3 +122,9 @@ class Ahead:
             return self._contents.find(content_hash) is None
 
         return self._decoders.submit(source, data, self._settings, is_wanted)
+
+
+def stacked(outcomes: Sequence[Outcome]) -> Pixels | None:
+    """Returns those that were decoded, (n, height, width, 3) uint8; None where there are none."""
+    pixels = [outcome.pixels for outcome in outcomes if isinstance(outcome, Decoded)]
+    return np.stack([picture for picture in pixels if picture is not None]) if pixels else None

@@ -11,7 +11,7 @@ import numpy as np
 from .. import checkpoint as checkpoints
 from ..checkpoint import Checkpoint
 from ..config import CONFIG
-from ..decoding import Decoded, Decoders, Settings
+from ..decoding import Decoders, Settings
 from ..encoder import Encoder, PictureEncoder
 from ..errors import EncoderUnavailable
 from ..image_tower.tower import ImageTower
@@ -22,7 +22,7 @@ from ..schema import Model
 from ..sources import Source
 from ..sources.source import stored_path
 from ..text_tower.stored import IMAGE, TowerUnusable, read_manifest
-from .ahead import Ahead
+from .ahead import Ahead, stacked
 from .expected import expected_preprocess
 from .plan import Work
 from .store import Store
@@ -232,6 +232,4 @@ def _sample(
     step = max(1, len(work) // count)
     chosen = [source for source, _ in work[::step] if not source.in_order][:count]
     outcomes = [decoders.submit(source, None, settings) for source in chosen]
-    decoded = [future.result() for future in outcomes]
-    pixels = [outcome.pixels for outcome in decoded if isinstance(outcome, Decoded)]
-    return np.stack([picture for picture in pixels if picture is not None]) if pixels else None
+    return stacked([future.result() for future in outcomes])

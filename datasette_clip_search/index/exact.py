@@ -2,8 +2,8 @@
 
 Rounded to float16, a unit vector's cosine to any other moves by less than `slack`. So the nearest
 are among those whose rounded cosine is at most that much lower than the least wanted; their true
-cosines decide. It is twice as fast as FAISS's own exact search, whose answer it is, and reads none
-of the exact vectors but these.
+cosines decide. The answer is that of FAISS's own exact search, in two thirds of its time at 100,000
+vectors, and none of the exact ones but these are read.
 """
 
 from typing import Any, cast
@@ -25,6 +25,11 @@ def slack(vector: Vectors) -> float:
     return float(np.linalg.norm(vector)) * each
 
 
+def candidates(k: int) -> int:
+    """Returns how many rounded vectors are looked at first for k pictures."""
+    return 2 * k + 32
+
+
 def nearest(
     rounded: Any, exact: Any, vector: Vectors, k: int, parameters: Any
 ) -> tuple[Ids, Vectors] | None:
@@ -37,7 +42,7 @@ def nearest(
     import faiss
 
     margin = slack(vector)
-    wanted = 2 * k + 32
+    wanted = candidates(k)
     while wanted < rounded.ntotal // 4:
         scores, found = rounded.search(vector.reshape(1, -1), wanted, params=parameters)
         positions = found[0][found[0] >= 0]

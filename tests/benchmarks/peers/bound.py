@@ -1,7 +1,8 @@
 """What no pipeline can surpass on this machine: the model alone, and decoding alone, on all cores.
 
-    python tests/benchmarks/peers/bound.py MODEL WEIGHTS PRECISION FOLDER...
+    python tests/benchmarks/peers/bound.py MODEL WEIGHTS PRECISION FEW FOLDER...
 
+loads the model by embedding the pictures of the folder FEW, which also settle its number format. It
 prints, as JSON, the pictures a second that the model encodes (M), and for each folder the seconds
 that decoding takes of one core (d) and the bound 1 / (1/M + d/cores): without start-up, hashing,
 thumbnails, writing.
@@ -22,7 +23,7 @@ from datasette_clip_search.config import CONFIG
 from datasette_clip_search.embedding import Options, embed_images
 from datasette_clip_search.embedding.loading import Loaded
 from datasette_clip_search.encoder import Encoder
-from datasette_clip_search.pictures.decode import decode, make_thumbnail
+from datasette_clip_search.pictures.decode import decode
 from datasette_clip_search.precision import torch_settings
 from datasette_clip_search.processors import cores
 
@@ -53,15 +54,13 @@ def model_alone(encoder: Encoder) -> float:
     return sum(done)
 
 
-def decoding_alone(encoder: Encoder, folder: Path, thumbnails: bool = False) -> float:
+def decoding_alone(encoder: Encoder, folder: Path) -> float:
     """Median seconds that one thread takes to prepare one picture."""
     took = []
     for file in sorted(folder.iterdir())[:FILES]:
         started = time.perf_counter()
         picture = decode(file.read_bytes(), smallest_side=encoder.preprocess.smallest_side)
         encoder.preprocess.pixels(picture.image, (picture.width, picture.height))
-        if thumbnails:
-            make_thumbnail(picture.image)
         took.append(time.perf_counter() - started)
     return statistics.median(took)
 
@@ -71,11 +70,11 @@ def bound(model: float, decoding: float) -> float:
     return 1 / (1 / model + decoding / cores())
 
 
-def main(model: str, weights: str, precision: str, *folders: str) -> None:
+def main(model: str, weights: str, precision: str, few: str, *folders: str) -> None:
     loaded = Loaded()
     options = Options(model=model, pretrained=weights, precision=precision, text_tower="none")
     with tempfile.TemporaryDirectory() as place:
-        embed_images(Path(place, "photos.db"), [folders[0]], options, loaded=loaded)
+        embed_images(Path(place, "photos.db"), [few], options, loaded=loaded)
     assert loaded.encoder is not None
     rate = model_alone(loaded.encoder)
     seconds = {folder: decoding_alone(loaded.encoder, Path(folder)) for folder in folders}

@@ -26,8 +26,7 @@ class Row:
     megabytes: float = 0
 
     def rate(self, kind: str) -> float | None:
-        rates = self.rates.get(kind)
-        return statistics.median(rates) if rates else None
+        return _median(self.rates, kind)
 
 
 def table(rows: list[Row], counts: dict[str, int], about: str) -> str:
@@ -70,8 +69,12 @@ def _number(value: float | None) -> str:
 
 
 def _bounds(row: Row, kinds: list[str]) -> str:
-    found = [row.bounds.get(kind) for kind in kinds]
-    return " / ".join(_number(statistics.median(each) if each else None) for each in found)
+    return " / ".join(_number(_median(row.bounds, kind)) for kind in kinds)
+
+
+def _median(figures: dict[str, list[float]], kind: str) -> float | None:
+    found = figures.get(kind)
+    return statistics.median(found) if found else None
 
 
 def _ratios(ours: dict[str, list[float]] | None, peer: Row, kinds: list[str]) -> str:

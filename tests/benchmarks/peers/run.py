@@ -128,11 +128,12 @@ def run_rounds(
 
 def find_bounds(chosen: list[Contestant], corpora: list[Corpus], cache: Path) -> None:
     """Fills in what no pipeline with the model and precision of a row of ours can surpass."""
+    few = make_pictures(cache, "ordinary", FEW)
     for contestant in chosen:
         if not contestant.is_ours:
             continue
         [weights] = contestant.weights
-        arguments = [Path(weights).stem, cache / "weights" / weights, contestant.precision]
+        arguments = [Path(weights).stem, cache / "weights" / weights, contestant.precision, few]
         folders = [corpus.folder for corpus in corpora]
         command = [sys.executable, HERE / "bound.py", *arguments, *folders]
         done = subprocess.run(command, capture_output=True, text=True)

@@ -17,7 +17,7 @@ import numpy as np
 from database import queries, truth, vectors_of
 from geometry import DIMENSION, Vectors
 
-from datasette_clip_search.index import Base, index_path, open_index
+from datasette_clip_search.index import Base, exact, index_path, open_index
 from datasette_clip_search.sql import add_functions
 
 K = 10
@@ -110,8 +110,8 @@ def ours(job: Job) -> Search:
 def _parameters(base: Base) -> tuple[faiss.SearchParameters | None, int]:
     """Returns what FAISS is asked for the search that ours makes of it."""
     if base.kind.is_exact:
-        # Ours asks for 2 * K + 32 rounded vectors, and looks further where that isn't enough.
-        return faiss.IndexRefineSearchParameters(k_factor=2 + 32 / K), K
+        # Ours looks further where these aren't enough.
+        return faiss.IndexRefineSearchParameters(k_factor=exact.candidates(K) / K), K
     lists, candidates = base.effort.for_(K, base.lists)
     return faiss.SearchParametersIVF(nprobe=lists), candidates
 
