@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changing_database import everything
 from conftest import run
 from test_index import build
 from vector_database import clustered, found, make, put, truth
 
 from datasette_clip_search import changes
-from datasette_clip_search.config import CONFIG
 from datasette_clip_search.index import Wish, index_path, read_facts
 from datasette_clip_search.index.kinds import KINDS
 from datasette_clip_search.loaded import collection_for
@@ -39,9 +39,9 @@ def check(connection, seed=0, k=12):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_change_is_in_the_next_answer(path, connect, configured, kind):
-    # The whole sample's answers, so that an answer that is not exact is one that is not fresh.
-    configured(recall_wanted=1.0, depths=(64, 100))
+def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypatch, kind):
+    configured(depths=(64, 100))
+    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
     build(path, Wish(kind))
     connection, other = connect(path), connect(path)
     writer = connect(path, isolation_level=None)
@@ -200,14 +200,10 @@ def test_every_vector_is_in_the_history(path):
 
 @pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
 @pytest.mark.parametrize("wal", [False, True])
-def test_eight_ask_while_one_changes_and_rebuilds(path, kind, wal):
+def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
     """Every answer is compared with brute force over the same state of the database."""
-    if kind != "flat":
-        object.__setattr__(CONFIG, "recall_wanted", 1.0)
-    try:
-        build(path, Wish(kind))
-    finally:
-        object.__setattr__(CONFIG, "recall_wanted", 0.98)
+    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    build(path, Wish(kind))
     if wal:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("pragma journal_mode = wal")
