@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,6 @@ from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
 from .pictures.preprocess import Pixels, Preprocess
 from .text_tower.cleaning import safe
-
-if TYPE_CHECKING:
-    from .int8 import Int8Tower
 
 Vectors = NDArray[np.float32]
 
@@ -71,7 +68,6 @@ class Encoder:
         self.precision = "fp32"
         # What torch.set_float32_matmul_precision is to be while pictures are embedded.
         self.matmul = "highest"
-        self._int8_tower: Int8Tower | None = None
         self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
 
     @property
@@ -114,23 +110,11 @@ class Encoder:
         self._model, self._tokenizer = _load(self.checkpoint)
         self.device, self.precision, self.matmul = "cpu", "fp32", "highest"
 
-    def use_int8(self, tower: "Int8Tower") -> None:
-        """Has pictures encoded by an int8 image tower, on the CPU, and lets go of the model."""
-        self._int8_tower = tower
-        self._model = self._tokenizer = None
-        self.device, self.precision, self.matmul = "cpu", "int8", "highest"
-
-    def normalized(self, pixels: Pixels) -> Vectors:
-        """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
-        return normalized(self.preprocess, pixels)
-
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
 
         Threads may share an encoder.
         """
-        if self._int8_tower:
-            return unit(self._int8_tower.encode(self.normalized(pixels)))
         import torch
 
         batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()

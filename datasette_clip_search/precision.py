@@ -9,9 +9,10 @@ import numpy as np
 
 from . import int8
 from .config import CONFIG
-from .encoder import Encoder, Vectors, reference_pixels
+from .encoder import Encoder, PictureEncoder, Vectors, normalized, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
+from .int8.encoder import Int8Encoder, Made, made
 from .pictures.preprocess import Pixels
 from .processors import cores, on_all_cores
 
@@ -30,14 +31,14 @@ class Choice:
     """What was chosen, and what the person should hear about it.
 
     `speedup` is against float32 as torch does it by itself and `cosine` the least one to its
-    vectors, of the sample; both None where nothing was measured. `ranges` are those of int8 that
-    was calibrated in this run.
+    vectors, of the sample; both None where nothing was measured. `made` is the int8 model where it
+    was made in this run.
     """
 
     speedup: float | None = None
     cosine: float | None = None
     notes: list[str] = field(default_factory=list)
-    ranges: Ranges | None = None
+    made: Made | None = None
 
 
 def use_device(encoder: Encoder, device: str) -> str:
@@ -107,8 +108,10 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
     return choice
 
 
-def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> Choice:
-    """Sets an encoder to int8: as it was calibrated before, by `ranges`, or by a new sample.
+def make_int8(
+    encoder: Encoder, ranges: Ranges | None, sample: Pixels | None
+) -> tuple[Int8Encoder, Choice]:
+    """Makes an encoder's int8 one: as it was calibrated before, by `ranges`, or by a new sample.
 
     A third of the sample calibrates. With the rest it is checked that it finds the same nearest
     pictures as float32 does.
@@ -119,9 +122,8 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
     encoder.use("cpu", "fp32")
     size = encoder.preprocess.height, encoder.preprocess.width
     if ranges is not None:
-        tower, _ = int8.build(encoder.model, size, ranges)
-        encoder.use_int8(tower)
-        return choice
+        choice.made = made(encoder, *int8.build(encoder.model, size, ranges))
+        return Int8Encoder(choice.made.kept), choice
     count = 0 if sample is None else len(sample)
     if sample is None or count < CONFIG.int8_sample_at_least:
         raise CommandError(
@@ -134,10 +136,12 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
     few = sample[: CONFIG.precision_sample]
     _use_faster_products(encoder, few, *_timed(encoder, few))
     exact = _encode(encoder, checked)
-    batches = (encoder.normalized(picture[np.newaxis]) for picture in sample[is_calibrating])
-    tower, choice.ranges = int8.build(encoder.model, size, batches)
-    encoder.use_int8(tower)
-    agreement = int8.agreement(exact, _encode(encoder, checked))
+    batches = (
+        normalized(encoder.preprocess, picture[np.newaxis]) for picture in sample[is_calibrating]
+    )
+    choice.made = made(encoder, *int8.build(encoder.model, size, batches))
+    smaller = Int8Encoder(choice.made.kept)
+    agreement = int8.agreement(exact, _encode(smaller, checked))
     if agreement < AGREEMENT:
         raise CommandError(
             f"{encoder.checkpoint.label} in int8 finds {agreement:.1%} of the pictures that it "
@@ -148,7 +152,7 @@ def use_int8(encoder: Encoder, ranges: Ranges | None, sample: Pixels | None) -> 
         f"int8 finds {agreement:.1%} of the same ten nearest pictures as fp32, in a sample of "
         f"{len(checked)} of yours"
     )
-    return choice
+    return smaller, choice
 
 
 def _use_faster_products(
@@ -239,7 +243,7 @@ def torch_settings(matmul: str | None) -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
-def _encode(encoder: Encoder, pixels: Pixels) -> Vectors:
+def _encode(encoder: PictureEncoder, pixels: Pixels) -> Vectors:
     """Encodes pictures as a run does: on all cores at once, each with a batch of its own."""
     size = len(pixels)
     if encoder.device == "cpu":

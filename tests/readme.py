@@ -57,7 +57,7 @@ def tables() -> str:
         "clip_thumbnails": "one small picture for showing, without metadata",
         "clip_failures": "one file that could not be embedded, until it changes",
         "clip_changes": "one change of a vector",
-        "clip_towers": "a part of what encodes texts without torch",
+        "clip_towers": "a part of what encodes without torch",
         "clip_publication": "when and how a database was published; none at home",
     }
     assert set(described) == {"images", *OWN_TABLES}

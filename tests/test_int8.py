@@ -163,9 +163,9 @@ def test_building_again_says_nothing_and_leaves_no_file(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    tower, ranges = int8.build(tiny.model, tiny.size, [tiny.sample], tmp_path)
+    model, ranges = int8.build(tiny.model, tiny.size, [tiny.sample], tmp_path)
     assert ranges == tiny.ranges
-    np.testing.assert_array_equal(encode(tower, tiny.others), tiny.vectors)
+    np.testing.assert_array_equal(encode(int8.Int8Tower(model), tiny.others), tiny.vectors)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert not list(recwarn)

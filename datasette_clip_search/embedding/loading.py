@@ -15,8 +15,9 @@ from ..decoding import Decoders, Settings
 from ..encoder import Encoder, PictureEncoder
 from ..errors import EncoderUnavailable
 from ..image_tower.tower import ImageTower
+from ..int8.encoder import find_int8, keep_int8
 from ..pictures.preprocess import Pixels, Preprocess
-from ..precision import Choice, use_device, use_int8, use_precision
+from ..precision import Choice, make_int8, use_device, use_precision
 from ..processors import cores
 from ..schema import Model
 from ..sources import Source
@@ -118,6 +119,9 @@ class Loader:
         Raises ClipSearchError for a model, device or format that can't be used.
         """
         loaded = self._loaded
+        if loaded.encoder is None and precision == "int8" and self._store.model:
+            ranges = self._store.calibration()
+            loaded.encoder = find_int8(self._store.connection, self._store.model, ranges)
         if loaded.encoder is None and (tower := self._find_tower(device, precision)):
             loaded.encoder = tower
             loaded.choice = Choice(notes=[_note(tower, self._is_gone)])
@@ -129,14 +133,14 @@ class Loader:
                 settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
                 ranges = self._store.calibration()
                 sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
-                loaded.choice = use_int8(encoder, ranges, sample)
+                loaded.encoder, loaded.choice = make_int8(encoder, ranges, sample)
             else:
                 note = use_device(encoder, device)
                 is_worth_it = len(work) >= CONFIG.precision_from
                 sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
                 loaded.choice = use_precision(encoder, precision, sample)
                 loaded.choice.notes[:0] = [note] if note else []
-            loaded.encoder = encoder
+                loaded.encoder = encoder
         if self._store.exists:
             self.use_model()
         return loaded
@@ -204,8 +208,9 @@ class Loader:
             encoder.fingerprint,
             json.dumps(encoder.preprocess.identity, sort_keys=True),
         )
-        if self._loaded.choice.ranges is not None:
-            self._store.note_calibration(self._loaded.choice.ranges)
+        if (made := self._loaded.choice.made) and self._store.model:
+            self._store.note_calibration(made.ranges)
+            keep_int8(self._store.connection, self._store.model, made)
 
     def _stored_pretrained(self) -> str:
         pretrained = self.checkpoint.pretrained

@@ -25,14 +25,16 @@ Ranges = dict[str, tuple[float, float, list[int]]]
 which powers of two its channels are divided first, where that makes them more alike."""
 
 INSTALL = "pip install 'datasette-clip-search[int8]'"
+# A new number for whatever changes the vectors of a model and its ranges.
+VERSION = 1
 
 
 class Int8Tower:
     """An image tower in int8, for any number of threads at once."""
 
-    def __init__(self, file: Path):
-        """Loads what `quantize` wrote; the file is not needed afterwards."""
-        fast, careful = _session(file), _session(file, careful=True)
+    def __init__(self, model: Path | bytes):
+        """Loads what `quantize` wrote; a file is not needed afterwards."""
+        fast, careful = _session(model), _session(model, careful=True)
         shape = (2, *fast.get_inputs()[0].shape[1:])
         noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         found, exact = (session.run(None, {"pixels": noise})[0] for session in (fast, careful))
@@ -54,8 +56,10 @@ def build(
     image_size: tuple[int, int],
     sample: Iterable[Floats] | Ranges,
     folder: Path | None = None,
-) -> tuple[Int8Tower, Ranges]:
+) -> tuple[bytes, Ranges]:
     """Makes the int8 image tower of an OpenCLIP model, and the ranges that make it again.
+
+    It is an ONNX file, for Int8Tower.
 
     `model` is in eval mode, float32, on the CPU; `image_size` is (height, width). `sample` gives
     batches of preprocessed pixels, (n, 3, h, w) float32, to calibrate with, or is the ranges of an
@@ -74,7 +78,7 @@ def build(
         export_tower(model, image_size, exact)
         ranges = sample if isinstance(sample, dict) else calibrate(exact, sample)
         quantize(exact, ranges, quantized)
-        return Int8Tower(quantized), ranges
+        return quantized.read_bytes(), ranges
 
 
 def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
@@ -174,7 +178,7 @@ def _top(vectors: Floats, k: int) -> NDArray[np.intp]:
     return np.argsort(-scores, axis=1, kind="stable")[:, :k]
 
 
-def _session(file: Path, careful: bool = False) -> Any:
+def _session(model: Path | bytes, careful: bool = False) -> Any:
     """Loads a model; a `careful` one never saturates.
 
     Where the processor has no VNNI, sums of uint8 by int8 products saturate at 16 bits, and the
@@ -187,7 +191,10 @@ def _session(file: Path, careful: bool = False) -> Any:
     options.log_severity_level = 3
     if careful:
         options.add_session_config_entry("session.x64quantprecision", "1")
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # What it was made from, which it keeps for other providers to try.
+    session._model_bytes = None
+    return session
 
 
 def _import(name: str) -> Any:

@@ -21,6 +21,7 @@ from ..schema import (
     is_table_name,
     quote,
 )
+from ..text_tower.stored import IMAGE, TEXT
 from .options import Progress
 
 # Pictures that were chosen, in the reading connection's own temporary database.
@@ -152,8 +153,8 @@ class Copy:
                 # Part 0 alone tells why there is no tower, which names what went wrong at home.
                 kept = f"select model_id, tower from main.{quote(table)} where part > 0"
                 where.append(f"(model_id, tower) in ({kept})")
-            if "tower" in names and not image_search:
-                where.append("tower = 'text'")
+                towers = (TEXT, IMAGE) if image_search else (TEXT,)
+                where.append(f"tower in ({', '.join(map(repr, towers))})")
             self._copy(table, " and ".join(where))
 
     def copy_table(self, name: str) -> str:

@@ -20,13 +20,14 @@ from ..database import transaction
 from ..errors import EncoderUnavailable
 from ..schema import TOWERS, Model, fetch, has_table
 
-TEXT, IMAGE = "text", "image"
+TEXT, IMAGE, INT8 = "text", "image", "int8"
 FORMAT = 1
 # The first release that reads this format.
 NEEDS = "0.1a0"
 _ANEW = {
     TEXT: "To make it anew, run: sqlite-utils embed-images",
     IMAGE: "To make it anew, run: sqlite-utils embed-images with --with-image-search",
+    INT8: "To make it anew, run: sqlite-utils embed-images with --precision int8",
 }
 
 
