@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASETTE_1 := $(VENV)/datasette-1
+# Two files of tests at a time: much of a test is waiting for what it has started.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
 .DELETE_ON_ERROR:
@@ -20,8 +22,8 @@ demo: $(VENV)/.installed
 
 # From nothing to a tested project, on both lines of Datasette.
 test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(DATASETTE_1) $(BIN)/python -m pytest \
+	$(PYTEST)
+	PYTHONPATH=$(DATASETTE_1) $(PYTEST) \
 	    tests/test_web.py tests/test_web_refusals.py tests/test_web_pictures.py tests/test_thumbnails.py tests/test_plugin.py \
 	    tests/test_browser.py tests/test_browser_pictures.py tests/test_published_pages.py
 
