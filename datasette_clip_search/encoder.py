@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
+from .arrays import Pixels
 from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
-from .pictures.preprocess import Pixels, Preprocess
+from .pictures.preprocess import Preprocess
 from .text_tower.cleaning import safe
 
 Vectors = NDArray[np.float32]

@@ -5,11 +5,12 @@ import sqlite3
 from functools import cache
 from typing import Protocol
 
+from .arrays import Pixels
 from .encoder import Vectors
 from .errors import EncoderUnavailable
 from .image_tower.tower import ImageTower
 from .kept_towers import KeptTowers
-from .pictures.preprocess import Pixels, Preprocess
+from .pictures.preprocess import Preprocess
 from .query_encoder import encoder_of
 from .schema import Model, is_published
 from .text_tower.stored import IMAGE, read_manifest

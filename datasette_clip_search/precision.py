@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import int8
+from .arrays import Pixels
 from .config import CONFIG
 from .encoder import Encoder, PictureEncoder, Vectors, normalized, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
 from .int8.encoder import Int8Encoder, Made, made
-from .pictures.preprocess import Pixels
 from .processors import cores, on_all_cores
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.

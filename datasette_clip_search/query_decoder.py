@@ -11,9 +11,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from .decoding import Decoded, Refused, Settings
-from .decoding.messages import Job
 from .decoding.process import Decoder
 from .errors import ClipSearchError, EncoderUnavailable
+from .pictures.messages import Job
 from .time_limit import heed_time_limit
 
 log = logging.getLogger(__name__)

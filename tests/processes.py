@@ -43,7 +43,7 @@ def is_running(process: int) -> bool:
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"decoding.worker" in command and _status(process)[0] not in ("Z", "")
+    return b"pictures.worker" in command and _status(process)[0] not in ("Z", "")
 
 
 def _status(process: int) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from ..pictures.messages import Decoded, Outcome, Refused, Settings, Unneeded
 from ..sources import Source
-from .messages import Decoded, Outcome, Refused, Settings, Unneeded
 from .process import Decoder
 
 __all__ = ["Decoded", "Decoders", "Outcome", "Refused", "Settings", "Unneeded"]

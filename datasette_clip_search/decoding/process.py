@@ -13,15 +13,17 @@ from typing import Any
 
 from ..config import CONFIG
 from ..errors import ClipSearchError, PictureError
+from ..pictures.messages import Job, Outcome, Refused, Settings, Unneeded
 from ..sources import Source
-from .messages import Job, Outcome, Refused, Settings, Unneeded
 
 # By signal 9, which not every system has a name for.
 _KILLED = -9
-_MODULE = "datasette_clip_search.decoding.worker"
+_MODULE = "datasette_clip_search.pictures.worker"
 # Has glibc keep up to 64 MB of freed memory for the next picture. To give it back, and to get it
 # anew page by page, can take a tenth of the time of a large JPEG.
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{32 << 20}", "MALLOC_TRIM_THRESHOLD_": f"{64 << 20}"}
+# Holds all that a picture is answered with; one of 64 KB has both sides wait for each other.
+_PIPE_BYTES = 1 << 20
 
 
 class Decoder:
@@ -45,6 +47,13 @@ class Decoder:
             env=_KEPT_MEMORY | os.environ,
             start_new_session=True,
         )
+        if sys.platform == "linux":
+            import fcntl
+
+            assert self._process.stdout is not None
+            # There is a limit to what the pipes of a user may hold together.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._is_ready = False
         self._is_late = False
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..arrays import Pixels
 from ..config import CONFIG
 from ..decoding import Decoded, Decoders, Outcome, Refused, Settings
 from ..errors import PictureError
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..sources import Source
 from .plan import Contents, Work
 from .results import Known

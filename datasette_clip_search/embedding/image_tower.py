@@ -5,12 +5,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 
+from ..arrays import Pixels
 from ..checkpoint import INSTALL
 from ..config import CONFIG
 from ..database import transaction
 from ..encoder import Encoder
 from ..errors import ClipSearchError
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..schema import Model
 from ..text_tower.stored import (
     IMAGE,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .. import checkpoint as checkpoints
+from ..arrays import Pixels
 from ..checkpoint import Checkpoint
 from ..config import CONFIG
 from ..decoding import Decoders, Settings
@@ -16,7 +17,7 @@ from ..encoder import Encoder, PictureEncoder
 from ..errors import EncoderUnavailable
 from ..image_tower.tower import ImageTower
 from ..int8.encoder import find_int8, keep_int8
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..precision import Choice, make_int8, use_device, use_precision
 from ..processors import cores
 from ..schema import Model

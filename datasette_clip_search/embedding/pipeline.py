@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..arrays import Pixels
 from ..config import CONFIG
 from ..decoding import Decoded, Outcome, Refused, Unneeded
 from ..encoder import PictureEncoder, Vectors
 from ..errors import CommandError
-from ..pictures.preprocess import Pixels
 from ..precision import torch_settings
 from ..processors import cores
 from ..sources import Source

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from ..arrays import Pixels
 from ..encoder import Encoder, Vectors, reference_pixels
 from ..errors import EncoderUnavailable
 from ..int8.export import INPUT, OUTPUT, export_tower
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..text_tower.make import (
     AGREEMENT,
     FAITHFUL,

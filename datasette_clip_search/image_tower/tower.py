@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from ..arrays import Pixels
 from ..encoder import Vectors, normalized, unit
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..text_tower.stored import IMAGE, Kept, TowerUnusable, damaged
 from ..text_tower.tower import session_of
 

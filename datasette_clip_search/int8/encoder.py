@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..arrays import Pixels
 from ..config import CONFIG
 from ..encoder import Encoder, Vectors, normalized, unit
-from ..pictures.preprocess import Pixels, Preprocess
+from ..pictures.preprocess import Preprocess
 from ..schema import Model
 from ..text_tower.stored import (
     INT8,

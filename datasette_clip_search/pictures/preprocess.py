@@ -2,16 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-Pixels = NDArray[np.uint8]
+if TYPE_CHECKING:
+    from ..arrays import Pixels
 
 # Part of what is stored with a model; a new number for whatever changes the pixels of a picture.
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a model sees of a picture: three bytes for each pixel, row by row."""
+
+    rgb: bytearray
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> "Pixels":
+        """The same, (height, width, 3) uint8."""
+        import numpy as np
+
+        return np.frombuffer(self.rgb, np.uint8).reshape(self.height, self.width, 3)
 
 
 @dataclass(frozen=True)
@@ -72,16 +87,23 @@ class Preprocess:
         """The shorter side, in pixels, of what the model sees; decode to twice as much."""
         return max(self.height, self.width)
 
-    def pixels(self, image: Image.Image, size: tuple[int, int] | None = None) -> Pixels:
-        """Returns what the model sees of an RGB image, (height, width, 3) uint8.
+    def pixels(self, image: Image.Image, size: tuple[int, int] | None = None) -> "Pixels":
+        """Returns what the model sees of an RGB image, (height, width, 3) uint8; see seen()."""
+        return self.seen(image, size).pixels
+
+    def seen(self, image: Image.Image, size: tuple[int, int] | None = None) -> Seen:
+        """Returns what the model sees of an RGB image.
 
         `size` is the picture's own, (width, height), where `image` was decoded at a reduced scale:
         the crop is computed from it, so that it is the same at every scale. Resizing only the crop
         gives the same pixels as cropping the resized image, with less work.
         """
-        width, height = size or image.size
+        shown = self._shown(image, *(size or image.size))
+        return Seen(bytearray(shown.tobytes()), self.height, self.width)
+
+    def _shown(self, image: Image.Image, width: int, height: int) -> Image.Image:
         if self.resize_mode == "squash":
-            return np.array(self._resize(image, (self.width, self.height)))
+            return self._resize(image, (self.width, self.height))
         if self.resize_mode == "longest":
             return self._fitted(image, width, height)
         new_width, new_height = self._covering(width, height)
@@ -94,7 +116,7 @@ class Preprocess:
             min((left + self.width) * scale_x, image.width),
             min((top + self.height) * scale_y, image.height),
         )
-        return np.array(self._resize(image, (self.width, self.height), box))
+        return self._resize(image, (self.width, self.height), box)
 
     def _covering(self, width: int, height: int) -> tuple[int, int]:
         """Returns the size at which a picture just covers what the model sees."""
@@ -106,13 +128,13 @@ class Preprocess:
         ratio = min(height / self.height, width / self.width)
         return max(round(width / ratio), self.width), max(round(height / ratio), self.height)
 
-    def _fitted(self, image: Image.Image, width: int, height: int) -> Pixels:
+    def _fitted(self, image: Image.Image, width: int, height: int) -> Image.Image:
         ratio = max(height / self.height, width / self.width)
         inside = max(round(width / ratio), 1), max(round(height / ratio), 1)
         canvas = Image.new("RGB", (self.width, self.height), (self.fill_color,) * 3)
         place = (self.width - inside[0]) // 2, (self.height - inside[1]) // 2
         canvas.paste(self._resize(image, inside), place)
-        return np.array(canvas)
+        return canvas
 
     def _resize(
         self,

@@ -1,10 +1,17 @@
-"""What goes between a run and the processes that decode for it."""
+"""What goes between a run and the processes that decode for it.
+
+Nothing here, or in what decodes, imports numpy, which takes as long as all the rest of starting.
+"""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import NotEnoughMemory, PictureError, PictureTooLarge, PictureUnreadable
-from ..pictures.exif import Facts
-from ..pictures.preprocess import Pixels, Preprocess
+from .exif import Facts
+from .preprocess import Preprocess, Seen
+
+if TYPE_CHECKING:
+    from ..arrays import Pixels
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,8 @@ class Job:
 class Decoded:
     """A picture, ready for the model and for the database.
 
-    `pixels` are (height, width, 3) uint8; `width` and `height` are the upright picture's own, in
-    pixels; `thumbnail` is a picture file, and empty where none is wanted.
+    `width` and `height` are the upright picture's own, in pixels; `thumbnail` is a picture file,
+    and empty where none is wanted; `seen` is what the model sees.
     """
 
     content_hash: str
@@ -48,7 +55,12 @@ class Decoded:
     format: str
     facts: Facts
     thumbnail: bytes
-    pixels: Pixels | None
+    seen: Seen | None
+
+    @property
+    def pixels(self) -> "Pixels | None":
+        """What the model sees, (height, width, 3) uint8."""
+        return None if self.seen is None else self.seen.pixels
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The process that decodes: `python -m datasette_clip_search.decoding.worker`.
+"""The process that decodes: `python -m datasette_clip_search.pictures.worker`.
 
 Decoders are the part of the work that meets broken and hostile files. Here they can crash, hang,
 or write to the terminal, and only this process is lost. It talks pickle over its standard streams:
@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from ..config import CONFIG
 from ..errors import PictureError, PictureUnreadable
-from ..pictures.decode import decode, make_thumbnail, without_pillow_limit
+from .decode import decode, make_thumbnail, without_pillow_limit
 from .messages import Decoded, Job, Refused, Settings
 
 
@@ -75,7 +75,7 @@ def _decode(data: bytes, content_hash: str, name: str, settings: Settings) -> De
         picture.format,
         picture.facts,
         make_thumbnail(picture.image) if settings.thumbnails else b"",
-        preprocess.pixels(picture.image, size) if preprocess else None,
+        preprocess.seen(picture.image, size) if preprocess else None,
     )
 
 
