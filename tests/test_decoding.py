@@ -278,3 +278,13 @@ def test_names_and_folders_do_not_matter(tmp_path, pictures, monkeypatch):
     with Decoders(1) as decoders:
         outcome = decoders.submit(source(Path(odd)), None, SETTINGS).result(60)
     assert isinstance(outcome, Decoded)
+
+
+def test_decoders_start_without_what_takes_long_to_import():
+    code = (
+        "import sys; import datasette_clip_search.pictures.worker\n"
+        "heavy = {'numpy', 'torch', 'open_clip', 'faiss', 'onnxruntime', 'sqlite3', 'click'}\n"
+        "print(sorted(heavy.intersection(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "[]\n"

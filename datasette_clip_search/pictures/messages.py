@@ -1,6 +1,7 @@
 """What goes between a run and the processes that decode for it.
 
-Nothing here, or in what decodes, imports numpy, which takes as long as all the rest of starting.
+What decodes imports numpy for the few pictures that need it, not here: that takes as long as all
+the rest of starting.
 """
 
 from dataclasses import dataclass
