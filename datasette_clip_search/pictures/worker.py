@@ -24,6 +24,7 @@ from .messages import Decoded, Job, Refused, Settings
 def main() -> None:
     """Answers jobs until standard input ends."""
     _end_with_the_run()
+    _give_way()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not come between the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -42,6 +43,12 @@ def _end_with_the_run() -> None:
 
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _give_way() -> None:
+    """Lets the model go first, which has more to lose from the caches when it is interrupted."""
+    if sys.platform != "win32":
+        os.nice(5)
 
 
 def _answer(job: Job, requests: BinaryIO, replies: BinaryIO) -> None:
