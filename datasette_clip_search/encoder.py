@@ -7,16 +7,13 @@ from dataclasses import asdict, is_dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import checkpoint as checkpoints
-from .arrays import Pixels
+from .arrays import Pixels, Vectors
 from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
 from .pictures.preprocess import Preprocess
 from .text_tower.cleaning import safe
-
-Vectors = NDArray[np.float32]
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 

@@ -5,8 +5,7 @@ import sqlite3
 from functools import cache
 from typing import Protocol
 
-from .arrays import Pixels
-from .encoder import Vectors
+from .arrays import Pixels, Vectors
 from .errors import EncoderUnavailable
 from .image_tower.tower import ImageTower
 from .kept_towers import KeptTowers

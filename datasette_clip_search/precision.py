@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import int8
-from .arrays import Pixels
+from .arrays import Pixels, Vectors
 from .config import CONFIG
-from .encoder import Encoder, PictureEncoder, Vectors, normalized, reference_pixels
+from .encoder import Encoder, PictureEncoder, normalized, reference_pixels
 from .errors import CommandError
 from .int8 import Ranges
 from .int8.encoder import Int8Encoder, Made, made

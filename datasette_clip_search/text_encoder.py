@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Protocol
 
-from .encoder import Vectors
+from .arrays import Vectors
 from .errors import EncoderUnavailable
 from .kept_towers import KeptTowers
 from .query_encoder import encoder_of

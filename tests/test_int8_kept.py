@@ -19,7 +19,7 @@ MANIFEST = "select data from clip_towers where tower = 'int8' and part = 0"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A database of forty-eight pictures by an int8 model; to be copied."""
+    """The demo's pictures of a phone, and their database by an int8 model; to be copied."""
     folder = tmp_path_factory.mktemp("int8") / "made"
     shutil.copytree(DEMO_PICTURES / "phone", folder / "pictures")
     result = run("embed-images", folder / "photos.db", folder / "pictures", *INT8)

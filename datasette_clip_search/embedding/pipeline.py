@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..arrays import Pixels
+from ..arrays import Pixels, Vectors
 from ..config import CONFIG
 from ..decoding import Decoded, Outcome, Refused, Unneeded
-from ..encoder import PictureEncoder, Vectors
+from ..encoder import PictureEncoder
 from ..errors import CommandError
 from ..precision import torch_settings
 from ..processors import cores

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ..arrays import Vectors
 from ..checkpoint import INSTALL
 from ..config import CONFIG
 from ..database import transaction
-from ..encoder import Encoder, Vectors
+from ..encoder import Encoder
 from ..errors import ClipSearchError, EncoderUnavailable
 from ..schema import EMBEDDINGS, Model, fetch
 from ..text_tower.stored import (

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from ..arrays import Pixels
-from ..encoder import Encoder, Vectors, reference_pixels
+from ..arrays import Pixels, Vectors
+from ..encoder import Encoder, reference_pixels
 from ..errors import EncoderUnavailable
 from ..int8.export import INPUT, OUTPUT, export_tower
 from ..pictures.preprocess import Preprocess

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..arrays import Pixels
-from ..encoder import Vectors, normalized, unit
+from ..arrays import Pixels, Vectors
+from ..encoder import normalized, unit
 from ..pictures.preprocess import Preprocess
 from ..text_tower.stored import IMAGE, Kept, TowerUnusable, damaged
 from ..text_tower.tower import session_of

@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..arrays import Pixels
+from ..arrays import Pixels, Vectors
 from ..config import CONFIG
-from ..encoder import Encoder, Vectors, normalized, unit
+from ..encoder import Encoder, normalized, unit
 from ..pictures.preprocess import Preprocess
 from ..schema import Model
 from ..text_tower.stored import (
@@ -17,6 +17,7 @@ from ..text_tower.stored import (
     TowerUnusable,
     damaged,
     keep,
+    parse,
     read_manifest,
     read_tower,
     write_tower,
@@ -93,9 +94,9 @@ def find_int8(
     if manifest is None or ranges is None:
         return None
     try:
-        kept = read_tower(connection, model, manifest, INT8)
-        same = _made_by(ranges).items() <= kept.facts.items()
-        return Int8Encoder(kept) if same else None
+        if not _made_by(ranges).items() <= parse(manifest, model, INT8).items():
+            return None
+        return Int8Encoder(read_tower(connection, model, manifest, INT8))
     except TowerUnusable:
         return None
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Vectors
 from ..config import CONFIG
-from ..encoder import Encoder, Vectors
+from ..encoder import Encoder
 from ..errors import EncoderUnavailable
 from ..precision import torch_settings
 from ..processors import on_all_cores

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..encoder import Vectors, unit
+from ..arrays import Vectors
+from ..encoder import unit
 from .stored import TEXT, Kept, TowerUnusable, damaged
 from .tokens import Tokens, read_tokenizer
 
