@@ -4,6 +4,7 @@ Nothing here imports torch, and a local checkpoint is identified without open_cl
 run that has nothing to embed must not wait for either.
 """
 
+import atexit
 import difflib
 import gc
 import hashlib
@@ -11,6 +12,7 @@ import importlib
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -147,6 +149,9 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def import_open_clip() -> ModuleType:
     """Imports open_clip, or raises EncoderUnavailable that says what to install."""
+    if "open_clip" not in sys.modules:
+        # Else Python looks for garbage in all of it once more before it ends, for a second.
+        atexit.register(gc.freeze)
     is_collecting = gc.isenabled()
     # Nothing of it is garbage, and to look through all of it again and again takes half a second.
     gc.disable()

@@ -155,6 +155,15 @@ def test_ranges_make_the_same_tower_again(case: Case, tmp_path: Path) -> None:
     )
 
 
+def test_a_tower_is_the_same_wherever_its_noise_was_encoded(tiny: Case) -> None:
+    model = tiny.file.with_name("int8.onnx").read_bytes()
+    of_noise = int8.features_of_noise(model)
+    assert of_noise.shape == (2, tiny.exact.shape[1])
+    for known in (of_noise, of_noise + 1):
+        vectors = encode(int8.Int8Tower(model, known), tiny.others)
+        np.testing.assert_array_equal(vectors, tiny.vectors)
+
+
 def test_building_again_says_nothing_and_leaves_no_file(
     tiny: Case,
     tmp_path: Path,

@@ -6,6 +6,8 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..arrays import Pixels, Vectors
 from ..config import CONFIG
 from ..encoder import Encoder, normalized, unit
@@ -22,7 +24,7 @@ from ..text_tower.stored import (
     read_tower,
     write_tower,
 )
-from . import VERSION, Int8Tower, Ranges
+from . import VERSION, Int8Tower, Ranges, features_of_noise
 
 
 class Int8Encoder:
@@ -44,7 +46,8 @@ class Int8Encoder:
             self.preprocess = Preprocess.from_identity(facts["preprocess"])
             self.dimension = int(facts["dimension"])
             self.fingerprint = str(facts["fingerprint"])
-            self._tower = Int8Tower(kept.sections["onnx"])
+            of_noise = np.frombuffer(kept.sections["of_noise"], "<f4").reshape(-1, self.dimension)
+            self._tower = Int8Tower(kept.sections["onnx"], of_noise)
         except Exception as error:
             # ONNX Runtime has an exception each for what is broken.
             raise damaged(INT8, f"does not load ({type(error).__name__})") from error
@@ -72,7 +75,8 @@ def made(encoder: Encoder, onnx: bytes, ranges: Ranges) -> Made:
         "preprocess": encoder.preprocess.identity,
         **_made_by(ranges),
     }
-    return Made(ranges, *keep(about, {"onnx": onnx}))
+    of_noise = features_of_noise(onnx).astype("<f4").tobytes()
+    return Made(ranges, *keep(about, {"onnx": onnx, "of_noise": of_noise}))
 
 
 def keep_int8(connection: sqlite3.Connection, model: Model, made: Made) -> None:

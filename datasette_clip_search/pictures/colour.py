@@ -30,7 +30,8 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = _apply_profile(image, profile)
     elif image.mode == "LAB":
         image = _transformed(image, _lab_to_srgb())
-    return image.convert("RGB")
+    # Converting to the mode it has would copy it.
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
