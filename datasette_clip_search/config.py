@@ -136,9 +136,10 @@ class Config:
     files_looked_at_first: int = 16
     # Work that a power cut may cost.
     commit_seconds: float = 5
-    # The longer side of a thumbnail in pixels, at most: sharp on a phone, about 19 KB of JPEG, and
-    # a twelfth of what most cameras of 12 megapixels have.
-    thumbnail_size: int = 336
+    # The longer side of a thumbnail in pixels, at most, and at least where the picture has more: at
+    # 250, one shows on a sharp screen that it is enlarged, if one looks for it.
+    thumbnail_size: int = 400
+    thumbnail_least: int = 250
     thumbnail_quality: int = 75
     # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
     # tell the recall to half a percent, in a second or two for each 100,000 pictures.

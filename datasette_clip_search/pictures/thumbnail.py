@@ -8,19 +8,20 @@ from PIL import Image
 from ..config import CONFIG
 
 THUMBNAIL_FORMAT = "jpeg"
-# How much smaller than its limit a thumbnail may be.
-LEAST_SHARE = 15 / 16
 
 
-def make_thumbnail(image: Image.Image, size: int = CONFIG.thumbnail_size) -> bytes:
+def make_thumbnail(
+    image: Image.Image,
+    size: int = CONFIG.thumbnail_size,
+    least: int = CONFIG.thumbnail_least,
+) -> bytes:
     """Returns a small JPEG of an RGB image, without any metadata.
 
-    The longer side is at most `size` pixels, and at least LEAST_SHARE of it; a smaller image keeps
-    its size.
+    The longer side is at most `size` pixels, and at least `least`; a smaller image keeps its size.
     """
     longest = max(image.size)
     whole = math.ceil(longest / size)
-    if whole == 1 or longest >= whole * size * LEAST_SHARE:
+    if whole == 1 or math.ceil(longest / whole) >= least:
         # The mean of whole pixels is nearer to LANCZOS than other filters, and three times as fast:
         # tests/benchmarks/thumbnails.py.
         small = image.reduce(whole)

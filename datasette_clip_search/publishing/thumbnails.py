@@ -54,7 +54,8 @@ def _shrunk(data: object, size: int) -> tuple[str, bytes] | tuple[()] | None:
         ) as image:
             if max(image.size) <= size:
                 return ()
-            return THUMBNAIL_FORMAT, make_thumbnail(image.convert("RGB"), size)
+            # As large as was asked for, or very nearly.
+            return THUMBNAIL_FORMAT, make_thumbnail(image.convert("RGB"), size, size * 15 // 16)
     except Exception:
         # Pillow raises errors of a dozen kinds for damaged pictures.
         return None

@@ -1,11 +1,14 @@
-"""How fast int8 is: a ViT-B-32 of random weights in every precision, taken in turns.
+"""How fast each precision is: a model of random weights in all of them, taken in turns.
 
-    python tests/benchmarks/int8.py [--pictures N] [--rounds N]
+    python tests/benchmarks/int8.py [--model ViT-B-32] [--pictures N] [--rounds N]
 
 Two threads encode batches of 8 at a time, each on one core, as embed-images does. Prints the
 median images a second of each way and their ratio to torch's float32, the least cosine to its
 vectors, and what building the int8 tower takes. The processor decides: only with VNNI are int8
 products several times as fast as float32's, and only with AVX-512 bf16 or AMX is bf16 fast at all.
+
+Then the limit: how fast torch's libraries multiply matrices of the model's width on two threads,
+and how many images a second that would be if a model were nothing else.
 """
 
 import argparse
@@ -17,11 +20,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from datasette_clip_search.int8 import Int8Tower, calibrate, quantize
 from datasette_clip_search.int8.export import export_tower
@@ -57,6 +62,45 @@ def images_a_second(encode: Encode, pixels: np.ndarray) -> float:
     return len(pixels) / (time.perf_counter() - started)
 
 
+def gigaflops(multiply: Callable[[], object], operations: int) -> float:
+    """Returns the billions of operations a second that two threads make, the median of ten."""
+
+    def seconds(_: int) -> float:
+        started = time.perf_counter()
+        for _ in range(20):
+            multiply()
+        return (time.perf_counter() - started) / 20
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        taken = list(pool.map(seconds, range(10 * THREADS)))
+    return THREADS * operations / statistics.median(taken) / 1e9
+
+
+def print_limits(model: torch.nn.Module, pixels: np.ndarray) -> None:
+    """Prints what multiplying alone allows, with one picture in `pixels`."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        # In training mode, as attention that is merged into one operator is not counted.
+        model.train().encode_image(torch.from_numpy(pixels))
+    each = counter.get_total_flops()
+    width = model.visual.conv1.out_channels
+    rows = BATCH * (model.visual.grid_size[0] * model.visual.grid_size[1] + 1)
+    a, b = torch.rand(rows, width), torch.rand(4 * width, width)
+    narrow_a, narrow_b = a.bfloat16(), b.bfloat16()
+    linear = torch.nn.functional.linear
+    ways: dict[str, tuple[str, Callable[[], object]]] = {
+        "torch float32": ("highest", lambda: linear(a, b)),
+        "torch float32, 'medium'": ("medium", lambda: linear(a, b)),
+        "torch bf16": ("highest", lambda: linear(narrow_a, narrow_b)),
+    }
+    print(f"\n{each / 1e9:.1f} billion operations an image, in products of ({rows}, {width}):")
+    print(f"{'products alone':<26}{'images/s':>10}{'GFLOPS':>10}")
+    for name, (matmul, multiply) in ways.items():
+        torch.set_float32_matmul_precision(matmul)
+        speed = gigaflops(multiply, 2 * rows * width * 4 * width)
+        print(f"{name:<26}{speed * 1e9 / each:>10.1f}{speed:>10.0f}")
+
+
 def least_cosine(exact: np.ndarray, other: np.ndarray) -> float:
     norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(other, axis=1)
     return float(((exact * other).sum(axis=1) / norms).min())
@@ -64,15 +108,17 @@ def least_cosine(exact: np.ndarray, other: np.ndarray) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--pictures", type=int, default=32, help="in each round")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    model = open_clip.create_model("ViT-B-32").eval()
+    model = open_clip.create_model(arguments.model).eval()
+    size = model.visual.image_size
     random = np.random.default_rng(0)
     sample, pixels = (
-        random.normal(size=(count, 3, 224, 224)).astype(np.float32)
+        random.normal(size=(count, 3, *size)).astype(np.float32)
         for count in (64, arguments.pictures)
     )
 
@@ -81,7 +127,7 @@ def main() -> None:
         exact_file, int8_file = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         started = time.perf_counter()
-        export_tower(model, (224, 224), exact_file)
+        export_tower(model, size, exact_file)
         steps["export"] = time.perf_counter() - started
         ranges = calibrate(exact_file, [sample])
         steps["calibrate on 64"] = time.perf_counter() - started - sum(steps.values())
@@ -116,6 +162,7 @@ def main() -> None:
         )
         cosine = least_cosine(vectors["torch float32"], vectors[name])
         print(f"{name:<26}{median:>10.1f}{ratio:>8.2f}{cosine:>15.5f}")
+    print_limits(model, pixels[:1])
 
 
 if __name__ == "__main__":

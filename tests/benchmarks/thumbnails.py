@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.pictures.decode import decode
 
-SIZES = (256, 320, 400)
+SIZES = (250, 320, 400)
 CODECS = [("JPEG", {"quality": quality}) for quality in (70, 75, 80)] + [
     ("WEBP", {"quality": quality, "method": method})
     for quality in (70, 75, 80)
@@ -146,7 +146,7 @@ def compare_codecs(images: list[Image.Image]) -> None:
 def compare_whole(images: list[Image.Image]) -> None:
     """The mean of whole pixels, where that comes near enough to the size, beside CHOSEN."""
     print(f"\n{'of':>10}{'to':>6}  {'way':<18}{'ms':>7}{'PSNR':>7}{'as JPEG':>9}{'bytes':>8}")
-    for side in (640, 648, 1008):
+    for side in (500, 640, 800, 1008):
         large = [
             image.resize((side, side * 3 // 4), Image.Resampling.LANCZOS) for image in images[:10]
         ]
