@@ -99,7 +99,7 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
                 f"Not using {candidate}: it changes this model's vectors (cosine {cosine:.4f})"
             )
         else:
-            # Decoders may take the processor meanwhile: only the least time is the format's own.
+            # Others may take the processor meanwhile: only the least time is the format's own.
             for _ in range(_TRIES):
                 _, seconds = _timed(encoder, sample)
                 if slowest / seconds >= WORTHWHILE:
@@ -219,10 +219,11 @@ def _has_native_bf16() -> bool:
             took.append(time.perf_counter() - started)
         return min(took)
 
-    return all(
-        seconds(rows, torch.bfloat16) < most * seconds(rows, torch.float32)
-        for rows, most in ((32, 10), (256, 1))
-    )
+    with torch_settings("highest"):
+        return all(
+            seconds(rows, torch.bfloat16) < most * seconds(rows, torch.float32)
+            for rows, most in ((32, 10), (256, 1))
+        )
 
 
 @contextmanager

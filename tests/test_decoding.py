@@ -252,6 +252,29 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
     assert all(not is_running(decoder._process.pid) for decoder in decoders._all)
 
 
+def test_nothing_is_decoded_in_a_pause(pictures):
+    picture = source(pictures / "a.jpg")
+    with Decoders(2) as decoders:
+        before = [decoders.submit(picture, None, SETTINGS) for _ in range(20)]
+        with decoders.paused():
+            done = [future.done() for future in before]
+            later = decoders.submit(picture, None, SETTINGS)
+            time.sleep(0.3)
+            assert not later.done()
+            # Those that were under way had been waited for.
+            assert [future.done() for future in before] == done
+        assert all(isinstance(future.result(60), Decoded) for future in [*before, later])
+
+
+def test_a_pause_does_not_wait_for_ever(tmp_path, traps):
+    with Decoders(1) as decoders:
+        hanging = decoders.submit(source(make_trap(tmp_path / "a.png", "hang")), None, SETTINGS)
+        started = time.monotonic()
+        with decoders.paused():
+            assert time.monotonic() - started < 30
+            assert not hanging.done()
+
+
 def test_closing_without_work():
     decoders = Decoders(2).__enter__()
     close_in_time(decoders)

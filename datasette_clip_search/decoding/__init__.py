@@ -2,8 +2,10 @@
 
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from ..pictures.messages import Decoded, Outcome, Refused, Settings, Unneeded
@@ -13,6 +15,8 @@ from .process import Decoder
 __all__ = ["Decoded", "Decoders", "Outcome", "Refused", "Settings", "Unneeded"]
 
 _WATCH_SECONDS = 0.5
+# How long a pause waits for what is being decoded, and how often it looks.
+_PAUSE_SECONDS, _LOOK_SECONDS = 1, 0.005
 
 
 class Decoders:
@@ -25,6 +29,8 @@ class Decoders:
         for decoder in self._all:
             self._idle.put(decoder)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoding")
+        self._may_start = threading.Event()
+        self._may_start.set()
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._stop_late_ones, daemon=True)
 
@@ -54,6 +60,21 @@ class Decoders:
         """Has a picture decoded as soon as a process is free; see Decoder.decode."""
         return self._threads.submit(self._decode, source, data, settings, is_wanted)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Has no picture decoded meanwhile, so that what is timed has the processor for itself.
+
+        A picture that takes a second or more is not waited for.
+        """
+        self._may_start.clear()
+        try:
+            late = time.monotonic() + _PAUSE_SECONDS
+            while self._idle.qsize() < len(self._all) and time.monotonic() < late:
+                time.sleep(_LOOK_SECONDS)
+            yield
+        finally:
+            self._may_start.set()
+
     def _decode(
         self,
         source: Source,
@@ -61,6 +82,7 @@ class Decoders:
         settings: Settings,
         is_wanted: Callable[[str], bool],
     ) -> Outcome:
+        self._may_start.wait()
         decoder = self._idle.get()
         try:
             return decoder.decode(source, data, settings, is_wanted)

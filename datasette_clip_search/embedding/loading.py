@@ -139,7 +139,8 @@ class Loader:
                 note = use_device(encoder, device)
                 is_worth_it = len(work) >= CONFIG.precision_from
                 sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
-                loaded.choice = use_precision(encoder, precision, sample)
+                with decoders.paused():
+                    loaded.choice = use_precision(encoder, precision, sample)
                 loaded.choice.notes[:0] = [note] if note else []
                 loaded.encoder = encoder
         if self._store.exists:
