@@ -11,6 +11,7 @@ python disturbed_run.py DISTURBANCE ARGUMENTS… where DISTURBANCE is JSON with
 
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -43,6 +44,8 @@ STEPS = {
 
 def main() -> None:
     """Arranges the disturbance and runs the command."""
+    # What a shell starts in the background, such as a run of all tests, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     disturbance = json.loads(sys.argv[1])
     for name, value in disturbance.get("config", {}).items():
         assert hasattr(CONFIG, name), name
