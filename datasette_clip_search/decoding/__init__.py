@@ -29,8 +29,8 @@ class Decoders:
         for decoder in self._all:
             self._idle.put(decoder)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="decoding")
-        self._may_start = threading.Event()
-        self._may_start.set()
+        # Held while a process is taken, and by a pause.
+        self._taking = threading.Lock()
         self._closed = threading.Event()
         self._watch = threading.Thread(target=self._stop_late_ones, daemon=True)
 
@@ -66,14 +66,11 @@ class Decoders:
 
         A picture that takes a second or more is not waited for.
         """
-        self._may_start.clear()
-        try:
+        with self._taking:
             late = time.monotonic() + _PAUSE_SECONDS
             while self._idle.qsize() < len(self._all) and time.monotonic() < late:
                 time.sleep(_LOOK_SECONDS)
             yield
-        finally:
-            self._may_start.set()
 
     def _decode(
         self,
@@ -82,8 +79,9 @@ class Decoders:
         settings: Settings,
         is_wanted: Callable[[str], bool],
     ) -> Outcome:
-        self._may_start.wait()
-        decoder = self._idle.get()
+        with self._taking:
+            # There are no more threads than processes, so that none waits here.
+            decoder = self._idle.get()
         try:
             return decoder.decode(source, data, settings, is_wanted)
         finally:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -139,7 +140,8 @@ class Loader:
                 note = use_device(encoder, device)
                 is_worth_it = len(work) >= CONFIG.precision_from
                 sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
-                with decoders.paused():
+                # Without a sample nothing is timed.
+                with nullcontext() if sample is None else decoders.paused():
                     loaded.choice = use_precision(encoder, precision, sample)
                 loaded.choice.notes[:0] = [note] if note else []
                 loaded.encoder = encoder
