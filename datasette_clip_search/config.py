@@ -101,6 +101,10 @@ class Config:
     max_megapixels: float = 150
     # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
     decode_seconds: float = 60
+    # So many small pictures are given to a decoder at a time, where many wait: each turn costs the
+    # main process a third of a millisecond, which has too few of them for sixteen cores.
+    decoded_together: int = 16
+    decoded_together_bytes: int = 1_000_000
     # Choosing the fastest number format costs as much as embedding some thirty pictures.
     precision_from: int = 64
     precision_sample: int = 8
@@ -120,6 +124,8 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # One is prepared while another is computed.
+    gpu_batches_at_once: int = 2
     # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:
     # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
@@ -134,8 +140,9 @@ class Config:
     abandoned_after_seconds: float = 3600
     # Whether so few files are pictures at all is seen before a model is fetched for them.
     files_looked_at_first: int = 16
-    # Work that a power cut may cost.
+    # Work that a power cut may cost. Decoding and encoding wait while more is written at a time.
     commit_seconds: float = 5
+    commit_pictures: int = 1000
     # The longer side of a thumbnail in pixels, at most, and at least where the picture has more: at
     # 250, one shows on a sharp screen that it is enlarged, if one looks for it.
     thumbnail_size: int = 400

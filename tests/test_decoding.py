@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +17,12 @@ from conftest import make_picture, rows, run
 from processes import assert_ended, decoding_processes, is_running
 from test_embed import summary
 
-from datasette_clip_search import query_decoder
+from datasette_clip_search import decoding, query_decoder
 from datasette_clip_search.config import CONFIG
 from datasette_clip_search.decoding import Decoded, Decoders, Refused, Settings, Unneeded, process
+from datasette_clip_search.decoding.process import IsWanted
 from datasette_clip_search.errors import ClipSearchError
+from datasette_clip_search.pictures.messages import Job
 from datasette_clip_search.sources import DiskFile
 
 # Read by every decoding process as it starts: a Pillow plugin for files that say what to do.
@@ -187,6 +190,108 @@ def test_what_is_not_wanted_is_not_decoded(tmp_path, traps):
         outcome = decoders.submit(source(trap), None, SETTINGS, is_wanted).result(60)
     assert asked == [sha256(trap.read_bytes()).hexdigest()]
     assert outcome == Unneeded(asked[0])
+
+
+@pytest.fixture
+def one_decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[process.Decoder]:
+    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
+    decoder = process.Decoder()
+    yield decoder
+    decoder.close()
+
+
+def job(path: Path) -> Job:
+    return Job(SETTINGS, path.name, str(path), None)
+
+
+def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_decoder):
+    """Whatever becomes of some: the ones before and after them are decoded, each once."""
+    ways = ["good", "crash", "good", "not needed", "hang", "missing", "kill", "memory", "good"]
+    paths, asked = [], []
+    for number, way in enumerate(ways):
+        path = tmp_path / f"{number}.png"
+        paths.append(make_trap(path, way) if way in REASONS else make_picture(path, number))
+    (tmp_path / f"{ways.index('missing')}.png").unlink()
+
+    def wanted(way: str) -> IsWanted:
+        return lambda content_hash: bool(asked.append(content_hash)) or way != "not needed"
+
+    outcomes = one_decoder.answers([job(path) for path in paths], [wanted(way) for way in ways])
+    closed = threading.Event()
+
+    def stop_late_ones() -> None:
+        while not closed.wait(0.1):
+            one_decoder.stop_if_late()
+
+    watch = threading.Thread(target=stop_late_ones)
+    watch.start()
+    try:
+        for path, way, outcome in zip(paths, ways, outcomes, strict=True):
+            if way == "good":
+                assert isinstance(outcome, Decoded)
+                assert outcome.content_hash == sha256(path.read_bytes()).hexdigest()
+            elif way == "not needed":
+                assert outcome == Unneeded(sha256(path.read_bytes()).hexdigest())
+            elif way == "missing":
+                assert isinstance(outcome, Refused)
+                assert outcome.reason == "It can't be read: No such file or directory"
+            else:
+                assert isinstance(outcome, Refused)
+                assert outcome.reason == REASONS[way]
+    finally:
+        closed.set()
+        watch.join()
+    assert set(asked) == {sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
+
+
+def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatch):
+    """Nobody can tell which it was, so that each is tried alone."""
+    sent: list[int] = []
+    send = process.Decoder._send
+
+    def die_of_several(decoder: process.Decoder, value: object) -> None:
+        if isinstance(value, list) and isinstance(value[0], Job):
+            sent.append(len(value))
+            if len(value) > 1:
+                decoder._process.kill()
+        send(decoder, value)
+
+    monkeypatch.setattr(process.Decoder, "_send", die_of_several)
+    paths = sorted(pictures.glob("*.*"))
+    wanted = [lambda _: True] * len(paths)
+    outcomes = list(one_decoder.answers([job(path) for path in paths], wanted))
+    assert all(isinstance(outcome, Decoded) for outcome in outcomes)
+    assert sent == [len(paths)] + [1] * len(paths)
+
+
+def test_many_small_pictures_are_given_together(tmp_path, monkeypatch):
+    """But not so many that others have none, nor large ones."""
+    given: list[int] = []
+    answers = process.Decoder.answers
+
+    def spy(decoder: process.Decoder, jobs: list[Job], wanted: list[IsWanted]) -> object:
+        given.append(len(jobs))
+        return answers(decoder, jobs, wanted)
+
+    monkeypatch.setattr(process.Decoder, "answers", spy)
+    sources = [source(make_picture(tmp_path / f"{seed:02}.png", seed)) for seed in range(40)]
+    decoders = Decoders(2)
+    futures = [decoders.submit(each, None, SETTINGS) for each in sources]
+    futures[3].cancel()
+    with decoders:
+        outcomes = [future.result(60) for number, future in enumerate(futures) if number != 3]
+    assert all(isinstance(outcome, Decoded) for outcome in outcomes)
+    assert sum(given) == 39
+    assert max(given) == CONFIG.decoded_together
+    # The last ones are shared.
+    assert min(given) <= 2
+    given.clear()
+    small = replace(CONFIG, decoded_together_bytes=sources[0].size)
+    monkeypatch.setattr(decoding, "CONFIG", small)
+    with Decoders(1) as decoders:
+        for future in [decoders.submit(each, None, SETTINGS) for each in sources[:5]]:
+            future.result(60)
+    assert given == [1] * 5
 
 
 def test_files_that_are_not_there(tmp_path, pictures):

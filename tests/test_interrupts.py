@@ -17,7 +17,7 @@ from processes import assert_ended, decoding_processes, start, wait_for_decoders
 pytest.importorskip("open_clip")
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-EAGER = {"commit_seconds": 0.0, "cpu_batch_size": 4}
+EAGER = {"commit_seconds": 0.0, "cpu_batch_size": 4, "gpu_batch_size": 4}
 PICTURES = 60
 GO_ON = "Error: Interrupted. What was embedded is kept; run the same command again to go on"
 

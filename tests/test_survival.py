@@ -28,7 +28,7 @@ from processes import (
 pytest.importorskip("open_clip")
 
 # Here runs write every batch. All have the same size: others sum in another order.
-EAGER = {"commit_seconds": 0.0, "cpu_batch_size": 4}
+EAGER = {"commit_seconds": 0.0, "cpu_batch_size": 4, "gpu_batch_size": 4}
 BATCH = 4
 PICTURES = 60
 

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from ..config import CONFIG
-from ..errors import ClipSearchError, PictureError
+from ..errors import ClipSearchError
 from ..pictures.messages import Job, Outcome, Refused, Settings, Unneeded
-from ..sources import Source
+
+IsWanted = Callable[[str], bool]
+"""Tells by a content's hash whether its picture is to be decoded."""
 
 # By signal 9, which not every system has a name for.
 _KILLED = -9
@@ -41,6 +45,7 @@ class Decoder:
         # imported from the working directory.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _MODULE],
+            bufsize=_PIPE_BYTES,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -57,26 +62,6 @@ class Decoder:
         self._is_ready = False
         self._is_late = False
 
-    def decode(
-        self,
-        source: Source,
-        data: bytes | None,
-        settings: Settings,
-        is_wanted: Callable[[str], bool],
-    ) -> Outcome:
-        """Decodes one picture; `is_wanted` tells by a content's hash whether that is needed.
-
-        `data` is the file's content where that has been read already.
-
-        Raises ClipSearchError where no process can be started.
-        """
-        try:
-            if data is None and source.path is None:
-                data = source.read()
-        except PictureError as error:
-            return Refused.of(error)
-        return self.answer(Job(settings, source.stored, source.path, data), is_wanted)
-
     def make_ready(self) -> bool:
         """Starts the process anew if it has ended; tells whether it may, and waits until it is up.
 
@@ -91,28 +76,58 @@ class Decoder:
         self._wait_until_ready()
         return True
 
-    def answer(self, job: Job, is_wanted: Callable[[str], bool] = lambda _: True) -> Outcome:
-        """Does what decode() does, for a job.
+    def answer(self, job: Job) -> Outcome:
+        """Does what answers() does, for one picture that is wanted."""
+        (outcome,) = self.answers([job], [lambda _: True])
+        return outcome
+
+    def answers(self, jobs: Sequence[Job], wanted: Sequence[IsWanted]) -> Iterator[Outcome]:
+        """Yields what becomes of each picture, in order; `wanted` tells for each if it is needed.
 
         A picture that crashes its decoder, or that stop_if_late() or stop() end, is refused like
         any other that can't be decoded, and the process is started anew.
+
+        Raises ClipSearchError where no process can be started.
         """
-        if not self.make_ready():
-            return Refused("Decoding was ended", again=True, unread=True)
-        try:
-            self._seconds = job.settings.seconds or CONFIG.decode_seconds
-            self._began = time.monotonic()
-            self._send(job)
-            reply = self._receive()
-            if isinstance(reply, str):
-                wanted = is_wanted(reply)
-                self._send(wanted)
-                reply = self._receive() if wanted else Unneeded(reply)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            return self._bury()
-        finally:
-            self._began = None
-        return reply  # type: ignore[no-any-return]
+        left = deque(zip(jobs, wanted, strict=True))
+        together = len(left)
+        while left:
+            if not self.make_ready():
+                left.popleft()
+                yield Refused("Decoding was ended", again=True, unread=True)
+                continue
+            asked = list(islice(left, together))
+            is_read = False
+            try:
+                self._begin(asked[0][0].settings)
+                self._send([job for job, _ in asked])
+                hashes = self._receive()
+                is_read = True
+                needed = [
+                    isinstance(each, str) and is_wanted(each)
+                    for each, (_, is_wanted) in zip(hashes, asked, strict=True)
+                ]
+                self._send(needed)
+                for (job, _), content_hash, is_needed in zip(asked, hashes, needed, strict=True):
+                    if is_needed:
+                        self._begin(job.settings)
+                        outcome = self._receive()
+                    elif isinstance(content_hash, str):
+                        outcome = Unneeded(content_hash)
+                    else:
+                        outcome = content_hash
+                    left.popleft()
+                    yield outcome
+            except (EOFError, OSError, pickle.UnpicklingError):
+                refused = self._bury()
+                if len(asked) > 1 and not is_read:
+                    # Any of them may be the one.
+                    together = 1
+                    continue
+                left.popleft()
+                yield refused
+            finally:
+                self._began = None
 
     def stop_if_late(self) -> None:
         """Kills the process where its picture has kept it too long; for another thread to call."""
@@ -145,6 +160,10 @@ class Decoder:
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
+
+    def _begin(self, settings: Settings) -> None:
+        self._seconds = settings.seconds or CONFIG.decode_seconds
+        self._began = time.monotonic()
 
     def _wait_until_ready(self) -> None:
         if self._is_ready:

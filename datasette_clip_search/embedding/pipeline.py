@@ -1,7 +1,8 @@
 """Pictures in, vectors out: processes decode, threads run the model, both one for each core."""
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ class Pipeline:
         self._batch_size = batch_size
         self._encoder: PictureEncoder | None = None
         self._torch_settings = ExitStack()
+        # Threads that each launch a GPU's work mostly wait for Python's lock.
+        self._turns = threading.Semaphore(cores())
         # Contents under way, which are not in the database yet.
         self._begun: set[str] = set()
         self._ahead.least = self._size * (cores() + 1)
@@ -63,9 +66,11 @@ class Pipeline:
         self._encoder = self._load_encoder()
         self._ahead.use(self._encoder.preprocess)
         self._ahead.least = self._size * (cores() + 1)
+        if self._encoder.device != "cpu":
+            self._turns = threading.Semaphore(CONFIG.gpu_batches_at_once)
         self._torch_settings.enter_context(torch_settings(self._encoder.matmul))
 
-    def run(self) -> Iterator[list[Result]]:
+    def run(self) -> Generator[list[Result], None, None]:
         """Yields the results of one batch after another."""
         threads = ThreadPoolExecutor(cores(), thread_name_prefix="encoding")
         with self._torch_settings, threads as pool:
@@ -143,7 +148,7 @@ class Pipeline:
         # Processors sum in another order when there are fewer rows.
         filled = np.zeros((max(self._size, len(pixels)), *pixels[0].shape), np.uint8)
         np.stack(pixels, out=filled[: len(pixels)])
-        with _explained(self._encoder):
+        with _explained(self._encoder), self._turns:
             return self._encoder.encode_pixels(filled)[: len(pixels)]
 
 
@@ -153,7 +158,9 @@ def _explained(encoder: PictureEncoder) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        # What follows about the GPU's memory is for who writes PyTorch programs.
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line.partition(". GPU ")[0]
         raise CommandError(
             f"{encoder.label} can't run on {encoder.device}: {reason}. What was "
             "embedded before is kept. Try a smaller --batch-size, or --device cpu"

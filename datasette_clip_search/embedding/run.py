@@ -234,11 +234,13 @@ class _Run:
         started = time.monotonic()
         self.progress.start(len(plan.work))
         try:
-            for results in pipeline.run():
-                self.waiting += results
-                if time.monotonic() - self.written > CONFIG.commit_seconds:
-                    self._write(plan)
-                self.progress.advance(len(results))
+            with closing(pipeline.run()) as batches:
+                for results in batches:
+                    self.waiting += results
+                    is_late = time.monotonic() - self.written > CONFIG.commit_seconds
+                    if is_late or len(self.waiting) >= CONFIG.commit_pictures:
+                        self._write(plan)
+                    self.progress.advance(len(results))
         finally:
             self.progress.finish()
         self._write(plan)

@@ -2,8 +2,8 @@
 
 Decoders are the part of the work that meets broken and hostile files. Here they can crash, hang,
 or write to the terminal, and only this process is lost. It talks pickle over its standard streams:
-for each Job it answers with the hash of the content and, where that turns out to be wanted, with
-the picture.
+for a list of jobs it answers with the list of the contents' hashes and then, one by one, with each
+picture that turns out to be needed.
 """
 
 import hashlib
@@ -13,19 +13,26 @@ import signal
 import stat
 import sys
 import warnings
-from typing import BinaryIO
+from collections.abc import Callable, Sequence
+from itertools import compress
+from typing import Any, BinaryIO, TypeVar
 
 from ..config import CONFIG
 from ..errors import PictureError, PictureUnreadable
 from .decode import decode, make_thumbnail, without_pillow_limit
-from .messages import Decoded, Job, Refused, Settings
+from .messages import Decoded, Job, Refused
+
+T = TypeVar("T")
+
+# Holds an answer with its picture, so that it is sent, and waited for, at once.
+_ANSWER_BYTES = 1 << 18
 
 
 def main() -> None:
     """Answers jobs until standard input ends."""
     _end_with_the_run()
     _give_way()
-    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", _ANSWER_BYTES)
     # What a library prints must not come between the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     warnings.simplefilter("ignore")
@@ -51,21 +58,30 @@ def _give_way() -> None:
         os.nice(5)
 
 
-def _answer(job: Job, requests: BinaryIO, replies: BinaryIO) -> None:
+def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
+    contents = [_unless_refused(_read, job) for job in jobs]
+    hashes = [
+        content if isinstance(content, Refused) else hashlib.sha256(content).hexdigest()
+        for content in contents
+    ]
+    _send(replies, hashes)
+    needed = pickle.load(requests)
+    for each in compress(zip(jobs, contents, hashes, strict=True), needed):
+        _send(replies, _unless_refused(_decode, *each))
+
+
+def _unless_refused(work: Callable[..., T], *arguments: Any) -> T | Refused:
+    """Returns what `work` does of its arguments, or why it can't."""
     try:
-        data = _read(job)
-        content_hash = hashlib.sha256(data).hexdigest()
-        _send(replies, content_hash)
-        if pickle.load(requests):
-            _send(replies, _decode(data, content_hash, job.name, job.settings))
+        return work(*arguments)
     except PictureError as error:
-        _send(replies, Refused.of(error))
+        return Refused.of(error)
     except MemoryError:
-        _send(replies, Refused("There is not enough memory to decode it", again=True))
+        return Refused("There is not enough memory to decode it", again=True)
 
 
-def _decode(data: bytes, content_hash: str, name: str, settings: Settings) -> Decoded:
-    preprocess = settings.preprocess
+def _decode(job: Job, data: bytes, content_hash: str) -> Decoded:
+    settings, preprocess = job.settings, job.settings.preprocess
     picture = decode(
         data,
         smallest_side=preprocess.smallest_side if preprocess else None,
@@ -73,7 +89,7 @@ def _decode(data: bytes, content_hash: str, name: str, settings: Settings) -> De
         max_decoded_megapixels=settings.max_decoded_megapixels,
         formats=settings.formats,
         longest_side=CONFIG.thumbnail_size if settings.thumbnails else 0,
-        name=name,
+        name=job.name,
     )
     size = picture.width, picture.height
     return Decoded(
