@@ -153,6 +153,49 @@ def test_device_that_disagrees_with_the_cpu(encoder, monkeypatch):
     assert np.array_equal(encoder.encode_pixels(pixels), before)
 
 
+def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
+    """A GPU takes as long for eight pictures as for one: they would tell nothing of a run."""
+    pixels = demo_pixels(encoder.preprocess)
+    expected = encoder.encode_pixels(pixels)
+    assert precision.use_device(encoder, "cpu:0") == ""
+    encode, sizes = Encoder.encode_pixels, []
+
+    def spy(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+        sizes.append(len(pixels))
+        return encode(self, pixels)
+
+    monkeypatch.setattr(Encoder, "encode_pixels", spy)
+    vectors, seconds = precision._timed(encoder, pixels)
+    assert np.abs(vectors - expected).max() < 1e-5
+    assert 0 < seconds < float("inf")
+    assert set(sizes) == {CONFIG.gpu_batch_size}
+
+
+def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypatch):
+    """The words are a GPU's, of PyTorch 2.11."""
+    import torch
+
+    encode = Encoder.encode_pixels
+
+    def fill(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+        if len(pixels) == 1:
+            return encode(self, pixels)
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 56.08 GiB. GPU 0 has a total capacity of 139.80 "
+            "GiB of which 26.22 GiB is free. Including non-PyTorch memory, this process has 113.58 "
+            "GiB memory in use."
+        )
+
+    monkeypatch.setattr(Encoder, "encode_pixels", fill)
+    result = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert result.stderr.split("Error: ")[1] == (
+        "tiny can't run on cpu: CUDA out of memory. Tried to allocate 56.08 GiB. What was embedded "
+        "before is kept. Try a smaller --batch-size, or --device cpu\n"
+    )
+
+
 @pytest.mark.parametrize("format", ["fp32", "int8"])
 def test_vectors_do_not_depend_on_the_batch(tmp_path, format, monkeypatch):
     """A picture alone, among others, in another order and in batches of another size."""

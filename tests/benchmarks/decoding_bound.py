@@ -1,0 +1,101 @@
+"""How near embed-images comes to what decoding allows, for machines whose GPU does the rest.
+
+    python tests/benchmarks/decoding_bound.py [--pictures 6000] [--large 480] [--rounds 3]
+        [--cache FOLDER]
+
+Where a GPU runs the model, the processor's cores decode and make thumbnails, and no pipeline can
+make more pictures a second than they do. Prints for each kind of picture what all cores decode at
+once, with nothing else to do; what embed-images reached from the start of its decoders to the last
+row; and the ratio: medians of rounds taken in turns. Without a GPU the model is the limit, see
+embedding_bound.py. Weights are random, of ViT-B-32.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+import pictures
+import weights
+from embedding_bound import MODEL, whole
+
+from datasette_clip_search.embedding import Options
+from datasette_clip_search.embedding.loading import Loaded
+from datasette_clip_search.pictures.decode import decode, make_thumbnail
+from datasette_clip_search.pictures.preprocess import Preprocess
+from datasette_clip_search.processors import cores
+
+
+def decode_some(files: Sequence[Path], identity: Mapping[str, Any]) -> None:
+    """Does with some pictures all that a decoding process does, but hashing and answering."""
+    preprocess = Preprocess.from_identity(identity)
+    for file in files:
+        picture = decode(file.read_bytes(), smallest_side=preprocess.smallest_side)
+        preprocess.seen(picture.image, (picture.width, picture.height))
+        make_thumbnail(picture.image)
+
+
+def on_all_cores(folder: Path, identity: Mapping[str, Any]) -> float:
+    """Pictures a second that all cores decode at once, in processes that are up already."""
+    files = sorted(folder.iterdir())
+    shares = [files[start :: 4 * cores()] for start in range(4 * cores())]
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+        list(pool.map(decode_some, [files[:4]] * 2 * cores(), [identity] * 2 * cores()))
+        started = time.perf_counter()
+        list(pool.map(decode_some, shares, [identity] * len(shares)))
+        return len(files) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, default=6000)
+    parser.add_argument("--large", type=int, default=480)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "clip-bench")
+    arguments = parser.parse_args()
+    cache = arguments.cache
+    cache.mkdir(exist_ok=True)
+    file = cache / f"{MODEL}.safetensors"
+    if not file.exists():
+        weights.open_clip_file(MODEL, file)
+    options = Options(model=MODEL, pretrained=str(file), text_tower="none")
+    print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")
+    print(f"{'pictures':<22}{'decoded, 1/s':>14}{'reached, 1/s':>14}{'ratio':>7}  model")
+    for kind, count in (("ordinary", arguments.pictures), ("large", arguments.large)):
+        if not count:
+            continue
+        folder = cache / f"{kind}-{count}"
+        if not folder.exists():
+            pictures.make(kind, count, folder)
+        loaded = Loaded()
+        whole(folder, options, cache, loaded)
+        encoder = loaded.encoder
+        assert encoder is not None
+        rounds = [
+            (
+                on_all_cores(folder, encoder.preprocess.identity),
+                whole(folder, options, cache, loaded),
+            )
+            for _ in range(arguments.rounds)
+        ]
+        allowed, reached = map(statistics.median, zip(*rounds, strict=True))
+        ratio = statistics.median(ours / most for most, ours in rounds)
+        print(
+            f"{f'{count} {kind}':<22}{allowed:>14.0f}{reached:>14.0f}{ratio:>7.2f}"
+            f"  {encoder.device}, {encoder.precision}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    main()
