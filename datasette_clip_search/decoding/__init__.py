@@ -39,7 +39,7 @@ class Decoders:
     def __init__(self, count: int):
         """Starts `count` processes, and does not wait for them."""
         self._all = [Decoder() for _ in range(count)]
-        # Guards the next three; there is something to take, or no more to come.
+        # Guards the next three; who waits for it waits for tasks, or for the end.
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._busy = 0
@@ -122,8 +122,8 @@ class Decoders:
     def _take(self) -> list[_Task]:
         """Waits for pictures to decode, and returns some that one process takes in one go.
 
-        They are several where they are small and many: what threads wait for one another is then
-        shared. Returns none when there will be no more.
+        They are several where they are small and many: the fewer turns there are, the less do the
+        threads wait for one another. Returns none when there will be no more.
         """
         taken: list[_Task] = []
         with self._changed:

@@ -112,6 +112,7 @@ class Decoder:
                     if is_needed:
                         self._begin(job.settings)
                         outcome = self._receive()
+                        self._began = None
                     elif isinstance(content_hash, str):
                         outcome = Unneeded(content_hash)
                     else:
