@@ -305,6 +305,23 @@ def test_files_that_are_not_there(tmp_path, pictures):
         assert isinstance(decoders.submit(there, None, SETTINGS).result(60), Decoded)
 
 
+def test_process_that_is_killed_while_it_starts(pictures, monkeypatch):
+    start = process.Decoder._start
+    killed: list[int] = []
+
+    def start_in_vain(decoder: process.Decoder) -> None:
+        start(decoder)
+        if len(killed) < 2:
+            killed.append(decoder._process.pid)
+            decoder._process.kill()
+
+    monkeypatch.setattr(process.Decoder, "_start", start_in_vain)
+    with Decoders(1) as decoders:
+        outcome = decoders.submit(source(pictures / "a.jpg"), None, SETTINGS).result(60)
+    assert isinstance(outcome, Decoded)
+    assert len(killed) == 2
+
+
 def test_process_that_ended_between_two_pictures(pictures):
     with Decoders(1) as decoders:
         for _ in range(3):

@@ -22,6 +22,8 @@ IsWanted = Callable[[str], bool]
 
 # By signal 9, which not every system has a name for.
 _KILLED = -9
+# How often a process is started that ends before it is up.
+_STARTS = 3
 _MODULE = "datasette_clip_search.pictures.worker"
 # Has glibc keep up to 64 MB of freed memory for the next picture. To give it back, and to get it
 # anew page by page, can take a tenth of the time of a large JPEG.
@@ -67,13 +69,20 @@ class Decoder:
 
         Raises ClipSearchError where no process can be started.
         """
-        if self._process.poll() is not None:
-            with self._lock:
-                # Else nobody would be left to end the new process.
-                if self._is_ended:
-                    return False
-                self._start()
-        self._wait_until_ready()
+        for number in range(_STARTS):
+            if self._process.poll() is not None:
+                with self._lock:
+                    # Else nobody would be left to end the new process.
+                    if self._is_ended:
+                        return False
+                    self._start()
+            try:
+                self._wait_until_ready()
+                break
+            except ClipSearchError:
+                # It may have been killed, as any other process, which is not to end a long run.
+                if number == _STARTS - 1:
+                    raise
         return True
 
     def answer(self, job: Job) -> Outcome:
