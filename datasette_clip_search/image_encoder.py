@@ -54,7 +54,8 @@ def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncod
     except EncoderUnavailable as error:
         if is_published(connection) and not reason:
             raise EncoderUnavailable(NOT_PUBLISHED) from error
-        raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error
+        advice = reason or ("" if _has_torch() else NO_TOWER)
+        raise EncoderUnavailable(f"{error}. {advice}" if advice else str(error)) from error
 
 
 def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
@@ -62,7 +63,10 @@ def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
 
     Loads nothing.
     """
-    return read_manifest(connection, model, IMAGE) is not None or _has_torch()
+    if read_manifest(connection, model, IMAGE) is not None:
+        return True
+    # Torch may be here, but the weights of what was published are elsewhere.
+    return _has_torch() and not is_published(connection)
 
 
 @cache

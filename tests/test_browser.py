@@ -105,6 +105,23 @@ def test_nothing_moves_while_pictures_load(site, open_page):
     assert len({round(height) for height in heights}) == 1
 
 
+def test_thumbnails_fill_their_boxes(site, open_page):
+    """Some are of 250 pixels, and a column is wider."""
+    page = open_page(f"{site}/-/clip-search/demo?q=dog")
+    assert loaded(page)
+    fills = """all => all.filter(each => each.naturalWidth).map(each => {
+        const box = each.parentElement.getBoundingClientRect(), own = each.getBoundingClientRect();
+        const shape = each.naturalWidth / each.naturalHeight;
+        return [Math.max(own.width / box.width, own.height / box.height),
+                own.width / own.height / shape]
+    })"""
+    shown = page.locator(".clip-picture img").evaluate_all(fills)
+    assert len(shown) > 3
+    for filled, shape in shown:
+        assert filled == pytest.approx(1, abs=0.01)
+        assert shape == pytest.approx(1, abs=0.02)
+
+
 def test_works_without_javascript(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search/demo", java_script_enabled=False)
     page.get_by_role("searchbox").fill("dog on beach")

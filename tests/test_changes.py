@@ -305,6 +305,8 @@ def test_empty_folder_deletes_nothing(tiny_database, pictures, way):
     result = run("embed-images", tiny_database, pictures, "--prune")
     assert result.exit_code == 1
     assert "Traceback" not in result.output
+    if way == "emptied":
+        assert f"There are no pictures in {pictures} any more. The 6 that " in result.stderr
     assert contents(tiny_database) == before
 
 

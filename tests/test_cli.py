@@ -39,6 +39,9 @@ def test_empty_folder(tmp_path, tiny_model):
     (folder / "notes.txt").touch()
     said = error(tmp_path / "p.db", folder, "--pretrained", tiny_model)
     assert said == f"There are no pictures in {folder} (1 other files: 1 .txt)"
+    make_picture(folder / "a.png")
+    said = error(tmp_path / "p.db", folder, "--pretrained", tiny_model, "--exclude", "*.png")
+    assert said == f"There are no pictures in {folder} (1 other files: 1 .txt; 1 excluded)"
     assert not (tmp_path / "p.db").exists()
 
 

@@ -22,6 +22,7 @@ from datasette_clip_search.errors import CommandError
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, open_index, read_facts
 from datasette_clip_search.index.filling import Filling
 from datasette_clip_search.index.kinds import KINDS, choose, lists_for
+from datasette_clip_search.index.sample import Sample
 from datasette_clip_search.indexing import keep_index, measure, status_of
 from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
@@ -116,6 +117,24 @@ def test_every_kind_searches_within(indexed, connect, share, configured):
         assert set(ids) <= within
         right += len(set(ids) & set(truth(connection, query, 10, within)[0]))
     assert right >= 95
+
+
+def test_copies_are_as_good_as_each_other():
+    """Of pictures that are alike, which ones are among the ten nearest is chance."""
+    vectors = np.repeat(clustered(60), 25, axis=0)
+    ids = np.arange(len(vectors))
+    sample = Sample(ids, vectors)
+    for start in range(0, len(ids), 400):
+        sample.show(ids[start : start + 400], vectors[start : start + 400])
+    shuffled = np.random.default_rng(1).permutation(ids)
+    found = []
+    for query, itself in zip(sample.queries, sample.itself, strict=True):
+        order = shuffled[np.argsort(-(vectors[shuffled] @ query), kind="stable")]
+        found.append(order[order != itself][:10])
+    assert sample.recall(found) == 1
+    missed = [each[:7] for each in found]
+    assert sample.recall(missed) == pytest.approx(0.7)
+    assert sample.recall([ids[:0]] * len(found)) == 0
 
 
 def test_recall_is_measured_and_reached(indexed):

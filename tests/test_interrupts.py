@@ -1,6 +1,7 @@
 """Ctrl-C in the middle of a run, twice, while the model loads, and in --watch."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import time
@@ -261,14 +262,42 @@ def test_watch_sees_what_came_during_the_first_run(watch):
 
 
 def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
+    """A disk that isn't mounted is an empty folder: what was on it is kept."""
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     watch.settle()
     for path in watch.folder.glob("*.png"):
         path.unlink()
     time.sleep(4)
+    assert len(watch.paths()) == 4
     make_picture(watch.folder / "new.png", 20)
-    wait_until(lambda: watch.process.poll() is not None or "new.png" in watch.paths(), 30)
-    assert watch.process.poll() is None, watch.process.communicate()
+    watch.wait_for("new.png")
+    _, _, stderr = watch.end(INT)
+    assert "There are no pictures in " in stderr
+    assert "The 4 that the database has from there are kept, as a disk may not be" in stderr
+
+
+@pytest.mark.parametrize("pause", [0, 3])
+def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
+    pytest.importorskip("watchfiles")
+    folder, database = tmp_path / "p", tmp_path / "d.db"
+    for number in range(2):
+        make_picture(folder / f"{number}.png", number)
+    process = start(database, [folder, "--pretrained", tiny_model, "--watch"], {})
+    wait_until(lambda: process.poll() is not None or _count(database) == 2)
+    time.sleep(3)
+    shutil.rmtree(folder)
+    time.sleep(pause)
+    for number in range(5):
+        make_picture(folder / f"new{number}.png", 10 + number)
+    wait_until(lambda: process.poll() is not None or _count(database) == 5, 20)
+    # And is heard of again.
+    make_picture(folder / "another.png", 20)
+    wait_until(lambda: process.poll() is not None or _count(database) == 6, 20)
+    os.killpg(process.pid, INT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0, stderr
+    if pause:
+        assert stderr.count(f"There is no file or folder {folder}") == 1
 
 
 def test_watch_goes_on_when_the_database_is_busy(watch):

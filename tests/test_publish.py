@@ -272,6 +272,7 @@ def test_paths():
         published for _, published in PATHS
     ]
     assert paths.changed == sum(stored != published for stored, published in PATHS)
+    assert paths.shortened_to_names == paths.changed - 1
 
 
 def test_pictures_outside_keep_a_path_from_a_folder_on(demo_database, published, tmp_path):
@@ -452,7 +453,7 @@ def test_overwrites_its_own_and_what_it_is_told_to(tiny_database, tmp_path):
     ("arguments", "said"),
     [
         ([], "Say where to write to"),
-        (["p.db", "--to-folder", "x"], "Say where to write to"),
+        (["p.db", "--to-folder", "x"], "Give one of them: the file "),
         (["p.db", "-p", "a", "b"], "there is no --where"),
         (["p.db", "--where", "nonsense"], "no such column: nonsense"),
         (["p.db", "--where", "id < 0"], "No picture meets --where"),

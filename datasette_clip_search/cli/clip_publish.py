@@ -116,7 +116,9 @@ def clip_publish(
         sqlite-utils clip-publish photos.db --to-folder site \\
             --originals-url 'https://example.org/photos/{path}'
     """
-    if (target is None) == (to_folder is None):
+    if target is not None and to_folder is not None:
+        raise click.UsageError(f"Give one of them: the file {target}, or --to-folder {to_folder}")
+    if target is None and to_folder is None:
         raise click.UsageError(
             f"Say where to write to: sqlite-utils clip-publish {path} published.db. Or give "
             "--to-folder"

@@ -17,7 +17,7 @@ from ..errors import CommandError
 from ..index import Wish
 from ..indexing import keep_index
 from ..processors import cores
-from ..schema import models
+from ..schema import fetch, images_table, models, quote
 from ..sources import Found, find, find_rows
 from ..vectors import count_vectors
 from .ahead import Ahead
@@ -109,11 +109,29 @@ def _find(
         found.extend(find_rows(connection, options.sql, folder))
     if not found.sources and not found.unreadable:
         where = ", ".join([*arguments, *([options.sql] if options.sql else [])])
+        if held := _held(connection, found):
+            raise CommandError(
+                f"There are no pictures in {where} any more. The {held} that the database has from "
+                "there are kept, as a disk may not be mounted. If they are gone for good, run it "
+                "with --prune for a folder above that has others"
+            )
         others = sum(found.others.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
-        beside = f" ({others} other files: {kinds})" if others else ""
-        raise CommandError(f"There are no pictures in {where}{beside}")
+        beside = [f"{others} other files: {kinds}"] if others else []
+        if found.excluded:
+            beside.append(f"{found.excluded} excluded")
+        told = f" ({'; '.join(beside)})" if beside else ""
+        raise CommandError(f"There are no pictures in {where}{told}")
     return found
+
+
+def _held(connection: sqlite3.Connection, found: Found) -> int:
+    """Returns how many pictures the database has from where none are now."""
+    table = images_table(connection)
+    if table is None:
+        return 0
+    rows = fetch(connection, f"select path from {quote(table)}")
+    return sum(found.lacks(path) for (path,) in rows)
 
 
 @contextmanager

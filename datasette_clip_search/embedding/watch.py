@@ -2,9 +2,11 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import ClipSearchError, CommandError
 from ..sources.globs import fixed_part, is_glob
@@ -19,6 +21,9 @@ QUIET_MILLISECONDS = 1500
 # How long Ctrl-C may take to be seen.
 LISTEN_MILLISECONDS = 500
 
+Changes = set[tuple[Any, str]]
+"""What happened, and the path that it happened to."""
+
 
 def watch_images(
     database: Path,
@@ -29,7 +34,7 @@ def watch_images(
 ) -> None:
     """Embeds pictures, and again after every change of their files, until interrupted.
 
-    From the second run on, pictures whose files are gone are deleted.
+    From the second run on, pictures whose files are gone are deleted, but not all at once.
 
     Raises ClipSearchError as embed_images does in the first run, and for what can't be watched.
     """
@@ -37,15 +42,14 @@ def watch_images(
         raise CommandError("--watch is for files and folders, not for a list or --sql")
     stop = threading.Event()
     loaded = Loaded()
+    again = replace(options, prune=True)
     with interruptible(stop.set) as interrupt:
         summary = embed_images(database, pictures, options, progress, loaded=loaded)
         watcher.first_run(summary)
         if not summary.interrupted and not interrupt.requested:
             for _ in _changes(database, pictures, stop):
                 try:
-                    summary = embed_images(
-                        database, pictures, replace(options, prune=True), loaded=loaded
-                    )
+                    summary = embed_images(database, pictures, again, loaded=loaded)
                 except ClipSearchError as error:
                     watcher.problem(str(error))
                     continue
@@ -59,7 +63,7 @@ def watch_images(
 def _changes(database: Path, pictures: Sequence[str], stop: threading.Event) -> Iterator[None]:
     """Yields when it has begun to listen, and after every change, until stopped."""
     try:
-        from watchfiles import watch
+        from watchfiles import Change, watch
     except ModuleNotFoundError as error:
         raise CommandError(f"--watch needs watchfiles. Run: {INSTALL}") from error
     folder, name = os.path.split(os.path.abspath(database))
@@ -69,17 +73,53 @@ def _changes(database: Path, pictures: Sequence[str], stop: threading.Event) -> 
         where, what = os.path.split(os.path.abspath(path))
         return where != folder or not what.removeprefix(".").startswith(name)
 
-    is_listening = False
-    for changes in watch(
-        *(fixed_part(path) if is_glob(path) and not os.path.lexists(path) else path
-          for path in pictures),
-        watch_filter=is_picture,
-        debounce=QUIET_MILLISECONDS,
-        stop_event=stop,
-        rust_timeout=LISTEN_MILLISECONDS,
-        yield_on_timeout=True,
-        raise_interrupt=False,
-    ):  # fmt: skip
-        if changes or not is_listening:
-            is_listening = True
-            yield
+    roots = [
+        fixed_part(path) if is_glob(path) and not os.path.lexists(path) else path
+        for path in pictures
+    ]
+    places = {os.path.abspath(root) for root in roots}
+    while not stop.is_set():
+        seen = [_identity(root) for root in roots]
+        there = [root for root, identity in zip(roots, seen, strict=True) if identity]
+        is_first = True
+        for changes in _listen(watch, there, is_picture, stop):
+            # watchfiles hears no more of a folder that was deleted, even when it is made anew.
+            deleted = {os.path.abspath(path) for what, path in changes if what is Change.deleted}
+            if deleted & places or seen != [_identity(root) for root in roots]:
+                break
+            if changes or is_first:
+                is_first = False
+                yield
+
+
+def _listen(
+    watch: Callable[..., Iterator[Changes]],
+    roots: Sequence[str],
+    is_picture: Callable[[object, str], bool],
+    stop: threading.Event,
+) -> Iterator[Changes]:
+    """Yields changes below some roots, and from time to time none, until stopped."""
+    while not roots and not stop.wait(LISTEN_MILLISECONDS / 1000):
+        yield set()
+    if not roots:
+        return
+    # One may be deleted before it is listened to.
+    with suppress(FileNotFoundError):
+        yield from watch(
+            *roots,
+            watch_filter=is_picture,
+            debounce=QUIET_MILLISECONDS,
+            stop_event=stop,
+            rust_timeout=LISTEN_MILLISECONDS,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+        )
+
+
+def _identity(root: str) -> tuple[int, int] | None:
+    """Returns what a folder that is made anew does not share with the one before."""
+    try:
+        found = os.stat(root)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

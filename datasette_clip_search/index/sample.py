@@ -6,12 +6,16 @@ from ..arrays import Ids, Vectors
 from ..config import CONFIG
 
 _K = 10
+# Kept of each query's nearest, so that copies of the tenth, which are as good an answer, are known.
+_KEPT = 40
+# Cosines that differ by less are equal.
+_EQUAL = 1e-6
 # No picture's id.
 _NOBODY = np.iinfo(np.int64).min
 
 
 class Sample:
-    """Queries (m, d) and, as vectors are shown to it, the ids of the ten nearest to each.
+    """Queries (m, d) and, as vectors are shown to it, the ids of the nearest to each.
 
     Half of the queries are pictures of the collection, which are not counted among their own
     answers. The other half lie away from all pictures, as words do: halfway between two pictures,
@@ -33,8 +37,8 @@ class Sample:
         self.queries: Vectors = np.concatenate([vectors[own], between]).astype(np.float32)
         nobody = np.full(half, _NOBODY)
         self.itself: Ids = np.concatenate([ids[own], nobody])
-        self._ids = np.full((len(self.queries), _K), _NOBODY)
-        self._scores = np.full((len(self.queries), _K), -np.inf, np.float32)
+        self._ids = np.full((len(self.queries), _KEPT), _NOBODY)
+        self._scores = np.full((len(self.queries), _KEPT), -np.inf, np.float32)
 
     def show(self, ids: Ids, vectors: Vectors) -> None:
         """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
@@ -42,7 +46,7 @@ class Sample:
         scores[self.itself[:, None] == ids] = -np.inf
         near = (scores > self._scores.min(axis=1, keepdims=True)).any(axis=0)
         scores = np.concatenate([self._scores, scores[:, near]], axis=1)
-        best = np.argpartition(-scores, _K - 1, axis=1)[:, :_K]
+        best = np.argpartition(-scores, _KEPT - 1, axis=1)[:, :_KEPT]
         every = np.concatenate([self._ids, np.tile(ids[near], (len(scores), 1))], axis=1)
         self._scores = np.take_along_axis(scores, best, axis=1)
         self._ids = np.take_along_axis(every, best, axis=1)
@@ -50,11 +54,22 @@ class Sample:
     def recall(self, found: list[Ids]) -> float:
         """Returns which share of the ten nearest is among what was found for each query.
 
-        It is the lower one of the shares for the pictures, and for what lies away from them.
+        An answer counts where it is as near as the tenth. The share is the lower one of those for
+        the pictures, and for what lies away from them.
         """
         shares = [
-            np.isin(truly[scores > -np.inf], theirs).mean() if scores.max() > -np.inf else 1.0
-            for truly, scores, theirs in zip(self._ids, self._scores, found, strict=True)
+            _share(ids[scores > -np.inf], scores[scores > -np.inf], theirs)
+            for ids, scores, theirs in zip(self._ids, self._scores, found, strict=True)
         ]
         half = len(shares) // 2
         return float(min(np.mean(shares[:half]), np.mean(shares[half:]))) if half else 1.0
+
+
+def _share(ids: Ids, scores: Vectors, found: Ids) -> float:
+    """Returns which share of the ten nearest, of ids and scores (n,), is among what was found."""
+    wanted = min(_K, len(ids))
+    if not wanted:
+        return 1.0
+    least = np.sort(scores)[-wanted]
+    hits = np.isin(ids[scores >= least - _EQUAL], found).sum()
+    return min(int(hits), wanted) / wanted

@@ -26,7 +26,8 @@ class Paths:
 
     def __init__(self, stored: Iterable[str], roots: Iterable[str]):
         """Takes all stored paths that are going to be asked for, and absolute folders."""
-        self.changed = 0
+        # How many paths are published as others, and of these, how many lay below no root.
+        self.changed = self.shortened_to_names = 0
         self._roots = [root.rstrip("/") + "/" for root in roots]
         self._taken = {path for path in stored if not _tells(path)}
 
@@ -34,12 +35,13 @@ class Paths:
         """Returns the path that a stored one is published under."""
         if not _tells(stored):
             return stored
-        self.changed += 1
         if stored.startswith(SQL_PREFIX):
             table, _, key = stored.partition("/")
             path = f"{table}/{self.shortened(key)}"
         else:
-            path = self.shortened(stored)
+            key, path = stored, self.shortened(stored)
+        self.changed += 1
+        self.shortened_to_names += not key.startswith(tuple(self._roots))
         stem, extension = posixpath.splitext(path)
         while path in self._taken:
             stem = f"{stem}-{image_id}"

@@ -24,9 +24,9 @@ def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) 
             yield f"GPS positions of {counted} are published"
         else:
             yield f"GPS positions left out: {counted}; --keep-gps keeps them"
-    if paths.changed:
+    if names := paths.shortened_to_names:
         yield (
-            f"Paths shortened to names: {count(paths.changed, 'picture')} outside the database's "
+            f"Paths shortened to names: {count(names, 'picture')} outside the database's "
             "folder; --relative-to FOLDER keeps the path from a folder on"
         )
     if options.condition is None:
