@@ -12,11 +12,20 @@ from datasette.app import Datasette
 from datasette.database import Database
 from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request
+from markupsafe import Markup
 
 from . import versions
 from .config import CONFIG
 from .errors import ClipSearchError, NoEmbeddings, QueryError
-from .schema import Model, choose_model, default_model, models
+from .schema import (
+    THUMBNAILS,
+    Model,
+    choose_model,
+    default_model,
+    fetch,
+    images_table,
+    models,
+)
 from .thumbnails import read_thumbnail
 from .versions import Actor
 from .web_query import Found, count_pictures, find, question_of_picture
@@ -54,6 +63,34 @@ async def place_for(datasette: Datasette, actor: Actor, database: Database) -> P
     if not await versions.may_view_table(datasette, actor, database.name, table):
         return None
     return Place(database, table, model)
+
+
+async def picture_cell(
+    datasette: Datasette, database: Database, table: str, image_id: object, path: object
+) -> Markup | None:
+    """Returns a path of the pictures' table with its thumbnail, which leads to what is like it.
+
+    None is for other tables, and for pictures without a thumbnail.
+    """
+
+    def has_thumbnail(connection: sqlite3.Connection) -> bool:
+        sql = f"select 1 from {THUMBNAILS} where image_id = ?"
+        return images_table(connection) == table and bool(
+            fetch(connection, sql, image_id).fetchone()
+        )
+
+    try:
+        if not await database.execute_fn(has_thumbnail):
+            return None
+    except (ClipSearchError, sqlite3.Error):
+        return None
+    template = (
+        '<a href="{}" title="More like this"><img src="{}/thumbnail/{}" alt="" loading="lazy" '
+        'style="display: block; max-width: 12rem; max-height: 12rem"></a>{}'
+    )
+    address = page_url(datasette, database)
+    like = page_url(datasette, database, like=image_id)
+    return Markup(template).format(like, address, image_id, path)
 
 
 async def index_page(datasette: Datasette, request: Request) -> Response:

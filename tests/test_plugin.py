@@ -80,6 +80,7 @@ def test_hooks_only_take_what_both_versions_offer():
         "register_routes": {"datasette"},
         "database_actions": {"datasette", "actor", "database", "request"},
         "table_actions": {"datasette", "actor", "database", "table", "request"},
+        "render_cell": {"row", "value", "column", "table", "database", "datasette"},
         "startup": {"datasette"},
     }
     hooks = {

@@ -1,5 +1,9 @@
 """Thumbnails: what is served, how it is cached, what is refused."""
 
+import re
+import sqlite3
+from contextlib import closing
+
 import pytest
 from conftest import rows
 from web_helpers import PAGE, change, images
@@ -42,6 +46,34 @@ async def test_only_pictures_are_served_as_thumbnails(folder, serve, format, dat
     change(folder / "photos.db", "update clip_thumbnails set format = ?, data = ?", [format, data])
     response = await serve(folder / "photos.db").client.get(f"{PAGE}/thumbnail/7")
     assert response.status_code == 404
+
+
+CELL = re.compile(r'<a href="([^"]*)" title="More like this"><img src="([^"]*)"')
+
+
+async def test_pictures_are_seen_in_their_table_and_on_their_rows(folder, serve):
+    with closing(sqlite3.connect(folder / "photos.db")) as connection, connection:
+        connection.execute("create table files (id integer primary key, path, content_hash)")
+        connection.execute("insert into files values (7, 'a', 'b')")
+        connection.execute("delete from clip_thumbnails where image_id = 8")
+        connection.execute("update images set path = '<b>.png' where id = 7")
+    client = serve(folder / "photos.db").client
+    page = await client.get("/photos/images")
+    assert page.status_code == 200
+    assert len(CELL.findall(page.text)) == 29
+    page = await client.get("/photos/images/7")
+    [(like, source)] = CELL.findall(page.text)
+    assert source == f"{PAGE}/thumbnail/7"
+    assert (await client.get(source)).status_code == 200
+    assert like == f"{PAGE}?like=7"
+    assert "&lt;b&gt;.png" in page.text
+    assert "<b>" not in page.text
+    for other in ("/photos/images/8", "/photos/files", "/photos?sql=select+*+from+images"):
+        page = await client.get(other, follow_redirects=True)
+        assert page.status_code == 200
+        assert not CELL.findall(page.text)
+    body = (await client.get("/photos/images/7.json?_shape=array")).json()
+    assert (body if isinstance(body, list) else body["rows"])[0]["path"] == "<b>.png"
 
 
 async def test_picture_without_thumbnail(folder, serve):

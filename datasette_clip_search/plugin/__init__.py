@@ -84,6 +84,22 @@ async def _links(
 
 
 @hookimpl
+def render_cell(
+    row: Any, column: str, table: str | None, database: str, datasette: Datasette
+) -> Awaitable[Any] | None:
+    """Shows the pictures in their table, and on their own pages."""
+    if table is None or column != "path":
+        return None
+    names = row.keys()
+    if not {"id", "content_hash"}.issubset(names):
+        return None
+    from .. import web
+
+    place = datasette.get_database(database)
+    return web.picture_cell(datasette, place, table, row["id"], row["path"])
+
+
+@hookimpl
 def startup(datasette: Datasette) -> None:
     """Starts loading what queries need, so that the first one need not wait."""
     stopping = threading.Event()
