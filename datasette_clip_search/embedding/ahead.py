@@ -46,14 +46,14 @@ class Ahead:
         self._settings = settings
         self._contents = contents
         self._work = iter(work)
-        self._is_stopped = is_stopped
+        self.is_stopped = is_stopped
         self._waiting: deque[Picture] = deque()
         self._held_bytes = 0
         # How many pictures may wait, however large they are.
         self.least = 0
 
     def __iter__(self) -> Iterator[Picture]:
-        while not self._is_stopped():
+        while not self.is_stopped():
             self.fill()
             if not self._waiting:
                 break

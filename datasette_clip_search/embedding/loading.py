@@ -139,7 +139,8 @@ class Loader:
             else:
                 note = use_device(encoder, device)
                 is_worth_it = len(work) >= CONFIG.precision_from
-                sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
+                is_wanted = is_worth_it and not ahead.is_stopped()
+                sample = ahead.sample(CONFIG.precision_sample) if is_wanted else None
                 # Without a sample nothing is timed.
                 with nullcontext() if sample is None else decoders.paused():
                     loaded.choice = use_precision(encoder, precision, sample)

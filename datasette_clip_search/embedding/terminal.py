@@ -150,13 +150,13 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         some = ", ".join(summary.missing[:3]) + (", …" if len(summary.missing) > 3 else "")
         yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
     if summary.pruned:
-        yield "Deleted", f"{summary.pruned}  (their files are gone)"
+        yield "Deleted", f"{summary.pruned}  (their files or rows are gone)"
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"
     passed_over = {
         "hidden": summary.hidden,
-        "links to folders": summary.links,
+        "links to folders" if summary.links != 1 else "link to a folder": summary.links,
         "excluded": summary.excluded,
     }
     if any(passed_over.values()):
