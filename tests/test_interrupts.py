@@ -283,18 +283,20 @@ def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
     for number in range(2):
         make_picture(folder / f"{number}.png", number)
     process = start(database, [folder, "--pretrained", tiny_model, "--watch"], {})
-    wait_until(lambda: process.poll() is not None or _count(database) == 2)
-    time.sleep(3)
-    shutil.rmtree(folder)
-    time.sleep(pause)
-    for number in range(5):
-        make_picture(folder / f"new{number}.png", 10 + number)
-    wait_until(lambda: process.poll() is not None or _count(database) == 5, 20)
-    # And is heard of again.
-    make_picture(folder / "another.png", 20)
-    wait_until(lambda: process.poll() is not None or _count(database) == 6, 20)
-    os.killpg(process.pid, INT)
-    _, stderr = process.communicate(timeout=60)
+    try:
+        wait_until(lambda: process.poll() is not None or _count(database) == 2)
+        time.sleep(3)
+        shutil.rmtree(folder)
+        time.sleep(pause)
+        for number in range(5):
+            make_picture(folder / f"new{number}.png", 10 + number)
+        wait_until(lambda: process.poll() is not None or _count(database) == 5, 20)
+        # And is heard of again.
+        make_picture(folder / "another.png", 20)
+        wait_until(lambda: process.poll() is not None or _count(database) == 6, 20)
+    finally:
+        os.killpg(process.pid, INT)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     if pause:
         assert stderr.count(f"There is no file or folder {folder}") == 1
