@@ -56,6 +56,8 @@ class Config:
     # And so much more of the sample that an index is built with: others tell half a percent less.
     recall_margin: float = 0.005
     recall_likeness: float = 0.3
+    # Cosines that differ by less are equal, as copies' are: which of them comes first is chance.
+    equal_cosines: float = 1e-6
     # How many candidates for each picture wanted may be ranked by their exact vectors.
     depths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     # What it costs to look at a rounded vector, and to fetch an exact one.
@@ -140,7 +142,7 @@ class Config:
     abandoned_after_seconds: float = 3600
     # Whether so few files are pictures at all is seen before a model is fetched for them.
     files_looked_at_first: int = 16
-    # Work that a power cut may cost. Decoding and encoding wait while more is written at a time.
+    # Work that a power cut may cost, and pictures that wait in memory, 160 KB each, to be written.
     commit_seconds: float = 5
     commit_pictures: int = 1000
     # The longer side of a thumbnail in pixels, at most, and at least where the picture has more: at

@@ -17,15 +17,7 @@ from markupsafe import Markup
 from . import versions
 from .config import CONFIG
 from .errors import ClipSearchError, NoEmbeddings, QueryError
-from .schema import (
-    THUMBNAILS,
-    Model,
-    choose_model,
-    default_model,
-    fetch,
-    images_table,
-    models,
-)
+from .schema import Model, choose_model, default_model, images_table, models
 from .thumbnails import read_thumbnail
 from .versions import Actor
 from .web_query import Found, count_pictures, find, question_of_picture
@@ -66,7 +58,7 @@ async def place_for(datasette: Datasette, actor: Actor, database: Database) -> P
 
 
 async def picture_cell(
-    datasette: Datasette, database: Database, table: str, image_id: object, path: object
+    datasette: Datasette, database: Database, table: str, image_id: int, path: object
 ) -> Markup | None:
     """Returns a path of the pictures' table with its thumbnail, which leads to what is like it.
 
@@ -74,10 +66,7 @@ async def picture_cell(
     """
 
     def has_thumbnail(connection: sqlite3.Connection) -> bool:
-        sql = f"select 1 from {THUMBNAILS} where image_id = ?"
-        return images_table(connection) == table and bool(
-            fetch(connection, sql, image_id).fetchone()
-        )
+        return images_table(connection) == table and bool(read_thumbnail(connection, image_id))
 
     try:
         if not await database.execute_fn(has_thumbnail):
@@ -85,12 +74,11 @@ async def picture_cell(
     except (ClipSearchError, sqlite3.Error):
         return None
     template = (
-        '<a href="{}" title="More like this"><img src="{}/thumbnail/{}" alt="" loading="lazy" '
+        '<a href="{}" title="More like this"><img src="{}" alt="" loading="lazy" '
         'style="display: block; max-width: 12rem; max-height: 12rem"></a>{}'
     )
-    address = page_url(datasette, database)
     like = page_url(datasette, database, like=image_id)
-    return Markup(template).format(like, address, image_id, path)
+    return Markup(template).format(like, _thumbnail_url(datasette, database, image_id), path)
 
 
 async def index_page(datasette: Datasette, request: Request) -> Response:
@@ -194,17 +182,21 @@ def _database(datasette: Datasette, request: Request) -> Database:
         raise NotFound("There is no such database") from None
 
 
-def _thumbnail_url(datasette: Datasette, place: Place, picture: dict[str, Any]) -> str | None:
+def _thumbnail_url(datasette: Datasette, database: Database, image_id: int) -> str:
+    return f"{page_url(datasette, database)}/thumbnail/{image_id}"
+
+
+def _thumbnail_of(datasette: Datasette, place: Place, picture: dict[str, Any]) -> str | None:
     if not picture["has_thumbnail"]:
         return None
-    return f"{page_url(datasette, place.database)}/thumbnail/{picture['id']}"
+    return _thumbnail_url(datasette, place.database, picture["id"])
 
 
 def _as_json(
     datasette: Datasette, request: Request, place: Place, question: Question, found: Found
 ) -> dict[str, Any]:
     def result(picture: dict[str, Any]) -> dict[str, Any]:
-        url = _thumbnail_url(datasette, place, picture)
+        url = _thumbnail_of(datasette, place, picture)
         names = ("rank", "id", "path", "score", "z_score", "width", "height", "taken")
         return {
             **{name: picture[name] for name in names},
@@ -240,7 +232,7 @@ async def _as_context(
             "name": name,
             "folder": folder,
             "row_url": datasette.urls.row(database.name, place.table, str(picture["id"])),
-            "thumbnail_url": _thumbnail_url(datasette, place, picture),
+            "thumbnail_url": _thumbnail_of(datasette, place, picture),
             "like_url": page_url(datasette, database, **question.about(picture["id"])),
         }
 

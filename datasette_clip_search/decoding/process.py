@@ -108,9 +108,9 @@ class Decoder:
             asked = list(islice(left, together))
             is_read = False
             try:
-                self._begin(asked[0][0].settings)
-                self._send([job for job, _ in asked])
-                hashes = self._receive()
+                with self._limited(asked[0][0].settings):
+                    self._send([job for job, _ in asked])
+                    hashes = self._receive()
                 is_read = True
                 needed = [
                     isinstance(each, str) and is_wanted(each)
@@ -119,9 +119,8 @@ class Decoder:
                 self._send(needed)
                 for (job, _), content_hash, is_needed in zip(asked, hashes, needed, strict=True):
                     if is_needed:
-                        self._begin(job.settings)
-                        outcome = self._receive()
-                        self._began = None
+                        with self._limited(job.settings):
+                            outcome = self._receive()
                     elif isinstance(content_hash, str):
                         outcome = Unneeded(content_hash)
                     else:
@@ -136,8 +135,6 @@ class Decoder:
                     continue
                 left.popleft()
                 yield refused
-            finally:
-                self._began = None
 
     def stop_if_late(self) -> None:
         """Kills the process where its picture has kept it too long; for another thread to call."""
@@ -171,9 +168,15 @@ class Decoder:
                 stream.close()
         self._process.wait()
 
-    def _begin(self, settings: Settings) -> None:
+    @contextlib.contextmanager
+    def _limited(self, settings: Settings) -> Iterator[None]:
+        """Lets stop_if_late() end what takes longer than the settings allow."""
         self._seconds = settings.seconds or CONFIG.decode_seconds
         self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began = None
 
     def _wait_until_ready(self) -> None:
         if self._is_ready:

@@ -34,7 +34,7 @@ def watch_images(
 ) -> None:
     """Embeds pictures, and again after every change of their files, until interrupted.
 
-    From the second run on, pictures whose files are gone are deleted, but not all at once.
+    From the second run on, pictures whose files are gone are deleted, but never all of them.
 
     Raises ClipSearchError as embed_images does in the first run, and for what can't be watched.
     """

@@ -8,8 +8,6 @@ from ..config import CONFIG
 _K = 10
 # Kept of each query's nearest, so that copies of the tenth, which are as good an answer, are known.
 _KEPT = 40
-# Cosines that differ by less are equal.
-_EQUAL = 1e-6
 # No picture's id.
 _NOBODY = np.iinfo(np.int64).min
 
@@ -39,17 +37,19 @@ class Sample:
         self.itself: Ids = np.concatenate([ids[own], nobody])
         self._ids = np.full((len(self.queries), _KEPT), _NOBODY)
         self._scores = np.full((len(self.queries), _KEPT), -np.inf, np.float32)
+        self._tenth = self._scores[:, 0]
 
     def show(self, ids: Ids, vectors: Vectors) -> None:
         """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
         scores = self.queries @ vectors.T
         scores[self.itself[:, None] == ids] = -np.inf
-        near = (scores > self._scores.min(axis=1, keepdims=True)).any(axis=0)
+        near = (scores >= self._tenth[:, None] - CONFIG.equal_cosines).any(axis=0)
         scores = np.concatenate([self._scores, scores[:, near]], axis=1)
         best = np.argpartition(-scores, _KEPT - 1, axis=1)[:, :_KEPT]
         every = np.concatenate([self._ids, np.tile(ids[near], (len(scores), 1))], axis=1)
         self._scores = np.take_along_axis(scores, best, axis=1)
         self._ids = np.take_along_axis(every, best, axis=1)
+        self._tenth = np.partition(self._scores, _KEPT - _K, axis=1)[:, _KEPT - _K]
 
     def recall(self, found: list[Ids]) -> float:
         """Returns which share of the ten nearest is among what was found for each query.
@@ -71,5 +71,5 @@ def _share(ids: Ids, scores: Vectors, found: Ids) -> float:
     if not wanted:
         return 1.0
     least = np.sort(scores)[-wanted]
-    hits = np.isin(ids[scores >= least - _EQUAL], found).sum()
+    hits = np.isin(ids[scores >= least - CONFIG.equal_cosines], found).sum()
     return min(int(hits), wanted) / wanted

@@ -88,15 +88,12 @@ def render_cell(
     row: Any, column: str, table: str | None, database: str, datasette: Datasette
 ) -> Awaitable[Any] | None:
     """Shows the pictures in their table, and on their own pages."""
-    if table is None or column != "path":
-        return None
-    names = row.keys()
-    if not {"id", "content_hash"}.issubset(names):
+    if column != "path" or table is None or not {"id", "content_hash"} <= set(row.keys()):
         return None
     from .. import web
 
-    place = datasette.get_database(database)
-    return web.picture_cell(datasette, place, table, row["id"], row["path"])
+    opened = datasette.get_database(database)
+    return web.picture_cell(datasette, opened, table, row["id"], row["path"])
 
 
 @hookimpl

@@ -5,10 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from ..arrays import Ids, Vectors
+from ..config import CONFIG
 
 K = 10
-# Cosines that differ by less are equal: copies of a picture may come in another order.
-_EQUAL = 1e-6
 
 Chunks = Callable[[], Iterable[tuple[Ids, Vectors, Vectors]]]
 """Yields, anew each time, ids (n,), vectors (n, d) as they were, and as they are published."""
@@ -36,7 +35,7 @@ def recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
         both = np.concatenate([found, np.stack([new_scores, old_scores], axis=2)], axis=1)
         best = np.argsort(both[:, :, 0], axis=1)[:, -k:]
         found = np.take_along_axis(both, best[:, :, np.newaxis], axis=1)
-    hits = found[:, :, 1] >= nearest[:, :1] - _EQUAL
+    hits = found[:, :, 1] >= nearest[:, :1] - CONFIG.equal_cosines
     return float(hits.mean()), len(ids)
 
 

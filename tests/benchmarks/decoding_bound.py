@@ -13,7 +13,6 @@ embedding_bound.py. Weights are random, of ViT-B-32.
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-
-import pictures
-import weights
-from embedding_bound import MODEL, whole
+from embedding_bound import MODEL, corpora, random_weights, used, whole
 
 from datasette_clip_search.embedding import Options
-from datasette_clip_search.embedding.loading import Loaded
 from datasette_clip_search.pictures.decode import decode, make_thumbnail
 from datasette_clip_search.pictures.preprocess import Preprocess
 from datasette_clip_search.processors import cores
@@ -64,22 +58,11 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = arguments.cache
     cache.mkdir(exist_ok=True)
-    file = cache / f"{MODEL}.safetensors"
-    if not file.exists():
-        weights.open_clip_file(MODEL, file)
-    options = Options(model=MODEL, pretrained=str(file), text_tower="none")
+    options = Options(model=MODEL, pretrained=str(random_weights(cache)), text_tower="none")
     print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")
     print(f"{'pictures':<22}{'decoded, 1/s':>14}{'reached, 1/s':>14}{'ratio':>7}  model")
-    for kind, count in (("ordinary", arguments.pictures), ("large", arguments.large)):
-        if not count:
-            continue
-        folder = cache / f"{kind}-{count}"
-        if not folder.exists():
-            pictures.make(kind, count, folder)
-        loaded = Loaded()
-        whole(folder, options, cache, loaded)
-        encoder = loaded.encoder
-        assert encoder is not None
+    for name, folder in corpora(cache, arguments.pictures, arguments.large):
+        loaded, encoder = used(folder, options, cache)
         rounds = [
             (
                 on_all_cores(folder, encoder.preprocess.identity),
@@ -90,7 +73,7 @@ def main() -> None:
         allowed, reached = map(statistics.median, zip(*rounds, strict=True))
         ratio = statistics.median(ours / most for most, ours in rounds)
         print(
-            f"{f'{count} {kind}':<22}{allowed:>14.0f}{reached:>14.0f}{ratio:>7.2f}"
+            f"{name:<22}{allowed:>14.0f}{reached:>14.0f}{ratio:>7.2f}"
             f"  {encoder.device}, {encoder.precision}",
             flush=True,
         )

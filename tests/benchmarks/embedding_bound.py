@@ -1,7 +1,7 @@
 """How near embed-images comes to the best that its parts allow.
 
     python tests/benchmarks/embedding_bound.py [--pictures 1000] [--large 400] [--rounds 3]
-        [--precision auto] [--weights FILE] [--output FOLDER]
+        [--precision auto] [--weights FILE] [--cache FOLDER]
 
 With M the pictures a second that the model alone encodes, on all cores, and d the seconds that one
 core takes to read, decode and shrink one picture to what the model sees, no pipeline can make more
@@ -18,6 +18,7 @@ import os
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from bound import bound, decoding_alone, model_alone
 
 from datasette_clip_search.embedding import Options, embed_images
 from datasette_clip_search.embedding.loading import Loaded
+from datasette_clip_search.encoder import PictureEncoder
 from datasette_clip_search.processors import cores
 
 MODEL = "ViT-B-32"
@@ -46,6 +48,32 @@ def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded) -> floa
         return summary.embedded / summary.embedding_seconds
 
 
+def random_weights(cache: Path) -> Path:
+    """Returns a weights file of MODEL, which is made where there is none yet."""
+    file = cache / f"{MODEL}.safetensors"
+    if not file.exists():
+        weights.open_clip_file(MODEL, file)
+    return file
+
+
+def corpora(cache: Path, ordinary: int, large: int) -> Iterator[tuple[str, Path]]:
+    """Yields what the pictures are, and their folder, which is made where there is none yet."""
+    for kind, count in (("ordinary", ordinary), ("large", large)):
+        folder = cache / f"{kind}-{count}"
+        if count and not folder.exists():
+            pictures.make(kind, count, folder)
+        if count:
+            yield f"{count} {kind}", folder
+
+
+def used(folder: Path, options: Options, scratch: Path) -> tuple[Loaded, PictureEncoder]:
+    """Loads the model by a run, which also brings the files into the system's memory."""
+    loaded = Loaded()
+    whole(folder, options, scratch, loaded)
+    assert loaded.encoder is not None
+    return loaded, loaded.encoder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pictures", type=int, default=1000)
@@ -57,9 +85,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = arguments.cache
     cache.mkdir(exist_ok=True)
-    file = arguments.weights or cache / f"{MODEL}.safetensors"
-    if not file.exists():
-        weights.open_clip_file(MODEL, file)
+    file = arguments.weights or random_weights(cache)
     options = Options(
         model=MODEL, pretrained=str(file), precision=arguments.precision, text_tower="none"
     )
@@ -68,17 +94,8 @@ def main() -> None:
         f"{'pictures':<22}{'precision':>10}{'M, 1/s':>9}{'d, ms':>8}{'bound, 1/s':>12}"
         f"{'reached, 1/s':>14}{'ratio':>7}{'no thumbs':>11}{'ratio':>7}"
     )
-    for kind, count in (("ordinary", arguments.pictures), ("large", arguments.large)):
-        if not count:
-            continue
-        folder = cache / f"{kind}-{count}"
-        if not folder.exists():
-            pictures.make(kind, count, folder)
-        loaded = Loaded()
-        # Also brings the files into the system's memory, for all alike.
-        whole(folder, options, cache, loaded)
-        encoder = loaded.encoder
-        assert encoder is not None
+    for name, folder in corpora(cache, arguments.pictures, arguments.large):
+        loaded, encoder = used(folder, options, cache)
         alone = [(model_alone(encoder), decoding_alone(encoder, folder))]
         reached: dict[bool, list[float]] = {True: [], False: []}
         ratios: dict[bool, list[float]] = {True: [], False: []}
@@ -93,7 +110,7 @@ def main() -> None:
         ours, bare = map(statistics.median, reached.values())
         ratio, bare_ratio = map(statistics.median, ratios.values())
         print(
-            f"{f'{count} {kind}':<22}{encoder.precision:>10}{rate:>9.1f}{seconds * 1000:>8.1f}"
+            f"{name:<22}{encoder.precision:>10}{rate:>9.1f}{seconds * 1000:>8.1f}"
             f"{bound(rate, seconds):>12.1f}{ours:>14.1f}{ratio:>7.2f}{bare:>11.1f}"
             f"{bare_ratio:>7.2f}",
             flush=True,
