@@ -76,6 +76,13 @@ class Config:
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
     crowd_at_least: int = 10
     crowd_deviation_at_least: float = 1e-5
+    # What a stranger's database may hold where ours has one row: a model is chosen by a person, and
+    # the largest of OpenCLIP's has 1,536 numbers to a vector.
+    max_models: int = 1000
+    max_dimension: int = 8192
+    max_name_characters: int = 1000
+    # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
+    max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2

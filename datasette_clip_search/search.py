@@ -82,7 +82,7 @@ def _found(
 def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[int, str]:
     # So few are found sooner without JSON.
     few = len(ids) <= CONFIG.default_k
-    among = ",".join("?" * len(ids)) if few else "select value from json_each(?)"
+    among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
     sql = f"select id, path from main.{quote(table)} where id in ({among})"
     return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
 

@@ -58,7 +58,8 @@ def batches_by_id(
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yields the same in parts, so that few of the vectors are in memory at a time."""
     sql = f"""select image_id, embedding from main.{EMBEDDINGS}
-        where model_id = ? and image_id in (select value from json_each(?)) order by image_id"""
+        where model_id = ? and image_id in (select value from temp.json_each(?))
+        order by image_id"""
     ordered = np.unique(wanted)
     for start in range(0, len(ordered), _ROWS):
         part = json.dumps(ordered[start : start + _ROWS].tolist())

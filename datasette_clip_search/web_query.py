@@ -143,7 +143,7 @@ def _pictures(
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     sql = f"""select id, path, width, height, taken,
             exists (select 1 from main.{THUMBNAILS} where image_id = images.id)
-        from main.{quote(table)} as images where id in (select value from json_each(?))"""
+        from main.{quote(table)} as images where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
     # One may have been deleted since it was found.
     nothing = ("", None, None, None, 0)
