@@ -83,7 +83,8 @@ def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[i
     # So few are found sooner without JSON.
     few = len(ids) <= CONFIG.default_k
     among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
-    sql = f"select id, path from main.{quote(table)} where id in ({among})"
+    path = f"substr(path, 1, {CONFIG.max_path_characters})"
+    sql = f"select id, {path} from main.{quote(table)} where id in ({among})"
     return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
 
 

@@ -24,7 +24,18 @@ def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
     """Returns the ids (n,) int64 of the pictures that the model has embedded, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
-    return np.fromiter((id for (id,) in fetch(connection, sql, model.id)), np.int64)
+    return ids_of(id for (id,) in fetch(connection, sql, model.id))
+
+
+def ids_of(values: Iterable[object]) -> Ids:
+    """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
+    try:
+        return np.fromiter(values, np.int64)
+    except (TypeError, ValueError):
+        raise DatabaseError(
+            "The tables of the vectors hold an image_id that is not an integer. "
+            "Delete that row and run sqlite-utils embed-images again"
+        ) from None
 
 
 def batches(
@@ -93,7 +104,7 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
                 f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
-    ids = np.fromiter((image_id for image_id, _ in rows), np.int64, len(rows))
+    ids = ids_of(image_id for image_id, _ in rows)
     vectors = decode([blob for _, blob in rows], model.dimension)
     if not np.isfinite(vectors).all():
         bad = ids[~np.isfinite(vectors).all(axis=1)][0]
