@@ -7,18 +7,23 @@ add-foreign-key, Datasette's alter, and what people do by hand. Nothing that is 
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import NamedTuple
 
+from .database import in_parts, transaction
 from .errors import DatabaseError
 from .schema import (
     CHANGES,
     EMBEDDINGS,
     MODELS,
     OWN_TABLES,
+    THUMBNAILS,
+    create_tables,
     fetch,
     history_triggers,
+    made_from_it,
     migrate,
     quote,
 )
@@ -73,6 +78,36 @@ def restore(connection: sqlite3.Connection, images: str) -> list[str]:
         tables = sorted({wanted.triggers[name][0] for name in missing})
         said.append(f"the triggers of {' and '.join(tables)}")
     return said
+
+
+def restored_tables(connection: sqlite3.Connection, images: str) -> list[str]:
+    """Brings the tables of a database up to date, and deletes what belongs to no picture.
+
+    Returns in words what was missing, and what was deleted.
+    """
+    with transaction(connection):
+        said = create_tables(connection, images)
+    for table, what in ((EMBEDDINGS, "vectors"), (THUMBNAILS, "thumbnails")):
+        if count := _delete_lost(connection, images, table):
+            said.append(f"{count} {what} without a picture deleted")
+    return said
+
+
+def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
+    """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
+    rowid = "rowid" if table == EMBEDDINGS else "image_id"
+    same = made_from_it(connection, "t", "i")
+    lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
+        on i.id = t.image_id and {same} where i.id is null"""
+    found = fetch(connection, lost).fetchall()
+
+    def delete(rows: Sequence[tuple[int]]) -> None:
+        # One may have got its picture meanwhile.
+        sql = f"delete from main.{table} where {rowid} in ({lost} and t.{rowid} = ?)"
+        connection.executemany(sql, rows)
+
+    in_parts(connection, found, delete)
+    return len(found)
 
 
 _HISTORY = {trigger_name(sql) for sql in history_triggers()}

@@ -287,6 +287,7 @@ def _m006(images: str) -> tuple[str, ...]:
         # By it a picture's vectors are found, and that all belong to theirs is seen without
         # reading a vector.
         f"create index clip_embedding_image on {EMBEDDINGS} (image_id, model_id, made_from)",
+        f"create index clip_thumbnail_image on {THUMBNAILS} (image_id, made_from)",
         f"""create table {REPLACED} (
             image_id integer not null,
             content_hash text not null,
@@ -385,6 +386,25 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tells whether a database has a table: those of earlier releases lack the newer ones."""
     sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
     return fetch(connection, sql, name).fetchone() is not None
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    """Tells whether one of our tables has a column: those of earlier releases lack some."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    return any(name == column for _, name, *_ in rows)
+
+
+def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+    """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
+
+    It is about rows of the tables called so in a statement: one with the picture's id may be of
+    what it held before.
+    """
+    # Databases of earlier releases don't say.
+    if not has_column(connection, EMBEDDINGS, "made_from"):
+        return "true"
+    kept = hash_kept(f"{picture}.content_hash")
+    return f"({of}.made_from is null or {of}.made_from = {kept})"
 
 
 def is_published(connection: sqlite3.Connection) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .config import CONFIG
 from .errors import PictureError
-from .schema import THUMBNAILS, fetch
+from .schema import THUMBNAILS, fetch, images_table, made_from_it, quote
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,11 @@ class Thumbnail(NamedTuple):
 
 def read_thumbnail(connection: sqlite3.Connection, image_id: int) -> Thumbnail | None:
     """Returns the thumbnail of a picture, or None where the database has none."""
-    sql = f"select format, data from main.{THUMBNAILS} where image_id = ?"
+    images = images_table(connection)
+    if images is None:
+        return None
+    sql = f"""select t.format, t.data from main.{THUMBNAILS} as t join main.{quote(images)} as i
+        on i.id = t.image_id and {made_from_it(connection, "t", "i")} where t.image_id = ?"""
     row = fetch(connection, sql, image_id).fetchone()
     if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
         return None
