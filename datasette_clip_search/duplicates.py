@@ -94,17 +94,19 @@ def check_threshold(threshold: Value) -> float:
     return float(threshold)
 
 
-_groups: Recent[tuple[str, int, int, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
+State = tuple[int, bytes]
+
+_groups: Recent[tuple[str, int, State, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
 
 
 def _groups_of(
     connection: sqlite3.Connection, model: Model, table: str, threshold: float
 ) -> Groups:
-    key = (str(database_path(connection)), model.id, model.revision, threshold)
+    collection = collection_for(connection, model)
+    key = (str(database_path(connection)), model.id, collection.state, threshold)
     groups = _groups.get(key)
     if groups is not None:
         return groups
-    collection = collection_for(connection, model)
     ids = collection.ids
     pairs = _pairs_of(connection, key[:3], collection, threshold)
     ranks = _ranks(connection, table, pairs, ids)
@@ -197,7 +199,7 @@ class _Search:
     error: BaseException | None = None
 
 
-_searches: OrderedDict[tuple[str, int, int], _Search] = OrderedDict()
+_searches: OrderedDict[tuple[str, int, State], _Search] = OrderedDict()
 _guard = threading.Lock()
 # By the file of the database, so that none waits for another's.
 _working: dict[str, threading.Thread] = {}
@@ -205,7 +207,7 @@ _working: dict[str, threading.Thread] = {}
 
 def _pairs_of(
     connection: sqlite3.Connection,
-    key: tuple[str, int, int],
+    key: tuple[str, int, State],
     collection: Collection,
     threshold: float,
 ) -> Pairs:
@@ -243,7 +245,7 @@ def _pairs_of(
             heed_time_limit(connection)
 
 
-def _known(key: tuple[str, int, int]) -> _Search:
+def _known(key: tuple[str, int, State]) -> _Search:
     if key not in _searches:
         # Pairs of older vectors will not be asked for again.
         for other in [other for other in _searches if other[:2] == key[:2]]:

@@ -4,6 +4,7 @@ The database tells what has happened to its vectors since an index was made, so 
 always that of the database as the connection sees it.
 """
 
+import hashlib
 import logging
 import os
 import sqlite3
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .changes import changes_since, moment_of
+from .changes import Moment, changes_since, moment_of
 from .collection import Collection
 from .config import CONFIG
 from .errors import DatabaseError
@@ -28,9 +29,10 @@ from .index import (
     open_index,
     read_facts,
 )
-from .schema import Model, fetch
+from .schema import Model, fetch, images_table
+from .standing import schema_version, standing_of
 from .time_limit import turn
-from .vectors import count_vectors, embedded_ids, read_vectors, vectors_by_id
+from .vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +45,59 @@ _guard = threading.Lock()
 # What was told of index files, each once; and those files that are no good to anyone.
 _told: set[tuple[object, str]] = set()
 _damaged: set[object] = set()
+_told_untriggered: set[str | None] = set()
 
 
 def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
-    """Returns the collection as the connection sees it now, shared by all of a process."""
+    """Returns the collection as the connection sees it now, shared by all of a process.
+
+    Every vector in it has its picture.
+    """
+    current = _latest(connection, model)
+    # All that it costs where the triggers are there.
+    if current.stands == schema_version(connection):
+        return current
+    table = images_table(connection)
+    assert table is not None
+    standing = standing_of(connection, table)
+    if not standing.history:
+        return _as_it_is(connection, model)
+    among = current.touched if standing.pictures and current.stood == standing.version else None
+    kept = current.without(lost_ids(connection, model, among))
+    kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
+    _, key = _place(_main_file(connection), model.id)
+    with _loading:
+        if _collections.get(key) is current:
+            _collections[key] = kept
+    return kept
+
+
+def doubt(connection: sqlite3.Connection, model: Model) -> None:
+    """Has the next search compare vectors and pictures, because one was found to have none."""
+    known = _collections.get(_place(_main_file(connection), model.id)[1])
+    if known:
+        known.stands = known.stood = None
+
+
+def _as_it_is(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Reads a collection whose changes nobody notes, so that it serves one search alone."""
+    name = _main_file(connection)
+    if name not in _told_untriggered:
+        _told_untriggered.add(name)
+        log.warning(
+            "The triggers of clip_embeddings are gone, so every search reads all vectors. "
+            "Run: sqlite-utils clip-index"
+        )
+    base = _without_index(connection, model)
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(base.ids.tobytes())
+    digest.update(base.vectors.tobytes() if base.kind.is_exact else os.urandom(8))
+    state = int.from_bytes(digest.digest(), "big", signed=True)
+    return Collection(model, Moment(-1, state), base).without(lost_ids(connection, model))
+
+
+def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Returns a collection of all vectors that the connection sees now."""
     file, key = _place(_main_file(connection), model.id)
     known = _collections.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
@@ -122,7 +173,7 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Collection) ->
     ids = np.concatenate([start.fresh.ids[kept], ids])
     vectors = np.concatenate([start.fresh.vectors[kept], vectors])
     order = np.argsort(ids)
-    return Collection(
+    later = Collection(
         model,
         moment,
         start.base,
@@ -130,6 +181,8 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Collection) ->
         np.union1d(start.touched, touched),
         flat(ids[order], vectors[order]),
     )
+    later.stood = start.stood if start.stands is None else start.stands
+    return later
 
 
 def _signature(file: Path | None) -> object:

@@ -11,7 +11,7 @@ from .config import CONFIG
 from .errors import NotAPicture, QueryError
 from .image_encoder import image_encoder_of
 from .recent import Recent
-from .schema import EMBEDDINGS, Model, fetch, quote
+from .schema import EMBEDDINGS, Model, fetch, made_from_it, quote
 from .text_encoder import text_encoder_of, text_key
 
 Value = str | int | float | bytes | None
@@ -78,7 +78,9 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
 def _stored_vector(
     connection: sqlite3.Connection, model: Model, table: str, image_id: int
 ) -> Vectors:
-    sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id = ?"""
+    sql = f"""select e.embedding from main.{EMBEDDINGS} as e join main.{quote(table)} as i
+        on i.id = e.image_id and {made_from_it(connection, "e", "i")}
+        where e.model_id = ? and e.image_id = ?"""
     row = fetch(connection, sql, model.id, image_id).fetchone()
     if row is None:
         sql = f"select 1 from main.{quote(table)} where id = ?"

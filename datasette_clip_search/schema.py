@@ -19,7 +19,12 @@ FAILURES = "clip_failures"
 CHANGES = "clip_changes"
 TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION)
+REPLACED = "clip_replaced"
+PRUNED = "clip_pruned"
+OWN_TABLES = (
+    *(MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION),
+    *(REPLACED, PRUNED),
+)
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
     "m001_create_tables",
@@ -27,15 +32,27 @@ KNOWN_MIGRATIONS = (
     "m003_changes",
     "m004_towers",
     "m005_publication",
+    "m006_kept_rows",
 )
+# So much of a picture's content_hash is beside what was made from it.
+HASH_KEPT = 16
 
 
-def create_tables(connection: sqlite3.Connection, table: str) -> None:
+def create_tables(connection: sqlite3.Connection, table: str) -> list[str]:
     """Gives a database our tables, with `table` as the one of the pictures; idempotent.
 
     Runs inside the caller's transaction. What has been done to a database is recorded by
-    sqlite-utils' migrations.
+    sqlite-utils' migrations; what others have dropped since is restored, and returned in words.
     """
+    # Here, because it needs what stands below.
+    from .restoring import restore
+
+    migrate(connection, table)
+    return restore(connection, table)
+
+
+def migrate(connection: sqlite3.Connection, table: str) -> None:
+    """Applies the migrations that a database has not had yet."""
     # Here, because sqlite-utils imports this package while it is itself being imported.
     from sqlite_utils import Database, Migrations
 
@@ -79,6 +96,11 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
                 originals_url text
             )"""
         )
+
+    @migrations()
+    def m006_kept_rows(db: Database) -> None:
+        for statement in _m006(quote(table)):
+            db.execute(statement)
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -150,7 +172,9 @@ def _m001(images: str) -> tuple[str, ...]:
     )
 
 
-def _m003() -> tuple[str, ...]:
+def history_triggers() -> tuple[str, ...]:
+    """Returns the statements that make what notes every change of a vector."""
+
     def note(model_id: str, image_id: str) -> str:
         return f"""insert into {CHANGES} (model_id, seq, image_id, revision)
             select id, 1 + coalesce((select max(seq) from {CHANGES} where model_id = id), 0),
@@ -161,19 +185,6 @@ def _m003() -> tuple[str, ...]:
         return f"{touch}; {note(f'{row}.model_id', f'{row}.image_id')}"
 
     return (
-        *(
-            f"drop trigger if exists clip_embedding_{done}"
-            for done in ("inserted", "updated", "deleted")
-        ),
-        # The newest row of a model always stays: it says which history this is.
-        f"""create table {CHANGES} (
-            model_id integer not null references {MODELS}(id) on delete cascade,
-            seq integer not null,
-            image_id integer,
-            revision integer not null,
-            primary key (model_id, seq)
-        ) without rowid""",
-        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
         f"""create trigger clip_model_inserted after insert on {MODELS} begin
             {note("new.id", "null")}
         end""",
@@ -193,6 +204,107 @@ def _m003() -> tuple[str, ...]:
     )
 
 
+def _m003() -> tuple[str, ...]:
+    return (
+        *(
+            f"drop trigger if exists clip_embedding_{done}"
+            for done in ("inserted", "updated", "deleted")
+        ),
+        # The newest row of a model always stays: it says which history this is.
+        f"""create table {CHANGES} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            seq integer not null,
+            image_id integer,
+            revision integer not null,
+            primary key (model_id, seq)
+        ) without rowid""",
+        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
+        *history_triggers(),
+    )
+
+
+def hash_kept(content_hash: str) -> str:
+    """Returns the SQL of what is kept of a content_hash, an SQL expression."""
+    return f"substr({content_hash}, 1, {HASH_KEPT})"
+
+
+def picture_triggers(images: str) -> tuple[str, ...]:
+    """Returns the statements that make what keeps vectors and thumbnails with their pictures.
+
+    REPLACE deletes a row and inserts it again, and fires the triggers of both where
+    recursive_triggers is on, as sqlite-utils has it. So an insert notes the rows that it may
+    replace; what belongs to them is deleted after it, unless the same content is back under the
+    same id. INSERT OR IGNORE, and an upsert, leave their note behind. It counts for nobody else:
+    'now' is one moment for all of a statement, and another for the next one.
+    """
+    now = "julianday('now')"
+
+    def forget(condition: str) -> str:
+        tables = (EMBEDDINGS, THUMBNAILS)
+        return "; ".join(f"delete from {each} where {condition}" for each in tables) + ";"
+
+    other = f"image_id = new.id and made_from is not {hash_kept('new.content_hash')}"
+    same_is_back = f"""exists (select 1 from {REPLACED} as r where r.image_id = new.id
+                and r.content_hash = new.content_hash and r.at = {now})"""
+    gone = f"""image_id in (select image_id from {REPLACED} where at = {now})
+                and image_id not in (select id from {images} where id = image_id)"""
+    return (
+        f"""create trigger clip_image_replaced before insert on {images}
+        when exists (select 1 from {images} where id = new.id or path = new.path) begin
+            delete from {REPLACED};
+            insert into {REPLACED} select id, content_hash, {now} from {images}
+                where id = new.id or path = new.path;
+        end""",
+        f"""create trigger clip_image_inserted after insert on {images} begin
+            {forget(f"{other} and not {same_is_back}")}
+            {forget(gone)}
+            delete from {REPLACED};
+        end""",
+        # SQLite enforces foreign keys only where a connection asks for it; most never do.
+        f"""create trigger clip_image_deleted after delete on {images}
+        when not exists (
+            select 1 from {REPLACED} where image_id = old.id and at = {now}
+        ) begin
+            {forget("image_id = old.id")}
+        end""",
+        f"""create trigger clip_image_changed after update of id, content_hash on {images} begin
+            update or replace {EMBEDDINGS} set image_id = new.id
+                where image_id = old.id and old.id != new.id;
+            update or replace {THUMBNAILS} set image_id = new.id
+                where image_id = old.id and old.id != new.id;
+            {forget(f"{other} and old.content_hash is not new.content_hash")}
+        end""",
+        f"""create trigger clip_image_upserted after update on {images}
+        when exists (select 1 from {REPLACED}) begin
+            delete from {REPLACED};
+        end""",
+    )
+
+
+def _m006(images: str) -> tuple[str, ...]:
+    return (
+        f"alter table {images} add column key_table text",
+        # None stands for whatever the picture holds: other programs write vectors, too.
+        f"alter table {EMBEDDINGS} add column made_from text",
+        f"alter table {THUMBNAILS} add column made_from text",
+        # By it a picture's vectors are found, and that all belong to theirs is seen without
+        # reading a vector.
+        f"create index clip_embedding_image on {EMBEDDINGS} (image_id, model_id, made_from)",
+        f"create index clip_thumbnail_image on {THUMBNAILS} (image_id, made_from)",
+        f"""create table {REPLACED} (
+            image_id integer not null,
+            content_hash text not null,
+            at real not null
+        )""",
+        # The ids of pictures that may come back, as those of a disk that was not mounted.
+        f"""create table {PRUNED} (
+            image_id integer primary key,
+            content_hash text not null
+        )""",
+        f"create index clip_pruned_content on {PRUNED} (content_hash)",
+        "drop trigger if exists clip_image_deleted",
+        *picture_triggers(images),
+    )
 def _columns(key: str, others: str = "") -> Columns:
     names = frozenset(key.split())
     return Columns(names, names | frozenset(others.split()))
@@ -338,6 +450,25 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tells whether a database has a table: those of earlier releases lack the newer ones."""
     sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
     return fetch(connection, sql, name).fetchone() is not None
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    """Tells whether one of our tables has a column: those of earlier releases lack some."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    return any(name == column for _, name, *_ in rows)
+
+
+def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+    """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
+
+    It is about rows of the tables called so in a statement: one with the picture's id may be of
+    what it held before.
+    """
+    # Databases of earlier releases don't say.
+    if not has_column(connection, EMBEDDINGS, "made_from"):
+        return "true"
+    kept = hash_kept(f"{picture}.content_hash")
+    return f"({of}.made_from is null or {of}.made_from = {kept})"
 
 
 def is_published(connection: sqlite3.Connection) -> bool:

@@ -8,9 +8,12 @@ from typing import NamedTuple
 
 from .config import CONFIG
 from .errors import QueryError
-from .loaded import collection_for
+from .loaded import collection_for, doubt
 from .query import Value, query_vector, shown
 from .schema import Model, choose_model, fetch, quote
+
+# Searches of a database whose pictures are deleted as fast as they are found.
+_TRIES = 10
 
 
 class Hit(NamedTuple):
@@ -44,15 +47,16 @@ def search(
     Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of them before the first hit.
     """
     wanted = check_k(k)
-    while True:
+    for _ in range(_TRIES):
         table, chosen = choose_model(connection, model)
         if query is None or wanted == 0:
             return iter(())
         found = _found(connection, table, chosen, query, wanted, within, z_scores)
         paths = _paths(connection, table, [id for id, _, _ in found])
-        # Where another program deletes pictures meanwhile, they are searched for again.
-        if len(paths) == len(found) or choose_model(connection, model)[1] == chosen:
+        if len(paths) == len(found):
             break
+        # Where pictures were deleted meanwhile, or unseen, others are searched for.
+        doubt(connection, chosen)
     there = [(id, paths[id], score, z_score) for id, score, z_score in found if id in paths]
     return (Hit(rank, *hit) for rank, hit in enumerate(there, 1))
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .config import CONFIG
 from .errors import PictureError
-from .schema import THUMBNAILS, fetch
+from .schema import THUMBNAILS, fetch, images_table, made_from_it, quote
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,7 +23,7 @@ class Thumbnail(NamedTuple):
 
 def read_thumbnail(connection: sqlite3.Connection, image_id: int) -> Thumbnail | None:
     """Returns the thumbnail of a picture, or None where the database has none."""
-    row = _read(connection, image_id, "data")
+    row = _read(connection, image_id, "t.data")
     return row and Thumbnail(CONTENT_TYPES[row[0]], row[1])
 
 
@@ -33,11 +33,15 @@ def has_thumbnail(connection: sqlite3.Connection, image_id: object) -> bool:
 
 
 def _read(connection: sqlite3.Connection, image_id: object, what: str) -> tuple[str, bytes] | None:
+    images = images_table(connection)
+    if images is None:
+        return None
     # The length of a blob is known before any of it is read.
     formats = ", ".join(f"'{name}'" for name in CONTENT_TYPES)
-    sql = f"""select format, {what} from main.{THUMBNAILS} where image_id = ?
-        and typeof(data) = 'blob' and length(data) <= {CONFIG.max_thumbnail_bytes}
-        and format collate binary in ({formats})"""
+    sql = f"""select t.format, {what} from main.{THUMBNAILS} as t join main.{quote(images)} as i
+        on i.id = t.image_id and {made_from_it(connection, "t", "i")} where t.image_id = ?
+        and typeof(t.data) = 'blob' and length(t.data) <= {CONFIG.max_thumbnail_bytes}
+        and t.format collate binary in ({formats})"""
     row: tuple[str, bytes] | None = fetch(connection, sql, image_id).fetchone()
     return row
 

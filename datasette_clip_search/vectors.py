@@ -8,21 +8,62 @@ import numpy as np
 
 from .arrays import Ids, Vectors
 from .errors import DatabaseError
-from .schema import EMBEDDINGS, Model, fetch
+from .schema import EMBEDDINGS, Model, fetch, images_table, made_from_it, quote
 from .vector_format import decode, has_length
 
 # Rows read at a time: 8 MB of vectors of 512.
 _ROWS = 4096
+# Ids in one statement, of the fewest parameters that any SQLite allows.
+_IDS = 900
+
+
+def pictures_of(connection: sqlite3.Connection) -> str:
+    """Returns the SQL of the vectors `e`, each with the picture `i` that it belongs to, or none.
+
+    By an index that has all that it takes, so that no vector is read.
+    """
+    images = quote(images_table(connection) or "")
+    condition = made_from_it(connection, "e", "i")
+    return (
+        f"main.{EMBEDDINGS} as e left join main.{images} as i on i.id = e.image_id and {condition}"
+    )
 
 
 def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
     """Returns how many pictures the model has embedded."""
-    sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
+    sql = f"select count(i.id) from {pictures_of(connection)} where +e.model_id = ?"
     return int(fetch(connection, sql, model.id).fetchone()[0])
 
 
+def count_without(connection: sqlite3.Connection, model: Model) -> int:
+    """Returns how many pictures have no vector of the model."""
+    images = quote(images_table(connection) or "")
+    sql = f"""select count(*) from main.{images} as i where not exists (
+        select 1 from main.{EMBEDDINGS} as e where e.image_id = i.id and e.model_id = ?
+        and {made_from_it(connection, "e", "i")})"""
+    return int(fetch(connection, sql, model.id).fetchone()[0])
+
+
+def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = None) -> Ids:
+    """Returns the ids (n,), ascending, of vectors whose picture is gone, or is another one now.
+
+    With `among` (n,) they are those of these.
+    """
+    sql = f"select e.image_id from {pictures_of(connection)} where i.id is null"
+    if among is None:
+        found = fetch(connection, f"{sql} and +e.model_id = ?", model.id).fetchall()
+    else:
+        found, ids = [], among.tolist()
+        for start in range(0, len(ids), _IDS):
+            some = ids[start : start + _IDS]
+            marks = ",".join("?" * len(some))
+            part = f"{sql} and e.model_id = ? and e.image_id in ({marks})"
+            found += fetch(connection, part, model.id, *some)
+    return np.unique(np.fromiter((id for (id,) in found), np.int64))
+
+
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
-    """Returns the ids (n,) int64 of the pictures that the model has embedded, ascending."""
+    """Returns the ids (n,) int64 of all vectors of the model, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
     return ids_of(id for (id,) in fetch(connection, sql, model.id))
 
@@ -39,21 +80,27 @@ def ids_of(values: Iterable[object]) -> Ids:
 
 
 def batches(
-    connection: sqlite3.Connection, model: Model, rows: int = _ROWS
+    connection: sqlite3.Connection, model: Model, rows: int = _ROWS, without: Ids | None = None
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yields ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
 
-    Raises DatabaseError for a stored vector of another length, or one that is not finite.
+    Those of the ids `without` are left out. Raises DatabaseError for a stored vector of another
+    length, or one that is not finite.
     """
     sql = f"select image_id, embedding from main.{EMBEDDINGS} where model_id = ? order by image_id"
     cursor = fetch(connection, sql, model.id)
+    left_out = set() if without is None else set(without.tolist())
     while read := cursor.fetchmany(rows):
+        if left_out:
+            read = [row for row in read if row[0] not in left_out]
         yield _decoded(model, read)
 
 
 def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
     """Reads all ids (n,) and vectors (n, d) of a model, as `batches` does."""
-    return _joined(model, batches(connection, model), count_vectors(connection, model))
+    sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
+    (count,) = fetch(connection, sql, model.id).fetchone()
+    return _joined(model, batches(connection, model), count)
 
 
 def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> tuple[Ids, Vectors]:

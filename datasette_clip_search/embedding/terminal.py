@@ -118,6 +118,7 @@ class PrintedWatch(Watcher):
             "moved": summary.moved,
             "deleted": summary.pruned,
             "failed": len(summary.failed),
+            "restored": len(summary.restored),
         }
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
@@ -151,6 +152,14 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
     if summary.pruned:
         yield "Deleted", f"{summary.pruned}  (their files or rows are gone)"
+    if summary.keyed:
+        instead = f", {summary.rekeyed} in place of another row's" if summary.rekeyed else ""
+        yield "Keys", f"{summary.keyed} set  (of pictures embedded before{instead})"
+    if summary.without_vector:
+        why = "pictures without a vector of this model are not found; embed their files"
+        yield "No vector", f"{summary.without_vector}  ({why})"
+    if summary.restored:
+        yield "Restored", ", ".join(summary.restored)
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"

@@ -13,12 +13,15 @@ from ..schema import (
     FAILURES,
     MODELS,
     OWN_TABLES,
+    PRUNED,
     PUBLICATION,
+    REPLACED,
     THUMBNAILS,
     Model,
     create_tables,
     fetch,
     is_table_name,
+    made_from_it,
     quote,
 )
 from ..text_tower.stored import IMAGE, TEXT
@@ -27,7 +30,7 @@ from .options import Progress
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
 # What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES}
+_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES, REPLACED, PRUNED}
 _ROWS_AT_ONCE = 256
 
 Change = Callable[[Any], object]
@@ -64,14 +67,23 @@ class Copy:
         self.reader.execute(
             f"create {CHOSEN.replace('temp.', 'temp table ')} (id integer primary key)"
         )
-        among = "" if ids is None else "and image_id = ?"
-        sql = f"""insert or ignore into {CHOSEN} select image_id from main.{EMBEDDINGS}
-            where model_id in ({self._model_ids}) {among}"""
+        among = "" if ids is None else "and e.image_id = ?"
+        sql = f"""insert or ignore into {CHOSEN} select e.image_id from {self.of(EMBEDDINGS, "e")}
+            where e.model_id in ({self._model_ids}) {among}"""
         if ids is None:
             self.reader.execute(sql)
         else:
             self.reader.executemany(sql, ((image_id,) for image_id in ids))
         return self.count(f"select count(*) from {CHOSEN}")
+
+    def of(self, table: str, name: str) -> str:
+        """Returns the SQL of the vectors or thumbnails that are of what a picture holds now.
+
+        In a statement they are called by the name, and the picture `i`.
+        """
+        same = made_from_it(self.reader, name, "i")
+        pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
+        return f"main.{table} as {name} join {pictures}"
 
     def count(self, sql: str, *parameters: object) -> int:
         """Returns the number that a statement reads."""
@@ -117,10 +129,11 @@ class Copy:
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
         """Copies the vectors of each model, as the function makes them of id and stored value."""
-        names = self._shared(EMBEDDINGS)
+        names = self._made(EMBEDDINGS)
         for model in self.models:
-            where = f"model_id = ? and image_id in (select id from {CHOSEN}) order by image_id"
-            sql = f"select {_listed(names)} from main.{EMBEDDINGS} where {where}"
+            sql = f"""select {_listed(names, "e.")} from {self.of(EMBEDDINGS, "e")}
+                where e.model_id = ? and e.image_id in (select id from {CHOSEN})
+                order by e.image_id"""
             place, blob = names.index("image_id"), names.index("embedding")
 
             def changed(row: Sequence[object], model: Model = model) -> Sequence[object]:
@@ -131,8 +144,10 @@ class Copy:
 
     def copy_thumbnails(self) -> None:
         """Copies the thumbnails of the pictures."""
-        where = f"image_id in (select id from {CHOSEN}) order by image_id"
-        self._copy(THUMBNAILS, where)
+        names = self._made(THUMBNAILS)
+        sql = f"""select {_listed(names, "t.")} from {self.of(THUMBNAILS, "t")}
+            where t.image_id in (select id from {CHOSEN}) order by t.image_id"""
+        self._insert(THUMBNAILS, names, fetch(self.reader, sql))
 
     def copy_others(self, image_search: bool) -> None:
         """Copies whatever other tables there are of ours, as far as they are of what is chosen.
@@ -209,6 +224,13 @@ class Copy:
         ours = set(_columns(self.writer, table))
         return [name for name in _columns(self.reader, table) if name in ours]
 
+    def _made(self, table: str) -> list[str]:
+        """Returns the columns of what was made of pictures, but for what content it was.
+
+        All that is copied is of what the pictures hold.
+        """
+        return [name for name in self._shared(table) if name != "made_from"]
+
     def _add_column(self, name: str) -> None:
         """Adds a column of the user's to the pictures' table."""
         known = _columns(self.reader, self.table)
@@ -255,8 +277,8 @@ class Copy:
                 self.progress.advance(len(batch))
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(quote, names))
+def _listed(names: Iterable[str], before: str = "") -> str:
+    return ", ".join(before + quote(name) for name in names)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:

@@ -169,7 +169,7 @@ def _fill(
     )
     writer.execute("commit")
     if options.vectors == "fp16":
-        chunks = partial(_both, reader, writer, chosen[0])
+        chunks = partial(_both, copy, chosen[0])
         count = _count_vectors(copy, chosen[:1])
         report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
     report.has_words = _have(writer, chosen, TEXT)
@@ -184,8 +184,8 @@ def _fill(
 def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
     which = ", ".join(str(model.id) for model in chosen)
     return copy.count(
-        f"""select count(*) from main.{EMBEDDINGS}
-        where model_id in ({which}) and image_id in (select id from {CHOSEN})"""
+        f"""select count(*) from {copy.of(EMBEDDINGS, "e")}
+        where e.model_id in ({which}) and e.image_id in (select id from {CHOSEN})"""
     )
 
 
@@ -210,13 +210,12 @@ def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> byte
     )
 
 
-def _both(
-    reader: sqlite3.Connection, writer: sqlite3.Connection, model: Model
-) -> Iterator[tuple[Ids, Vectors, Vectors]]:
-    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
-        where model_id = ? {{}} order by image_id"""
-    before = fetch(reader, sql.format(f"and image_id in (select id from {CHOSEN})"), model.id)
-    after = fetch(writer, sql.format(""), model.id)
+def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
+    sql = """select e.image_id, e.embedding from {} where e.model_id = ? and {}
+        order by e.image_id"""
+    chosen = f"e.image_id in (select id from {CHOSEN})"
+    before = fetch(copy.reader, sql.format(copy.of(EMBEDDINGS, "e"), chosen), model.id)
+    after = fetch(copy.writer, sql.format(f"main.{EMBEDDINGS} as e", "true"), model.id)
     while rows := before.fetchmany(_VECTORS_AT_ONCE):
         published = after.fetchmany(_VECTORS_AT_ONCE)
         yield (

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from ..originals import originals_template
 from ..schema import FAILURES, THUMBNAILS, fetch, quote
+from ..vectors import lost_ids
 from .copy import CHOSEN, Copy
 from .options import Options
 from .paths import Paths
@@ -33,9 +34,14 @@ def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) 
         sql = f"select count(*) from main.{images} where not {chosen}"
         if others := copy.count(sql):
             yield f"Left out: {count(others, 'picture')} that the model has not embedded"
+    if lost := sum(len(lost_ids(copy.reader, model)) for model in copy.models):
+        yield (
+            f"Left out: {count(lost, 'vector')} without a picture; sqlite-utils clip-index deletes "
+            "them"
+        )
     if options.thumbnail_size != 0:
         sql = f"""select count(*) from {CHOSEN}
-            where id not in (select image_id from main.{THUMBNAILS})"""
+            where id not in (select t.image_id from {copy.of(THUMBNAILS, "t")})"""
         if bare := copy.count(sql):
             yield f"Without a thumbnail: {count(bare, 'picture')}, shown by name alone"
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
