@@ -66,7 +66,7 @@ def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
     kept = current.without(lost_ids(connection, model, among))
     kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
     _, key = _place(_main_file(connection), model.id)
-    with _loading:
+    with _guard:
         if _collections.get(key) is current:
             _collections[key] = kept
     return kept

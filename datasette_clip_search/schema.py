@@ -305,6 +305,8 @@ def _m006(images: str) -> tuple[str, ...]:
         "drop trigger if exists clip_image_deleted",
         *picture_triggers(images),
     )
+
+
 def _columns(key: str, others: str = "") -> Columns:
     names = frozenset(key.split())
     return Columns(names, names | frozenset(others.split()))
