@@ -240,9 +240,12 @@ def picture_triggers(images: str) -> tuple[str, ...]:
         tables = (EMBEDDINGS, THUMBNAILS)
         return "; ".join(f"delete from {each} where {condition}" for each in tables) + ";"
 
-    other = f"image_id = new.id and made_from is not {hash_kept('new.content_hash')}"
-    same_is_back = f"""exists (select 1 from {REPLACED} as r where r.image_id = new.id
-                and r.content_hash = new.content_hash and r.at = {now})"""
+    was = f"""select r.content_hash from {REPLACED} as r
+                where r.image_id = new.id and r.at = {now}"""
+    # Of another content than the row before, or of none that can be told.
+    other = f"""image_id = new.id and case when exists ({was})
+                then ({was}) is not new.content_hash
+                else made_from is not {hash_kept("new.content_hash")} end"""
     gone = f"""image_id in (select image_id from {REPLACED} where at = {now})
                 and image_id not in (select id from {images} where id = image_id)"""
     return (
@@ -253,7 +256,7 @@ def picture_triggers(images: str) -> tuple[str, ...]:
                 where id = new.id or path = new.path;
         end""",
         f"""create trigger clip_image_inserted after insert on {images} begin
-            {forget(f"{other} and not {same_is_back}")}
+            {forget(other)}
             {forget(gone)}
             delete from {REPLACED};
         end""",
@@ -269,7 +272,7 @@ def picture_triggers(images: str) -> tuple[str, ...]:
                 where image_id = old.id and old.id != new.id;
             update or replace {THUMBNAILS} set image_id = new.id
                 where image_id = old.id and old.id != new.id;
-            {forget(f"{other} and old.content_hash is not new.content_hash")}
+            {forget("image_id = new.id and old.content_hash is not new.content_hash")}
         end""",
         f"""create trigger clip_image_upserted after update on {images}
         when exists (select 1 from {REPLACED}) begin
@@ -392,6 +395,13 @@ def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Tells whether one of our tables has a column: those of earlier releases lack some."""
     rows = fetch(connection, f"pragma main.table_info({quote(table)})")
     return any(name == column for _, name, *_ in rows)
+
+
+def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
+    """Returns the SQL of a picture's facts, null for those whose columns were taken away."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    there = {str(name).lower() for _, name, *_ in rows}
+    return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
 def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:

@@ -19,7 +19,7 @@ from .config import CONFIG
 from .errors import NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .processors import cores
-from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, images_table, made_from_it, quote
+from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, made_from_it, quote
 from .standing import Standing, schema_version, standing_of
 from .web_question import Question, vector_text
 
@@ -152,7 +152,8 @@ def _pictures(
     """Returns what is shown of pictures, in the order of their ids."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     kept = made_from_it(connection, "t", "images")
-    sql = f"""select id, path, width, height, taken,
+    shown = facts(connection, table, "width", "height", "taken")
+    sql = f"""select id, path, {shown},
             exists (select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept})
         from main.{quote(table)} as images where id in (select value from json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
