@@ -141,10 +141,10 @@ class Config:
     # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
     thumbnail_bytes: int = 32_000
-    # Rows of one transaction where many are deleted, which takes a quarter of a second, and how
-    # long others have to get in before the next one.
-    rows_at_once: int = 1000
-    pause_seconds: float = 0.05
+    # Rows of one transaction where many are deleted, which takes half a second, and how long others
+    # have to get in before the next one: SQLite looks every tenth of a second.
+    rows_at_once: int = 2000
+    pause_seconds: float = 0.12
     # Before, there is no `returning`.
     sqlite_at_least: tuple[int, ...] = (3, 35, 0)
     # How long a run waits for another program to let go of the database: briefly before there is

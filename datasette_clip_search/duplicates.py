@@ -21,7 +21,7 @@ from .loaded import collection_for, database_path
 from .pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 from .recent import Recent
-from .schema import Model, choose_model, fetch, quote
+from .schema import Model, choose_model, facts, fetch, quote
 from .time_limit import heed_time_limit
 
 
@@ -121,6 +121,7 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     has_pair = np.zeros(len(ids), bool)
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
+    known = facts(connection, table, "width", "height", "size", "taken", "mtime")
     # `taken` is in the camera's own time, as near as one gets to the file's.
     # Values of other types, where somebody has changed the table, would not sort.
     sql = f"""select width * height, case typeof(size) when 'integer' then size end,
@@ -129,14 +130,14 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
             strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'),
             '9'
         )
-        from main.{quote(table)} where id = ?"""
-    facts = []
+        from (select {known} from main.{quote(table)} where id = ?)"""
+    found = []
     for position in positions:
         image_id = int(ids[position])
         pixels, size, when = fetch(connection, sql, image_id).fetchone() or (0, 0, "9")
-        facts.append((-(pixels or 0), -(size or 0), when, image_id))
+        found.append((-(pixels or 0), -(size or 0), when, image_id))
     ranks = np.full(len(ids), len(ids))
-    ranks[positions[sorted(range(len(facts)), key=facts.__getitem__)]] = np.arange(len(facts))
+    ranks[positions[sorted(range(len(found)), key=found.__getitem__)]] = np.arange(len(found))
     return ranks
 
 

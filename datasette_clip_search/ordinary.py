@@ -25,10 +25,14 @@ Declared = tuple[str, str, str | None]
 
 
 class Columns(NamedTuple):
-    """The columns of a table that are read, and those of its primary key where it matters."""
+    """The columns of a table that are read, and those of its primary key where it matters.
+
+    `facts` are read where they are there: people may take them out of the table.
+    """
 
     key: frozenset[str]
     read: frozenset[str]
+    facts: frozenset[str] = frozenset()
 
 
 def declared(connection: sqlite3.Connection, names: tuple[str, ...]) -> tuple[Declared, ...]:
@@ -70,8 +74,10 @@ def check_columns(connection: sqlite3.Connection, table: str, expected: Columns)
         str(name).lower(): (key, hidden)
         for _, name, _, _, _, key, hidden in cursor.execute(f'pragma main.table_xinfo("{quoted}")')
     }
-    for name in sorted(expected.read):
+    for name in sorted(expected.read | expected.facts):
         if name not in own:
+            if name in expected.facts:
+                continue
             raise DatabaseError(
                 f"The table {table[:80]} of this database has no column {name}, {_MADE}"
             )

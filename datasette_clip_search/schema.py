@@ -243,9 +243,12 @@ def picture_triggers(images: str) -> tuple[str, ...]:
         tables = (EMBEDDINGS, THUMBNAILS)
         return "; ".join(f"delete from {each} where {condition}" for each in tables) + ";"
 
-    other = f"image_id = new.id and made_from is not {hash_kept('new.content_hash')}"
-    same_is_back = f"""exists (select 1 from {REPLACED} as r where r.image_id = new.id
-                and r.content_hash = new.content_hash and r.at = {now})"""
+    was = f"""select r.content_hash from {REPLACED} as r
+                where r.image_id = new.id and r.at = {now}"""
+    # Of another content than the row before, or of none that can be told.
+    other = f"""image_id = new.id and case when exists ({was})
+                then ({was}) is not new.content_hash
+                else made_from is not {hash_kept("new.content_hash")} end"""
     gone = f"""image_id in (select image_id from {REPLACED} where at = {now})
                 and image_id not in (select id from {images} where id = image_id)"""
     return (
@@ -256,7 +259,7 @@ def picture_triggers(images: str) -> tuple[str, ...]:
                 where id = new.id or path = new.path;
         end""",
         f"""create trigger clip_image_inserted after insert on {images} begin
-            {forget(f"{other} and not {same_is_back}")}
+            {forget(other)}
             {forget(gone)}
             delete from {REPLACED};
         end""",
@@ -272,7 +275,7 @@ def picture_triggers(images: str) -> tuple[str, ...]:
                 where image_id = old.id and old.id != new.id;
             update or replace {THUMBNAILS} set image_id = new.id
                 where image_id = old.id and old.id != new.id;
-            {forget(f"{other} and old.content_hash is not new.content_hash")}
+            {forget("image_id = new.id and old.content_hash is not new.content_hash")}
         end""",
         f"""create trigger clip_image_upserted after update on {images}
         when exists (select 1 from {REPLACED}) begin
@@ -307,17 +310,21 @@ def _m006(images: str) -> tuple[str, ...]:
     )
 
 
-def _columns(key: str, others: str = "") -> Columns:
+def _columns(key: str, others: str = "", facts: str = "") -> Columns:
     names = frozenset(key.split())
-    return Columns(names, names | frozenset(others.split()))
+    return Columns(names, names | frozenset(others.split()), frozenset(facts.split()))
 
 
 # What is read of our tables, as every release has made them.
-_IMAGES = _columns("id", "path content_hash size mtime width height taken")
+_IMAGES = _columns(
+    "id",
+    "path content_hash",
+    "size mtime width height format taken latitude longitude camera key key_table",
+)
 _COLUMNS = {
     MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
-    EMBEDDINGS: _columns("model_id image_id", "embedding"),
-    THUMBNAILS: _columns("image_id", "format data"),
+    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
+    THUMBNAILS: _columns("image_id", "format data", "made_from"),
     FAILURES: _columns("path", "reason failed size mtime"),
     CHANGES: _columns("model_id seq", "image_id revision"),
     TOWERS: _columns("model_id tower part", "precision data"),
@@ -458,6 +465,13 @@ def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Tells whether one of our tables has a column: those of earlier releases lack some."""
     rows = fetch(connection, f"pragma main.table_info({quote(table)})")
     return any(name == column for _, name, *_ in rows)
+
+
+def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
+    """Returns the SQL of a picture's facts, null for those whose columns were taken away."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    there = {str(name).lower() for _, name, *_ in rows}
+    return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
 def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:

@@ -38,10 +38,8 @@ def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
 def count_without(connection: sqlite3.Connection, model: Model) -> int:
     """Returns how many pictures have no vector of the model."""
     images = quote(images_table(connection) or "")
-    sql = f"""select count(*) from main.{images} as i where not exists (
-        select 1 from main.{EMBEDDINGS} as e where e.image_id = i.id and e.model_id = ?
-        and {made_from_it(connection, "e", "i")})"""
-    return int(fetch(connection, sql, model.id).fetchone()[0])
+    (pictures,) = fetch(connection, f"select count(*) from main.{images}").fetchone()
+    return max(0, int(pictures) - count_vectors(connection, model))
 
 
 def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = None) -> Ids:

@@ -20,7 +20,7 @@ from .deadline import bounded, end_with_signals
 from .errors import ClipSearchError, NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .processors import cores
-from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, images_table, made_from_it, quote
+from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, made_from_it, quote
 from .standing import Standing, schema_version, standing_of
 from .web_lookup import look_up
 from .web_question import Question, vector_text
@@ -188,13 +188,15 @@ def _pictures(
     """Returns what is shown of pictures, in the order of their ids."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     kept = made_from_it(connection, "t", "images")
+    shown = facts(connection, table, "width", "height", "taken")
     # Types and lengths are anyone's choice who made the database.
     sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
             case typeof(width) when 'integer' then width end,
             case typeof(height) when 'integer' then height end,
             case typeof(taken) when 'text' then substr(taken, 1, 40) end,
             exists (select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept})
-        from main.{quote(table)} as images where id in (select value from temp.json_each(?))"""
+        from (select id, path, content_hash, {shown} from main.{quote(table)}) as images
+        where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
     # One may have been deleted since it was found.
     nothing = ("", None, None, None, 0)

@@ -15,7 +15,7 @@ from sqlite_utils.cli import query as query_command
 
 from .. import contact_sheet, terminal_pictures
 from ..errors import CommandError
-from ..schema import fetch, quote
+from ..schema import facts, fetch, quote
 from ..search import Hit
 from ..sources.source import SQL_PREFIX
 from ..thumbnails import Thumbnail, make_from_file, read_thumbnail
@@ -99,11 +99,12 @@ def _facts(question: Question, found: int) -> str:
 
 def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
     names = ("width", "height", "taken")
-    sql = f"select {', '.join(names)} from main.{quote(question.table)} where id = ?"
+    shown = facts(question.connection, question.table, *names)
+    sql = f"select {shown} from main.{quote(question.table)} where id = ?"
     row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
-    facts = dict(zip(names, row, strict=True))
+    known = dict(zip(names, row, strict=True))
     thumbnail, file = _thumbnail(question, hit), _file(question, hit)
-    return {**facts, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
+    return {**known, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
 
 
 def _thumbnail(question: Question, hit: Hit) -> Thumbnail | None:

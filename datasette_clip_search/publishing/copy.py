@@ -56,6 +56,7 @@ class Copy:
         self.table = table
         self.models = models
         self.progress = progress
+        self._has_hashes = True
         create_tables(writer, table)
         sql = "select name, sql from main.sqlite_master where type = 'trigger'"
         self._triggers = fetch(writer, sql).fetchall()
@@ -112,9 +113,11 @@ class Copy:
 
         `facts` are values instead of the stored ones.
         """
+        self._has_hashes = "content_hash" not in facts
         names = self._shared(self.table)
         for name in columns:
             self._add_column(name)
+        lacking = self._stand_ins(names)
         sql = f"""select {_listed([*names, *columns])} from main.{quote(self.table)}
             where id in (select id from {CHOSEN}) order by id"""
 
@@ -123,9 +126,12 @@ class Copy:
             values["path"] = path(values["id"], values["path"])  # type: ignore[arg-type]
             if "key" in values:
                 values["key"] = key(values["key"])
-            return list((values | {n: v for n, v in facts.items() if n in values}).values())
+            values |= {name: value for name, value in facts.items() if name in values}
+            return [*values.values(), *lacking.values()]
 
-        self._insert(self.table, [*names, *columns], map(changed, fetch(self.reader, sql)))
+        self._insert(
+            self.table, [*names, *columns, *lacking], map(changed, fetch(self.reader, sql))
+        )
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
         """Copies the vectors of each model, as the function makes them of id and stored value."""
@@ -224,12 +230,22 @@ class Copy:
         ours = set(_columns(self.writer, table))
         return [name for name in _columns(self.reader, table) if name in ours]
 
-    def _made(self, table: str) -> list[str]:
-        """Returns the columns of what was made of pictures, but for what content it was.
+    def _stand_ins(self, there: Sequence[str]) -> dict[str, object]:
+        """Returns values for facts that every picture has, whose columns were taken away."""
+        rows = fetch(self.writer, f"pragma main.table_info({quote(self.table)})")
+        return {
+            name: "" if kind == "TEXT" else 0
+            for _, name, kind, required, *_ in rows
+            if required and name not in there
+        }
 
-        All that is copied is of what the pictures hold.
+    def _made(self, table: str) -> list[str]:
+        """Returns the columns of what was made of pictures, in both databases.
+
+        Without their content_hash, nothing can be compared with it.
         """
-        return [name for name in self._shared(table) if name != "made_from"]
+        names = self._shared(table)
+        return [name for name in names if self._has_hashes or name != "made_from"]
 
     def _add_column(self, name: str) -> None:
         """Adds a column of the user's to the pictures' table."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from ..originals import originals_template
-from ..schema import FAILURES, THUMBNAILS, fetch, quote
+from ..schema import FAILURES, THUMBNAILS, facts, fetch, quote
 from ..vectors import lost_ids
 from .copy import CHOSEN, Copy
 from .options import Options
@@ -17,7 +17,8 @@ def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) 
     """Yields what was left out, changed, or may be more than was meant."""
     images = quote(copy.table)
     chosen = f"id in (select id from {CHOSEN})"
-    sql = f"""select count(*) from main.{images} where {chosen}
+    position = facts(copy.reader, copy.table, "id", "latitude", "longitude")
+    sql = f"""select count(*) from (select {position} from main.{images}) where {chosen}
         and latitude is not null and longitude is not null"""
     if positions := copy.count(sql):
         counted = count(positions, "picture")
