@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from datasette import Forbidden, NotFound, Response
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, QueryInterrupted
 from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request
 from markupsafe import Markup
@@ -60,8 +60,11 @@ async def picture_cell(
 ) -> Markup | None:
     """Returns a path of the pictures' table with its thumbnail, which leads to what is like it.
 
-    None is for other tables, and for pictures without a thumbnail.
+    None is for other tables, for pictures without a thumbnail, and for what is no path, which
+    Datasette shows with less of it.
     """
+    if not isinstance(path, str) or len(path) > CONFIG.max_path_characters:
+        return None
 
     def is_shown(connection: sqlite3.Connection) -> bool:
         return images_table(connection) == table and has_thumbnail(connection, image_id)
@@ -129,6 +132,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
         message, status = str(error), error.status
     except ClipSearchError as error:
         message, status = str(error), _STATUS.get(type(error), 400)
+    except QueryInterrupted:
+        # Datasette asks the database whether a visitor may see it.
+        message, status = "This database takes longer to read than the limit here", 503
     except sqlite3.Error as error:
         message, status = f"This database can't be searched: {error}", 500
         log.warning("%s can't be searched: %s", request.url_vars["database"], error)
@@ -305,8 +311,8 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     try:
         place = await _place(datasette, request)
         found = await look_up(place.database, lambda conn: read_thumbnail(conn, image_id))
-    except (ClipSearchError, sqlite3.Error) as error:
-        raise NotFound(str(error)) from error
+    except (ClipSearchError, QueryInterrupted, sqlite3.Error) as error:
+        raise NotFound(f"There is no thumbnail to show: {error}") from error
     if found is None:
         raise NotFound(f"There is no thumbnail of the picture {image_id}")
     etag = f'"{hashlib.sha256(found.data).hexdigest()[:32]}"'

@@ -150,7 +150,8 @@ def _reported(database: Database, work: Callable[[Database], bool]) -> bool:
     except NoEmbeddings:
         return False
     except Exception as error:
-        reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
+        is_told = isinstance(error, (ClipSearchError, sqlite3.Error))
+        reason = str(error) if is_told else repr(error)
         log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
         return False
 
