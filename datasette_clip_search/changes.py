@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import Ids
+from .errors import DatabaseError
 from .schema import CHANGES, Model, fetch, has_table
 
 
@@ -28,7 +29,10 @@ def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
     sql = f"""select seq, revision from main.{CHANGES} where model_id = ?
         order by seq desc limit 1"""
     row = fetch(connection, sql, model.id).fetchone()
-    return Moment(*row) if row else Moment(0, model.revision)
+    if row is None:
+        return Moment(0, model.revision)
+    _check([row])
+    return Moment(*row)
 
 
 def changes_since(
@@ -44,10 +48,19 @@ def changes_since(
     sql = f"""select seq, revision, image_id from main.{CHANGES}
         where model_id = ? and seq >= ? order by seq"""
     rows = fetch(connection, sql, model.id, moment.seq).fetchall()
+    _check(rows)
     if not rows or rows[0][:2] != moment:
         return None
     touched = {image_id for _, _, image_id in rows[1:] if image_id is not None}
     return Moment(*rows[-1][:2]), np.array(sorted(touched), np.int64)
+
+
+def _check(rows: list[tuple[object, ...]]) -> None:
+    if any(set(map(type, row)) - {int, type(None)} or None in row[:2] for row in rows):
+        raise DatabaseError(
+            f"The database's table {CHANGES} has a row with something else than whole numbers. "
+            "Delete its rows, and run sqlite-utils clip-index"
+        )
 
 
 def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:

@@ -27,6 +27,12 @@ class Config:
     max_query_image_decoded_megapixels: float = 6
     # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
     query_decode_seconds: float = 2
+    # A model's vectors: those of OpenCLIP's models have 1,536 numbers at most. What a database says
+    # here sizes memory, up to the square of it.
+    max_dimension: int = 4096
+    # How long a stored vector may be that counts as one of length 1: other programs may have left
+    # it as it was, but products of longer ones run out of float32.
+    max_vector_length: float = 1e6
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a

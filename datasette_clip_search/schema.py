@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .config import CONFIG
 from .errors import DatabaseError, NoEmbeddings, QueryError
 
 MODELS = "clip_models"
@@ -205,6 +206,20 @@ class Model:
     fingerprint: str
     preprocess: str
     revision: int
+
+    def __post_init__(self) -> None:
+        """Raises DatabaseError for a row that no release writes: its dimension sizes memory."""
+        texts = (self.name, self.pretrained, self.fingerprint, self.preprocess)
+        if (
+            {type(self.id), type(self.revision), type(self.dimension)} != {int}
+            or {*map(type, texts)} != {str}
+            or not 1 <= self.dimension <= CONFIG.max_dimension
+        ):
+            raise DatabaseError(
+                f"The database's table {MODELS} has a row with the id {self.id!r:.40} and the "
+                f"dimension {self.dimension!r:.40}. Expected whole numbers, the dimension from 1 "
+                f"to {CONFIG.max_dimension}, and texts: the row is damaged"
+            )
 
     @property
     def label(self) -> str:

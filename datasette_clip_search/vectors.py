@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from .arrays import Ids, Vectors
+from .config import CONFIG
 from .errors import DatabaseError
 from .schema import EMBEDDINGS, Model, fetch
 from .vector_format import decode, has_length
 
 # Rows read at a time: 8 MB of vectors of 512.
 _ROWS = 4096
+_IDS = 1 << 16
 
 
 def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
@@ -24,7 +26,11 @@ def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
     """Returns the ids (n,) int64 of the pictures that the model has embedded, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
-    return np.fromiter((id for (id,) in fetch(connection, sql, model.id)), np.int64)
+    cursor = fetch(connection, sql, model.id)
+    parts = [np.empty(0, np.int64)]
+    while read := cursor.fetchmany(_IDS):
+        parts.append(_ids([image_id for (image_id,) in read]))
+    return np.concatenate(parts)
 
 
 def batches(
@@ -34,7 +40,8 @@ def batches(
 
     Raises DatabaseError for a stored vector of another length, or one that is not finite.
     """
-    sql = f"select image_id, embedding from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
+        where model_id = ? order by image_id"""
     cursor = fetch(connection, sql, model.id)
     while read := cursor.fetchmany(rows):
         yield _decoded(model, read)
@@ -57,7 +64,7 @@ def batches_by_id(
     connection: sqlite3.Connection, model: Model, wanted: Ids
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yields the same in parts, so that few of the vectors are in memory at a time."""
-    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? and image_id in (select value from json_each(?)) order by image_id"""
     ordered = np.unique(wanted)
     for start in range(0, len(ordered), _ROWS):
@@ -85,19 +92,37 @@ def _joined(
     return ids[:count], vectors[:count]
 
 
+def _vector(model: Model) -> str:
+    """Returns the SQL of a vector: nothing of another size is brought into memory."""
+    sizes = f"{2 * model.dimension}, {4 * model.dimension}"
+    return f"""case when typeof(embedding) = 'blob' and length(embedding) in ({sizes})
+        then embedding end"""
+
+
 def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    ids = _ids([image_id for image_id, _ in rows])
     for image_id, blob in rows:
         if not has_length(blob, model.dimension):
             raise DatabaseError(
                 f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
-    ids = np.fromiter((image_id for image_id, _ in rows), np.int64, len(rows))
     vectors = decode([blob for _, blob in rows], model.dimension)
-    if not np.isfinite(vectors).all():
-        bad = ids[~np.isfinite(vectors).all(axis=1)][0]
+    # Not so for what is not a number, either.
+    fine = np.einsum("ij,ij->i", vectors, vectors) <= CONFIG.max_vector_length**2
+    if not fine.all():
         raise DatabaseError(
-            f"The embedding of picture {bad} holds a number that is not finite. "
-            "Delete that row and run sqlite-utils embed-images again"
+            f"The embedding of picture {ids[~fine][0]} holds a number that is not finite, or too "
+            "large. Delete that row and run sqlite-utils embed-images again"
         )
     return ids, vectors
+
+
+def _ids(values: list[int]) -> Ids:
+    """Returns ids as they came out of the database (n,). Raises DatabaseError for anything else."""
+    if set(map(type, values)) - {int}:
+        raise DatabaseError(
+            f"The database's table {EMBEDDINGS} has a row whose image_id is no whole number. "
+            "Delete that row and run sqlite-utils embed-images again"
+        )
+    return np.fromiter(values, np.int64, len(values))

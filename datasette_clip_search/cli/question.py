@@ -20,6 +20,7 @@ from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
 from ..thumbnails import Thumbnail, make, read_thumbnail
+from ..vector_format import check_encoded
 from ..vectors import count_vectors
 from .condition import ids_where
 
@@ -105,7 +106,8 @@ class Question:
                 raise CommandError(f"{called}: {error}") from error
             size = picture.width, picture.height
             pixels = encoder.preprocess.pixels(picture.image, size)
-            query = encoder.encode_pixels(pixels[np.newaxis])[0].astype("<f4").tobytes()
+            made = encoder.encode_pixels(pixels[np.newaxis])
+            query = check_encoded(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
             self.terms.append(Term(label, query, thumbnail=make(picture.image)))
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Ids, Vectors
+from ..config import CONFIG
 from ..processors import on_all_cores
 from . import exact
 from .facts import Facts, IndexUnusable
@@ -81,16 +82,17 @@ class _Walk:
         self.expect("dimension and count", "iq", d, count)
         self.expect("training and metric", "qq?i", _RESERVED, _RESERVED, True, 0)
 
-    def rows(self, what: str, count: int, d: int, longest: float = np.inf) -> None:
+    def rows(
+        self, what: str, count: int, d: int, longest: float = CONFIG.max_vector_length
+    ) -> None:
         """Expects vectors (count, d) of finite numbers, none longer than `longest`."""
         self.expect(f"size of {what}", "Q", count * d)
         rows = cast(Vectors, self.take(what, 4 * count * d).view("<f4").reshape(count, d))
 
         def is_fine(start: int) -> bool:
             part = rows[start : start + _ROWS]
-            # Neither holds for what is not a number.
-            squares = np.einsum("ij,ij->i", part, part)
-            return bool(((squares <= longest**2) & (squares < np.inf)).all())
+            # Not so for what is not a number, either.
+            return bool((np.einsum("ij,ij->i", part, part) <= longest**2).all())
 
         starts = range(0, count, _ROWS)
         if not all(on_all_cores(is_fine, starts) if len(starts) > 1 else map(is_fine, starts)):
