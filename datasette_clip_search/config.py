@@ -159,6 +159,10 @@ class Config:
     # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
     # tell the recall to half a percent, in a second or two for each 100,000 pictures.
     recall_sample: int = 200
+    # What is read of a file to make a thumbnail of it, and of a thumbnail in a database: ours have
+    # some 30 KB, but anyone may have made the database.
+    max_original_bytes: int = 1_000_000_000
+    max_thumbnail_bytes: int = 1_000_000
     # What an address of an original may have; browsers and servers take as much.
     max_url_characters: int = 2_000
     # What Datasette's SQL is given where it is published: the first search also loads the vectors.

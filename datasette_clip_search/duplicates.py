@@ -72,8 +72,9 @@ def duplicates(
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
+            path = row[0] if type(row[0]) is str else shown(row[0])
             yield Duplicate(
-                int(number), int(size), int(image_id), row[0], float(similarity), int(keep)
+                int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
 
 
@@ -119,8 +120,9 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
     # `taken` is in the camera's own time, as near as one gets to the file's.
-    sql = f"""select width * height, size,
-        coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'), '9')
+    # Numbers and texts, also in a table that others made.
+    sql = f"""select cast(width * height as integer), cast(size as integer), cast(
+        coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'), '9') as text)
         from main.{quote(table)} where id = ?"""
     facts = []
     for position in positions:

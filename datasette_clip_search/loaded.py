@@ -29,6 +29,7 @@ from .index import (
     read_facts,
 )
 from .schema import Model, fetch
+from .terminal_text import visible
 from .vectors import count_vectors, embedded_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
     log.warning(
         "%s has no index that can be used, and its %s vectors are more than memory has room for: "
         "every search reads them all. Run: sqlite-utils clip-index",
-        model.label,
+        visible(model.label),
         f"{count:,}",
     )
     return Unindexed(embedded_ids(connection, model))
@@ -151,7 +152,8 @@ def _from_file(
             _damaged.add(seen)
         if (seen, str(error)) not in _told:
             _told.add((seen, str(error)))
-            log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
+            name = visible(file.name)
+            log.warning("Not using the index %s: %s. Searching exactly", name, error)
         return None
 
 

@@ -23,8 +23,9 @@ class Thumbnail(NamedTuple):
 
 def read_thumbnail(connection: sqlite3.Connection, image_id: int) -> Thumbnail | None:
     """Returns the thumbnail of a picture, or None where the database has none."""
-    sql = f"select format, data from main.{THUMBNAILS} where image_id = ?"
-    row = fetch(connection, sql, image_id).fetchone()
+    sql = f"""select format, case when length(data) <= ? then data end
+        from main.{THUMBNAILS} where image_id = ?"""
+    row = fetch(connection, sql, CONFIG.max_thumbnail_bytes, image_id).fetchone()
     if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
         return None
     return Thumbnail(CONTENT_TYPES[row[0]], row[1])
@@ -37,13 +38,13 @@ def make(image: "Image") -> Thumbnail:
     return Thumbnail(CONTENT_TYPES[THUMBNAIL_FORMAT], make_thumbnail(image))
 
 
-def make_from_file(path: str) -> Thumbnail | None:
-    """Makes the thumbnail of a picture file, or returns None where it can't be read."""
+def make_from_file(path: str, data: bytes) -> Thumbnail | None:
+    """Makes the thumbnail of a picture file that has been read, or returns None for no picture."""
     from .pictures.decode import decode, without_pillow_limit
 
     try:
-        with without_pillow_limit(), open(path, "rb") as file:
-            picture = decode(file.read(), longest_side=CONFIG.thumbnail_size, name=path)
-    except (OSError, PictureError):
+        with without_pillow_limit():
+            picture = decode(data, longest_side=CONFIG.thumbnail_size, name=path)
+    except PictureError:
         return None
     return make(picture.image)

@@ -4,7 +4,7 @@ import os
 import posixpath
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from ..thumbnails import Thumbnail, make, read_thumbnail
 from ..vector_format import check_encoded
 from ..vectors import count_vectors
 from .condition import ids_where
+from .picture_files import PictureFiles
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,20 @@ class Question:
     `within` are the ids of those that meet the condition `where`; None, without one, are all.
     """
 
-    def __init__(self, connection: sqlite3.Connection, database: str, model: Value):
-        """Raises NoEmbeddings, or QueryError for a model that isn't there."""
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        database: str,
+        model: Value,
+        originals: Sequence[str] = (),
+    ):
+        """Takes folders with pictures that may be opened, beside the database's own.
+
+        Raises NoEmbeddings, or QueryError for a model that isn't there.
+        """
         self.connection = connection
         self.database = database
+        self.files = PictureFiles(database, originals)
         self.table, self.model = choose_model(connection, model)
         self.terms: list[Term] = []
         self.where: str | None = None
