@@ -30,7 +30,9 @@ def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
     parts = [np.empty(0, np.int64)]
     while read := cursor.fetchmany(_IDS):
         parts.append(_ids([image_id for (image_id,) in read]))
-    return np.concatenate(parts)
+    ids = np.concatenate(parts)
+    _check_single(ids)
+    return ids
 
 
 def batches(
@@ -43,8 +45,12 @@ def batches(
     sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? order by image_id"""
     cursor = fetch(connection, sql, model.id)
+    last: Ids = np.empty(0, np.int64)
     while read := cursor.fetchmany(rows):
-        yield _decoded(model, read)
+        ids, vectors = _decoded(model, read)
+        _check_single(np.concatenate([last, ids[:1]]))
+        last = ids[-1:]
+        yield ids, vectors
 
 
 def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
@@ -101,6 +107,7 @@ def _vector(model: Model) -> str:
 
 def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
     ids = _ids([image_id for image_id, _ in rows])
+    _check_single(ids)
     for image_id, blob in rows:
         if not has_length(blob, model.dimension):
             raise DatabaseError(
@@ -126,3 +133,12 @@ def _ids(values: list[int]) -> Ids:
             "Delete that row and run sqlite-utils embed-images again"
         )
     return np.fromiter(values, np.int64, len(values))
+
+
+def _check_single(ids: Ids) -> None:
+    """Raises DatabaseError where a picture has two vectors, in a table that lacks its key."""
+    if (twice := np.flatnonzero(ids[1:] <= ids[:-1])).size:
+        raise DatabaseError(
+            f"The database's table {EMBEDDINGS} has two rows for picture {ids[twice[0]]}. "
+            "Delete one and run sqlite-utils embed-images again"
+        )
