@@ -27,6 +27,12 @@ class Config:
     max_query_image_decoded_megapixels: float = 6
     # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
     query_decode_seconds: float = 2
+    # A model's vectors: those of OpenCLIP's models have 1,536 numbers at most. What a database says
+    # here sizes memory, up to the square of it.
+    max_dimension: int = 4096
+    # How long a stored vector may be that counts as one of length 1: other programs may have left
+    # it as it was, but products of longer ones run out of float32.
+    max_vector_length: float = 1e6
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a
@@ -78,10 +84,8 @@ class Config:
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
     crowd_at_least: int = 10
     crowd_deviation_at_least: float = 1e-5
-    # What a stranger's database may hold where ours has one row: a model is chosen by a person, and
-    # the largest of OpenCLIP's has 1,536 numbers to a vector.
+    # What a stranger's database may hold where ours has a few rows: a model is chosen by a person.
     max_models: int = 1000
-    max_dimension: int = 8192
     max_name_characters: int = 1000
     # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
     max_path_characters: int = 10_000
@@ -166,6 +170,10 @@ class Config:
     # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
     # tell the recall to half a percent, in a second or two for each 100,000 pictures.
     recall_sample: int = 200
+    # What is read of a file to make a thumbnail of it, and of a thumbnail in a database: ours have
+    # some 30 KB, but anyone may have made the database.
+    max_original_bytes: int = 1_000_000_000
+    max_thumbnail_bytes: int = 1_000_000
     # What an address of an original may have; browsers and servers take as much.
     max_url_characters: int = 2_000
     # What Datasette's SQL is given where it is published: the first search also loads the vectors.
@@ -201,8 +209,6 @@ class Config:
     hook_pause_seconds: float = 60
     # A value of a stranger's database that is no longer fits a server's memory many times over.
     max_value_bytes: int = 100_000_000
-    # Our own thumbnails have a hundredth of it.
-    max_thumbnail_bytes: int = 5_000_000
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

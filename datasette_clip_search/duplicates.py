@@ -73,8 +73,9 @@ def duplicates(
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
+            path = row[0] if type(row[0]) is str else shown(row[0])
             yield Duplicate(
-                int(number), int(size), int(image_id), row[0], float(similarity), int(keep)
+                int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
 
 

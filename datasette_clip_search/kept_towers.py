@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from .config import CONFIG
 from .recent import Recent
 from .schema import Model
+from .terminal_text import visible
 from .text_tower.stored import Kept, NoTower, TowerUnusable, key_of, read_manifest, read_tower
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class KeptTowers(Generic[T]):
             tower = self._load(read_tower(connection, model, manifest, self._tower))
         except TowerUnusable as error:
             if not isinstance(error, NoTower):
-                log.warning("%s: %s", model.label, error)
+                log.warning("%s", visible(f"{model.label}: {error}"))
             self._unusable.put(key, str(error))
             return None
         self.loaded.put(key, tower)

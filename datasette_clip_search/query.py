@@ -72,7 +72,9 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     if vector is None:
         vector = text_encoder_of(connection, model).encode_texts([text])[0]
         _texts.put(key, vector)
-    return vector
+    # Another model may have the same encoder.
+    unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
+    return unit
 
 
 def _stored_vector(
@@ -139,5 +141,6 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
-    vector: Vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])[0]
+    vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])
+    vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
     return vector

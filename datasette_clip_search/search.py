@@ -89,7 +89,9 @@ def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[i
     among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
     path = f"substr(path, 1, {CONFIG.max_path_characters})"
     sql = f"select id, {path} from main.{quote(table)} where id in ({among})"
-    return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
+    rows = fetch(connection, sql, *(ids if few else [json.dumps(ids)]))
+    # A column of a table that others made may hold anything.
+    return {id: path if type(path) is str else shown(path) for id, path in rows}
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

@@ -17,6 +17,7 @@ from .recent import Recent
 from .schema import Model, choose_model
 from .text_encoder import TextEncoder, text_encoder_of, text_key
 from .time_limit import heed_time_limit
+from .vector_format import check_encoded
 
 TEMPLATES = (
     "{}",
@@ -71,6 +72,7 @@ def tags(
     labels = _labels(connection, chosen, labels_json)
     if query is None:
         return iter(())
+    check_encoded(labels.vectors, len(labels.names), chosen.dimension)
     scores = labels.vectors @ query_vector(connection, chosen, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())

@@ -9,10 +9,11 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from .command import Command
 from .condition_options import check_condition, condition_options, model_option
 
 
-@click.command(name="clip-publish")
+@click.command(name="clip-publish", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option(

@@ -12,6 +12,7 @@ import click
 
 from ..publishing import Progress, Report
 from ..publishing.folder import REQUIREMENT, SETTINGS
+from ..terminal_text import say
 
 
 class Bar(Progress):
@@ -59,25 +60,25 @@ def print_report(report: Report, folder: Path | None) -> None:
     lines.append(("Seconds", f"{report.seconds:.1f}"))
     lines.append(("File", str(report.database)))
     for name, value in lines:
-        click.echo(f"{name + ':':<14}{value}")
-    click.echo()
+        say(f"{name + ':':<14}{value}")
+    say()
     total = sum(size for _, size in report.parts)
     wide = max(len(part) for part, _ in [*report.parts, ("total", 0)])
     for part, size in [*report.parts, ("total", total)]:
-        click.echo(f"  {part:<{wide}}  {size:>15,} bytes  {100 * size / total:5.1f}%")
-    click.echo()
+        say(f"  {part:<{wide}}  {size:>15,} bytes  {100 * size / total:5.1f}%")
+    say()
     for warning in report.warnings:
-        click.echo(f"{warning}", err=True)
+        say(f"{warning}", err=True)
     if not report.has_words:
-        click.echo(
+        say(
             "There is no text tower for it: where torch is not installed, what is published is "
             "searched by its own pictures and by SQL, but not by words",
             err=True,
         )
     if report.warnings or not report.has_words:
-        click.echo(err=True)
+        say(err=True)
     for line in _folder_commands(folder) if folder else _commands(report.database):
-        click.echo(line)
+        say(line)
 
 
 def _commands(database: Path) -> Iterator[str]:
