@@ -48,6 +48,10 @@ def print_report(report: Report, folder: Path | None) -> None:
         ("Published", f"{report.pictures:,}{of} picture{'' if report.pictures == 1 else 's'}"),
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
+    if report.told:
+        lines.append(("Tells", f"{', '.join(report.told)}  (--drop leaves any out)"))
+    if report.left_out:
+        lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
     if report.recall is not None:
         lines.append(
             (

@@ -3,18 +3,15 @@
 import itertools
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import CommandError
 from ..schema import (
-    CHANGES,
     EMBEDDINGS,
-    FAILURES,
     MODELS,
-    OWN_TABLES,
-    PUBLICATION,
     THUMBNAILS,
+    TOWERS,
     Model,
     create_tables,
     fetch,
@@ -22,15 +19,18 @@ from ..schema import (
     quote,
 )
 from ..text_tower.stored import IMAGE, TEXT
+from .facts import COLUMNS, IMAGE_COLUMNS
 from .options import Progress
+from .thumbnails import plain_thumbnail
+from .towers import published_manifest
 
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
-# What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES}
 _ROWS_AT_ONCE = 256
 
-Change = Callable[[Any], object]
+Row = dict[str, Any]
+Change = Callable[[Row], Row | None]
+"""Returns what is published of a row, given by its columns; None for one that is left out."""
 
 
 class Copy:
@@ -77,47 +77,35 @@ class Copy:
         """Returns the number that a statement reads."""
         return int(fetch(self.reader, sql, *parameters).fetchone()[0])
 
-    def paths(self) -> Iterator[str]:
+    def columns(self, table: str) -> list[str]:
+        """Returns the columns of a table that is read; none where there is no such table."""
+        return _columns(self.reader, table)
+
+    def paths(self) -> Iterator[object]:
         """Yields the stored paths of the pictures that were chosen."""
         sql = f"select path from main.{quote(self.table)} where id in (select id from {CHOSEN})"
         for (path,) in fetch(self.reader, sql):
             yield path
 
-    def copy_models(self, pretrained: Change) -> None:
+    def copy_models(self, change: Change) -> None:
         """Copies the models; if the default is none of them, the first one becomes it."""
-        self._copy(MODELS, f"id in ({self._model_ids}) order by id", {"pretrained": pretrained})
+        self._copy(MODELS, f"id in ({self._model_ids}) order by id", change)
         self.writer.execute(
             f"""update {MODELS} set is_default = 1 where id = ?
             and not exists (select 1 from {MODELS} where is_default)""",
             (self.models[0].id,),
         )
 
-    def copy_pictures(
-        self, facts: Mapping[str, object], path: Callable[[int, str], str], key: Change,
-        columns: Sequence[str],
-    ) -> None:  # fmt: skip
-        """Copies the pictures' facts, and columns that the user added to them.
-
-        `facts` are values instead of the stored ones.
-        """
-        names = self._shared(self.table)
+    def copy_pictures(self, change: Change, columns: Sequence[str]) -> None:
+        """Copies the pictures' facts, and columns that the user added to them."""
         for name in columns:
             self._add_column(name)
-        sql = f"""select {_listed([*names, *columns])} from main.{quote(self.table)}
-            where id in (select id from {CHOSEN}) order by id"""
-
-        def changed(row: tuple[object, ...]) -> list[object]:
-            values = dict(zip([*names, *columns], row, strict=True))
-            values["path"] = path(values["id"], values["path"])  # type: ignore[arg-type]
-            if "key" in values:
-                values["key"] = key(values["key"])
-            return list((values | {n: v for n, v in facts.items() if n in values}).values())
-
-        self._insert(self.table, [*names, *columns], map(changed, fetch(self.reader, sql)))
+        where = f"id in (select id from {CHOSEN}) order by id"
+        self._copy(self.table, where, change, columns)
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
         """Copies the vectors of each model, as the function makes them of id and stored value."""
-        names = self._shared(EMBEDDINGS)
+        names = [name for name in self._shared(EMBEDDINGS) if name in COLUMNS[EMBEDDINGS]]
         for model in self.models:
             where = f"model_id = ? and image_id in (select id from {CHOSEN}) order by image_id"
             sql = f"select {_listed(names)} from main.{EMBEDDINGS} where {where}"
@@ -129,33 +117,33 @@ class Copy:
 
             self._insert(EMBEDDINGS, names, map(changed, fetch(self.reader, sql, model.id)))
 
-    def copy_thumbnails(self) -> None:
-        """Copies the thumbnails of the pictures."""
+    def copy_thumbnails(self) -> int:
+        """Copies the thumbnails of the pictures; returns how many could not be read."""
+        failed = 0
+
+        def change(row: Row) -> Row | None:
+            nonlocal failed
+            plain = plain_thumbnail(row["format"], row["data"])
+            failed += plain is None
+            return plain and row | dict(zip(("format", "data"), plain, strict=True))
+
         where = f"image_id in (select id from {CHOSEN}) order by image_id"
-        self._copy(THUMBNAILS, where)
+        self._copy(THUMBNAILS, where, change)
+        return failed
 
-    def copy_others(self, image_search: bool) -> None:
-        """Copies whatever other tables there are of ours, as far as they are of what is chosen.
+    def copy_towers(self, image_search: bool) -> None:
+        """Copies the models' text towers, and with `image_search` also the image towers."""
+        if not self._shared(TOWERS):
+            return
+        towers = (TEXT, IMAGE) if image_search else (TEXT,)
+        # Part 0 alone tells why there is no tower, which names what went wrong at home.
+        where = f"""model_id in ({self._model_ids}) and tower in ({", ".join(map(repr, towers))})
+            and (model_id, tower) in (select model_id, tower from main.{TOWERS} where part > 0)"""
 
-        Of towers, that is the text tower, and with `image_search` also the image tower.
-        """
-        done = {MODELS, EMBEDDINGS, THUMBNAILS} | _NOT_COPIED
-        for table in OWN_TABLES:
-            names = self._shared(table)
-            if table in done or not names:
-                continue
-            where = ["true"]
-            if "model_id" in names:
-                where.append(f"model_id in ({self._model_ids})")
-            if "image_id" in names:
-                where.append(f"image_id in (select id from {CHOSEN})")
-            if "tower" in names:
-                # Part 0 alone tells why there is no tower, which names what went wrong at home.
-                kept = f"select model_id, tower from main.{quote(table)} where part > 0"
-                where.append(f"(model_id, tower) in ({kept})")
-                towers = (TEXT, IMAGE) if image_search else (TEXT,)
-                where.append(f"tower in ({', '.join(map(repr, towers))})")
-            self._copy(table, " and ".join(where))
+        def change(row: Row) -> Row:
+            return row if row["part"] else row | {"data": published_manifest(row["data"])}
+
+        self._copy(TOWERS, where, change)
 
     def copy_table(self, name: str) -> str:
         """Copies a table of the user's as it is, with its indexes; returns its own name.
@@ -229,21 +217,14 @@ class Copy:
         own = [name for name in names if is_table_name(name) and name != self.table]
         return f"Your own tables here: {', '.join(own) or 'none'}"
 
-    def _copy(self, table: str, where: str, changes: Mapping[str, Change] | None = None) -> None:
-        names = self._shared(table)
-        functions = [(changes or {}).get(name) for name in names]
-        rows: Iterable[Sequence[object]] = fetch(
-            self.reader, f"select {_listed(names)} from main.{quote(table)} where {where}"
-        )
-        if changes:
-            rows = (
-                [
-                    change(value) if change else value
-                    for change, value in zip(functions, row, strict=True)
-                ]
-                for row in rows
-            )
-        self._insert(table, names, rows)
+    def _copy(self, table: str, where: str, change: Change, columns: Sequence[str] = ()) -> None:
+        """Copies rows, as they are changed: of our columns only those that are published."""
+        ours = COLUMNS.get(table, IMAGE_COLUMNS)
+        shared = [name for name in self._shared(table) if name in ours and name not in columns]
+        names = [*shared, *columns]
+        rows = fetch(self.reader, f"select {_listed(names)} from main.{quote(table)} where {where}")
+        changed = (change(dict(zip(names, row, strict=True))) for row in rows)
+        self._insert(table, names, (list(row.values()) for row in changed if row is not None))
 
     def _insert(self, table: str, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         marks = ", ".join("?" * len(names))

@@ -1,0 +1,162 @@
+"""The facts of pictures and models as they are published.
+
+What is not named here stays at home: a column or a table that is new is published only once it
+is entered below.
+"""
+
+import hashlib
+import hmac
+import os
+import re
+import sqlite3
+from collections.abc import Collection, Iterable, Set
+
+from ..private_facts import NAMES
+from ..schema import (
+    CHANGES,
+    EMBEDDINGS,
+    FAILURES,
+    MODELS,
+    PUBLICATION,
+    THUMBNAILS,
+    TOWERS,
+    fetch,
+)
+from .paths import EVERYTHING, Paths, table_of
+
+# The column that tells whose key `key` is.
+KEY_TABLE = "key_table"
+# Of each table of ours that is published, the columns that are. The pictures' own table goes by
+# any name; `calibration` tells of the pictures that int8 was calibrated with.
+IMAGE_COLUMNS = frozenset(
+    [
+        "id",
+        "path",
+        "content_hash",
+        "size",
+        "mtime",
+        "width",
+        "height",
+        "format",
+        "taken",
+        "latitude",
+        "longitude",
+        "camera",
+        "key",
+    ]
+) | {KEY_TABLE}
+COLUMNS = {
+    MODELS: frozenset(
+        [
+            "id",
+            "name",
+            "pretrained",
+            "dimension",
+            "fingerprint",
+            "preprocess",
+            "is_default",
+            "revision",
+        ]
+    ),
+    EMBEDDINGS: frozenset(("model_id", "image_id", "embedding", "precision")),
+    THUMBNAILS: frozenset(("image_id", "format", "data")),
+    TOWERS: frozenset(("model_id", "tower", "part", "precision", "data")),
+}
+# What is made new for the published database, or names files that are no pictures.
+STAY_AT_HOME = frozenset((FAILURES, CHANGES, PUBLICATION))
+
+
+class Published:
+    """Turns the facts of pictures and models into those that are published.
+
+    `told` and `untold` are the names of those that were, and were not; some are both, of different
+    pictures.
+    """
+
+    def __init__(self, kept: Collection[str], paths: Paths):
+        # A file's time is mostly that of its picture.
+        kept = set(kept) - (set() if "taken" in kept else {"mtime"})
+        self._kept = kept
+        self._paths = paths
+        self._secret = os.urandom(32)
+        self._told = kept - EVERYTHING
+        self._untold = set(NAMES) - kept - EVERYTHING
+
+    @property
+    def told(self) -> Set[str]:
+        return self._told | self._paths.told
+
+    @property
+    def untold(self) -> Set[str]:
+        return self._untold | self._paths.untold
+
+    def picture(self, facts: dict[str, object]) -> dict[str, object]:
+        """Returns what is published of a row of the pictures' table, given by its columns."""
+        changed: dict[str, object] = {
+            "path": self._paths.published(facts["id"], facts["path"], facts.get("format"))
+        }
+        if facts.get("key") is not None:
+            changed |= self._key(facts)
+        if "gps" not in self._kept:
+            changed |= {"latitude": None, "longitude": None, "taken": _local(facts.get("taken"))}
+        if "content_hash" not in self._kept:
+            changed["content_hash"] = self._pseudonym(facts["content_hash"])
+        absent: dict[str, object] = {"taken": None, "camera": None, "size": 0, "mtime": 0}
+        changed |= {name: value for name, value in absent.items() if name not in self._kept}
+        return facts | {name: value for name, value in changed.items() if name in facts}
+
+    def model(self, facts: dict[str, object]) -> dict[str, object]:
+        """Returns what is published of a row of the models' table: never a path."""
+        changed = {"pretrained": published_place(str(facts["pretrained"]))}
+        if "model" not in self._kept:
+            changed = {"name": f"model-{facts['id']}", "pretrained": "./model"}
+        return facts | changed
+
+    def _key(self, facts: dict[str, object]) -> dict[str, object]:
+        key, table = facts["key"], facts.get(KEY_TABLE) or table_of(facts["path"])
+        if not self._paths.keeps_key(table):
+            self._untold.add("key")
+            return {"key": None, KEY_TABLE: None}
+        self._told.add("key")
+        return {
+            "key": self._paths.shortened(key) if isinstance(key, str) else key,
+            KEY_TABLE: table if self._paths.keeps_table(table) else None,
+        }
+
+    def _pseudonym(self, content_hash: object) -> str:
+        """Returns the same text for the same content, which tells nobody what content it is."""
+        return hmac.new(self._secret, str(content_hash).encode(), hashlib.sha256).hexdigest()
+
+
+def published_place(pretrained: str) -> str:
+    """Returns where weights are, without the name of any folder or file of the owner's.
+
+    Beside the published database they are found again, and never taken for a tag.
+    """
+    if not re.search(r"[/\\]|^[.~]|\.(safetensors|bin|pt|pth)$", pretrained):
+        return pretrained
+    suffix = re.search(r"\.(safetensors|bin|pt|pth)$", pretrained)
+    return f"./model{suffix[0] if suffix else ''}"
+
+
+def _local(taken: object) -> object:
+    """Returns a time without its offset to UTC."""
+    return re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", taken) if isinstance(taken, str) else taken
+
+
+def counts(
+    connection: sqlite3.Connection, table: str, chosen: str, columns: Iterable[str]
+) -> dict[str, int]:
+    """Returns how many of the chosen pictures have each fact that not every picture has."""
+    conditions = {
+        "gps": "latitude is not null and longitude is not null",
+        "mtime": "mtime != 0",
+        "key": "key is not null",
+        "taken": "taken is not null",
+        "camera": "camera is not null",
+    }
+    if "key" not in columns:
+        conditions["key"] = "false"
+    sums = ", ".join(f"ifnull(sum({condition}), 0)" for condition in conditions.values())
+    sql = f"select {sums} from main.{table} where id in (select id from {chosen})"
+    return dict(zip(conditions, fetch(connection, sql).fetchone(), strict=True))
