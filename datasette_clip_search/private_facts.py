@@ -47,6 +47,12 @@ FACTS = (
     Fact("taken", "when it was taken", "`taken`", True),
     Fact("camera", "make and model of the camera", "`camera`", True),
     Fact(
+        "original",
+        "picture files in your own tables and columns, with all their metadata",
+        "what `--with-table` and `--with-column` name",
+        False,
+    ),
+    Fact(
         "model",
         "the model's name, which may be that of a folder of yours",
         "`clip_models.name`",

@@ -47,7 +47,8 @@ from .condition_options import check_condition, condition_options, model_option
     type=click.Choice(NAMES),
     metavar="FACT",
     multiple=True,
-    help="Publish a private fact that is left out otherwise: gps, mtime or key; repeatable",
+    help="Publish a private fact that is left out otherwise: gps, mtime, key or original; "
+    "repeatable",
 )
 @click.option(
     "--drop",

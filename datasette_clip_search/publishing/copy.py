@@ -19,7 +19,7 @@ from ..schema import (
     quote,
 )
 from ..text_tower.stored import IMAGE, TEXT
-from .facts import COLUMNS, IMAGE_COLUMNS
+from .facts import COLUMNS, IMAGE_COLUMNS, Published
 from .options import Progress
 from .thumbnails import plain_thumbnail
 from .towers import published_manifest
@@ -96,10 +96,15 @@ class Copy:
             (self.models[0].id,),
         )
 
-    def copy_pictures(self, change: Change, columns: Sequence[str]) -> None:
+    def copy_pictures(self, published: Published, columns: Sequence[str]) -> None:
         """Copies the pictures' facts, and columns that the user added to them."""
         for name in columns:
             self._add_column(name)
+
+        def change(row: Row) -> Row:
+            own = {name: published.own(self.table, name, row[name]) for name in columns}
+            return published.picture(row) | own
+
         where = f"id in (select id from {CHOSEN}) order by id"
         self._copy(self.table, where, change, columns)
 
@@ -145,8 +150,8 @@ class Copy:
 
         self._copy(TOWERS, where, change)
 
-    def copy_table(self, name: str) -> str:
-        """Copies a table of the user's as it is, with its indexes; returns its own name.
+    def copy_table(self, name: str, published: Published) -> str:
+        """Copies a table of the user's, with its indexes; returns its own name.
 
         Raises CommandError for a table that is not there or can't be copied.
         """
@@ -164,9 +169,15 @@ class Copy:
             raise CommandError(f"{row[0]} is a table of embed-images. {self._user_tables()}")
         self.writer.execute(row[2])
         names = _columns(self.reader, row[0])
-        sql = f"select {_listed(names)} from main.{quote(row[0])}"
+        sql = "select name, \"notnull\" from pragma_table_info(?, 'main')"
+        required = dict(fetch(self.reader, sql, row[0]))
+        absent = [b"" if required[each] else None for each in names]
+        rows = (
+            [published.own(row[0], *value) for value in zip(names, values, absent, strict=True)]
+            for values in fetch(self.reader, f"select {_listed(names)} from main.{quote(row[0])}")
+        )
         try:
-            self._insert(row[0], names, fetch(self.reader, sql))
+            self._insert(row[0], names, rows)
         except sqlite3.OperationalError as error:
             if "UTF-8" not in str(error):
                 raise

@@ -62,6 +62,13 @@ COLUMNS = {
     THUMBNAILS: frozenset(("image_id", "format", "data")),
     TOWERS: frozenset(("model_id", "tower", "part", "precision", "data")),
 }
+# How files of pictures begin: JPEG, PNG, GIF, WebP, TIFF and RAW, BMP, HEIC and AVIF, JPEG XL and
+# 2000, Photoshop.
+_FILE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF.{4}WEBP|II[*+U]\0|MM\0[*+]|IIRO|BM.{4}\0\0\0\0"
+    rb"|.{4}ftyp|\xff\x0a|.{4}(JXL |jP  )|8BPS|FUJIFILM",
+    re.DOTALL,
+)
 # What is made new for the published database, or names files that are no pictures.
 STAY_AT_HOME = frozenset((FAILURES, CHANGES, PUBLICATION))
 
@@ -79,6 +86,8 @@ class Published:
         self._kept = kept
         self._paths = paths
         self._secret = os.urandom(32)
+        # How many picture files there were, by the user's table and column.
+        self.originals: dict[str, int] = {}
         self._told = kept - EVERYTHING
         self._untold = set(NAMES) - kept - EVERYTHING
 
@@ -104,6 +113,17 @@ class Published:
         absent: dict[str, object] = {"taken": None, "camera": None, "size": 0, "mtime": 0}
         changed |= {name: value for name, value in absent.items() if name not in self._kept}
         return facts | {name: value for name, value in changed.items() if name in facts}
+
+    def own(self, table: str, column: str, value: object, absent: object = None) -> object:
+        """Returns what is published of a value of the user's own: not a picture's file.
+
+        In its place there is `absent`.
+        """
+        if not isinstance(value, bytes) or not _FILE.match(value):
+            return value
+        place = f"{table}.{column}"
+        self.originals[place] = self.originals.get(place, 0) + 1
+        return value if "original" in self._kept else absent
 
     def model(self, facts: dict[str, object]) -> dict[str, object]:
         """Returns what is published of a row of the models' table: never a path."""

@@ -158,10 +158,10 @@ def _fill(
     )
     published = Published(kept, paths)
     copy.copy_models(published.model)
-    copy.copy_pictures(published.picture, options.columns)
+    copy.copy_pictures(published, options.columns)
     unreadable = copy.copy_thumbnails() if options.thumbnail_size != 0 else 0
     copy.copy_towers(options.image_search)
-    tables = [copy.copy_table(name) for name in options.tables]
+    tables = [copy.copy_table(name, published) for name in options.tables]
     progress.start("Copying", _count_vectors(copy, chosen))
     copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
     progress.finish()

@@ -22,6 +22,7 @@ _COUNTED = ("gps", "key", "taken", "camera")
 def private_facts(copy: Copy, published: Published) -> tuple[list[str], list[str]]:
     """Returns which facts were published, and which were left out, of those that there are."""
     held = counts(copy.reader, quote(copy.table), CHOSEN, copy.columns(copy.table))
+    held["original"] = sum(published.originals.values())
     told: list[str] = []
     left_out: list[str] = []
     for fact in FACTS:
@@ -76,6 +77,11 @@ def warnings(
     own = [name for (name,) in fetch(copy.reader, sql, copy.table) if name not in known]
     if own:
         yield f"Columns of your own left out: {', '.join(own)}; --with-column {own[0]} keeps it"
+    for place, number in published.originals.items():
+        if "original" in published.told:
+            yield f"Picture files in {place} are published, with all metadata: {number:,}"
+        else:
+            yield f"Picture files in {place} left out: {number:,}; --keep original keeps them"
     template = originals_template(copy.writer)
     if template and paths.changed and ("{path}" in template or "{name}" in template):
         yield "Links to originals use the shortened paths"
