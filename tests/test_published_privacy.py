@@ -311,7 +311,7 @@ def test_command_names_what_is_told_and_left_out(home, tmp_path):
         "folder", "archive", "name", "size", "content_hash", "taken", "camera", "model"
     ]  # fmt: skip
     assert re.sub(count, "", printed["Left out"]).split(", ") == [
-        "gps", "mtime", "key", "table", "folder"
+        "gps", "mtime", "key", "table"
     ]  # fmt: skip
     assert "key (2)" in printed["Left out"]
     assert "Paths tell 2 folders, such as ArchiveMark.zip/within" in result.stderr

@@ -96,6 +96,9 @@ Without a container:
     venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml \\
         {SETTINGS}
 
+SQL tells visitors in which folder the database lies: put this one where that says nothing of you,
+such as /srv/pictures.
+
 Then open /-/clip-search. To publish anew, write this folder again by the same command: the
 database is replaced, and every other file that still has its first line.
 """

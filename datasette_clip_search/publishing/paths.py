@@ -91,12 +91,11 @@ class Paths:
         if (table := table_of(stored)) is not None:
             facts = {"key": self.keeps_key(table), "table": self.keeps_table(table)}
         else:
-            folder, before = posixpath.dirname(published), posixpath.dirname(stored)
-            is_archived = any(map(_ARCHIVE.search, before.split("/")))
+            folder = posixpath.dirname(published)
             facts = {"name": bool(published)}
-            if folder or before:
+            if "folder" not in self._kept or folder:
                 facts["folder"] = bool(folder)
-            if is_archived:
+            if any(map(_ARCHIVE.search, stored.split("/")[:-1])):
                 facts["archive"] = any(map(_ARCHIVE.search, folder.split("/")))
             if folder:
                 self.folders.add(folder)
