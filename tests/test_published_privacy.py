@@ -16,8 +16,9 @@ from conftest import make_model, make_picture, rows, run
 from PIL import Image, ImageCms, PngImagePlugin
 
 from datasette_clip_search import private_facts
+from datasette_clip_search.private_facts import kept_facts
 from datasette_clip_search.publishing import facts
-from datasette_clip_search.publishing.facts import published_place
+from datasette_clip_search.publishing.facts import Published, published_place
 from datasette_clip_search.publishing.paths import EVERYTHING, Paths
 from datasette_clip_search.publishing.thumbnails import plain_thumbnail
 from datasette_clip_search.publishing.towers import published_manifest
@@ -464,3 +465,34 @@ def test_plain_thumbnails_stay(options):
 def test_thumbnails_that_end_early(end):
     made = plain_thumbnail("jpeg", PLAIN[:end])
     assert made is None or plain_thumbnail(*made) == made
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000"])
+def test_picture_files_of_the_users_stay_at_home(kind):
+    data = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(data, kind)
+    published = Published(kept_facts((), ()), Paths([]))
+    assert published.own("photos", "data", data.getvalue()) is None
+    assert published.own("photos", "data", data.getvalue(), b"") == b""
+    assert published.originals == {"photos.data": 2}
+    published = Published(kept_facts(["original"], ()), Paths([]))
+    assert published.own("photos", "data", data.getvalue()) == data.getvalue()
+
+
+@pytest.mark.parametrize("value", [None, 7, "GIF89a", b"", b"GI", b"text", zlib.compress(b"x")])
+def test_other_values_of_the_users_are_published(value):
+    published = Published(kept_facts((), ()), Paths([]))
+    assert published.own("photos", "data", value, b"") is value
+    assert published.originals == {}
+
+
+def test_tables_whose_pictures_must_not_be_null(home, tmp_path):
+    copy = Path(shutil.copy(home / "photos.db", tmp_path / "photos.db"))
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("create table strict (id integer primary key, data blob not null)")
+        connection.execute("insert into strict (data) select data from clip_thumbnails")
+    result = run("clip-publish", copy, tmp_path / "p.db", "--with-table", "strict")
+    assert result.exit_code == 0, result.output
+    assert rows(tmp_path / "p.db", "select distinct data from strict") == [(b"",)]
+    assert "Picture files in strict.data left out: 6; --keep original keeps them" in result.stderr
+    assert "original" in re.findall("^Left out: .*", result.stdout, re.MULTILINE)[0]

@@ -22,7 +22,7 @@ from ..schema import (
     TOWERS,
     fetch,
 )
-from .paths import EVERYTHING, Paths, table_of
+from .paths import EVERYTHING, Paths, is_absolute, table_of
 
 # The column that tells whose key `key` is.
 KEY_TABLE = "key_table"
@@ -63,10 +63,10 @@ COLUMNS = {
     TOWERS: frozenset(("model_id", "tower", "part", "precision", "data")),
 }
 # How files of pictures begin: JPEG, PNG, GIF, WebP, TIFF and RAW, BMP, HEIC and AVIF, JPEG XL and
-# 2000, Photoshop.
+# 2000, Photoshop. A blob of the user's that is something else begins so by chance once in billions.
 _FILE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG|GIF8|RIFF.{4}WEBP|II[*+U]\0|MM\0[*+]|IIRO|BM.{4}\0\0\0\0"
-    rb"|.{4}ftyp|\xff\x0a|.{4}(JXL |jP  )|8BPS|FUJIFILM",
+    rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG|GIF8|RIFF.{4}WEBP|II[*+U]\0|MM\0[*+]|IIRO|BM.{4}\0\0\0\0"
+    rb"|.{4}ftyp|.{4}(JXL |jP  )|8BPS|FUJIFILM",
     re.DOTALL,
 )
 # What is made new for the published database, or names files that are no pictures.
@@ -127,7 +127,11 @@ class Published:
 
     def model(self, facts: dict[str, object]) -> dict[str, object]:
         """Returns what is published of a row of the models' table: never a path."""
-        changed = {"pretrained": published_place(str(facts["pretrained"]))}
+        name = str(facts["name"])
+        changed = {
+            "name": self._paths.shortened(name) if is_absolute(name) else name,
+            "pretrained": published_place(str(facts["pretrained"])),
+        }
         if "model" not in self._kept:
             changed = {"name": f"model-{facts['id']}", "pretrained": "./model"}
         return facts | changed
