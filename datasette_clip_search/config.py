@@ -178,6 +178,9 @@ class Config:
     max_url_characters: int = 2_000
     # What Datasette's SQL is given where it is published: the first search also loads the vectors.
     published_sql_time_limit_ms: int = 2_000
+    # What one answer, and one facet of it, may cost where anyone may ask.
+    published_max_returned_rows: int = 1_000
+    published_facet_time_limit_ms: int = 200
     # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
     # page of 32 KB, but half of the usual 4 KB.
     page_size: int = 32768

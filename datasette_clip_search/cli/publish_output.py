@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from ..publishing import Progress, Report
-from ..publishing.folder import REQUIREMENT, SETTINGS
+from ..publishing.folder import REQUIREMENTS, SETTINGS
 from ..terminal_text import say
 
 
@@ -49,6 +49,10 @@ def print_report(report: Report, folder: Path | None) -> None:
         ("Published", f"{report.pictures:,}{of} picture{'' if report.pictures == 1 else 's'}"),
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
+    if report.told:
+        lines.append(("Tells", f"{', '.join(report.told)}  (--drop leaves any out)"))
+    if report.left_out:
+        lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
     if report.recall is not None:
         lines.append(
             (
@@ -84,19 +88,23 @@ def print_report(report: Report, folder: Path | None) -> None:
 def _commands(database: Path) -> Iterator[str]:
     file = shlex.quote(str(database))
     name = re.sub(r"[^a-z0-9]+", "-", database.stem.lower()).strip("-") or "pictures"
-    install = f"--install {REQUIREMENT}"
+    install = " ".join(f"--install {shlex.quote(each)}" for each in REQUIREMENTS)
     options = f"--extra-options {shlex.quote(SETTINGS)}"
     yield "Look at it:  " + f"datasette -i {file}"
     yield "Cloud Run:   " + f"datasette publish cloudrun {file} --service {name} --memory 1Gi \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
     yield "Fly:         " + f"datasette publish fly {file} --app {name} \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
     yield "Container:   " + f"datasette package {file} --tag {name} \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
 
 
 def _folder_commands(folder: Path) -> Iterator[str]:
     place = shlex.quote(str(folder))
     yield f"How to build and run it: {folder / 'README.txt'}"
     yield f"  docker build --tag pictures {place}"
-    yield "  docker run --read-only --tmpfs /tmp --publish 8080:8080 pictures"
+    yield "  docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\"
+    yield "      --publish 8080:8080 pictures"
