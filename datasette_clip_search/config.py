@@ -14,10 +14,10 @@ class Config:
     minus_weight: float = 0.5
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
-    # The ids to search within are JSON from anyone who can run SQL: each takes some 100 bytes of
-    # memory. So many characters leave room for spaces.
+    # The ids to search within are JSON from anyone who can run SQL. A million of seven digits, each
+    # with a comma and a space, take 9 MB and a third of a second, once for a statement.
     max_within_ids: int = 1_000_000
-    max_within_characters: int = 32_000_000
+    max_within_characters: int = 10_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
@@ -37,6 +37,8 @@ class Config:
     # What clip_tags() encodes comes from anyone who can run SQL, several prompts for each label.
     max_labels: int = 100
     max_label_characters: int = 100
+    # JSON may write a character as twelve, and put spaces between labels.
+    max_labels_characters: int = 120_000
     # Labels remembered with their vectors (2 KB each), and lists of labels (at most 400 KB each).
     label_cache_entries: int = 4096
     label_list_cache_entries: int = 64

@@ -29,6 +29,7 @@ from .index import (
     read_facts,
 )
 from .schema import Model, fetch
+from .time_limit import turn
 from .vectors import count_vectors, embedded_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
     known = _collections.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
-    with _loading:
+    with turn(_loading, connection):
         known = _collections.get(key)
         seen = _signature(file)
         current = next(

@@ -13,6 +13,7 @@ from .image_encoder import image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 from .text_encoder import text_encoder_of, text_key
+from .time_limit import heed_if_due
 
 Value = str | int | float | bytes | None
 
@@ -70,6 +71,8 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
+        # What was encoded before is kept, so that asking again gets further.
+        heed_if_due(connection)
         vector = text_encoder_of(connection, model).encode_texts([text])[0]
         _texts.put(key, vector)
     return vector
