@@ -9,7 +9,7 @@ from typing import Any
 from ..config import CONFIG
 from ..table_function import MISSING, ScalarFunction, TableFunction
 from ..time_limit import heed_if_due
-from .limits import K, MODEL, QUERY, WITHIN
+from .limits import MODEL, QUERY, WITHIN, K
 
 _HITS_AT_A_TIME = 1000
 
