@@ -25,8 +25,15 @@ class Config:
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
-    # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
+    # What it may cost a server's decoders: files of 300 KB can be made that take a minute.
     query_decode_seconds: float = 2
+    # And the one for ordinary pictures, which take a tenth of it. The slower ones have another.
+    quick_decode_seconds: float = 0.5
+    # So much of the slower ones waits at most: in seconds that they may take, and in bytes.
+    max_slow_seconds_waiting: float = 20
+    max_slow_bytes_waiting: int = 20_000_000
+    # One that was ended at the limit is refused at once for so long.
+    slow_pictures_refused_seconds: float = 60
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a
@@ -177,8 +184,8 @@ class Config:
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
     max_uploads_bytes: int = 50_000_000
     upload_seconds: float = 60
-    # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
-    max_waiting_uploads: int = 10
+    # A small one counts as so many, because it takes its time to be decoded and encoded: 200 wait.
+    least_upload_bytes: int = 250_000
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

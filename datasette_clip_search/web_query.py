@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
@@ -21,6 +21,11 @@ from .originals import original_url, originals_template
 from .processors import cores
 from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
 from .web_question import Question, vector_text
+
+if TYPE_CHECKING:
+    from .decoding import Decoded, Refused
+    from .image_encoder import ImageEncoder
+    from .query_decoder import Picture
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def _go_last() -> None:
 _threads = ThreadPoolExecutor(
     max(1, min(CONFIG.search_threads, cores() - 1)), "clip-search", _go_last
 )
-# Pictures are decoded one at a time, so that words need not wait for them.
+# Pictures are encoded one at a time, so that words need not wait for them.
 _picture_thread = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
 _local = threading.local()
 
@@ -82,22 +87,42 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
 
 
 async def question_of_picture(
-    database: Database, model: Model, question: Question, data: bytes
+    database: Database, model: Model, question: Question, data: bytes, sender: str
 ) -> Question:
     """Returns a question, of so far only a k, that searches by the bytes of a picture file.
 
-    Raises ClipSearchErrors.
+    `sender` is where they come from. Raises ClipSearchErrors.
     """
+    from .query_decoder import give_up
+
     loop = asyncio.get_running_loop()
-    vector = await loop.run_in_executor(_picture_thread, _vector_of, database, model, data)
+    run = partial(loop.run_in_executor, _picture_thread)
+    encoder, picture = await run(_submitted, database, model, data, sender)
+    try:
+        # No thread waits meanwhile, however many pictures do.
+        outcome = await asyncio.wrap_future(picture.outcome)
+    except asyncio.CancelledError:
+        give_up(picture)
+        raise
+    vector = await run(_vector_of, model, encoder, outcome)
     return replace(question, vector=vector)
 
 
-def _vector_of(database: Database, model: Model, data: bytes) -> str:
-    from .query import picture_vector
+def _submitted(
+    database: Database, model: Model, data: bytes, sender: str
+) -> tuple["ImageEncoder", "Picture"]:
+    from .query import picture_encoder
+    from .query_decoder import submit
+
+    encoder, settings = picture_encoder(_connection(database), model, data)
+    return encoder, submit(data, settings, sender)
+
+
+def _vector_of(model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused") -> str:
+    from .query import encoded_picture
 
     try:
-        vector = picture_vector(_connection(database), model, data)
+        vector = encoded_picture(encoder, outcome)
     except NotAPicture as error:
         raise QueryError(
             f"What was sent can't be searched with: {error}. "

@@ -1,5 +1,7 @@
 """How large the arguments of the SQL functions may be: they come from anyone who can run SQL."""
 
+from dataclasses import replace
+
 from ..config import CONFIG
 from ..table_function.limits import Limit
 
@@ -9,8 +11,7 @@ QUERY = Limit(
     "the query",
     text=4 * CONFIG.max_query_characters,
     blob=CONFIG.max_query_image_bytes,
-    expected=f"{CONFIG.max_query_characters} characters, or {CONFIG.max_query_image_bytes} bytes "
-    "of a picture",
+    characters=CONFIG.max_query_characters,
 )
 K = Limit("k", _OTHER, _OTHER)
 MODEL = Limit("the model", _OTHER, _OTHER)
@@ -18,4 +19,4 @@ WITHIN = Limit("within", CONFIG.max_within_characters, _OTHER)
 LABELS = Limit("the JSON of labels", 4 * CONFIG.max_labels_characters, _OTHER)
 THRESHOLD = Limit("the threshold", _OTHER, _OTHER)
 # Queries and weights in turns; the model may come last.
-TERM = Limit("an argument", QUERY.text, QUERY.blob, QUERY.expected)
+TERM = replace(QUERY, name="an argument")

@@ -159,7 +159,7 @@ class Library:
         most = limit.text if kind == SQLITE_TEXT else limit.blob
         size: int = self.value_bytes(address)
         if size > most:
-            raise Refused(limit.refusal(size, most))
+            raise Refused(limit.refusal(size, kind == SQLITE_TEXT))
         return size
 
     def value(self, address: int | None, errors: str = "strict") -> Any:
