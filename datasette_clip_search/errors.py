@@ -32,6 +32,10 @@ class NotAPicture(QueryError):
     "The bytes of a query are no picture that can be decoded; the message is the reason"
 
 
+class TooBusy(ClipSearchError):
+    "Too much is asked of a server at a time; the message says to try again"
+
+
 class EncoderUnavailable(ClipSearchError):
     "The encoder needed to turn a text or an image into a vector can't be had here"
 

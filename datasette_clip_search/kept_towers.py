@@ -11,6 +11,7 @@ from .recent import Recent
 from .schema import Model
 from .terminal_text import visible
 from .text_tower.stored import Kept, NoTower, TowerUnusable, key_of, read_manifest, read_tower
+from .time_limit import turn
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class KeptTowers(Generic[T]):
         key = key_of(manifest)
         tower = self.loaded.get(key)
         if tower is None:
-            with self._loading:
+            with turn(self._loading, connection):
                 # Another thread may have loaded it while this one waited.
                 tower = self.loaded.get(key) or self._read(connection, model, manifest, key)
         return tower, "" if tower else self._unusable.get(key) or ""

@@ -36,10 +36,7 @@ def mixed_vector(
 
     Raises QueryError for terms that can't be searched for, are too many, or cancel out.
     """
-    if len(terms) > CONFIG.max_mix_terms:
-        raise QueryError(
-            f"The mix has {len(terms)} queries and the limit is {CONFIG.max_mix_terms}"
-        )
+    check_terms(len(terms))
     weights = [check_weight(weight) for _, weight in terms]
     vectors = [query_vector(connection, model, table, query) for query, _ in terms]
     largest = max(map(abs, weights), default=0)
@@ -65,6 +62,12 @@ def mixed_vector(
             "The queries of the mix cancel each other out, which leaves no direction to search in"
         )
     return (total / length).astype(np.float32)
+
+
+def check_terms(count: int) -> None:
+    """Raises QueryError for more queries than one mix may have."""
+    if count > CONFIG.max_mix_terms:
+        raise QueryError(f"The mix has {count} queries and the limit is {CONFIG.max_mix_terms}")
 
 
 def check_weight(weight: Value) -> float:

@@ -93,8 +93,7 @@ def read_labels(labels_json: Value) -> tuple[str, ...]:
     """
     if not isinstance(labels_json, str):
         raise _not_labels(f"they are {shown(labels_json)}")
-    # JSON may write a character as twelve, and put spaces between labels.
-    limit = CONFIG.max_labels * CONFIG.max_label_characters * 12
+    limit = CONFIG.max_labels_characters
     if len(labels_json) > limit:
         raise QueryError(
             f"The labels have {len(labels_json)} characters of JSON and the limit is {limit}"
