@@ -14,6 +14,7 @@ from .decoding import Decoded, Refused, Settings
 from .decoding.process import Decoder
 from .errors import ClipSearchError, EncoderUnavailable
 from .pictures.messages import Job
+from .terminal_text import visible
 from .time_limit import heed_time_limit
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class QueryDecoder:
             return starting.result()
         except (ClipSearchError, OSError) as error:
             # What it says names files, which are no visitor's business.
-            log.warning("%s", error)
+            log.warning("%s", visible(str(error)))
             raise EncoderUnavailable(
                 "Query images can't be decoded here, because the process for it does not start; "
                 "the log says why. Search with words, or with the id of a picture"

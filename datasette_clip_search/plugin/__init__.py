@@ -18,6 +18,7 @@ from datasette import hookimpl
 from ..config import CONFIG
 from ..errors import ClipSearchError, NoEmbeddings
 from ..schema import default_model
+from ..terminal_text import visible
 
 if TYPE_CHECKING:
     # Datasette loads its plugins while it is itself being imported.
@@ -39,7 +40,8 @@ def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
         if database not in web.NEVER_SEARCHED:
             sql.add_functions(conn)
     except Exception as error:
-        log.warning("The SQL functions of clip-search are missing in %s: %s", database, error)
+        said = visible(f"{database}: {error}")
+        log.warning("The SQL functions of clip-search are missing in %s", said)
 
 
 @hookimpl
@@ -132,7 +134,8 @@ def _load(databases: list[Database], stopping: threading.Event) -> None:
             pass
         except Exception as error:
             reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
-            log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+            said = visible(f"{database.name} may fail: {reason}")
+            log.warning("Searching the pictures of %s", said)
 
 
 def _load_database(database: Database) -> None:
