@@ -80,6 +80,9 @@ class Config:
     seconds_per_vector: float = 15e-6
     # Searching within fewer pictures than this fetches all of their vectors.
     fetched_within: int = 2000
+    # An index file may have so many bytes more than its database accounts for: one of a few vectors
+    # has its own overhead.
+    small_index_bytes: int = 10_000_000
     # An index is built anew when more of the collection has changed since; below that, what has
     # changed is scored beside it. Small ones are built anew at once.
     index_lag: float = 0.02

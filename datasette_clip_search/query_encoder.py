@@ -15,6 +15,7 @@ from .loaded import database_path
 from .precision import use_device
 from .recent import Recent
 from .schema import Model
+from .terminal_text import visible
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
         # It names the library's file, which is no visitor's business.
-        log.warning("%s", error)
+        log.warning("%s", visible(str(error)))
         raise EncoderUnavailable(
             "torch and open_clip are installed, but can't be imported; the log says why"
         ) from error
@@ -91,7 +92,7 @@ def _load_recorded(name: str, pretrained: str, recorded: str, folder: Path | Non
             return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
         # What a library says of a broken file names the file, which is no visitor's business.
-        log.warning("%s", error)
+        log.warning("%s", visible(str(error)))
         raise EncoderUnavailable(f"The weights of {name} do not load; the log says why") from error
 
 
