@@ -69,6 +69,8 @@ class Config:
     # changed is scored beside it. Small ones are built anew at once.
     index_lag: float = 0.02
     index_lag_from: int = 20_000
+    # A history that is longer is not read: the vectors are, which takes less.
+    max_changes_read: int = 1_000_000
     # Changes remembered from before the newest index, for processes that still use an older one.
     changes_kept: int = 20_000
     # Pictures that hits are measured against: as many cosines tell their spread to 2% in 0.1 ms.
@@ -76,6 +78,13 @@ class Config:
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
     crowd_at_least: int = 10
     crowd_deviation_at_least: float = 1e-5
+    # What a stranger's database may hold where ours has one row: a model is chosen by a person, and
+    # the largest of OpenCLIP's has 1,536 numbers to a vector.
+    max_models: int = 1000
+    max_dimension: int = 8192
+    max_name_characters: int = 1000
+    # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
+    max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 2
@@ -173,7 +182,8 @@ class Config:
     max_results_per_page: int = 100
     # Pictures that the search page shows before anything is searched for.
     newest_pictures: int = 12
-    # Searches of the search page at a time; more only wait for the same cores.
+    # Searches of the search page at a time, for each database: more only wait for the same cores,
+    # and with threads of its own none waits for another's.
     search_threads: int = 2
     search_niceness: int = 10
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
@@ -181,6 +191,18 @@ class Config:
     upload_seconds: float = 60
     # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
     max_waiting_uploads: int = 10
+    # What one search may take where its vectors have to be read first, and what the loading after
+    # the start may: a million vectors without an index take 20 seconds on a good disk.
+    search_seconds: float = 60
+    load_seconds: float = 600
+    # What the menus and cells of Datasette's own pages wait for us, and how long a database that
+    # took longer is then left in peace.
+    hook_seconds: float = 0.5
+    hook_pause_seconds: float = 60
+    # A value of a stranger's database that is no longer fits a server's memory many times over.
+    max_value_bytes: int = 100_000_000
+    # Our own thumbnails have a hundredth of it.
+    max_thumbnail_bytes: int = 5_000_000
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

@@ -68,7 +68,8 @@ def duplicates(
     wanted = check_threshold(threshold)
     table, chosen = choose_model(connection, model)
     groups = _groups_of(connection, chosen, table, wanted)
-    sql = f"select path from main.{quote(table)} where id = ?"
+    path = f"substr(path, 1, {CONFIG.max_path_characters})"
+    sql = f"select {path} from main.{quote(table)} where id = ?"
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
@@ -122,8 +123,13 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
     known = facts(connection, table, "width", "height", "size", "taken", "mtime")
     # `taken` is in the camera's own time, as near as one gets to the file's.
-    sql = f"""select width * height, size,
-        coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'), '9')
+    # Values of other types, where somebody has changed the table, would not sort.
+    sql = f"""select width * height, case typeof(size) when 'integer' then size end,
+        coalesce(
+            case typeof(taken) when 'text' then substr(taken, 1, 40) end,
+            strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'),
+            '9'
+        )
         from (select {known} from main.{quote(table)} where id = ?)"""
     found = []
     for position in positions:
@@ -196,7 +202,8 @@ class _Search:
 
 _searches: OrderedDict[tuple[str, int, State], _Search] = OrderedDict()
 _guard = threading.Lock()
-_working: threading.Thread | None = None
+# By the file of the database, so that none waits for another's.
+_working: dict[str, threading.Thread] = {}
 
 
 def _pairs_of(
@@ -207,11 +214,11 @@ def _pairs_of(
 ) -> Pairs:
     """Returns the pairs of at least `threshold`, found once and remembered.
 
-    A thread of its own finds them, one collection at a time. A time limit can so end a statement
-    that waits, and the same statement has its answer a little later. Thresholds are rounded down,
-    and the pairs of a lower one serve all above it: nobody can ask for very many searches.
+    A thread of its own finds them, one collection of a database at a time. A time limit can so end
+    a statement that waits, and the same statement has its answer a little later. Thresholds are
+    rounded down, and the pairs of a lower one serve all above it: nobody can ask for very many
+    searches.
     """
-    global _working
     step = 1000 if threshold >= 0.99 else 100
     wanted = math.floor(threshold * step + 1e-9) / step
     while True:
@@ -227,12 +234,13 @@ def _pairs_of(
                     f"More than {CONFIG.max_duplicate_pairs} pairs of pictures are at least "
                     f"{wanted} alike. Raise the threshold of clip_duplicates"
                 )
-            if _working is None or not _working.is_alive():
+            working = _working.get(key[0])
+            if working is None or not working.is_alive():
                 work = (search, collection, database_path(connection), wanted)
                 # As a daemon, it doesn't hold up the end of the program.
-                _working = threading.Thread(target=_work, args=work, daemon=True)
-                _working.start()
-            working = _working
+                working = threading.Thread(target=_work, args=work, daemon=True)
+                _working[key[0]] = working
+                working.start()
         working.join(0.05)
         if working.is_alive():
             heed_time_limit(connection)

@@ -38,6 +38,10 @@ class DatabaseError(ClipSearchError):
     "The tables of the database are not as this release expects them"
 
 
+class TookTooLong(ClipSearchError):
+    "A database takes longer to read than a server has time for it"
+
+
 class PictureError(ClipSearchError):
     "A file could not be read as a picture"
 

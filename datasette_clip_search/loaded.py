@@ -9,7 +9,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -31,12 +31,17 @@ from .index import (
 )
 from .schema import Model, fetch, images_table
 from .standing import schema_version, standing_of
+from .time_limit import turn
 from .vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
-_collections: OrderedDict[tuple[str, int], Collection] = OrderedDict()
-_loading = threading.Lock()
+_Key = tuple[str, int]
+
+_collections: OrderedDict[_Key, Collection] = OrderedDict()
+# One for each model of each database, so that nobody waits for what another one's file holds.
+_loading: dict[_Key, threading.Lock] = {}
+_guard = threading.Lock()
 # What was told of index files, each once; and those files that are no good to anyone.
 _told: set[tuple[object, str]] = set()
 _damaged: set[object] = set()
@@ -61,7 +66,7 @@ def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
     kept = current.without(lost_ids(connection, model, among))
     kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
     _, key = _place(_main_file(connection), model.id)
-    with _loading:
+    with _guard:
         if _collections.get(key) is current:
             _collections[key] = kept
     return kept
@@ -97,7 +102,7 @@ def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
     known = _collections.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
-    with _loading:
+    with turn(_loading.setdefault(key, threading.Lock()), connection):
         known = _collections.get(key)
         seen = _signature(file)
         current = next(
@@ -108,11 +113,18 @@ def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
         current.seen = seen
         # A connection that looks at an older state leaves the newest one to the others.
         if not known or known.base is not current.base or known.moment.seq < current.moment.seq:
-            _collections[key] = current
+            _keep(key, current)
+        return current
+
+
+def _keep(key: _Key, collection: Collection) -> None:
+    """Keep a collection, in place of one of the database that has the most of them in memory."""
+    with _guard:
+        _collections[key] = collection
         _collections.move_to_end(key)
         if len(_collections) > CONFIG.collection_cache_entries:
-            _collections.popitem(last=False)
-        return current
+            held = Counter(path for path, _ in _collections)
+            del _collections[max(_collections, key=lambda other: held[other[0]])]
 
 
 def _starts(

@@ -3,11 +3,14 @@
 import json
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .config import CONFIG
 from .errors import DatabaseError, NoEmbeddings, QueryError
+from .ordinary import Columns, Declared, check_columns, check_is_table, declared
+from .recent import Recent
 
 MODELS = "clip_models"
 EMBEDDINGS = "clip_embeddings"
@@ -307,6 +310,29 @@ def _m006(images: str) -> tuple[str, ...]:
     )
 
 
+def _columns(key: str, others: str = "", facts: str = "") -> Columns:
+    names = frozenset(key.split())
+    return Columns(names, names | frozenset(others.split()), frozenset(facts.split()))
+
+
+# What is read of our tables, as every release has made them.
+_IMAGES = _columns(
+    "id",
+    "path content_hash",
+    "size mtime width height format taken latitude longitude camera key key_table",
+)
+_COLUMNS = {
+    MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
+    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
+    THUMBNAILS: _columns("image_id", "format data", "made_from"),
+    FAILURES: _columns("path", "reason failed size mtime"),
+    CHANGES: _columns("model_id seq", "image_id revision"),
+    TOWERS: _columns("model_id tower part", "precision data"),
+    PUBLICATION: _columns("", "published release originals_url"),
+    "_sqlite_migrations": _columns("", "migration_set name"),
+}
+
+
 @dataclass(frozen=True)
 class Model:
     """A row of clip_models.
@@ -330,9 +356,6 @@ class Model:
         return f"{self.name} ({self.pretrained})" if is_tag else self.name
 
 
-_MODEL = "id, name, pretrained, dimension, fingerprint, preprocess, revision"
-
-
 def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
     """Runs a statement whose rows are tuples of plain values, however the connection is set up."""
     cursor = connection.cursor()
@@ -352,37 +375,84 @@ def quote(name: str) -> str:
 
 
 def images_table(connection: sqlite3.Connection) -> str | None:
-    """Returns the name of the pictures' table, or None where there is none yet.
+    """Return the name of the pictures' table, or None where there is none yet.
 
-    Raises DatabaseError for tables from a newer release, or tables of the same names that are not
-    ours.
+    Raises DatabaseError for tables from a newer release, tables of the same names that are not
+    ours, and for views and others that only look like ours.
     """
-    tables = {name for (name,) in fetch(connection, "select name from main.sqlite_master")}
-    if not tables.intersection(OWN_TABLES):
+    found = declared(connection, _NAMES)
+    if (known := _images_tables.get(found)) and _is_declared(connection, known):
+        _check_migrations(_applied(connection), found)
+        return known[0][0]
+    ours = {each[0].lower(): each for each in found}
+    if not ours.keys() & set(OWN_TABLES):
         return None
-    applied: set[str] = set()
-    if "_sqlite_migrations" in tables:
-        sql = "select name from main._sqlite_migrations where migration_set = ?"
-        applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
-    if newer := sorted(applied.difference(KNOWN_MIGRATIONS)):
+    for each in ours.keys() - {CONFIG.table}:
+        check_is_table(ours[each])
+    applied = []
+    if _MIGRATIONS in ours:
+        check_columns(connection, _MIGRATIONS, _COLUMNS[_MIGRATIONS])
+        applied = _applied(connection)
+    _check_migrations(applied, found)
+    images = _referenced(connection, found)
+    check_is_table(images)
+    check_columns(connection, images[0], _IMAGES)
+    for name in ours.keys() & _COLUMNS.keys():
+        check_columns(connection, name, _COLUMNS[name])
+    _images_tables.put(found, (images, images in found))
+    return images[0]
+
+
+# Whatever the schema says of our tables, the pictures' table that goes with it, and whether that is
+# among what it says: a schema that was found to be in order once need not be looked at again.
+_images_tables: Recent[tuple[Declared, ...], tuple[Declared, bool]] = Recent(64)
+
+_MIGRATIONS = "_sqlite_migrations"
+_NAMES = (*OWN_TABLES, _MIGRATIONS, CONFIG.table)
+# A set of ours has some; nobody's has so many.
+_MOST_MIGRATIONS = 100
+
+
+def _is_declared(connection: sqlite3.Connection, known: tuple[Declared, bool]) -> bool:
+    """Tell whether a pictures' table is still as it was found to be in order."""
+    images, is_among = known
+    return is_among or declared(connection, (images[0],)) == (images,)
+
+
+def _applied(connection: sqlite3.Connection) -> list[object]:
+    sql = f"""select substr(name, 1, 200) from main.{_MIGRATIONS} where migration_set = ?
+        limit {_MOST_MIGRATIONS}"""
+    return [name for (name,) in fetch(connection, sql, MIGRATIONS)]
+
+
+def _check_migrations(applied: list[object], found: Iterable[Declared]) -> None:
+    if newer := sorted({str(name) for name in applied}.difference(KNOWN_MIGRATIONS)):
         raise DatabaseError(
-            f"The database was written by a newer release (it has {', '.join(newer)}). "
+            f"The database was written by a newer release (it has {', '.join(newer)[:200]}). "
             "Run: pip install --upgrade datasette-clip-search"
         )
-    table = _images_table_of(connection)
-    if not applied or table is None:
-        taken = ", ".join(sorted(tables.intersection(OWN_TABLES)))
-        raise DatabaseError(
-            f"The database has tables of its own named {taken}, which embed-images did not make"
-        )
-    return table
+    if not applied:
+        raise _not_ours(found)
 
 
-def _images_table_of(connection: sqlite3.Connection) -> str | None:
-    sql = f"""select "table" from pragma_foreign_key_list('{EMBEDDINGS}', 'main')
-        where "from" = 'image_id'"""
-    row = fetch(connection, sql).fetchone()
-    return row and str(row[0])
+def _not_ours(found: Iterable[Declared]) -> DatabaseError:
+    taken = ", ".join(sorted(name for name, *_ in found if name.lower() in OWN_TABLES))
+    return DatabaseError(
+        f"The database has tables of its own named {taken}, which embed-images did not make"
+    )
+
+
+def _referenced(connection: sqlite3.Connection, found: Iterable[Declared]) -> Declared:
+    """Return the pictures' table, which the vectors' table refers to."""
+    for _, _, table, column, *_ in fetch(connection, f"pragma main.foreign_key_list({EMBEDDINGS})"):
+        if column == "image_id":
+            if images := declared(connection, (str(table),)):
+                return images[0]
+            raise DatabaseError(
+                f"The database has no table {table[:80]}, which its vectors refer to as the one of "
+                "the pictures"
+            )
+    raise _not_ours(found)
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -425,12 +495,51 @@ def is_published(connection: sqlite3.Connection) -> bool:
 
 
 def models(connection: sqlite3.Connection) -> list[Model]:
-    """Returns the models that have embedded pictures here, the default first.
+    """Return the models that have embedded pictures here, the default first.
 
-    Where none is the default, or several are, it is the one that was added first.
+    Where none is the default, or several are, it is the one that was added first. Raises
+    DatabaseError for rows that no release wrote.
     """
-    rows = fetch(connection, f"select {_MODEL} from main.{MODELS} order by is_default desc, id")
-    return [Model(*row) for row in rows]
+    sql = f"select {_MODEL} from main.{MODELS} {_IN_ORDER}"
+    return _read_models(fetch(connection, sql).fetchall())
+
+
+# Anyone may have made a database: nothing of it is read without a bound.
+_MODEL = f"""id, substr(name, 1, {CONFIG.max_name_characters + 1}),
+    substr(pretrained, 1, {CONFIG.max_path_characters + 1}), dimension,
+    substr(fingerprint, 1, {CONFIG.max_name_characters + 1}),
+    substr(preprocess, 1, {CONFIG.max_path_characters + 1}), revision"""
+_IN_ORDER = f"order by is_default desc, id limit {CONFIG.max_models + 1}"
+
+
+def _read_models(rows: list[tuple[object, ...]]) -> list[Model]:
+    if len(rows) > CONFIG.max_models:
+        raise DatabaseError(
+            f"{MODELS} has more than {CONFIG.max_models} models, the limit of this release"
+        )
+    return [_read_model(row) for row in rows]
+
+
+@lru_cache(64)
+def _read_model(row: tuple[object, ...]) -> Model:
+    """Return what a row of clip_models says; raises DatabaseError where that can't be true."""
+    id, name, pretrained, dimension, fingerprint, preprocess, revision = row
+    if not (isinstance(id, int) and isinstance(revision, int)):
+        raise _no_model("id or revision is not an integer")
+    if not (isinstance(dimension, int) and 1 <= dimension <= CONFIG.max_dimension):
+        raise _no_model(f"dimension is not an integer from 1 to {CONFIG.max_dimension}")
+    short, long = CONFIG.max_name_characters, CONFIG.max_path_characters
+    if not (isinstance(name, str) and isinstance(pretrained, str)):
+        raise _no_model("name or pretrained is not text")
+    if not (isinstance(fingerprint, str) and isinstance(preprocess, str)):
+        raise _no_model("fingerprint or preprocess is not text")
+    if max(len(name), len(fingerprint)) > short or max(len(pretrained), len(preprocess)) > long:
+        raise _no_model(f"name or fingerprint is longer than {short} characters, or another {long}")
+    return Model(id, name, pretrained, dimension, fingerprint, preprocess, revision)
+
+
+def _no_model(how: str) -> DatabaseError:
+    return DatabaseError(f"A row of {MODELS} is none that embed-images made: its {how}")
 
 
 def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
@@ -442,24 +551,21 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
 
 
 def _usual(connection: sqlite3.Connection) -> tuple[str, list[Model]] | None:
-    """Returns what images_table() and models() do, by one statement instead of four.
+    """Return what images_table() and models() do, by fewer statements.
 
     None is for all that needs a closer look, or an error.
     """
-    sql = f"""select
-        (select sql from main.sqlite_master where type = 'table' and name = '{EMBEDDINGS}'),
-        (select json_group_array(name) from main._sqlite_migrations where migration_set = ?),
-        {_MODEL} from main.{MODELS} order by is_default desc, id"""
-    try:
-        rows = fetch(connection, sql, MIGRATIONS).fetchall()
-    except sqlite3.OperationalError:
+    known = _images_tables.get(declared(connection, _NAMES))
+    if not known or not _is_declared(connection, known):
         return None
-    if not rows:
+    sql = f"""select (select json_group_array(name) from (
+            select substr(name, 1, 200) as name from main.{_MIGRATIONS} where migration_set = ?
+            limit {_MOST_MIGRATIONS}
+        )), {_MODEL} from main.{MODELS} {_IN_ORDER}"""
+    rows = fetch(connection, sql, MIGRATIONS).fetchall()
+    if not rows or not _is_known(rows[0][0]):
         return None
-    declaration, applied = rows[0][:2]
-    if not _is_known(applied) or not (table := _referenced(declaration)):
-        return None
-    return table, [Model(*row[2:]) for row in rows]
+    return known[0][0], _read_models([row[1:] for row in rows])
 
 
 @lru_cache(64)
@@ -467,19 +573,6 @@ def _is_known(applied: str) -> bool:
     """Tells whether migrations, a JSON list of names, are some of ours and no others."""
     names = json.loads(applied)
     return bool(names) and set(names) <= set(KNOWN_MIGRATIONS)
-
-
-@lru_cache(64)
-def _referenced(declaration: str | None) -> str | None:
-    """Returns the pictures' table, which the declaration of the vectors' table names."""
-    if declaration is None:
-        return None
-    with closing(sqlite3.connect(":memory:")) as connection:
-        try:
-            connection.execute(declaration)
-        except sqlite3.Error:
-            return None
-        return _images_table_of(connection)
 
 
 def choose_model(connection: sqlite3.Connection, wanted: object) -> tuple[str, Model]:

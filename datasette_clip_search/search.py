@@ -86,8 +86,9 @@ def _found(
 def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[int, str]:
     # So few are found sooner without JSON.
     few = len(ids) <= CONFIG.default_k
-    among = ",".join("?" * len(ids)) if few else "select value from json_each(?)"
-    sql = f"select id, path from main.{quote(table)} where id in ({among})"
+    among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
+    path = f"substr(path, 1, {CONFIG.max_path_characters})"
+    sql = f"select id, {path} from main.{quote(table)} where id in ({among})"
     return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
 
 

@@ -23,15 +23,27 @@ class Thumbnail(NamedTuple):
 
 def read_thumbnail(connection: sqlite3.Connection, image_id: int) -> Thumbnail | None:
     """Returns the thumbnail of a picture, or None where the database has none."""
+    row = _read(connection, image_id, "t.data")
+    return row and Thumbnail(CONTENT_TYPES[row[0]], row[1])
+
+
+def has_thumbnail(connection: sqlite3.Connection, image_id: object) -> bool:
+    """Tells whether read_thumbnail() returns one, without reading it."""
+    return _read(connection, image_id, "1") is not None
+
+
+def _read(connection: sqlite3.Connection, image_id: object, what: str) -> tuple[str, bytes] | None:
     images = images_table(connection)
     if images is None:
         return None
-    sql = f"""select t.format, t.data from main.{THUMBNAILS} as t join main.{quote(images)} as i
-        on i.id = t.image_id and {made_from_it(connection, "t", "i")} where t.image_id = ?"""
-    row = fetch(connection, sql, image_id).fetchone()
-    if row is None or row[0] not in CONTENT_TYPES or not isinstance(row[1], bytes):
-        return None
-    return Thumbnail(CONTENT_TYPES[row[0]], row[1])
+    # The length of a blob is known before any of it is read.
+    formats = ", ".join(f"'{name}'" for name in CONTENT_TYPES)
+    sql = f"""select t.format, {what} from main.{THUMBNAILS} as t join main.{quote(images)} as i
+        on i.id = t.image_id and {made_from_it(connection, "t", "i")} where t.image_id = ?
+        and typeof(t.data) = 'blob' and length(t.data) <= {CONFIG.max_thumbnail_bytes}
+        and t.format collate binary in ({formats})"""
+    row: tuple[str, bytes] | None = fetch(connection, sql, image_id).fetchone()
+    return row
 
 
 def make(image: "Image") -> Thumbnail:

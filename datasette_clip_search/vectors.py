@@ -63,7 +63,18 @@ def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = N
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
     """Returns the ids (n,) int64 of all vectors of the model, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
-    return np.fromiter((id for (id,) in fetch(connection, sql, model.id)), np.int64)
+    return ids_of(id for (id,) in fetch(connection, sql, model.id))
+
+
+def ids_of(values: Iterable[object]) -> Ids:
+    """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
+    try:
+        return np.fromiter(values, np.int64)
+    except (TypeError, ValueError):
+        raise DatabaseError(
+            "The tables of the vectors hold an image_id that is not an integer. "
+            "Delete that row and run sqlite-utils embed-images again"
+        ) from None
 
 
 def batches(
@@ -103,7 +114,8 @@ def batches_by_id(
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yields the same in parts, so that few of the vectors are in memory at a time."""
     sql = f"""select image_id, embedding from main.{EMBEDDINGS}
-        where model_id = ? and image_id in (select value from json_each(?)) order by image_id"""
+        where model_id = ? and image_id in (select value from temp.json_each(?))
+        order by image_id"""
     ordered = np.unique(wanted)
     for start in range(0, len(ordered), _ROWS):
         part = json.dumps(ordered[start : start + _ROWS].tolist())
@@ -137,7 +149,7 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
                 f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
-    ids = np.fromiter((image_id for image_id, _ in rows), np.int64, len(rows))
+    ids = ids_of(image_id for image_id, _ in rows)
     vectors = decode([blob for _, blob in rows], model.dimension)
     if not np.isfinite(vectors).all():
         bad = ids[~np.isfinite(vectors).all(axis=1)][0]

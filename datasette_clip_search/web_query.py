@@ -16,11 +16,13 @@ from weakref import WeakKeyDictionary
 from datasette.database import Database
 
 from .config import CONFIG
-from .errors import NotAPicture, QueryError
+from .deadline import bounded, end_with_signals
+from .errors import ClipSearchError, NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .processors import cores
 from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, made_from_it, quote
 from .standing import Standing, schema_version, standing_of
+from .web_lookup import look_up
 from .web_question import Question, vector_text
 
 
@@ -48,12 +50,24 @@ def _go_last() -> None:
 # own, because while one of Datasette's few SQL threads waits, so does every page of the site.
 # They leave a core to the rest of the site, and go last where they have to share one: a crowd of
 # searches then hardly slows what has nothing to do with pictures (tests/benchmarks/published.py).
-_threads = ThreadPoolExecutor(
-    max(1, min(CONFIG.search_threads, cores() - 1)), "clip-search", _go_last
-)
+# Each database has its own, so that nothing in one can make the searches of another wait.
+_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
 # Pictures are decoded one at a time, so that words need not wait for them.
-_picture_thread = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
+_picture_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
 _local = threading.local()
+
+
+def _threads_of(database: Database) -> ThreadPoolExecutor:
+    if database not in _threads:
+        count = max(1, min(CONFIG.search_threads, cores() - 1))
+        _threads[database] = ThreadPoolExecutor(count, "clip-search", _go_last)
+    return _threads[database]
+
+
+def _picture_thread_of(database: Database) -> ThreadPoolExecutor:
+    if database not in _picture_threads:
+        _picture_threads[database] = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
+    return _picture_threads[database]
 
 
 async def find(database: Database, table: str, model: Model, question: Question) -> Found:
@@ -61,14 +75,28 @@ async def find(database: Database, table: str, model: Model, question: Question)
 
     Raises ClipSearchErrors.
     """
+    end_with_signals()
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, _find, database, table, model, question)
+    return await loop.run_in_executor(
+        _threads_of(database), _find, database, table, model, question
+    )
 
 
 def _find(database: Database, table: str, model: Model, question: Question) -> Found:
+    connection = _connection(database)
+    with bounded(connection, CONFIG.search_seconds):
+        return _found(database, connection, table, model, question)
+
+
+def _found(
+    database: Database,
+    connection: sqlite3.Connection,
+    table: str,
+    model: Model,
+    question: Question,
+) -> Found:
     from .search import search
 
-    connection = _connection(database)
     count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
@@ -91,16 +119,21 @@ async def question_of_picture(
 
     Raises ClipSearchErrors.
     """
+    end_with_signals()
     loop = asyncio.get_running_loop()
-    vector = await loop.run_in_executor(_picture_thread, _vector_of, database, model, data)
+    vector = await loop.run_in_executor(
+        _picture_thread_of(database), _vector_of, database, model, data
+    )
     return replace(question, vector=vector)
 
 
 def _vector_of(database: Database, model: Model, data: bytes) -> str:
     from .query import picture_vector
 
+    connection = _connection(database)
     try:
-        vector = picture_vector(_connection(database), model, data)
+        with bounded(connection, CONFIG.search_seconds):
+            vector = picture_vector(connection, model, data)
     except NotAPicture as error:
         raise QueryError(
             f"What was sent can't be searched with: {error}. "
@@ -120,9 +153,12 @@ def _connection(database: Database) -> sqlite3.Connection:
     return connections[database]
 
 
-async def count_pictures(database: Database, model: Model) -> int:
-    """Returns how many pictures a model has embedded."""
-    return int(await database.execute_fn(lambda conn: _count(database, conn, model)))
+async def count_pictures(database: Database, model: Model) -> int | None:
+    """Returns how many pictures a model has embedded, or None where that takes too long."""
+    try:
+        return await look_up(database, lambda conn: _count(database, conn, model))
+    except (ClipSearchError, sqlite3.Error):
+        return None
 
 
 # Counting reads all keys, 0.3 s for a million. A model's revision tells whether any has changed,
@@ -153,9 +189,14 @@ def _pictures(
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     kept = made_from_it(connection, "t", "images")
     shown = facts(connection, table, "width", "height", "taken")
-    sql = f"""select id, path, {shown},
+    # Types and lengths are anyone's choice who made the database.
+    sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
+            case typeof(width) when 'integer' then width end,
+            case typeof(height) when 'integer' then height end,
+            case typeof(taken) when 'text' then substr(taken, 1, 40) end,
             exists (select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept})
-        from main.{quote(table)} as images where id in (select value from json_each(?))"""
+        from (select id, path, content_hash, {shown} from main.{quote(table)}) as images
+        where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
     # One may have been deleted since it was found.
     nothing = ("", None, None, None, 0)

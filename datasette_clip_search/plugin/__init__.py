@@ -10,11 +10,13 @@ import atexit
 import logging
 import sqlite3
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datasette import hookimpl
 
+from .. import deadline
 from ..config import CONFIG
 from ..errors import ClipSearchError, NoEmbeddings
 from ..schema import default_model
@@ -110,7 +112,10 @@ def startup(datasette: Datasette) -> None:
     def stop() -> None:
         # A thread that still is inside torch when Python ends aborts the process.
         stopping.set()
-        thread.join()
+        while thread.is_alive():
+            # Again, because one may just begin what the others have ended.
+            deadline.end_all()
+            thread.join(0.1)
 
     atexit.register(stop)
     thread.start()
@@ -121,29 +126,55 @@ def _load(databases: list[Database], stopping: threading.Event) -> None:
 
     # A command that only looks something up, as `datasette --get` does, has ended by then.
     stopping.wait(CONFIG.load_after_seconds)
+    loading: list[threading.Thread] = []
     for database in databases:
-        if database.name in web.NEVER_SEARCHED:
-            continue
-        if stopping.is_set():
-            return
-        try:
-            _load_database(database)
-        except NoEmbeddings:
-            pass
-        except Exception as error:
-            reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
-            log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+        # More than are kept would only put each other out of memory.
+        if stopping.is_set() or len(loading) == CONFIG.collection_cache_entries:
+            break
+        if database.name not in web.NEVER_SEARCHED and _reported(database, _has_pictures):
+            # Each on a thread of its own, so that none waits for another's.
+            work = threading.Thread(
+                target=_reported, args=(database, _load_database), name="clip-search-load-one"
+            )
+            work.daemon = True
+            work.start()
+            loading.append(work)
+    for work in loading:
+        work.join()
 
 
-def _load_database(database: Database) -> None:
-    # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
-    connection = database.connect()
+def _reported(database: Database, work: Callable[[Database], bool]) -> bool:
+    """Returns what some work on a database returns; False, and a line in the log, if it fails."""
     try:
+        return work(database)
+    except NoEmbeddings:
+        return False
+    except Exception as error:
+        is_told = isinstance(error, (ClipSearchError, sqlite3.Error))
+        reason = str(error) if is_told else repr(error)
+        log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+        return False
+
+
+def _has_pictures(database: Database) -> bool:
+    with _opened(database, CONFIG.hook_seconds) as connection:
+        default_model(connection)
+    return True
+
+
+def _load_database(database: Database) -> bool:
+    with _opened(database, CONFIG.load_seconds) as connection:
         _, model = default_model(connection)
         from ..loaded import collection_for
         from ..text_encoder import text_encoder_of
 
         collection_for(connection, model)
         text_encoder_of(connection, model)
-    finally:
-        connection.close()
+    return True
+
+
+@contextmanager
+def _opened(database: Database, seconds: float) -> Iterator[sqlite3.Connection]:
+    # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
+    with closing(database.connect()) as connection, deadline.bounded(connection, seconds):
+        yield connection

@@ -256,7 +256,7 @@ class Copy:
                 f"{self.table} has no column {name} of your own. "
                 f"{'It has: ' + ', '.join(own) if own else 'It has none'}"
             )
-        sql = "select type from pragma_table_info(?) where name = ?"
+        sql = "select type from temp.pragma_table_info(?) where name = ?"
         (kind,) = fetch(self.reader, sql, self.table, name).fetchone()
         kind = kind if re.fullmatch(r"[\w ]*", kind or "") else ""
         self.writer.execute(f"alter table {quote(self.table)} add column {quote(name)} {kind}")
@@ -299,5 +299,5 @@ def _listed(names: Iterable[str], before: str = "") -> str:
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     """Returns the columns of a table that can be written; none where there is no such table."""
-    sql = "select name from pragma_table_xinfo(?, 'main') where hidden = 0"
+    sql = "select name from temp.pragma_table_xinfo(?, 'main') where hidden = 0"
     return [name for (name,) in fetch(connection, sql, table)]

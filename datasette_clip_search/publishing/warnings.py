@@ -48,9 +48,10 @@ def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) 
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
         yield f"Left out: {FAILURES}, which names {count(failures, 'file')} by path"
     known = {
-        name for (name,) in fetch(copy.writer, "select name from pragma_table_info(?)", copy.table)
+        name
+        for (name,) in fetch(copy.writer, "select name from temp.pragma_table_info(?)", copy.table)
     }
-    sql = "select name from pragma_table_info(?)"
+    sql = "select name from temp.pragma_table_info(?)"
     own = [name for (name,) in fetch(copy.reader, sql, copy.table) if name not in known]
     if own:
         yield f"Columns of your own left out: {', '.join(own)}; --with-column {own[0]} keeps it"
@@ -63,7 +64,7 @@ def warnings(copy: Copy, options: Options, paths: Paths, tables: Iterable[str]) 
 
 def _paths_in(copy: Copy, table: str) -> Iterator[str]:
     """Yields which columns of a table of the user's hold what looks like paths."""
-    columns = fetch(copy.writer, "select name from pragma_table_xinfo(?)", table).fetchall()
+    columns = fetch(copy.writer, "select name from temp.pragma_table_xinfo(?)", table).fetchall()
     for (column,) in columns:
         like = _LIKE_PATH.format(quote(column))
         sql = f"""select count(*) from main.{quote(table)}
