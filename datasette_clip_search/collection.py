@@ -93,13 +93,16 @@ class Collection:
         connection: sqlite3.Connection,
         vector: Vectors,
         k: int,
-        within: Iterable[int] | None = None,
+        within: Iterable[int] | Ids | None = None,
     ) -> tuple[Ids, Vectors]:
         """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
 
         With `within`, ids of pictures, they are the nearest of these.
         """
-        wanted = None if within is None else np.unique(np.fromiter(within, np.int64))
+        wanted: Ids | None = None
+        if within is not None:
+            given = within if isinstance(within, np.ndarray) else np.fromiter(within, np.int64)
+            wanted = np.unique(given)
         ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
         if len(self.fresh):
             more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)

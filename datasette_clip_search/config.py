@@ -14,10 +14,10 @@ class Config:
     minus_weight: float = 0.5
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
-    # The ids to search within are JSON from anyone who can run SQL: each takes some 100 bytes of
-    # memory. So many characters leave room for spaces.
+    # The ids to search within are JSON from anyone who can run SQL. A million of seven digits, each
+    # with a comma and a space, take 9 MB and a third of a second, once for a statement.
     max_within_ids: int = 1_000_000
-    max_within_characters: int = 32_000_000
+    max_within_characters: int = 10_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
@@ -25,8 +25,21 @@ class Config:
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
-    # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
+    # What it may cost a server's decoders: files of 300 KB can be made that take a minute.
     query_decode_seconds: float = 2
+    # A model's vectors: those of OpenCLIP's models have 1,536 numbers at most. What a database says
+    # here sizes memory, up to the square of it.
+    max_dimension: int = 4096
+    # How long a stored vector may be that counts as one of length 1: other programs may have left
+    # it as it was, but products of longer ones run out of float32.
+    max_vector_length: float = 1e6
+    # And the one for ordinary pictures, which take a tenth of it. The slower ones have another.
+    quick_decode_seconds: float = 0.5
+    # So much of the slower ones waits at most: in seconds that they may take, and in bytes.
+    max_slow_seconds_waiting: float = 20
+    max_slow_bytes_waiting: int = 20_000_000
+    # One that was ended at the limit is refused at once for so long.
+    slow_pictures_refused_seconds: float = 60
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a
@@ -37,6 +50,8 @@ class Config:
     # What clip_tags() encodes comes from anyone who can run SQL, several prompts for each label.
     max_labels: int = 100
     max_label_characters: int = 100
+    # JSON may write a character as twelve, and put spaces between labels.
+    max_labels_characters: int = 120_000
     # Labels remembered with their vectors (2 KB each), and lists of labels (at most 400 KB each).
     label_cache_entries: int = 4096
     label_list_cache_entries: int = 64
@@ -78,10 +93,8 @@ class Config:
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
     crowd_at_least: int = 10
     crowd_deviation_at_least: float = 1e-5
-    # What a stranger's database may hold where ours has one row: a model is chosen by a person, and
-    # the largest of OpenCLIP's has 1,536 numbers to a vector.
+    # What a stranger's database may hold where ours has a few rows: a model is chosen by a person.
     max_models: int = 1000
-    max_dimension: int = 8192
     max_name_characters: int = 1000
     # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
     max_path_characters: int = 10_000
@@ -166,10 +179,17 @@ class Config:
     # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
     # tell the recall to half a percent, in a second or two for each 100,000 pictures.
     recall_sample: int = 200
+    # What is read of a file to make a thumbnail of it, and of a thumbnail in a database: ours have
+    # some 30 KB, but anyone may have made the database.
+    max_original_bytes: int = 1_000_000_000
+    max_thumbnail_bytes: int = 1_000_000
     # What an address of an original may have; browsers and servers take as much.
     max_url_characters: int = 2_000
     # What Datasette's SQL is given where it is published: the first search also loads the vectors.
     published_sql_time_limit_ms: int = 2_000
+    # What one answer, and one facet of it, may cost where anyone may ask.
+    published_max_returned_rows: int = 1_000
+    published_facet_time_limit_ms: int = 200
     # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
     # page of 32 KB, but half of the usual 4 KB.
     page_size: int = 32768
@@ -189,8 +209,8 @@ class Config:
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
     max_uploads_bytes: int = 50_000_000
     upload_seconds: float = 60
-    # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
-    max_waiting_uploads: int = 10
+    # A small one counts as so many, because it takes its time to be decoded and encoded: 200 wait.
+    least_upload_bytes: int = 250_000
     # What one search may take where its vectors have to be read first, and what the loading after
     # the start may: a million vectors without an index take 20 seconds on a good disk.
     search_seconds: float = 60
@@ -201,8 +221,6 @@ class Config:
     hook_pause_seconds: float = 60
     # A value of a stranger's database that is no longer fits a server's memory many times over.
     max_value_bytes: int = 100_000_000
-    # Our own thumbnails have a hundredth of it.
-    max_thumbnail_bytes: int = 5_000_000
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
 

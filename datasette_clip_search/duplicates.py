@@ -22,7 +22,7 @@ from .pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 from .recent import Recent
 from .schema import Model, choose_model, facts, fetch, quote
-from .time_limit import heed_time_limit
+from .time_limit import heed_if_due, heed_time_limit
 
 
 class Duplicate(NamedTuple):
@@ -73,8 +73,9 @@ def duplicates(
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
+            path = row[0] if type(row[0]) is str else shown(row[0])
             yield Duplicate(
-                int(number), int(size), int(image_id), row[0], float(similarity), int(keep)
+                int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
 
 
@@ -133,6 +134,7 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
         from (select {known} from main.{quote(table)} where id = ?)"""
     found = []
     for position in positions:
+        heed_if_due(connection)
         image_id = int(ids[position])
         pixels, size, when = fetch(connection, sql, image_id).fetchone() or (0, 0, "9")
         found.append((-(pixels or 0), -(size or 0), when, image_id))

@@ -9,7 +9,9 @@ from typing import Generic, TypeVar
 from .config import CONFIG
 from .recent import Recent
 from .schema import Model
+from .terminal_text import visible
 from .text_tower.stored import Kept, NoTower, TowerUnusable, key_of, read_manifest, read_tower
+from .time_limit import turn
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class KeptTowers(Generic[T]):
         key = key_of(manifest)
         tower = self.loaded.get(key)
         if tower is None:
-            with self._loading:
+            with turn(self._loading, connection):
                 # Another thread may have loaded it while this one waited.
                 tower = self.loaded.get(key) or self._read(connection, model, manifest, key)
         return tower, "" if tower else self._unusable.get(key) or ""
@@ -52,7 +54,7 @@ class KeptTowers(Generic[T]):
             tower = self._load(read_tower(connection, model, manifest, self._tower))
         except TowerUnusable as error:
             if not isinstance(error, NoTower):
-                log.warning("%s: %s", model.label, error)
+                log.warning("%s", visible(f"{model.label}: {error}"))
             self._unusable.put(key, str(error))
             return None
         self.loaded.put(key, tower)

@@ -31,6 +31,7 @@ from .index import (
 )
 from .schema import Model, fetch, images_table
 from .standing import schema_version, standing_of
+from .terminal_text import visible
 from .time_limit import turn
 from .vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
 
@@ -154,7 +155,7 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
     log.warning(
         "%s has no index that can be used, and its %s vectors are more than memory has room for: "
         "every search reads them all. Run: sqlite-utils clip-index",
-        model.label,
+        visible(model.label),
         f"{count:,}",
     )
     return Unindexed(embedded_ids(connection, model))
@@ -216,7 +217,8 @@ def _from_file(
             _damaged.add(seen)
         if (seen, str(error)) not in _told:
             _told.add((seen, str(error)))
-            log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
+            name = visible(file.name)
+            log.warning("Not using the index %s: %s. Searching exactly", name, error)
         return None
 
 

@@ -15,6 +15,7 @@ from .modality import Sides, everyday_vectors, sides_of
 from .query import Value, is_embedding, query_vector, shown
 from .schema import Model
 from .text_encoder import text_encoder_of
+from .vector_format import check_encoded
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
 _NOTHING = 1e-5
@@ -35,10 +36,7 @@ def mixed_vector(
 
     Raises QueryError for terms that can't be searched for, are too many, or cancel out.
     """
-    if len(terms) > CONFIG.max_mix_terms:
-        raise QueryError(
-            f"The mix has {len(terms)} queries and the limit is {CONFIG.max_mix_terms}"
-        )
+    check_terms(len(terms))
     weights = [check_weight(weight) for _, weight in terms]
     vectors = [query_vector(connection, model, table, query) for query, _ in terms]
     largest = max(map(abs, weights), default=0)
@@ -64,6 +62,12 @@ def mixed_vector(
             "The queries of the mix cancel each other out, which leaves no direction to search in"
         )
     return (total / length).astype(np.float32)
+
+
+def check_terms(count: int) -> None:
+    """Raises QueryError for more queries than one mix may have."""
+    if count > CONFIG.max_mix_terms:
+        raise QueryError(f"The mix has {count} queries and the limit is {CONFIG.max_mix_terms}")
 
 
 def check_weight(weight: Value) -> float:
@@ -96,7 +100,8 @@ def _sides(
     collection = collection_for(connection, model)
     try:
         distribution = collection.distribution(connection)
-        sides = sides_of(distribution, everyday_vectors(text_encoder_of(connection, model)))
+        texts = everyday_vectors(text_encoder_of(connection, model))
+        sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise

@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +10,14 @@ from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
 from .errors import NotAPicture, QueryError
-from .image_encoder import image_encoder_of
+from .image_encoder import ImageEncoder, image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, made_from_it, quote
 from .text_encoder import text_encoder_of, text_key
+from .time_limit import heed_if_due
+
+if TYPE_CHECKING:
+    from .decoding import Decoded, Refused, Settings
 
 Value = str | int | float | bytes | None
 
@@ -70,9 +75,13 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
+        # What was encoded before is kept, so that asking again gets further.
+        heed_if_due(connection)
         vector = text_encoder_of(connection, model).encode_texts([text])[0]
         _texts.put(key, vector)
-    return vector
+    # Another model may have the same encoder.
+    unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
+    return unit
 
 
 def _stored_vector(
@@ -108,12 +117,25 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
 def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
     """Returns the unit vector (d,) float32 of the bytes of a picture file.
 
-    Raises NotAPicture where they are none, QueryError where it is too large or takes too long, and
-    EncoderUnavailable where others than the embedded pictures can't be searched with.
+    Raises NotAPicture where they are none, QueryError where it is too large or takes too long,
+    TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
+    pictures can't be searched with.
     """
-    from .decoding import Refused, Settings
-    from .pictures.formats import WEB_FORMATS
     from .query_decoder import decode
+
+    encoder, settings = picture_encoder(connection, model, data)
+    return encoded_picture(model, encoder, decode(connection, data, settings))
+
+
+def picture_encoder(
+    connection: sqlite3.Connection, model: Model, data: bytes
+) -> tuple[ImageEncoder, "Settings"]:
+    """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
+
+    Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
+    """
+    from .decoding import Settings
+    from .pictures.formats import WEB_FORMATS
 
     if len(data) > CONFIG.max_query_image_bytes:
         raise QueryError(
@@ -128,7 +150,16 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
         formats=WEB_FORMATS,
         seconds=CONFIG.query_decode_seconds,
     )
-    outcome = decode(connection, data, settings)
+    return encoder, settings
+
+
+def encoded_picture(model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused") -> Vectors:
+    """Returns the unit vector (d,) float32 of a decoded picture.
+
+    Raises NotAPicture and QueryError as picture_vector() does.
+    """
+    from .decoding import Refused
+
     if isinstance(outcome, Refused):
         if outcome.too_large:
             raise QueryError(f"The query image is too large: {outcome.reason}")
@@ -139,5 +170,6 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
-    vector: Vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])[0]
+    vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])
+    vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
     return vector

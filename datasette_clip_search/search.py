@@ -3,14 +3,18 @@
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from .arrays import Ids
 from .config import CONFIG
 from .errors import QueryError
 from .loaded import collection_for, doubt
 from .query import Value, query_vector, shown
 from .schema import Model, choose_model, fetch, quote
+from .time_limit import heed_if_due
+
+_IDS_AT_A_TIME = 10_000
 
 # Searches of a database whose pictures are deleted as fast as they are found.
 _TRIES = 10
@@ -35,7 +39,7 @@ def search(
     query: Value,
     k: Value = CONFIG.default_k,
     model: Value = None,
-    within: Collection[int] | None = None,
+    within: Iterable[int] | Ids | None = None,
     z_scores: bool = True,
 ) -> Iterator[Hit]:
     """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
@@ -67,7 +71,7 @@ def _found(
     model: Model,
     query: Value,
     k: int,
-    within: Collection[int] | None,
+    within: Iterable[int] | Ids | None,
     with_z_scores: bool,
 ) -> list[tuple[int, float, float | None]]:
     """Returns ids, cosines and z-scores of the k nearest pictures."""
@@ -89,7 +93,14 @@ def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[i
     among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
     path = f"substr(path, 1, {CONFIG.max_path_characters})"
     sql = f"select id, {path} from main.{quote(table)} where id in ({among})"
-    return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
+    # A column of a table that others made may hold anything.
+    paths: dict[int, str] = {}
+    for at in range(0, len(ids), _IDS_AT_A_TIME):
+        heed_if_due(connection)
+        part = ids[at : at + _IDS_AT_A_TIME]
+        for id, path in fetch(connection, sql, *(part if few else [json.dumps(part)])):
+            paths[id] = path if type(path) is str else shown(path)
+    return paths
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

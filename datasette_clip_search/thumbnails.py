@@ -53,13 +53,13 @@ def make(image: "Image") -> Thumbnail:
     return Thumbnail(CONTENT_TYPES[THUMBNAIL_FORMAT], make_thumbnail(image))
 
 
-def make_from_file(path: str) -> Thumbnail | None:
-    """Makes the thumbnail of a picture file, or returns None where it can't be read."""
+def make_from_file(path: str, data: bytes) -> Thumbnail | None:
+    """Makes the thumbnail of a picture file that has been read, or returns None for no picture."""
     from .pictures.decode import decode, without_pillow_limit
 
     try:
-        with without_pillow_limit(), open(path, "rb") as file:
-            picture = decode(file.read(), longest_side=CONFIG.thumbnail_size, name=path)
-    except (OSError, PictureError):
+        with without_pillow_limit():
+            picture = decode(data, longest_side=CONFIG.thumbnail_size, name=path)
+    except PictureError:
         return None
     return make(picture.image)

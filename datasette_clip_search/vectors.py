@@ -2,11 +2,13 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import cast
 
 import numpy as np
 
 from .arrays import Ids, Vectors
+from .config import CONFIG
 from .errors import DatabaseError
 from .schema import EMBEDDINGS, Model, fetch, images_table, made_from_it, quote
 from .vector_format import decode, has_length
@@ -15,6 +17,8 @@ from .vector_format import decode, has_length
 _ROWS = 4096
 # Ids in one statement, of the fewest parameters that any SQLite allows.
 _IDS = 900
+# Ids read at a time.
+_IDS_READ = 1 << 16
 
 
 def pictures_of(connection: sqlite3.Connection) -> str:
@@ -63,18 +67,23 @@ def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = N
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
     """Returns the ids (n,) int64 of all vectors of the model, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
-    return ids_of(id for (id,) in fetch(connection, sql, model.id))
+    cursor = fetch(connection, sql, model.id)
+    parts = [np.empty(0, np.int64)]
+    while read := cursor.fetchmany(_IDS_READ):
+        parts.append(ids_of([image_id for (image_id,) in read]))
+    ids = np.concatenate(parts)
+    _check_single(ids)
+    return ids
 
 
-def ids_of(values: Iterable[object]) -> Ids:
+def ids_of(values: Collection[object]) -> Ids:
     """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
-    try:
-        return np.fromiter(values, np.int64)
-    except (TypeError, ValueError):
+    if set(map(type, values)) - {int}:
         raise DatabaseError(
-            "The tables of the vectors hold an image_id that is not an integer. "
+            "The tables of the vectors hold an image_id that is no whole number. "
             "Delete that row and run sqlite-utils embed-images again"
-        ) from None
+        )
+    return np.fromiter(cast(Collection[int], values), np.int64, len(values))
 
 
 def batches(
@@ -85,13 +94,18 @@ def batches(
     Those of the ids `without` are left out. Raises DatabaseError for a stored vector of another
     length, or one that is not finite.
     """
-    sql = f"select image_id, embedding from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
+        where model_id = ? order by image_id"""
     cursor = fetch(connection, sql, model.id)
     left_out = set() if without is None else set(without.tolist())
+    last: Ids = np.empty(0, np.int64)
     while read := cursor.fetchmany(rows):
         if left_out:
             read = [row for row in read if row[0] not in left_out]
-        yield _decoded(model, read)
+        ids, vectors = _decoded(model, read)
+        _check_single(np.concatenate([last, ids[:1]]))
+        last = ids[-1:]
+        yield ids, vectors
 
 
 def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
@@ -113,7 +127,7 @@ def batches_by_id(
     connection: sqlite3.Connection, model: Model, wanted: Ids
 ) -> Iterator[tuple[Ids, Vectors]]:
     """Yields the same in parts, so that few of the vectors are in memory at a time."""
-    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? and image_id in (select value from temp.json_each(?))
         order by image_id"""
     ordered = np.unique(wanted)
@@ -142,19 +156,37 @@ def _joined(
     return ids[:count], vectors[:count]
 
 
+def _vector(model: Model) -> str:
+    """Returns the SQL of a vector: nothing of another size is brought into memory."""
+    sizes = f"{2 * model.dimension}, {4 * model.dimension}"
+    return f"""case when typeof(embedding) = 'blob' and length(embedding) in ({sizes})
+        then embedding end"""
+
+
 def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    ids = ids_of([image_id for image_id, _ in rows])
+    _check_single(ids)
     for image_id, blob in rows:
         if not has_length(blob, model.dimension):
             raise DatabaseError(
                 f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
-    ids = ids_of(image_id for image_id, _ in rows)
     vectors = decode([blob for _, blob in rows], model.dimension)
-    if not np.isfinite(vectors).all():
-        bad = ids[~np.isfinite(vectors).all(axis=1)][0]
+    # Not so for what is not a number, either.
+    fine = np.einsum("ij,ij->i", vectors, vectors) <= CONFIG.max_vector_length**2
+    if not fine.all():
         raise DatabaseError(
-            f"The embedding of picture {bad} holds a number that is not finite. "
-            "Delete that row and run sqlite-utils embed-images again"
+            f"The embedding of picture {ids[~fine][0]} holds a number that is not finite, or too "
+            "large. Delete that row and run sqlite-utils embed-images again"
         )
     return ids, vectors
+
+
+def _check_single(ids: Ids) -> None:
+    """Raises DatabaseError where a picture has two vectors, in a table that lacks its key."""
+    if (twice := np.flatnonzero(ids[1:] <= ids[:-1])).size:
+        raise DatabaseError(
+            f"The database's table {EMBEDDINGS} has two rows for picture {ids[twice[0]]}. "
+            "Delete one and run sqlite-utils embed-images again"
+        )

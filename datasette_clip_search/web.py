@@ -179,7 +179,9 @@ async def _question(request: Request, place: Place) -> Question:
     if question.value is not None:
         raise QueryError("Send either a picture, or one of q, like and vector, but not both")
     async with received(request) as data:
-        return await question_of_picture(place.database, place.model, question, data)
+        # A hint at who it is: a proxy's visitors come from one address.
+        sender = str((request.scope.get("client") or ["?"])[0])
+        return await question_of_picture(place.database, place.model, question, data, sender)
 
 
 def _database(datasette: Datasette, request: Request) -> Database:

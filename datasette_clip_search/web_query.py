@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
@@ -24,6 +24,11 @@ from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, m
 from .standing import Standing, schema_version, standing_of
 from .web_lookup import look_up
 from .web_question import Question, vector_text
+
+if TYPE_CHECKING:
+    from .decoding import Decoded, Refused
+    from .image_encoder import ImageEncoder
+    from .query_decoder import Picture
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def _go_last() -> None:
 # searches then hardly slows what has nothing to do with pictures (tests/benchmarks/published.py).
 # Each database has its own, so that nothing in one can make the searches of another wait.
 _threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
-# Pictures are decoded one at a time, so that words need not wait for them.
+# Pictures are encoded one at a time, so that words need not wait for them.
 _picture_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
 _local = threading.local()
 
@@ -113,27 +118,45 @@ def _found(
 
 
 async def question_of_picture(
-    database: Database, model: Model, question: Question, data: bytes
+    database: Database, model: Model, question: Question, data: bytes, sender: str
 ) -> Question:
     """Returns a question, of so far only a k, that searches by the bytes of a picture file.
 
-    Raises ClipSearchErrors.
+    `sender` is where they come from. Raises ClipSearchErrors.
     """
+    from .query_decoder import give_up
+
     end_with_signals()
     loop = asyncio.get_running_loop()
-    vector = await loop.run_in_executor(
-        _picture_thread_of(database), _vector_of, database, model, data
-    )
+    run = partial(loop.run_in_executor, _picture_thread_of(database))
+    encoder, picture = await run(_submitted, database, model, data, sender)
+    try:
+        # No thread waits meanwhile, however many pictures do.
+        outcome = await asyncio.wrap_future(picture.outcome)
+    except asyncio.CancelledError:
+        give_up(picture)
+        raise
+    vector = await run(_vector_of, model, encoder, outcome)
     return replace(question, vector=vector)
 
 
-def _vector_of(database: Database, model: Model, data: bytes) -> str:
-    from .query import picture_vector
+def _submitted(
+    database: Database, model: Model, data: bytes, sender: str
+) -> tuple["ImageEncoder", "Picture"]:
+    from .query import picture_encoder
+    from .query_decoder import submit
 
     connection = _connection(database)
+    with bounded(connection, CONFIG.search_seconds):
+        encoder, settings = picture_encoder(connection, model, data)
+    return encoder, submit(data, settings, sender)
+
+
+def _vector_of(model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused") -> str:
+    from .query import encoded_picture
+
     try:
-        with bounded(connection, CONFIG.search_seconds):
-            vector = picture_vector(connection, model, data)
+        vector = encoded_picture(model, encoder, outcome)
     except NotAPicture as error:
         raise QueryError(
             f"What was sent can't be searched with: {error}. "

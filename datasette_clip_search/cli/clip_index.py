@@ -10,11 +10,13 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from ..terminal_text import say
+from .command import Command
 from .condition_options import model_option
 from .index_options import index_options, wish_of
 
 
-@click.command(name="clip-index")
+@click.command(name="clip-index", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @model_option
 @index_options
@@ -74,7 +76,7 @@ def clip_index(
         click.echo(json.dumps(told, indent=4))
         return
     for name, value in _lines(told):
-        click.echo(f"{name + ':':<11}{value}")
+        say(f"{name + ':':<11}{value}")
 
 
 def _told(status: Any, model: str, restored: list[str], seconds: float | None) -> dict[str, Any]:

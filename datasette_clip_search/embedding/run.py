@@ -19,6 +19,7 @@ from ..indexing import keep_index
 from ..processors import cores
 from ..schema import fetch, images_table, models, quote
 from ..sources import Found, find, find_rows
+from ..terminal_text import visible
 from ..vectors import count_vectors, count_without
 from .ahead import Ahead
 from .image_tower import keep_image_tower
@@ -354,7 +355,7 @@ def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settin
 
 
 def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
-    shown = "\n".join(f"  {stored}: {reason}" for stored, reason in failed[:10])
+    shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:10])
     more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
     count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
     return f"{count} could not be embedded:\n{shown}{more}"

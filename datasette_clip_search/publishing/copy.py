@@ -3,20 +3,15 @@
 import itertools
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import CommandError
 from ..schema import (
-    CHANGES,
     EMBEDDINGS,
-    FAILURES,
     MODELS,
-    OWN_TABLES,
-    PRUNED,
-    PUBLICATION,
-    REPLACED,
     THUMBNAILS,
+    TOWERS,
     Model,
     create_tables,
     fetch,
@@ -25,15 +20,18 @@ from ..schema import (
     quote,
 )
 from ..text_tower.stored import IMAGE, TEXT
+from .facts import COLUMNS, IMAGE_COLUMNS, Published
 from .options import Progress
+from .thumbnails import plain_thumbnail
+from .towers import published_manifest
 
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
-# What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES, REPLACED, PRUNED}
 _ROWS_AT_ONCE = 256
 
-Change = Callable[[Any], object]
+Row = dict[str, Any]
+Change = Callable[[Row], Row | None]
+"""Returns what is published of a row, given by its columns; None for one that is left out."""
 
 
 class Copy:
@@ -56,7 +54,6 @@ class Copy:
         self.table = table
         self.models = models
         self.progress = progress
-        self._has_hashes = True
         create_tables(writer, table)
         sql = "select name, sql from main.sqlite_master where type = 'trigger'"
         self._triggers = fetch(writer, sql).fetchall()
@@ -90,52 +87,40 @@ class Copy:
         """Returns the number that a statement reads."""
         return int(fetch(self.reader, sql, *parameters).fetchone()[0])
 
-    def paths(self) -> Iterator[str]:
+    def columns(self, table: str) -> list[str]:
+        """Returns the columns of a table that is read; none where there is no such table."""
+        return _columns(self.reader, table)
+
+    def paths(self) -> Iterator[object]:
         """Yields the stored paths of the pictures that were chosen."""
         sql = f"select path from main.{quote(self.table)} where id in (select id from {CHOSEN})"
         for (path,) in fetch(self.reader, sql):
             yield path
 
-    def copy_models(self, pretrained: Change) -> None:
+    def copy_models(self, change: Change) -> None:
         """Copies the models; if the default is none of them, the first one becomes it."""
-        self._copy(MODELS, f"id in ({self._model_ids}) order by id", {"pretrained": pretrained})
+        self._copy(MODELS, f"id in ({self._model_ids}) order by id", change)
         self.writer.execute(
             f"""update {MODELS} set is_default = 1 where id = ?
             and not exists (select 1 from {MODELS} where is_default)""",
             (self.models[0].id,),
         )
 
-    def copy_pictures(
-        self, facts: Mapping[str, object], path: Callable[[int, str], str], key: Change,
-        columns: Sequence[str],
-    ) -> None:  # fmt: skip
-        """Copies the pictures' facts, and columns that the user added to them.
-
-        `facts` are values instead of the stored ones.
-        """
-        self._has_hashes = "content_hash" not in facts
-        names = self._shared(self.table)
+    def copy_pictures(self, published: Published, columns: Sequence[str]) -> None:
+        """Copies the pictures' facts, and columns that the user added to them."""
         for name in columns:
             self._add_column(name)
-        lacking = self._stand_ins(names)
-        sql = f"""select {_listed([*names, *columns])} from main.{quote(self.table)}
-            where id in (select id from {CHOSEN}) order by id"""
 
-        def changed(row: tuple[object, ...]) -> list[object]:
-            values = dict(zip([*names, *columns], row, strict=True))
-            values["path"] = path(values["id"], values["path"])  # type: ignore[arg-type]
-            if "key" in values:
-                values["key"] = key(values["key"])
-            values |= {name: value for name, value in facts.items() if name in values}
-            return [*values.values(), *lacking.values()]
+        def change(row: Row) -> Row:
+            own = {name: published.own(self.table, name, row[name]) for name in columns}
+            return published.picture(row) | own
 
-        self._insert(
-            self.table, [*names, *columns, *lacking], map(changed, fetch(self.reader, sql))
-        )
+        where = f"id in (select id from {CHOSEN}) order by id"
+        self._copy(self.table, where, change, columns)
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
         """Copies the vectors of each model, as the function makes them of id and stored value."""
-        names = self._made(EMBEDDINGS)
+        names = self._published(EMBEDDINGS)
         for model in self.models:
             sql = f"""select {_listed(names, "e.")} from {self.of(EMBEDDINGS, "e")}
                 where e.model_id = ? and e.image_id in (select id from {CHOSEN})
@@ -148,38 +133,38 @@ class Copy:
 
             self._insert(EMBEDDINGS, names, map(changed, fetch(self.reader, sql, model.id)))
 
-    def copy_thumbnails(self) -> None:
-        """Copies the thumbnails of the pictures."""
-        names = self._made(THUMBNAILS)
+    def copy_thumbnails(self) -> int:
+        """Copies the thumbnails of the pictures; returns how many could not be read."""
+        failed = 0
+
+        def change(row: Row) -> Row | None:
+            nonlocal failed
+            plain = plain_thumbnail(row["format"], row["data"])
+            failed += plain is None
+            return plain and row | dict(zip(("format", "data"), plain, strict=True))
+
+        names = self._published(THUMBNAILS)
         sql = f"""select {_listed(names, "t.")} from {self.of(THUMBNAILS, "t")}
             where t.image_id in (select id from {CHOSEN}) order by t.image_id"""
-        self._insert(THUMBNAILS, names, fetch(self.reader, sql))
+        self._write(THUMBNAILS, names, change, fetch(self.reader, sql))
+        return failed
 
-    def copy_others(self, image_search: bool) -> None:
-        """Copies whatever other tables there are of ours, as far as they are of what is chosen.
+    def copy_towers(self, image_search: bool) -> None:
+        """Copies the models' text towers, and with `image_search` also the image towers."""
+        if not self._shared(TOWERS):
+            return
+        towers = (TEXT, IMAGE) if image_search else (TEXT,)
+        # Part 0 alone tells why there is no tower, which names what went wrong at home.
+        where = f"""model_id in ({self._model_ids}) and tower in ({", ".join(map(repr, towers))})
+            and (model_id, tower) in (select model_id, tower from main.{TOWERS} where part > 0)"""
 
-        Of towers, that is the text tower, and with `image_search` also the image tower.
-        """
-        done = {MODELS, EMBEDDINGS, THUMBNAILS} | _NOT_COPIED
-        for table in OWN_TABLES:
-            names = self._shared(table)
-            if table in done or not names:
-                continue
-            where = ["true"]
-            if "model_id" in names:
-                where.append(f"model_id in ({self._model_ids})")
-            if "image_id" in names:
-                where.append(f"image_id in (select id from {CHOSEN})")
-            if "tower" in names:
-                # Part 0 alone tells why there is no tower, which names what went wrong at home.
-                kept = f"select model_id, tower from main.{quote(table)} where part > 0"
-                where.append(f"(model_id, tower) in ({kept})")
-                towers = (TEXT, IMAGE) if image_search else (TEXT,)
-                where.append(f"tower in ({', '.join(map(repr, towers))})")
-            self._copy(table, " and ".join(where))
+        def change(row: Row) -> Row:
+            return row if row["part"] else row | {"data": published_manifest(row["data"])}
 
-    def copy_table(self, name: str) -> str:
-        """Copies a table of the user's as it is, with its indexes; returns its own name.
+        self._copy(TOWERS, where, change)
+
+    def copy_table(self, name: str, published: Published) -> str:
+        """Copies a table of the user's, with its indexes; returns its own name.
 
         Raises CommandError for a table that is not there or can't be copied.
         """
@@ -197,9 +182,15 @@ class Copy:
             raise CommandError(f"{row[0]} is a table of embed-images. {self._user_tables()}")
         self.writer.execute(row[2])
         names = _columns(self.reader, row[0])
-        sql = f"select {_listed(names)} from main.{quote(row[0])}"
+        sql = "select name, \"notnull\" from temp.pragma_table_info(?, 'main')"
+        required = dict(fetch(self.reader, sql, row[0]))
+        absent = [b"" if required[each] else None for each in names]
+        rows = (
+            [published.own(row[0], *value) for value in zip(names, values, absent, strict=True)]
+            for values in fetch(self.reader, f"select {_listed(names)} from main.{quote(row[0])}")
+        )
         try:
-            self._insert(row[0], names, fetch(self.reader, sql))
+            self._insert(row[0], names, rows)
         except sqlite3.OperationalError as error:
             if "UTF-8" not in str(error):
                 raise
@@ -230,23 +221,6 @@ class Copy:
         ours = set(_columns(self.writer, table))
         return [name for name in _columns(self.reader, table) if name in ours]
 
-    def _stand_ins(self, there: Sequence[str]) -> dict[str, object]:
-        """Returns values for facts that every picture has, whose columns were taken away."""
-        rows = fetch(self.writer, f"pragma main.table_info({quote(self.table)})")
-        return {
-            name: "" if kind == "TEXT" else 0
-            for _, name, kind, required, *_ in rows
-            if required and name not in there
-        }
-
-    def _made(self, table: str) -> list[str]:
-        """Returns the columns of what was made of pictures, in both databases.
-
-        Without their content_hash, nothing can be compared with it.
-        """
-        names = self._shared(table)
-        return [name for name in names if self._has_hashes or name != "made_from"]
-
     def _add_column(self, name: str) -> None:
         """Adds a column of the user's to the pictures' table."""
         known = _columns(self.reader, self.table)
@@ -267,21 +241,35 @@ class Copy:
         own = [name for name in names if is_table_name(name) and name != self.table]
         return f"Your own tables here: {', '.join(own) or 'none'}"
 
-    def _copy(self, table: str, where: str, changes: Mapping[str, Change] | None = None) -> None:
-        names = self._shared(table)
-        functions = [(changes or {}).get(name) for name in names]
-        rows: Iterable[Sequence[object]] = fetch(
-            self.reader, f"select {_listed(names)} from main.{quote(table)} where {where}"
-        )
-        if changes:
-            rows = (
-                [
-                    change(value) if change else value
-                    for change, value in zip(functions, row, strict=True)
-                ]
-                for row in rows
-            )
-        self._insert(table, names, rows)
+    def _published(self, table: str) -> list[str]:
+        """Returns the columns of a table of ours that are published, of those that are there."""
+        ours = COLUMNS.get(table, IMAGE_COLUMNS)
+        return [name for name in self._shared(table) if name in ours]
+
+    def _copy(self, table: str, where: str, change: Change, columns: Sequence[str] = ()) -> None:
+        """Copies rows, as they are changed: of our columns only those that are published."""
+        shared = [name for name in self._published(table) if name not in columns]
+        names = [*shared, *columns]
+        sql = f"select {_listed(names)} from main.{quote(table)} where {where}"
+        self._write(table, names, change, fetch(self.reader, sql))
+
+    def _write(
+        self, table: str, names: Sequence[str], change: Change, rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Writes rows, as they are changed."""
+        lacking = self._stand_ins(table, names)
+        changed = (change(dict(zip(names, row, strict=True))) for row in rows)
+        values = ([*row.values(), *lacking.values()] for row in changed if row is not None)
+        self._insert(table, [*names, *lacking], values)
+
+    def _stand_ins(self, table: str, there: Sequence[str]) -> dict[str, object]:
+        """Returns values for facts that every row has, whose columns were taken away."""
+        rows = fetch(self.writer, f"pragma main.table_info({quote(table)})")
+        return {
+            str(name): "" if kind == "TEXT" else 0
+            for _, name, kind, required, *_ in rows
+            if required and name not in there
+        }
 
     def _insert(self, table: str, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         marks = ", ".join("?" * len(names))
