@@ -316,17 +316,18 @@ def _columns(key: str, others: str = "", facts: str = "") -> Columns:
 
 
 # What is read of our tables, as every release has made them.
+# Their keys are not asked for where a rebuilt table may have another one: it is then slower.
 _IMAGES = _columns(
-    "id",
-    "path content_hash",
+    "",
+    "id path content_hash",
     "size mtime width height format taken latitude longitude camera key key_table",
 )
 _COLUMNS = {
     MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
-    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
-    THUMBNAILS: _columns("image_id", "format data", "made_from"),
+    EMBEDDINGS: _columns("", "model_id image_id embedding", "precision made_from"),
+    THUMBNAILS: _columns("", "image_id format data", "made_from"),
     FAILURES: _columns("path", "reason failed size mtime"),
-    CHANGES: _columns("model_id seq", "image_id revision"),
+    CHANGES: _columns("", "model_id seq image_id revision"),
     TOWERS: _columns("model_id tower part", "precision data"),
     PUBLICATION: _columns("", "published release originals_url"),
     "_sqlite_migrations": _columns("", "migration_set name"),
@@ -450,7 +451,7 @@ def _referenced(connection: sqlite3.Connection, found: Iterable[Declared]) -> De
                 return images[0]
             raise DatabaseError(
                 f"The database has no table {table[:80]}, which its vectors refer to as the one of "
-                "the pictures"
+                "the pictures. If it was rebuilt under another name, run: sqlite-utils clip-index"
             )
     raise _not_ours(found)
 

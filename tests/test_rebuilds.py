@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from conftest import rows, run
+from conftest import make_picture, rows, run
 from vector_database import clustered, make, put
 
 from datasette_clip_search.indexing import keep_index
@@ -68,6 +68,16 @@ OF_PICTURES = {
     ),
     "drop triggers": sql("drop trigger clip_image_deleted"),
 }
+
+
+def renamed_and_copied(path):
+    """The vectors then refer to a table that is gone."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("alter table images rename to images_old")
+        connection.execute("create table images as select * from images_old")
+        connection.execute("drop table images_old")
+
+
 # These, those that tell of changed vectors, and keys.
 OF_VECTORS = {
     "vectors": command("transform", "clip_embeddings", "--type", "precision", "text"),
@@ -109,8 +119,8 @@ def path(tmp_path):
         # Of other content now, they have lost their vectors.
         put(connection, range(1, COUNT + 1), VECTORS)
         connection.execute(
-            "insert into clip_thumbnails (image_id, format, data) "
-            "select id, 'png', cast('x' as blob) from images"
+            "insert into clip_thumbnails (image_id, format, data) select id, 'png', ? from images",
+            [make_picture(tmp_path / "thumbnail.png").read_bytes()],
         )
         for table in ("clip_embeddings", "clip_thumbnails"):
             connection.execute(f"update {table} set made_from = printf('%016d', image_id)")
@@ -309,6 +319,27 @@ def test_other_content_under_an_id_has_no_vector(path, connect):
     told = status(path, "--status")
     assert (told["pictures"], told["pictures_without_vector"]) == (49, 11)
     assert told["vectors_without_picture"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        renamed_and_copied,
+        command("transform", "clip_embeddings", "--drop-foreign-key", "image_id"),
+    ],
+)
+def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
+    change(path)
+    result = run("clip-search", path, "--like", "1")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    result = run("clip-index", path)
+    assert "the table clip_embeddings" in result.output
+    assert found(connect(path), 1) == nearest(1)
+    delete(path, [2])
+    assert counts(path) == (COUNT - 1, COUNT - 1)
+    assert rows(path, "pragma foreign_key_check") == []
+    assert status(path)["restored"] == []
 
 
 @pytest.mark.parametrize("column", ["path", "content_hash"])
