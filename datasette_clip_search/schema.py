@@ -464,8 +464,14 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Tells whether one of our tables has a column: those of earlier releases lack some."""
-    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
-    return any(name == column for _, name, *_ in rows)
+    try:
+        # Prepared once for a connection, which a pragma is not.
+        fetch(connection, f"select {column} from main.{quote(table)} limit 0").close()
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            return False
+        raise
+    return True
 
 
 def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
