@@ -6,10 +6,14 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+from changing_database import everything
 from conftest import make_picture, rows, run
 from vector_database import clustered, make, put
 
+from datasette_clip_search.index import Wish
+from datasette_clip_search.index.kinds import KINDS
 from datasette_clip_search.indexing import keep_index
+from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
 from datasette_clip_search.thumbnails import read_thumbnail
 
@@ -128,9 +132,9 @@ def path(tmp_path):
     return path
 
 
-def index(path):
+def index(path, wish=None, anew=False):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return keep_index(connection, path, default_model(connection)[1])
+        return keep_index(connection, path, default_model(connection)[1], wish, anew=anew)
 
 
 def table_of(path):
@@ -207,6 +211,26 @@ def test_pictures_without_triggers(path, connect, name):
     delete(path, [4])
     assert counts(path) == (COUNT - 4, COUNT - 4)
     assert found(warm, 1) == nearest(1, [*gone, 4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monkeypatch, kind):
+    configured(depths=(64, 100))
+    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    path = make(tmp_path / "photos.db", clustered(1200))
+    index(path, Wish(kind))
+    warm = connect(path)
+    gone = {id for query in (1, 2) for id in found(warm, query, 40)[::2]}
+    sql("drop trigger clip_image_deleted")(path)
+    delete(path, gone)
+    for connection in (warm, connect(path)):
+        for query in (1, 2):
+            if query not in gone:
+                assert found(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
+        crowd = collection_for(connection, default_model(connection)[1]).crowd(connection)
+        assert not gone & set(crowd.ids.tolist())
+    # What is built now holds none of them.
+    assert index(path, Wish(kind), anew=True).facts.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])
