@@ -119,7 +119,7 @@ def _find_pictures(connection: sqlite3.Connection) -> str | None:
             check_is_table(every[name])
     except DatabaseError:
         return None
-    if "_sqlite_migrations" not in every or EMBEDDINGS not in every:
+    if "_sqlite_migrations" not in every:
         return None
     sql = "select name from main._sqlite_migrations where migration_set = ?"
     applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
@@ -147,7 +147,7 @@ def _find_pictures(connection: sqlite3.Connection) -> str | None:
 def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
     """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
     rowid = "rowid" if table == EMBEDDINGS else "image_id"
-    same = made_from_it(connection, "t", "i")
+    same = made_from_it(connection, "t", "i", table)
     lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
         on i.id = t.image_id and {same} where i.id is null"""
     found = fetch(connection, lost).fetchall()

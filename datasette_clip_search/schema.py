@@ -481,14 +481,16 @@ def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
     return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
-def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+def made_from_it(
+    connection: sqlite3.Connection, of: str, picture: str, table: str = EMBEDDINGS
+) -> str:
     """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
 
-    It is about rows of the tables called so in a statement: one with the picture's id may be of
-    what it held before.
+    In a statement `of` is what the rows of the table are called, and `picture` the pictures: one
+    with a picture's id may be of what that held before.
     """
     # Databases of earlier releases don't say.
-    if not has_column(connection, EMBEDDINGS, "made_from"):
+    if not has_column(connection, table, "made_from"):
         return "true"
     kept = hash_kept(f"{picture}.content_hash")
     return f"({of}.made_from is null or {of}.made_from = {kept})"

@@ -366,6 +366,25 @@ def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
     assert status(path)["restored"] == []
 
 
+@pytest.mark.parametrize("table", ["clip_thumbnails", "clip_embeddings", "clip_failures"])
+def test_a_table_that_was_dropped_is_made_again(path, table):
+    sql(f"drop table {table}")(path)
+    result = run("clip-index", path)
+    assert f"the table {table}" in result.output
+    delete(path, [2])
+    vectors, thumbnails = counts(path)
+    assert vectors == (0 if table == "clip_embeddings" else COUNT - 1)
+    assert thumbnails == (0 if table == "clip_thumbnails" else COUNT - 1)
+    assert status(path)["restored"] == []
+
+
+def test_thumbnails_that_were_dropped_are_not_missed(path, connect):
+    sql("drop table clip_thumbnails")(path)
+    connection = connect(path)
+    assert found(connection, 1) == nearest(1)
+    assert read_thumbnail(connection, 1) is None
+
+
 @pytest.mark.parametrize("column", ["path", "content_hash"])
 def test_a_column_that_makes_a_picture_is_missed(path, column):
     command("transform", "images", "--rename", column, "other")(path)
