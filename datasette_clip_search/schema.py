@@ -316,17 +316,18 @@ def _columns(key: str, others: str = "", facts: str = "") -> Columns:
 
 
 # What is read of our tables, as every release has made them.
+# Their keys are not asked for where a rebuilt table may have another one: it is then slower.
 _IMAGES = _columns(
-    "id",
-    "path content_hash",
+    "",
+    "id path content_hash",
     "size mtime width height format taken latitude longitude camera key key_table",
 )
 _COLUMNS = {
     MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
-    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
-    THUMBNAILS: _columns("image_id", "format data", "made_from"),
+    EMBEDDINGS: _columns("", "model_id image_id embedding", "precision made_from"),
+    THUMBNAILS: _columns("", "image_id format data", "made_from"),
     FAILURES: _columns("path", "reason failed size mtime"),
-    CHANGES: _columns("model_id seq", "image_id revision"),
+    CHANGES: _columns("", "model_id seq image_id revision"),
     TOWERS: _columns("model_id tower part", "precision data"),
     PUBLICATION: _columns("", "published release originals_url"),
     "_sqlite_migrations": _columns("", "migration_set name"),
@@ -450,7 +451,7 @@ def _referenced(connection: sqlite3.Connection, found: Iterable[Declared]) -> De
                 return images[0]
             raise DatabaseError(
                 f"The database has no table {table[:80]}, which its vectors refer to as the one of "
-                "the pictures"
+                "the pictures. If it was rebuilt under another name, run: sqlite-utils clip-index"
             )
     raise _not_ours(found)
 
@@ -463,8 +464,14 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Tells whether one of our tables has a column: those of earlier releases lack some."""
-    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
-    return any(name == column for _, name, *_ in rows)
+    try:
+        # Prepared once for a connection, which a pragma is not.
+        fetch(connection, f"select {column} from main.{quote(table)} limit 0").close()
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            return False
+        raise
+    return True
 
 
 def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
@@ -474,14 +481,16 @@ def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
     return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
-def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+def made_from_it(
+    connection: sqlite3.Connection, of: str, picture: str, table: str = EMBEDDINGS
+) -> str:
     """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
 
-    It is about rows of the tables called so in a statement: one with the picture's id may be of
-    what it held before.
+    In a statement `of` is what the rows of the table are called, and `picture` the pictures: one
+    with a picture's id may be of what that held before.
     """
     # Databases of earlier releases don't say.
-    if not has_column(connection, EMBEDDINGS, "made_from"):
+    if not has_column(connection, table, "made_from"):
         return "true"
     kept = hash_kept(f"{picture}.content_hash")
     return f"({of}.made_from is null or {of}.made_from = {kept})"

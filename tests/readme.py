@@ -59,6 +59,8 @@ def tables() -> str:
         "clip_changes": "one change of a vector",
         "clip_towers": "a part of what encodes without torch",
         "clip_publication": "when and how a database was published; none at home",
+        "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
+        "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
     }
     assert set(described) == {"images", *OWN_TABLES}
     lines = ["| table | one row is | columns |", "|---|---|---|"]

@@ -12,7 +12,7 @@ from ..database import in_parts, transaction
 from ..errors import CommandError
 from ..int8 import Ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
-from ..restoring import restored_tables
+from ..restoring import restored
 from ..schema import (
     EMBEDDINGS,
     FAILURES,
@@ -43,6 +43,8 @@ class Store:
         """
         self.connection = connection
         self.folder = Path(os.path.abspath(path)).parent
+        # In words.
+        self.restored = restored(connection)
         existing = images_table(connection)
         if existing and table and table != existing:
             raise CommandError(
@@ -51,8 +53,6 @@ class Store:
             )
         self.table = existing or (CONFIG.table if table is None else table)
         self.exists = existing is not None
-        # In words.
-        self.restored = restored_tables(connection, self.table) if self.exists else []
         if not self.exists and not is_table_name(self.table):
             raise CommandError(
                 f"The pictures' table can't be named {self.table!r}. Give --table another name, "
