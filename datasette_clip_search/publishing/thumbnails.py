@@ -1,11 +1,11 @@
 """Smaller thumbnails, made of those that are there."""
 
 import io
-import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from ..processors import cores
 from ..schema import THUMBNAILS, fetch
 from ..thumbnails import CONTENT_TYPES
 from .options import Progress
@@ -22,7 +22,7 @@ def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Progr
     progress.start("Thumbnails", len(ids))
     failed = 0
     connection.execute("begin")
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for start in range(0, len(ids), _AT_ONCE):
             batch = ids[start : start + _AT_ONCE]
             sql = f"select data from {THUMBNAILS} where image_id between ? and ? order by image_id"
