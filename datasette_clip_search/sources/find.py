@@ -12,8 +12,9 @@ from .archives import list_archive
 from .exclude import Exclusion
 from .found import Found, Place, extension_of, kind_of
 from .globs import expand, fixed_part, is_glob
+from .same import Seen, looks_of
 from .source import NOT_REGULAR, absolute, printable, stored_path
-from .walk import BROKEN_LINK, Walk, identity
+from .walk import BROKEN_LINK, Walk
 
 STANDARD_INPUT = "-"
 
@@ -50,7 +51,7 @@ class _Finder:
         self.found = Found(folder=printable(self.folder))
         self.extensions = picture_extensions()
         self.walk = Walk(self.found, self.folder, self.extensions)
-        self.archives: set[object] = set()
+        self.archives: Seen[str] = Seen(str)
         self.exclusions: dict[str, Exclusion] = {}
 
     def add(self, argument: str, glob: str | None = None, is_listed: bool = False) -> None:
@@ -150,15 +151,15 @@ class _Finder:
     def _add_archive(self, path: str, info: os.stat_result) -> bool:
         """Adds the pictures of an archive; returns False where the file is none."""
         found = self.found
-        who = identity(info, path)
-        if who in self.archives:
+        looks = looks_of(info)
+        if self.archives.find(looks, path) is not None:
             return True
         place = Place(Exclusion(self.exclude, path), True, self.extensions)
         stored = printable(stored_path(path, self.folder))
         listing = list_archive(path, stored, info, place)
         if listing is None:
             return False
-        self.archives.add(who)
+        self.archives.add(looks, path)
         found.places[printable(path)] = place
         self.walk.sources.extend(listing.members.values())
         found.unreadable += listing.unreadable

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ..errors import CommandError, PictureUnreadable
 from .found import Found
+from .same import Seen, looks_of
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -23,7 +24,6 @@ from .source import (
     stored_path,
 )
 from .statement import EXAMPLE, columns, explained, single_statement, tables_read
-from .walk import identity
 
 # Named like nothing that the select may itself read from.
 _CTE = "clip_search_source"
@@ -152,7 +152,7 @@ class _Lister:
         self.folder = folder
         self.found = Found(folder=printable(folder))
         self.keys: set[str] = set()
-        self.files: set[object] = set()
+        self.files: Seen[str] = Seen(str)
 
     def list(self) -> None:
         for key, kind, length, text in self.select.rows():
@@ -205,8 +205,8 @@ class _Lister:
             self._note(printable(stored), "It is a folder" if is_folder else NOT_REGULAR)
         elif not is_utf8(stored):
             self._note(printable(stored), MISNAMED)
-        elif (who := identity(info, path)) not in self.files:
-            self.files.add(who)
+        elif self.files.find(looks := looks_of(info), path) is None:
+            self.files.add(looks, path)
             self.found.sources.append(
                 DiskFile(stored, info.st_size, info.st_mtime, self.folder, key)
             )

@@ -1,20 +1,16 @@
 """Walking through folders: every picture below one, in order, each real file once."""
 
 import os
+import posixpath
 import stat
 from errno import ELOOP
 
 from .exclude import Exclusion, is_hidden
 from .found import Found, extension_of, kind_of
+from .same import Seen, looks_of
 from .source import NOT_REGULAR, SQL_PREFIX, DiskFile, Source, is_utf8, printable, stored_path
 
 BROKEN_LINK = "It is a link to a file that does not exist"
-
-
-def identity(info: os.stat_result, path: str) -> object:
-    """Returns what tells whether two paths are the same file."""
-    # One number is half the memory of a pair. Not every file system has inodes to tell.
-    return info.st_dev << 64 | info.st_ino if info.st_ino else os.path.normcase(path)
 
 
 class Walk:
@@ -26,15 +22,16 @@ class Walk:
         self.folder = folder
         self.extensions = extensions
         self.sources: list[Source] = []
-        self._files: set[object] = set()
-        self._folders: set[object] = set()
-        # Places in `sources` of links, which only count where their file is not listed itself.
-        self._links: list[tuple[int, object]] = []
+        # Places in `sources`, of which there may be a million.
+        self._files: Seen[int] = Seen(self._path_at)
+        self._folders: Seen[str] = Seen(str)
+        # Places of links, which only count where their file is not listed itself.
+        self._links: list[tuple[int, int]] = []
 
     def add_file(self, path: str, info: os.stat_result) -> None:
         """Adds a regular file that was asked for by name."""
         stored = stored_path(path, self.folder)
-        self._add(stored, info.st_size, info.st_mtime, identity(info, path), os.path.islink(path))
+        self._add(stored, info.st_size, info.st_mtime, looks_of(info), os.path.islink(path))
 
     def add_folder(self, top: str, exclusion: Exclusion) -> None:
         """Adds the pictures below a folder, those of a folder before those of its folders."""
@@ -48,10 +45,11 @@ class Walk:
     def finish(self) -> list[Source]:
         """Returns the files, with links only where their file is not among them."""
         dropped = set()
-        for place, who in self._links:
-            if who in self._files:
+        for place, looks in self._links:
+            if self._files.find(looks, self._path_at(place)) is not None:
                 dropped.add(place)
-            self._files.add(who)
+            else:
+                self._files.add(looks, place)
         if not dropped:
             return self.sources
         return [source for place, source in enumerate(self.sources) if place not in dropped]
@@ -60,15 +58,15 @@ class Walk:
         """Adds the pictures in a folder itself, and returns the names of its folders."""
         found, folders = self.found, []
         # Not one entry of a folder is kept: there may be a million of them.
-        files: list[tuple[str, int, float, object, bool]] = []
+        files: list[tuple[str, int, float, int, bool]] = []
         prefix = stored_path(path, self.folder).rstrip("/") + "/"
         prefix = "" if prefix == "./" else prefix
         try:
             info = os.stat(path)
-            who = identity(info, path)
-            if who in self._folders:
+            looks = looks_of(info)
+            if self._folders.find(looks, path) is not None:
                 return []
-            self._folders.add(who)
+            self._folders.add(looks, path)
             with os.scandir(path) as entries:
                 for entry in entries:
                     name = entry.name
@@ -89,13 +87,13 @@ class Walk:
             self._note(
                 path, prefix.rstrip("/") or ".", f"The folder can't be listed: {error.strerror}"
             )
-        for name, size, mtime, who, is_link in sorted(files):
-            self._add(_join(prefix, name), size, mtime, who, is_link)
+        for name, size, mtime, looks, is_link in sorted(files):
+            self._add(_join(prefix, name), size, mtime, looks, is_link)
         return sorted(folders)
 
     def _look_at(
         self, entry: os.DirEntry[str], prefix: str
-    ) -> tuple[str, int, float, object, bool] | None:
+    ) -> tuple[str, int, float, int, bool] | None:
         """Returns what is to be known of a picture, or counts what is none."""
         name = entry.name
         extension = extension_of(name)
@@ -119,8 +117,7 @@ class Walk:
         elif not stat.S_ISREG(info.st_mode):
             self._note(entry.path, prefix + name, NOT_REGULAR)
         else:
-            who = identity(info, entry.path)
-            return name, info.st_size, info.st_mtime, who, is_link
+            return name, info.st_size, info.st_mtime, looks_of(info), is_link
         return None
 
     def _note_failed(
@@ -144,17 +141,20 @@ class Walk:
         self.found.unreadable.append((printable(stored), reason))
         self.found.unseen.add(printable(path))
 
-    def _add(self, stored: str, size: int, mtime: float, who: object, is_link: bool) -> None:
+    def _add(self, stored: str, size: int, mtime: float, looks: int, is_link: bool) -> None:
         if is_link:
-            self._links.append((len(self.sources), who))
-        elif who in self._files:
+            self._links.append((len(self.sources), looks))
+        elif self._files.find(looks, printable(posixpath.join(self.folder, stored))) is not None:
             return
         else:
-            self._files.add(who)
+            self._files.add(looks, len(self.sources))
         if is_utf8(stored):
             self.sources.append(DiskFile(stored, size, mtime, self.folder))
         else:
             self.sources.append(DiskFile(printable(stored), size, mtime, None))
+
+    def _path_at(self, place: int) -> str:
+        return posixpath.join(printable(self.folder), self.sources[place].stored)
 
 
 def _join(prefix: str, name: str) -> str:
