@@ -14,6 +14,7 @@ from .found import Found, Place, extension_of, kind_of
 from .globs import expand, fixed_part, is_glob
 from .same import Seen, looks_of
 from .source import NOT_REGULAR, absolute, printable, stored_path
+from .spelling import as_on_disk
 from .walk import BROKEN_LINK, Walk
 
 STANDARD_INPUT = "-"
@@ -37,7 +38,9 @@ def find(
     for argument in arguments:
         if argument == STANDARD_INPUT:
             finder.add_list(stdin)
-        elif is_glob(argument) and not os.path.lexists(argument):
+            continue
+        argument = as_on_disk(argument)
+        if is_glob(argument) and not os.path.lexists(argument):
             finder.add_glob(argument)
         else:
             finder.add(argument)
@@ -111,7 +114,7 @@ class _Finder:
                 "photos.db -"
             )
         for path in filter(None, paths):
-            self.add(os.fsdecode(path), is_listed=True)
+            self.add(as_on_disk(os.fsdecode(path)), is_listed=True)
 
     def finish(self) -> Found:
         """Returns what was found, with links only where their file is not there itself."""
@@ -139,7 +142,7 @@ class _Finder:
 
     def _excludes(self, path: str, glob: str | None) -> bool:
         """Tells whether an argument itself is excluded, seen from where it is written."""
-        base = absolute(fixed_part(glob)) if glob else absolute(".")
+        base = absolute(as_on_disk(fixed_part(glob)) if glob else ".")
         if not self.exclude or path == base:
             return False
         if base not in self.exclusions:

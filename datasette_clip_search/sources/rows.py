@@ -23,6 +23,7 @@ from .source import (
     printable,
     stored_path,
 )
+from .spelling import as_on_disk
 from .statement import EXAMPLE, columns, explained, single_statement, tables_read
 
 # Named like nothing that the select may itself read from.
@@ -190,7 +191,7 @@ class _Lister:
         if not text or "\0" in text:
             self._note(row, "The value is not the path of a file")
             return
-        path = absolute(os.path.join(self.folder, text))
+        path = as_on_disk(absolute(os.path.join(self.folder, text)))
         stored = stored_path(path, self.folder)
         try:
             info = os.stat(path)
