@@ -16,7 +16,8 @@ FAILURES = "clip_failures"
 CHANGES = "clip_changes"
 TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION)
+PLACES = "clip_places"
+OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION, PLACES)
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
     "m001_create_tables",
@@ -24,6 +25,7 @@ KNOWN_MIGRATIONS = (
     "m003_changes",
     "m004_towers",
     "m005_publication",
+    "m006_places",
 )
 
 
@@ -76,6 +78,10 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
                 originals_url text
             )"""
         )
+
+    @migrations()
+    def m006_places(db: Database) -> None:
+        db.execute(f"create table {PLACES} (path text primary key)")
 
     migrations.apply(Database(connection, execute_plugins=False))
 

@@ -59,6 +59,7 @@ def tables() -> str:
         "clip_changes": "one change of a vector",
         "clip_towers": "a part of what encodes without torch",
         "clip_publication": "when and how a database was published; none at home",
+        "clip_places": "a folder with pictures that begins a disk of its own",
     }
     assert set(described) == {"images", *OWN_TABLES}
     lines = ["| table | one row is | columns |", "|---|---|---|"]

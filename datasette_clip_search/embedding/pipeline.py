@@ -143,8 +143,10 @@ class Pipeline:
         content_hash = outcome.content_hash
         if row and row.embedded and row.content_hash == content_hash:
             return Same(source, content_hash, row.image_id, is_itself=True)
-        if row is None and (moved := self._contents.take_moved(content_hash)) is not None:
-            return Moved(source, content_hash, moved)
+        if row is None:
+            moved = self._contents.take_moved(content_hash, source.stored)
+            if moved is not None:
+                return Moved(source, content_hash, moved)
         if isinstance(outcome, Unneeded) or content_hash in self._begun:
             return Same(source, content_hash, self._contents.find(content_hash))
         return None

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .places import Kept
+
 
 @dataclass(frozen=True)
 class ModelInUse:
@@ -20,10 +22,11 @@ class Summary:
 
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
-    files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
-    choice of device and number format, and `text_tower` and `image_tower` one
-    about queries of words and of pictures. `other_default` is
-    the model that searches use, where it is not the one of this run, and `used` is that one.
+    files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
+    of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
+    would be passed over now. `notes` are sentences about the choice of device and number format,
+    and `text_tower` and `image_tower` one about queries of words and of pictures. `other_default`
+    is the model that searches use, where it is not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0
@@ -34,6 +37,8 @@ class Summary:
     failed_before: int = 0
     missing: list[str] = field(default_factory=list)
     pruned: int = 0
+    kept: list[Kept] = field(default_factory=list)
+    excluded_before: int = 0
     others: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     links: int = 0

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from .asked import deletion
+from .places import Kept
 from .report import Progress, Summary, Watcher
 
 # Paths of a kind that are listed before it says how many more there are.
@@ -151,6 +153,11 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
     if summary.pruned:
         yield "Deleted", f"{summary.pruned}  (their files or rows are gone)"
+    for kept in summary.kept:
+        yield "Kept", f"{kept.pictures}  ({why_kept(database, kept)})"
+    if summary.excluded_before:
+        also = "embedded before, and excluded now; --prune deletes them"
+        yield "Excluded", f"{summary.excluded_before}  ({also})"
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"
@@ -184,6 +191,14 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Seconds", f"{summary.seconds:.1f}{embedding}"
     if summary.index:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
+
+
+def why_kept(database: str, kept: Kept) -> str:
+    """Returns why pictures that are not there are kept, and how they are deleted all the same."""
+    return (
+        f"{kept.shown} does not show them, as where a disk is not mounted. If they are gone for "
+        f"good: {deletion(database, kept)}"
+    )
 
 
 def _gain(summary: Summary) -> str:

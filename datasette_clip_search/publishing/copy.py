@@ -13,6 +13,7 @@ from ..schema import (
     FAILURES,
     MODELS,
     OWN_TABLES,
+    PLACES,
     PUBLICATION,
     THUMBNAILS,
     Model,
@@ -27,7 +28,7 @@ from .options import Progress
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
 # What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES}
+_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES, PLACES}
 _ROWS_AT_ONCE = 256
 
 Change = Callable[[Any], object]

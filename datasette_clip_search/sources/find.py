@@ -74,6 +74,7 @@ class _Finder:
         if self._excludes(path, glob):
             self.found.excluded += 1
             self.found.unseen.add(printable(path))
+            self.found.left_out.add(printable(path))
         elif stat.S_ISDIR(info.st_mode):
             exclusion = Exclusion(self.exclude, path)
             self.found.places[printable(path)] = Place(exclusion, False, self.extensions)

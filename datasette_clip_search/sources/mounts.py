@@ -1,5 +1,6 @@
 """The file systems that are mounted, as Linux tells; elsewhere, none."""
 
+import os
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,36 @@ def place_on_device(path: str, mounted: Sequence[Mount]) -> tuple[str, str] | No
         return None
     below = path[len(mount.path.rstrip("/")) :].lstrip("/")
     return mount.device, posixpath.normpath(posixpath.join(mount.root, below))
+
+
+def device_of(path: str) -> int | None:
+    """Return the device that a file or folder lies on, or None where it is out of reach."""
+    try:
+        return os.stat(path).st_dev
+    except (OSError, ValueError):
+        return None
+
+
+def is_mount(path: str, mounted: frozenset[str]) -> bool:
+    """Tell whether a folder is on a device of its own now, by that, or as Linux tells."""
+    real = os.path.realpath(path)
+    device = device_of(path)
+    return device is not None and (
+        real in mounted or real == posixpath.dirname(real) or device != device_of(_around(real))
+    )
+
+
+def mount_around(path: str, mounted: frozenset[str]) -> str | None:
+    """Return the folder that begins the device of a path, or None where that is the root."""
+    while (parent := _around(path)) != path:
+        if is_mount(path, mounted):
+            return path
+        path = parent
+    return None
+
+
+def _around(path: str) -> str:
+    return posixpath.dirname(path)
 
 
 def is_within(path: str, folder: str) -> bool:
