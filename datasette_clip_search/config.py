@@ -132,6 +132,8 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # How often --watch looks at files that the system does not tell changes of.
+    poll_seconds: float = 30
     # One is prepared while another is computed.
     gpu_batches_at_once: int = 2
     # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:

@@ -366,12 +366,13 @@ def test_no_place_is_published(collection):
 
 REAL = """
 set -e
+options="--pretrained {model} --text-tower none"
 cd {folder}/photos
 mount -t tmpfs none 'My disk'
 mount --bind ../other bound
 cp ../source/*.png 'My disk'
 cp ../source2/*.png bound
-embed() {{ {python} -m sqlite_utils embed-images ../d.db . --pretrained {model} --text-tower none     "$@"; }}
+embed() {{ {python} -m sqlite_utils embed-images ../d.db . $options "$@"; }}
 embed > /dev/null
 umount 'My disk' bound
 embed --prune

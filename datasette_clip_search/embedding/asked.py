@@ -83,6 +83,8 @@ class Asked:
             return False
         else:
             return False
+        if self._options.is_again:
+            return True
         path = printable(absolute(argument))
         return any(is_within(each, path) and each != path for each in self._known)
 

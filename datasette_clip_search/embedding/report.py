@@ -25,8 +25,9 @@ class Summary:
     files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
     of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
     would be passed over now. `notes` are sentences about the choice of device and number format,
-    and `text_tower` and `image_tower` one about queries of words and of pictures. `other_default`
-    is the model that searches use, where it is not the one of this run, and `used` is that one.
+    and `text_tower` and `image_tower` one about queries of words and of pictures.
+    `lacks_text_tower` says that an interrupted run has not come to make it. `other_default` is the
+    model that searches use, where it is not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0
@@ -53,6 +54,7 @@ class Summary:
     cosine: float | None = None
     text_tower: str = ""
     image_tower: str = ""
+    lacks_text_tower: bool = False
     notes: list[str] = field(default_factory=list)
     index: Path | None = None
     index_rebuilt: bool = False
@@ -102,6 +104,12 @@ class Watcher:
 
     def change(self, summary: Summary) -> None:
         """A later run found something to do, and did it."""
+
+    def kept(self, summary: Summary) -> None:
+        """Other places than before show none of their pictures, which are kept, or none do."""
+
+    def note(self, text: str) -> None:
+        """Changes are not heard of as they should be; why, and what is done instead."""
 
     def problem(self, error: str) -> None:
         """A later run could not be done; the next change brings another."""

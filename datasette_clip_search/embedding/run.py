@@ -17,8 +17,9 @@ from ..errors import CommandError
 from ..index import Wish
 from ..indexing import keep_index
 from ..processors import cores
-from ..schema import models
+from ..schema import Model, models
 from ..sources import Found
+from ..text_tower.stored import read_manifest
 from ..vectors import count_vectors
 from .ahead import Ahead
 from .asked import Asked
@@ -31,7 +32,7 @@ from .plan import Plan, Work, make_plan
 from .report import ModelInUse, Progress, Summary
 from .results import Embedded, Failed, Moved, Result
 from .store import Store
-from .text_tower import AUTO, keep_text_tower
+from .text_tower import AUTO, NONE, keep_text_tower
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Options:
     prune: bool = False
     # Whether what is absent is kept where a place shows no picture, even if it is named alone.
     is_watch: bool = False
+    # Whether it is a later run of --watch, in which what was given may be absent.
+    is_again: bool = False
     thumbnails: bool = True
     # The kind of index; None is the kind that the database's index is of.
     wish: Wish | None = None
@@ -163,9 +166,12 @@ class _Run:
     def keep_towers(self, found: Found) -> None:
         """Has the database bring what encodes texts and, if asked for, pictures."""
         model = self.store.model if self.store.exists else None
-        if model is None or self.summary.interrupted:
+        if model is None:
             return
         self.loader.copy_towers()
+        if self.summary.interrupted:
+            self._note_text_tower(model)
+            return
         with interruptible(self.progress.finishing) as interrupt:
             # Of runs that follow each other, only the first looks.
             self.loaded.text_tower = self.loaded.text_tower or keep_text_tower(
@@ -189,6 +195,12 @@ class _Run:
         self.summary.text_tower = self.loaded.text_tower
         self.summary.image_tower = self.loaded.image_tower
         self.summary.interrupted = interrupt.requested
+        if interrupt.requested:
+            self._note_text_tower(model)
+
+    def _note_text_tower(self, model: Model) -> None:
+        is_wanted = self.options.text_tower != NONE
+        self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
     def _count(self, found: Found, plan: Plan) -> None:
         summary = self.summary
@@ -273,11 +285,13 @@ class _Run:
             return
         gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
         surely, self.summary.kept = divide(gone, plan.places)
-        pruned = surely | plan.excluded if self.options.prune else {}
+        # --watch prunes without being asked to, but not what the first run has left.
+        excluded = {} if self.options.is_again else plan.excluded
+        pruned = surely | excluded if self.options.prune else {}
         self.store.prune(pruned.values(), plan.forgotten)
         self.summary.pruned = len(pruned)
         self.summary.missing = [] if self.options.prune else sorted(surely)
-        self.summary.excluded_before = 0 if self.options.prune else len(plan.excluded)
+        self.summary.excluded_before = 0 if self.options.prune else len(excluded)
 
     def _waiting_failures(self) -> list[Failed]:
         return [result for result in self.waiting if isinstance(result, Failed)]

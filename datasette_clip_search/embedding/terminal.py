@@ -102,6 +102,17 @@ def print_summary(path: Path, summary: Summary) -> None:
         click.echo(f"{name + ':':<14}{value}")
 
 
+def interruption(summary: Summary) -> str:
+    """Returns what became of the work of a run that was interrupted, and what to do."""
+    told = "Interrupted. What was embedded is kept; run the same command again to go on"
+    if summary.lacks_text_tower:
+        told += (
+            ". Until a run has ended by itself, words find the pictures only where torch is "
+            "installed: the database has no text tower yet"
+        )
+    return told
+
+
 class PrintedWatch(Watcher):
     """Prints a summary, and then a line for each change."""
 
@@ -110,7 +121,10 @@ class PrintedWatch(Watcher):
 
     def first_run(self, summary: Summary) -> None:
         print_summary(self.path, summary)
-        click.echo("Watching for changes; Ctrl-C ends it", err=True)
+        if summary.interrupted:
+            click.echo(interruption(summary), err=True)
+        else:
+            click.echo("Watching for changes; Ctrl-C ends it", err=True)
 
     def change(self, summary: Summary) -> None:
         _list([f"{file}: {reason}" for file, reason in summary.failed])
@@ -123,6 +137,14 @@ class PrintedWatch(Watcher):
         }
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
+
+    def kept(self, summary: Summary) -> None:
+        now, database = time.strftime("%H:%M:%S"), shlex.quote(str(self.path))
+        for kept in summary.kept:
+            click.echo(f"{now}  {kept.pictures} kept: {why_kept(database, kept)}", err=True)
+
+    def note(self, text: str) -> None:
+        click.echo(text, err=True)
 
     def problem(self, error: str) -> None:
         click.echo(f"{time.strftime('%H:%M:%S')}  {error}", err=True)
