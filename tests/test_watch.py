@@ -118,7 +118,7 @@ def test_a_folder_that_cannot_be_listed(listening, tmp_path):
         heard = listening(*command, seconds=1000)
         heard.next_run()
         # All others are heard of, and new ones, and what is in those.
-        for name in ("a/x.jpg", "b/x.jpg", "e/x.jpg", "x.jpg", "new/x.jpg", "new/y.jpg"):
+        for name in ("a/x.jpg", "e/x.jpg", "new/x.jpg", "new/y.jpg"):
             (tmp_path / "p" / name).parent.mkdir(exist_ok=True)
             (tmp_path / "p" / name).touch()
             heard.next_run()
