@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import make_picture, rows, run
 
-from datasette_clip_search.embedding import places
+from datasette_clip_search.embedding import places, watch
 from datasette_clip_search.sources import mounts as mounts_module
 
 KEPT = (
@@ -337,6 +337,38 @@ def test_copies_elsewhere_take_no_rows_of_a_disk(collection):
     collection.mount()
     collection.embed("photos", "--prune")
     assert collection.rows()[:6] == before
+
+
+def test_pictures_moved_from_one_root_to_another_keep_their_rows(collection):
+    """Where no disk is missing, an empty folder is one that was emptied."""
+    collection.is_mounted = False
+    collection.embed("photos/home", "photos/disk")
+    before = [id for id, _ in collection.rows()]
+    (collection.disk / "deep").rename(collection.folder / "photos" / "home" / "deep")
+    told = collection.embed("photos/home", "photos/disk", "--prune")
+    assert told["Moved"].startswith("3 ")
+    assert "Kept" not in told
+    assert [id for id, _ in collection.rows()] == before
+
+
+def test_a_watch_that_begins_before_its_disk_is_mounted(collection, monkeypatch):
+    collection.is_mounted = False
+    collection.embed("photos/disk")
+    before = collection.rows()
+    collection.unmount()
+
+    class Mounting:
+        def changes(self):
+            yield
+            collection.mount()
+            make_picture(collection.disk / "new.png", 80)
+            yield
+
+    monkeypatch.setattr(watch, "_listener", lambda *_: Mounting())
+    output = collection.embed("photos/disk", "--watch", "--prune")["output"]
+    assert output.count("There are no pictures in photos/disk any more") == 1
+    assert collection.rows()[:3] == before
+    assert len(collection.rows()) == 4
 
 
 def test_what_is_excluded_now_is_told_of_and_pruned(collection):

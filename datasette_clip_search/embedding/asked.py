@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .run import Options
 
 
+class NothingThere(CommandError):
+    "Nothing is where the database has pictures from, as where a disk is not mounted"
+
+
 class Asked:
     """The arguments of a run over one database.
 
@@ -105,7 +109,7 @@ class Asked:
             return
         where = ", ".join([*self._arguments, *([self._options.sql] if self._options.sql else [])])
         if held:
-            raise CommandError(
+            raise NothingThere(
                 f"There are no pictures in {where} any more. The {held} that the database has from "
                 f"there are kept, as a disk may not be mounted. {self._advice(held)}"
             )

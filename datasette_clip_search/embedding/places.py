@@ -85,18 +85,26 @@ class Places:
     def allows_move(self, old: str, new: str) -> bool:
         """Tell whether the file of an absent picture may have become another one.
 
-        From a place in doubt, that is where its disk may be now: where no pictures were before.
+        From a disk in doubt, that is where it may be now: where no pictures were before.
         """
-        if self.keeping(old) is None:
+        if self.keeping(old) is None or self._nearest(old, self._doubtful_disks) is None:
             return True
         place = self._nearest(new, self._all)
         return place is not None and place not in self._holding
 
+    @cached_property
+    def _absent_disks(self) -> list[str]:
+        mounted = frozenset(mount.path for mount in mounts())
+        return [path for path in self._noted if not is_mount(path, mounted)]
+
+    @cached_property
+    def _doubtful_disks(self) -> set[str]:
+        return {*self._absent_disks, *self.doubtful.intersection(self._noted)}
+
     def _lost(self, places: Collection[str]) -> set[str]:
         """Return those of some places that lie on a device that is not there now."""
-        mounted = frozenset(mount.path for mount in mounts())
-        lost = [path for path in self._noted if not is_mount(path, mounted)]
-        return {place for place in places if any(is_within(place, path) for path in lost)}
+        disks = self._absent_disks
+        return {place for place in places if any(is_within(place, disk) for disk in disks)}
 
     def _count(self, paths: Iterable[str], places: Collection[str]) -> Counter[str]:
         absolute = [self._found.absolute(path) for path in paths if not _is_row(path)]
@@ -164,7 +172,8 @@ def note_places(
 ) -> None:
     """Note where devices of their own begin that have pictures, and forget the one deleted."""
     noted = read_places(connection, found)
-    new = (found.mounts & places.showing) - noted
+    if new := found.mounts - noted:
+        new &= places.showing
     gone = deleted if deleted in noted and deleted not in found.mounts else None
     if not has_table(connection, PLACES) or not (new or gone):
         return

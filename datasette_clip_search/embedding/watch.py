@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from ..config import CONFIG
 from ..errors import ClipSearchError, CommandError
 from ..sources.globs import fixed_part, is_glob
 from ..sources.spelling import as_on_disk
+from .asked import NothingThere
 from .interrupt import interruptible
 from .listen import Listener
 from .loading import Loaded
@@ -41,47 +42,63 @@ def watch_images(
     stop = threading.Event()
     listener = _listener(database, pictures, stop, poll, watcher)
     loaded = Loaded()
-    again = replace(options, prune=True, is_watch=True, is_again=True)
     with interruptible(stop.set) as interrupt:
         first = replace(options, is_watch=True)
-        before = embed_images(database, pictures, first, progress, loaded=loaded)
-        watcher.first_run(before)
+        problem = ""
+        try:
+            before = embed_images(database, pictures, first, progress, loaded=loaded)
+            watcher.first_run(before)
+        except NothingThere as error:
+            # Services begin before disks are mounted.
+            before, problem = Summary(), str(error)
+            watcher.problem(problem)
         if not before.interrupted and not interrupt.requested:
-            for summary in _runs(database, pictures, again, loaded, listener, watcher, before):
-                if summary.interrupted:
-                    break
+            later = _Later(database, pictures, options, loaded, watcher)
+            later.follow(listener, before, problem)
     watcher.stopped()
 
 
-def _runs(
-    database: Path,
-    pictures: Sequence[str],
-    options: Options,
-    loaded: Loaded,
-    listener: Listener,
-    watcher: Watcher,
-    before: Summary,
-) -> Iterator[Summary]:
-    """Yields what a run after each change did; one that fails is only told of."""
-    kept, failed, problem = before.kept, before.failed, ""
-    for _ in listener.changes():
-        try:
-            summary = embed_images(database, pictures, options, loaded=loaded)
-        except (ClipSearchError, OSError, sqlite3.Error) as error:
-            if str(error) != problem:
-                problem = str(error)
-                watcher.problem(problem)
-            continue
-        problem = ""
-        # A folder that can't be listed fails in every run.
-        told, failed = failed, summary.failed
-        summary.failed = [each for each in failed if each not in told]
-        if summary.changed:
-            watcher.change(summary)
-        if summary.kept != kept:
-            kept = summary.kept
-            watcher.kept(summary)
-        yield summary
+class _Later:
+    """The runs after the first one."""
+
+    def __init__(
+        self,
+        database: Path,
+        pictures: Sequence[str],
+        options: Options,
+        loaded: Loaded,
+        watcher: Watcher,
+    ):
+        self._database = database
+        self._pictures = pictures
+        self._options = replace(options, prune=True, is_watch=True, is_again=True)
+        self._loaded = loaded
+        self._watcher = watcher
+
+    def follow(self, listener: Listener, before: Summary, problem: str) -> None:
+        """Run after each change, until interrupted; say what is new, but no problem twice."""
+        kept, failed = before.kept, before.failed
+        for _ in listener.changes():
+            try:
+                summary = embed_images(
+                    self._database, self._pictures, self._options, loaded=self._loaded
+                )
+            except (ClipSearchError, OSError, sqlite3.Error) as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    self._watcher.problem(problem)
+                continue
+            problem = ""
+            # A folder that can't be listed fails in every run.
+            told, failed = failed, summary.failed
+            summary.failed = [each for each in failed if each not in told]
+            if summary.changed:
+                self._watcher.change(summary)
+            if summary.kept != kept:
+                kept = summary.kept
+                self._watcher.kept(summary)
+            if summary.interrupted:
+                break
 
 
 def _listener(
