@@ -126,8 +126,14 @@ class Config:
     table: str = "images"
     # A 493 kB file can hold 169 megapixels and take 1.3 GB to decode.
     max_megapixels: float = 150
-    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
+    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine. Reading
+    # the file does not count.
     decode_seconds: float = 60
+    # A disk or network that delivers no byte for so long is given up, for this run. Files that a
+    # cloud keeps elsewhere arrive whole, after minutes.
+    read_pause_seconds: float = 600
+    # And one that only trickles: 1 GB at 300 KB/s.
+    read_seconds: float = 3600
     # So many small pictures are given to a decoder at a time, where many wait: each turn costs the
     # main process a third of a millisecond, which has too few of them for sixteen cores.
     decoded_together: int = 16
@@ -151,6 +157,8 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # How often --watch looks at files that the system does not tell changes of.
+    poll_seconds: float = 30
     # One is prepared while another is computed.
     gpu_batches_at_once: int = 2
     # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:

@@ -21,9 +21,10 @@ TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
 REPLACED = "clip_replaced"
 PRUNED = "clip_pruned"
+PLACES = "clip_places"
 OWN_TABLES = (
     *(MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION),
-    *(REPLACED, PRUNED),
+    *(REPLACED, PRUNED, PLACES),
 )
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
@@ -33,6 +34,7 @@ KNOWN_MIGRATIONS = (
     "m004_towers",
     "m005_publication",
     "m006_kept_rows",
+    "m007_places",
 )
 # So much of a picture's content_hash is beside what was made from it.
 HASH_KEPT = 16
@@ -101,6 +103,10 @@ def migrate(connection: sqlite3.Connection, table: str) -> None:
     def m006_kept_rows(db: Database) -> None:
         for statement in _m006(quote(table)):
             db.execute(statement)
+
+    @migrations()
+    def m007_places(db: Database) -> None:
+        db.execute(f"create table {PLACES} (path text primary key)")
 
     migrations.apply(Database(connection, execute_plugins=False))
 

@@ -61,6 +61,7 @@ def tables() -> str:
         "clip_publication": "when and how a database was published; none at home",
         "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
         "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
+        "clip_places": "a folder with pictures that begins a disk of its own",
     }
     assert set(described) == {"images", *OWN_TABLES}
     lines = ["| table | one row is | columns |", "|---|---|---|"]

@@ -19,6 +19,7 @@ from datasette import hookimpl
 from .. import deadline
 from ..config import CONFIG
 from ..errors import ClipSearchError, NoEmbeddings
+from ..processors import limit_threads
 from ..schema import default_model
 from ..terminal_text import visible
 
@@ -103,6 +104,7 @@ def render_cell(
 @hookimpl
 def startup(datasette: Datasette) -> None:
     """Starts loading what queries need, so that the first one need not wait."""
+    limit_threads()
     stopping = threading.Event()
     thread = threading.Thread(
         target=_load,

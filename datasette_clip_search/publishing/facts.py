@@ -17,6 +17,7 @@ from ..schema import (
     EMBEDDINGS,
     FAILURES,
     MODELS,
+    PLACES,
     PRUNED,
     PUBLICATION,
     REPLACED,
@@ -74,7 +75,7 @@ _FILE = re.compile(
     re.DOTALL,
 )
 # What is made new for the published database, or names files that are no pictures.
-STAY_AT_HOME = frozenset((FAILURES, CHANGES, PUBLICATION, REPLACED, PRUNED))
+STAY_AT_HOME = frozenset((FAILURES, CHANGES, PLACES, PUBLICATION, REPLACED, PRUNED))
 
 
 class Published:

@@ -1,13 +1,13 @@
 """Thumbnails as they are published: nothing but a picture in them, and smaller where asked for."""
 
 import io
-import os
 import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ..config import CONFIG
+from ..processors import cores
 from ..schema import THUMBNAILS, fetch
 from ..thumbnails import CONTENT_TYPES
 from .options import Progress
@@ -64,7 +64,7 @@ def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Progr
     progress.start("Thumbnails", len(ids))
     failed = 0
     connection.execute("begin")
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for start in range(0, len(ids), _AT_ONCE):
             batch = ids[start : start + _AT_ONCE]
             sql = f"select data from {THUMBNAILS} where image_id between ? and ? order by image_id"
