@@ -41,7 +41,7 @@ FACTS = (
     Fact(
         "content_hash",
         "its SHA-256: whoever has the file can tell that it is among yours",
-        "`content_hash`",
+        "`content_hash`, `made_from`",
         True,
     ),
     Fact("taken", "when it was taken", "`taken`", True),

@@ -62,8 +62,8 @@ COLUMNS = {
             "revision",
         ]
     ),
-    EMBEDDINGS: frozenset(("model_id", "image_id", "embedding", "precision")),
-    THUMBNAILS: frozenset(("image_id", "format", "data")),
+    EMBEDDINGS: frozenset(("model_id", "image_id", "embedding", "precision", "made_from")),
+    THUMBNAILS: frozenset(("image_id", "format", "data", "made_from")),
     TOWERS: frozenset(("model_id", "tower", "part", "precision", "data")),
 }
 # How files of pictures begin: JPEG, PNG, GIF, WebP, TIFF and RAW, BMP, HEIC and AVIF, JPEG XL and
@@ -103,6 +103,11 @@ class Published:
     def untold(self) -> Set[str]:
         return self._untold | self._paths.untold
 
+    @property
+    def tells_contents(self) -> bool:
+        """Whether it can be told by its content that a picture is published."""
+        return "content_hash" in self._kept
+
     def picture(self, facts: dict[str, object]) -> dict[str, object]:
         """Returns what is published of a row of the pictures' table, given by its columns."""
         changed: dict[str, object] = {
@@ -113,7 +118,7 @@ class Published:
         if "gps" not in self._kept:
             changed |= {"latitude": None, "longitude": None, "taken": _local(facts.get("taken"))}
         if "content_hash" not in self._kept:
-            changed["content_hash"] = self._pseudonym(facts["content_hash"])
+            changed["content_hash"] = self._pseudonym(facts.get("content_hash"))
         absent: dict[str, object] = {"taken": None, "camera": None, "size": 0, "mtime": 0}
         changed |= {name: value for name, value in absent.items() if name not in self._kept}
         return facts | {name: value for name, value in changed.items() if name in facts}
