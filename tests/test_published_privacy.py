@@ -310,16 +310,16 @@ def test_keys_join_with_the_table_that_is_published(home, tmp_path):
 
 def test_command_names_what_is_told_and_left_out(home, tmp_path):
     result = run("clip-publish", home / "photos.db", tmp_path / "p.db")
-    printed = dict(re.findall(r"^(Tells|Left out): +(.+)  \(", result.stdout, re.MULTILINE))
+    printed = dict(re.findall(r"^(Reveals|Left out): +(.+)  \(", result.stdout, re.MULTILINE))
     count = r" \(\d+\)"
-    assert re.sub(count, "", printed["Tells"]).split(", ") == [
+    assert re.sub(count, "", printed["Reveals"]).split(", ") == [
         "folder", "archive", "name", "size", "content_hash", "taken", "camera", "model"
     ]  # fmt: skip
     assert re.sub(count, "", printed["Left out"]).split(", ") == [
         "gps", "mtime", "key", "table"
     ]  # fmt: skip
     assert "key (2)" in printed["Left out"]
-    assert "Paths tell 2 folders, such as ArchiveMark.zip/within" in result.stderr
+    assert "Paths name 2 folders, such as ArchiveMark.zip/within" in result.stderr
     assert "Left out: clip_failures, which names 1 file by path" in result.stderr
 
 

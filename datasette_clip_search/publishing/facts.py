@@ -31,7 +31,7 @@ from .paths import EVERYTHING, Paths, is_absolute, table_of
 # The column that tells whose key `key` is.
 KEY_TABLE = "key_table"
 # Of each table of ours that is published, the columns that are. The pictures' own table goes by
-# any name; `calibration` tells of the pictures that int8 was calibrated with.
+# any name. `calibration` comes of the pictures that int8 was calibrated with, and stays at home.
 IMAGE_COLUMNS = frozenset(
     [
         "id",
