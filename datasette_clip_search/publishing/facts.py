@@ -13,13 +13,8 @@ from collections.abc import Collection, Set
 
 from ..private_facts import NAMES
 from ..schema import (
-    CHANGES,
     EMBEDDINGS,
-    FAILURES,
     MODELS,
-    PRUNED,
-    PUBLICATION,
-    REPLACED,
     THUMBNAILS,
     TOWERS,
     facts,
@@ -73,8 +68,6 @@ _FILE = re.compile(
     rb"|.{4}ftyp|.{4}(JXL |jP  )|8BPS|FUJIFILM",
     re.DOTALL,
 )
-# What is made new for the published database, or names files that are no pictures.
-STAY_AT_HOME = frozenset((FAILURES, CHANGES, PUBLICATION, REPLACED, PRUNED))
 
 
 class Published:

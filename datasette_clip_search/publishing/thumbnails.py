@@ -109,6 +109,8 @@ def _remade(
     try:
         assert isinstance(data, bytes)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > CONFIG.max_query_image_megapixels * 1e6:
+                return None
             upright = ImageOps.exif_transpose(image).convert("RGB")
             return THUMBNAIL_FORMAT, make_thumbnail(upright, size, least)
     except Exception:
