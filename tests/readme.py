@@ -73,7 +73,7 @@ def tables() -> str:
 
 
 def private_facts() -> str:
-    """Returns the table of what a published database tells, and of how to change that."""
+    """Returns the table of what a published database reveals, and of how to change that."""
     from datasette_clip_search.private_facts import FACTS
 
     lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
@@ -93,8 +93,8 @@ def private_facts() -> str:
         ("the name of the pictures' table; the weights' SHA-256", "", "yes", ""),
         ("your other tables, with their declarations and indexes", "", "no", "`--with-table`"),
         ("your columns of the pictures' table", "", "no", "`--with-column`"),
-        ("views, triggers, deleted rows, failures, int8's calibration, when and with how many "
-         "pictures towers were made, and why not", "", "no", ""),
+        ("views, triggers, deleted rows, failures, pruned pictures, int8's calibration, dates and "
+         "picture counts of towers", "", "no", ""),
         ("when it was published, by which release, where originals are", "`clip_publication`",
          "yes", ""),
     )  # fmt: skip
