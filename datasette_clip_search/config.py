@@ -123,6 +123,14 @@ class Config:
     tower_part_bytes: int = 262_144
     # What a database may have a server load; ONNX files end at 2 GB.
     max_tower_bytes: int = 2_000_000_000
+    # Towers come from strangers' databases. Deep models have some 5,000 operators, the largest that
+    # fit into the bytes above take 5e11 multiplications for a picture, none of which is half of it.
+    max_tower_nodes: int = 10_000
+    max_tower_work: float = 1e12
+    max_tower_node_work: float = 5e10
+    max_tower_folding_work: float = 1e9
+    # What a tower takes besides its weights: 1,024 patches by 16 heads take half of it.
+    max_tower_working_bytes: int = 400_000_000
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
