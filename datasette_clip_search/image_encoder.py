@@ -6,6 +6,7 @@ from functools import cache
 from typing import Protocol
 
 from .arrays import Pixels, Vectors
+from .encoder import Heed
 from .errors import EncoderUnavailable
 from .image_tower.tower import ImageTower
 from .kept_towers import KeptTowers
@@ -35,8 +36,11 @@ class ImageEncoder(Protocol):
     def preprocess(self) -> Preprocess:
         """What it sees of a picture."""
 
-    def encode_pixels(self, pixels: Pixels) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+
+        `heed` may be called while that takes long, and may raise to end it.
+        """
 
 
 def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncoder:

@@ -8,11 +8,12 @@ import numpy as np
 from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
-from .errors import NotAPicture, QueryError
+from .errors import EncoderUnavailable, NotAPicture, QueryError
 from .image_encoder import image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, quote
 from .text_encoder import text_encoder_of, text_key
+from .time_limit import heed_time_limit
 
 Value = str | int | float | bytes | None
 
@@ -70,8 +71,10 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
-        vector = text_encoder_of(connection, model).encode_texts([text])[0]
+        encoder = text_encoder_of(connection, model)
+        [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
+    _check_length(model, vector)
     return vector
 
 
@@ -137,5 +140,16 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
-    vector: Vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])[0]
+    pixels = outcome.pixels[np.newaxis]
+    vector: Vectors = encoder.encode_pixels(pixels, lambda: heed_time_limit(connection))[0]
+    _check_length(model, vector)
     return vector
+
+
+def _check_length(model: Model, vector: Vectors) -> None:
+    # What is compared with the vectors of pictures must be as long: faiss looks at no lengths.
+    if vector.shape != (model.dimension,):
+        raise EncoderUnavailable(
+            f"{model.label} makes vectors of {len(vector)} numbers, and the pictures' have "
+            f"{model.dimension}"
+        )

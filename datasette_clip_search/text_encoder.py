@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .arrays import Vectors
+from .encoder import Heed
 from .errors import EncoderUnavailable
 from .kept_towers import KeptTowers
 from .query_encoder import encoder_of
@@ -29,8 +30,11 @@ class TextEncoder(Protocol):
     def logit_scale(self) -> float:
         """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts."""
+    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of n texts.
+
+        `heed` may be called while that takes long, and may raise to end it.
+        """
 
 
 _towers: KeptTowers[TextTower] = KeptTowers(TEXT, TextTower)

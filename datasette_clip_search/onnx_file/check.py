@@ -1,6 +1,5 @@
-"""Judging a graph before it runs: what it makes of inputs of some shape, in how much memory and work."""
+"""Judging a graph before it runs: what it makes of some inputs, in how much memory and work."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,49 +26,78 @@ class Cost:
     outputs: tuple[Shape, ...]
 
 
-def cost_of(model: OnnxModel, inputs: Mapping[str, tuple[Shape, int]]) -> Cost:
-    """Returns what a graph costs for inputs of some shapes and types.
+class Graph:
+    """A graph without its weights, of which only shapes are kept."""
 
-    Raises Refused for one that holds an operator, a setting or a shape that no tower of ours has.
-    """
-    known = {
-        name: Value(
-            array.shape,
-            model.types[name],
-            array if array.size <= MOST_KNOWN else None,
-            is_constant=True,
+    def __init__(self, model: OnnxModel):
+        self._nodes = model.nodes
+        self._wanted = [output.name for output in model.outputs]
+        self._constants = {
+            name: Value(
+                array.shape,
+                model.types[name],
+                array.copy() if array.size <= MOST_KNOWN else None,
+                is_constant=True,
+            )
+            for name, array in model.constants.items()
+        }
+        self._weights = sum(4 * value.count for value in self._constants.values())
+
+    def cost(self, inputs: Mapping[str, tuple[Shape, int]]) -> Cost:
+        """Returns what the graph costs for inputs of some shapes and types.
+
+        Raises Refused for one that holds an operator, a setting or a shape that no tower of ours
+        has.
+        """
+        # Shapes past every limit, or of no elements, break a rule's arithmetic.
+        try:
+            return self._cost(inputs)
+        except (ValueError, OverflowError, ArithmeticError, LookupError, TypeError) as error:
+            raise error if isinstance(error, Refused) else Refused("broken shapes") from error
+
+    def fits(self, cost: Cost, count: int) -> bool:
+        """Tells whether a run of so many texts or pictures, which costs this, is within the limits.
+
+        Raises Refused for what no number of them changes.
+        """
+        if cost.folded > 4 * self._weights + CONFIG.max_tower_working_bytes // 4:
+            raise Refused("more made of its weights than they are")
+        return (
+            cost.bytes <= CONFIG.max_tower_working_bytes
+            and cost.largest <= CONFIG.max_tower_node_work
+            and cost.work <= CONFIG.max_tower_work * count
         )
-        for name, array in model.constants.items()
-    }
-    for name, (shape, kind) in inputs.items():
-        _add(known, name, Value(shape, kind))
-    wanted = [output.name for output in model.outputs]
-    uses = Counter(name for node in model.nodes for name in node.inputs) + Counter(wanted)
-    live = sum(known[name].bytes for name in inputs)
-    most, work, largest, folded = live, 0, 0, 0
-    for node in model.nodes:
-        call = Call(node, [known[name] if name else None for name in _inputs(node, known)])
-        made = _made(call)
-        work += call.work
-        largest = max(largest, call.work)
-        if all(value.is_constant for value in made):
-            # Nothing of ours multiplies constants with each other.
-            folded += sum(value.bytes for value in made) + call.scratch
-            if call.work > CONFIG.max_tower_folding_work:
-                raise Refused(f"{node.operator} of constants alone")
-        else:
-            live += sum(value.bytes for value in made)
-            most = max(most, live + call.scratch)
-        for name, value in zip(node.outputs, made, strict=True):
-            _add(known, name, value)
-        for name in node.inputs:
-            uses[name] -= 1
-            if name and not uses[name] and not known[name].is_constant:
-                live -= known[name].bytes
-    if not set(wanted) <= set(known):
-        raise Refused("an output that nothing makes")
-    shapes = tuple(known[name].shape for name in wanted)
-    return Cost(most, work, largest, folded, shapes)
+
+    def _cost(self, inputs: Mapping[str, tuple[Shape, int]]) -> Cost:
+        known = dict(self._constants)
+        for name, (shape, kind) in inputs.items():
+            _add(known, name, Value(shape, kind))
+        uses = Counter(name for node in self._nodes for name in node.inputs) + Counter(self._wanted)
+        live = sum(known[name].bytes for name in inputs)
+        most, work, largest, folded = live, 0, 0, 0
+        for node in self._nodes:
+            call = Call(node, [known[name] if name else None for name in _inputs(node, known)])
+            made = _made(call)
+            work += call.work
+            largest = max(largest, call.work)
+            if all(value.is_constant for value in made):
+                # Nothing of ours multiplies constants with each other.
+                folded += sum(value.bytes for value in made) + call.scratch
+                if call.work > CONFIG.max_tower_folding_work:
+                    raise Refused(f"{node.operator} of constants alone")
+            else:
+                live += sum(value.bytes for value in made)
+                most = max(most, live + call.scratch)
+            for name, value in zip(node.outputs, made, strict=True):
+                _add(known, name, value)
+            for name in node.inputs:
+                uses[name] -= 1
+                if name and not uses[name] and not known[name].is_constant:
+                    live -= known[name].bytes
+        if not set(self._wanted) <= set(known):
+            raise Refused("an output that nothing makes")
+        shapes = tuple(known[name].shape for name in self._wanted)
+        return Cost(most, work, largest, folded, shapes)
 
 
 def _inputs(node: Node, known: Mapping[str, Value]) -> list[str]:
@@ -96,8 +124,3 @@ def _add(known: dict[str, Value], name: str, value: Value) -> None:
     if not name or name in known:
         raise Refused("two values of one name")
     known[name] = value
-
-
-def bytes_of(model: OnnxModel) -> int:
-    """Returns what the constants of a graph take as 32-bit numbers."""
-    return sum(4 * math.prod(array.shape) for array in model.constants.values())

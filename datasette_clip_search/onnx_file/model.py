@@ -1,4 +1,4 @@
-"""Reading an ONNX file: nodes, constants, and what goes in and comes out; nothing else may be in it.
+"""Reading an ONNX file: nodes, constants, what goes in and comes out; there may be nothing else.
 
 There is no field here for data outside the file, for graphs inside of nodes, for functions, or for
 values other than dense tensors of plain numbers: a file that has one is refused as any other
@@ -19,7 +19,15 @@ Shape = tuple[int, ...]
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 3, 6, 7, 9, 10
 # As ONNX lays them out in its raw data.
-TYPES = {FLOAT: "<f4", UINT8: "u1", INT8: "i1", INT32: "<i4", INT64: "<i8", BOOL: "?", FLOAT16: "<f2"}  # fmt: skip
+TYPES = {
+    FLOAT: "<f4",
+    UINT8: "u1",
+    INT8: "i1",
+    INT32: "<i4",
+    INT64: "<i8",
+    BOOL: "?",
+    FLOAT16: "<f2",
+}
 
 MICROSOFT = "com.microsoft"
 # ONNX's own operators, in the versions whose definitions the shapes here follow.

@@ -288,7 +288,7 @@ def _resized(call: Call) -> Value:
         scales = call.constant(2).numbers
         call.expect(scales is not None and scales.shape == (4,) and call.value(2).type == FLOAT)
         assert scales is not None
-        call.expect(bool(np.isfinite(scales).all()) and 0 < scales.min() and scales.max() <= 64)
+        call.expect(bool(np.isfinite(scales).all()) and scales.min() > 0 and scales.max() <= 64)
         shape = [math.floor(size * scale) for size, scale in zip(x.shape, scales, strict=True)]
     call.expect(shape[:2] == list(x.shape[:2]) and min(shape) > 0 and x.count > 0)
     call.work += (math.prod(shape) + x.count) * 64
@@ -308,7 +308,9 @@ def _padded(call: Call) -> Value:
     return call.made(shape)
 
 
-@_operator("ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", (1, 2), "keepdims noop_with_empty_axes")  # fmt: skip
+@_operator(
+    "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", (1, 2), "keepdims noop_with_empty_axes"
+)
 def _reduced(call: Call) -> Value:
     x = call.value(0)
     given = [] if call.optional(1) is None else call.numbers(1)

@@ -1,4 +1,4 @@
-"""What is known of a tensor before a graph runs: its shape, and its numbers where shapes need them."""
+"""What is known of a tensor before a graph runs: its shape, and numbers that shapes may need."""
 
 import math
 from collections.abc import Sequence

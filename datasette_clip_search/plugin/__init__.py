@@ -10,6 +10,7 @@ import atexit
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -99,46 +100,56 @@ def render_cell(
 @hookimpl
 def startup(datasette: Datasette) -> None:
     """Starts loading what queries need, so that the first one need not wait."""
+    from .. import web
+
     stopping = threading.Event()
-    thread = threading.Thread(
-        target=_load,
-        args=(list(datasette.databases.values()), stopping),
-        name="clip-search-load",
-        daemon=True,
-    )
+    # So that many databases don't load all at once, but none waits long for another.
+    turns = threading.Semaphore(CONFIG.load_databases_together)
+    threads = [
+        threading.Thread(
+            target=_load, args=(database, turns, stopping), name="clip-search-load", daemon=True
+        )
+        for database in datasette.databases.values()
+        if database.name not in web.NEVER_SEARCHED
+    ]
 
     def stop() -> None:
         # A thread that still is inside torch when Python ends aborts the process.
         stopping.set()
-        thread.join()
+        for thread in threads:
+            thread.join(CONFIG.tower_end_seconds)
 
     atexit.register(stop)
-    thread.start()
+    for thread in threads:
+        thread.start()
 
 
-def _load(databases: list[Database], stopping: threading.Event) -> None:
-    from .. import web
-
+def _load(database: Database, turns: threading.Semaphore, stopping: threading.Event) -> None:
     # A command that only looks something up, as `datasette --get` does, has ended by then.
     stopping.wait(CONFIG.load_after_seconds)
-    for database in databases:
-        if database.name in web.NEVER_SEARCHED:
-            continue
-        if stopping.is_set():
-            return
-        try:
-            _load_database(database)
-        except NoEmbeddings:
-            pass
-        except Exception as error:
+    is_turn = turns.acquire(timeout=CONFIG.load_turn_seconds)
+    try:
+        if not stopping.is_set():
+            _load_database(database, stopping)
+    except NoEmbeddings:
+        pass
+    except Exception as error:
+        if not stopping.is_set():
             reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
             log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+    finally:
+        if is_turn:
+            turns.release()
 
 
-def _load_database(database: Database) -> None:
+def _load_database(database: Database, stopping: threading.Event) -> None:
     # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
     connection = database.connect()
+    latest = time.monotonic() + CONFIG.load_database_seconds
     try:
+        connection.set_progress_handler(
+            lambda: stopping.is_set() or time.monotonic() > latest, 1000
+        )
         _, model = default_model(connection)
         from ..loaded import collection_for
         from ..text_encoder import text_encoder_of
