@@ -6,9 +6,11 @@ is of a file of weights, and whatever comes of that, the answer is one sentence,
 learns of files and their contents.
 """
 
+import importlib.util
 import logging
 import os
 import sqlite3
+from functools import cache
 from pathlib import Path
 
 from . import checkpoint as checkpoints
@@ -126,3 +128,9 @@ def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
         known = checkpoints.fingerprint(checkpoint, lambda: stopping.is_set)
         _fingerprints.put(key, known)
     return known
+
+
+@cache
+def is_torch_here() -> bool:
+    """Tells whether what makes vectors with torch is installed, without importing it."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))

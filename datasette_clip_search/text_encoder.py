@@ -8,7 +8,7 @@ from .arrays import Vectors
 from .encoder import Heed
 from .errors import EncoderUnavailable
 from .kept_towers import KeptTowers
-from .query_encoder import encoder_of
+from .query_encoder import encoder_of, is_torch_here
 from .schema import Model
 from .text_tower.stored import TEXT, key_of, read_manifest
 from .text_tower.tower import TextTower
@@ -59,4 +59,6 @@ def text_encoder_of(connection: sqlite3.Connection, model: Model) -> TextEncoder
     try:
         return encoder_of(connection, model)
     except EncoderUnavailable as error:
+        if reason and not is_torch_here():
+            raise EncoderUnavailable(reason) from error
         raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error

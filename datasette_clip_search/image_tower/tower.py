@@ -56,6 +56,8 @@ class ImageTower:
         except (Stopped, TowerUnusable):
             raise
         except Exception as error:
+            if stopping and stopping.is_set:
+                raise Stopped from error
             # ONNX Runtime has an exception each for what is broken.
             raise unfit(IMAGE, error) from error
         if not cosine >= _AWAKE:

@@ -1,8 +1,7 @@
 """Reading an ONNX file: nodes, constants, what goes in and comes out; there may be nothing else.
 
-There is no field here for data outside the file, for graphs inside of nodes, for functions, or for
-values other than dense tensors of plain numbers: a file that has one is refused as any other
-unknown field is.
+Data outside the file, graphs inside of nodes, functions, and values other than dense tensors of
+plain numbers are refused, and so is any field that is not listed here.
 """
 
 import math
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import CONFIG
-from .wire import Field, Refused, read
+from .wire import REFUSED, Field, Refused, read
 
 Shape = tuple[int, ...]
 
@@ -35,7 +34,12 @@ _OPSETS = {"": range(18, 24), MICROSOFT: range(1, 2)}
 _IR_VERSIONS = range(8, 12)
 _MOST_DIMENSIONS = 8
 
+_INSIDE = Field("a graph inside an operator", REFUSED)
+
+_TYPED = Field("constants that are not plain bytes", REFUSED)
 _TENSOR = {
+    **dict.fromkeys((4, 5, 6, 7, 10, 11), _TYPED),
+    13: Field("data outside the file", REFUSED),
     1: Field("dims", "int", _MOST_DIMENSIONS),
     2: Field("type", "int"),
     8: Field("name", "text"),
@@ -50,6 +54,8 @@ _ATTRIBUTE = {
     5: Field("t", _TENSOR),
     8: Field("ints", "int", 64),
     20: Field("type", "int"),
+    6: _INSIDE,
+    11: _INSIDE,
 }
 _NODE = {
     1: Field("inputs", "text", 64),
@@ -76,6 +82,7 @@ _GRAPH = {
     5: Field("constants", _TENSOR, CONFIG.max_tower_nodes),
     11: Field("inputs", _VALUE, 2),
     12: Field("outputs", _VALUE, 2),
+    15: Field("sparse constants", REFUSED),
 }
 _MODEL = {
     1: Field("ir_version", "int"),
@@ -83,6 +90,7 @@ _MODEL = {
     3: Field("producer_version", "text"),
     7: Field("graph", _GRAPH),
     8: Field("opsets", {1: Field("domain", "text"), 2: Field("version", "int")}, 4),
+    25: Field("functions", REFUSED),
 }
 # By the number of their type, the field that holds the value.
 _ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}

@@ -25,6 +25,7 @@ Heed = Callable[[], None]
 
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02
+_TOO_MUCH = "more work or memory than a tower takes"
 # Texts or pictures that go through together at most, so that memory stays bounded.
 _MOST_TOGETHER = 32
 
@@ -61,14 +62,21 @@ class Session:
         self._session = _loaded(data, careful, stopping=stopping)
 
     def _most_together(self) -> int:
-        count, others = _MOST_TOGETHER, self.given.dimensions or ()
-        while True:
-            cost = self._cost((count, *(size or 0 for size in others[1:])))
-            if self._graph.fits(cost, count):
-                return count
-            if count == 1:
-                raise Refused("more work or memory than a tower takes")
+        """Returns how many go through together; a power of two.
+
+        Raises Refused where not even one does.
+        """
+        count = _MOST_TOGETHER
+        while not self._fits(count) and count > 1:
             count //= 2
+        if not self._fits(1):
+            raise Refused(_TOO_MUCH)
+        return count
+
+    def _fits(self, count: int) -> bool:
+        _, *others = self.given.dimensions or ()
+        cost = self._cost((count, *(size or 0 for size in others)))
+        return self._graph.fits(cost, count)
 
     def _cost(self, shape: tuple[int, ...]) -> Cost:
         cost = self._costs.get(shape)
@@ -94,7 +102,7 @@ class Session:
     def _run(self, items: NDArray[Any], heed: Heed | None) -> Vectors:
         cost = self._cost(items.shape)
         if not self._graph.fits(cost, len(items)):
-            raise Refused("more work or memory than a tower takes")
+            raise Refused(_TOO_MUCH)
         feed = {self.given.name: items}
         if heed is None or cost.work <= CONFIG.uninterrupted_work:
             return _ran(self._session, feed, None)

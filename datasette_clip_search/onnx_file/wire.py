@@ -16,7 +16,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Field:
-    """A field of a message: "int", "float", "text", "bytes" or the schema of a message.
+    """A field of a message: "int", "float", "text", "bytes", REFUSED or the schema of a message.
 
     `most` is how often it may come: with more than 1, its value is a list.
     """
@@ -27,6 +27,9 @@ class Field:
 
 
 Schema = Mapping[int, Field]
+
+REFUSED = "refused"
+"""The kind of a field that must not be there; its name says of what a file then consists."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -44,7 +47,9 @@ def read(data: memoryview, schema: Schema) -> dict[str, Any]:
         key, at = _varint(data, at)
         field = schema.get(key >> 3)
         if field is None:
-            raise Refused(f"a field numbered {key >> 3}")
+            raise Refused("a part that none has")
+        if field.kind is REFUSED:
+            raise Refused(field.name)
         value, at = _value(data, at, key & 7)
         values = _values(value, key & 7, field)
         if field.most == 1:

@@ -114,10 +114,8 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
         if not all(type(size) is int and size >= 0 for size in sizes.values()):
             raise ValueError("sizes")
         if sum(sizes.values()) > CONFIG.max_tower_bytes:
-            raise TowerUnusable(
-                f"Its {tower} tower has {sum(sizes.values())} bytes and the limit is "
-                f"{CONFIG.max_tower_bytes}"
-            )
+            total, most = sum(sizes.values()), CONFIG.max_tower_bytes
+            raise damaged(tower, f"has {total} bytes and the limit is {most}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(tower) from error
     return facts

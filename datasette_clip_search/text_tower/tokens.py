@@ -16,7 +16,7 @@ from .library_tokenizer import check_library_tokenizer, panics_are_errors
 Tokens = NDArray[np.int64]
 
 # OpenCLIP's own has 49,000 merges in half a megabyte, Gemma's library one 34 MB of JSON.
-_MOST_BYTES = {"open_clip": 4_000_000, "tokenizers": 48_000_000}
+_MOST_BYTES = {"open_clip": 2_000_000, "tokenizers": 48_000_000}
 # Some models have one for each of hundreds of languages.
 _MOST_SPECIAL, _LONGEST_SPECIAL = 1024, 100
 # Of OpenCLIP's tokenizer: contractions, runs of letters, single digits, runs of anything else.

@@ -56,6 +56,8 @@ class TextTower:
                 f"Run: pip install {error.name}"
             ) from error
         except Exception as error:
+            if stopping and stopping.is_set:
+                raise Stopped from error
             # ONNX Runtime, zlib, json and the tokenizer have an exception each for what is broken.
             raise unfit(TEXT, error) from error
         if not cosine >= _AWAKE:

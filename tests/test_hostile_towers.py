@@ -1,0 +1,94 @@
+"""Towers from strangers: whatever they hold, an answer comes in time, and others' are the same."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import make_database
+from hostile_towers import DAMAGED, make_all, make_parts
+
+pytest.importorskip("open_clip")
+
+# Asks each database as SQL does where torch is not installed, under a time limit that nothing of
+# ours can lift, and a limit of memory that ends the process.
+ASK = """
+import json, re, resource, sqlite3, sys, time
+sys.modules["torch"] = sys.modules["open_clip"] = None
+from datasette_clip_search.sql import add_functions
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for name, path in json.load(sys.stdin):
+    connection = sqlite3.connect(path)
+    add_functions(connection)
+    latest = time.monotonic() + float(sys.argv[1])
+    connection.set_progress_handler(lambda: time.monotonic() > latest, 1000)
+    try:
+        answer = connection.execute(sys.argv[2]).fetchone()[0]
+    except sqlite3.Error as error:
+        answer = str(error)
+    connection.close()
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+    print(json.dumps([name, answer, peak]), flush=True)
+"""
+VECTOR = "select hex(clip_vector('dog'))"
+
+
+def ask(databases, seconds=30, sql=VECTOR):
+    """Returns the answer of each database, and how much memory the process had taken by then."""
+    result = subprocess.run(
+        [sys.executable, "-c", ASK, str(seconds), sql],
+        input=json.dumps([(name, str(path)) for name, path in databases.items()]),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    lines = map(json.loads, result.stdout.splitlines())
+    return {name: (answer, peak) for name, answer, peak in lines}
+
+
+@pytest.fixture(scope="module")
+def sound(tiny_model, tmp_path_factory):
+    return make_database(tmp_path_factory.mktemp("sound"), 3, tiny_model)
+
+
+@pytest.fixture(scope="module")
+def answers(sound, tmp_path_factory):
+    """What each hostile database answers in one process, between two sound ones."""
+    folder = tmp_path_factory.mktemp("hostile")
+    made = make_all(sound, folder)
+    # Below the working directory of whoever asks.
+    (folder / "secret.bin").write_bytes(b"TOPSECRET" * 1_000_000)
+    parts = make_parts(sound, folder)
+    shutil.copy(sound, folder / "last.db")
+    hostile = {name: path for name, (path, _) in made.items()}
+    # Those first that would spoil what has the same manifest.
+    databases = {**parts, "first": sound, **hostile, "last": folder / "last.db"}
+    return made, parts, ask(databases)
+
+
+def test_every_kind_is_refused_in_one_sentence(answers):
+    made, parts, found = answers
+    wrong = {
+        name: found[name][0]
+        for name, (_, says) in made.items()
+        if says not in found[name][0] or not found[name][0].isprintable()
+    }
+    assert not wrong
+    assert {found[name][0].split(". ")[0] for name in parts} == {DAMAGED}
+    for name, (path, _) in made.items():
+        assert str(path.parent) not in found[name][0]
+        assert "embed-images" in found[name][0] or "upgrade" in found[name][0]
+
+
+def test_memory_stays_bounded(answers):
+    *_, found = answers
+    assert found["last"][1] - found["first"][1] < 300, found
+
+
+def test_sound_databases_answer_as_before(answers):
+    *_, found = answers
+    assert len(found["first"][0]) == 2 * 4 * 16
+    assert found["last"] == (found["first"][0], found["last"][1])
