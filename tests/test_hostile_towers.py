@@ -2,12 +2,17 @@
 
 import json
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 
 import pytest
 from conftest import make_database
-from hostile_towers import DAMAGED, make_all, make_parts
+from hostile_towers import DAMAGED, graph, heavy, make_all, make_parts, rewrite
 
 pytest.importorskip("open_clip")
 
@@ -92,3 +97,58 @@ def test_sound_databases_answer_as_before(answers):
     *_, found = answers
     assert len(found["first"][0]) == 2 * 4 * 16
     assert found["last"] == (found["first"][0], found["last"][1])
+
+
+@pytest.fixture(scope="module")
+def slow(sound, tmp_path_factory):
+    """A database whose tower holds nothing but what is allowed, and takes most of a minute."""
+    path = tmp_path_factory.mktemp("slow") / "a_stranger.db"
+    rewrite(shutil.copy(sound, path), graph(heavy(100)))
+    return path
+
+
+def test_towers_heed_the_time_limit(slow, sound):
+    found = ask({"slow": slow, "again": slow, "sound": sound}, seconds=2)
+    assert found["slow"][0] == found["again"][0] == "interrupted"
+
+
+SERVE = """
+import sys
+sys.modules["torch"] = sys.modules["open_clip"] = None
+from datasette.cli import cli
+cli()
+"""
+
+
+def test_servers_answer_for_others_and_end(slow, sound):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, "serve", slow, sound, "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        root = f"http://127.0.0.1:{port}/-/clip-search"
+        latest = time.monotonic() + 120
+        while True:
+            try:
+                # Each new query asks for its tower.
+                urllib.request.urlopen(f"{root}/a_stranger.json?q=dog", timeout=60)
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                assert time.monotonic() < latest
+                time.sleep(0.1)
+        for number in range(3):
+            with urllib.request.urlopen(f"{root}/photos.json?q=dog{number}", timeout=60) as answer:
+                assert len(json.load(answer)["results"]) == 3
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=120)
+        assert "Traceback" not in errors
+        assert "terminate" not in errors
+    finally:
+        server.kill()
+        server.wait()
