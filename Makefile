@@ -25,7 +25,8 @@ test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
 	$(PYTEST)
 	PYTHONPATH=$(DATASETTE_1) $(PYTEST) \
 	    tests/test_web.py tests/test_web_refusals.py tests/test_web_pictures.py tests/test_thumbnails.py tests/test_plugin.py \
-	    tests/test_browser.py tests/test_browser_pictures.py tests/test_published_pages.py
+	    tests/test_browser.py tests/test_browser_pictures.py tests/test_published_pages.py \
+	    tests/test_write_api.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

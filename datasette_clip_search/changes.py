@@ -11,7 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .arrays import Ids
+from .config import CONFIG
+from .errors import DatabaseError
 from .schema import CHANGES, Model, fetch, has_table
+from .vectors import ids_of
 
 
 class Moment(NamedTuple):
@@ -28,7 +31,14 @@ def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
     sql = f"""select seq, revision from main.{CHANGES} where model_id = ?
         order by seq desc limit 1"""
     row = fetch(connection, sql, model.id).fetchone()
-    return Moment(*row) if row else Moment(0, model.revision)
+    return _moment(row) if row else Moment(0, model.revision)
+
+
+def _moment(row: tuple[object, ...]) -> Moment:
+    seq, revision = row
+    if not (isinstance(seq, int) and isinstance(revision, int)):
+        raise DatabaseError(f"{CHANGES} holds a seq or a revision that is not an integer")
+    return Moment(seq, revision)
 
 
 def changes_since(
@@ -36,18 +46,27 @@ def changes_since(
 ) -> tuple[Moment, Ids] | None:
     """Returns what a moment has become, and the ids (n,) of the pictures touched meanwhile.
 
-    None is for a moment that this database, or what is left of its history, does not know.
+    None is for a moment that this database, or what is left of its history, does not know, and for
+    a history too long to read.
     """
     if not has_table(connection, CHANGES):
         same = moment.revision == model.revision
         return (moment, np.empty(0, np.int64)) if same else None
     sql = f"""select seq, revision, image_id from main.{CHANGES}
-        where model_id = ? and seq >= ? order by seq"""
-    rows = fetch(connection, sql, model.id, moment.seq).fetchall()
-    if not rows or rows[0][:2] != moment:
+        where model_id = ? and seq >= ? order by seq limit ?"""
+    limit = CONFIG.max_changes_read
+    rows = fetch(connection, sql, model.id, moment.seq, limit + 1)
+    first = rows.fetchone()
+    if first is None or first[:2] != moment:
         return None
-    touched = {image_id for _, _, image_id in rows[1:] if image_id is not None}
-    return Moment(*rows[-1][:2]), np.array(sorted(touched), np.int64)
+    last, touched, count = first, set(), 1
+    for last in rows:
+        touched.add(last[2])
+        count += 1
+    if count > limit:
+        return None
+    touched.discard(None)
+    return _moment(last[:2]), np.sort(ids_of(touched))
 
 
 def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:

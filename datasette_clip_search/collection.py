@@ -32,11 +32,12 @@ class Collection:
         made: Moment | None = None,
         touched: Ids | None = None,
         fresh: Base | None = None,
+        lost: Ids | None = None,
     ):
         """Takes an index, and what has happened since it was `made`.
 
         Of `touched` pictures (n,) the index holds what they were before; what is left of them is in
-        the exact index `fresh`.
+        the exact index `fresh`. Of `lost` ones (n,) there are vectors in either, but no pictures.
         """
         self.model = model
         self.moment = moment
@@ -44,17 +45,28 @@ class Collection:
         self.made = made or moment
         # The index file that was looked at, whether it is the one in use or not.
         self.seen: object = None
+        # The schema's version by which nothing is lost, and will not be unseen; None: look again.
+        self.stands: int | None = None
+        # The one by which that held of all but what was touched.
+        self.stood: int | None = None
         none = np.empty(0, np.int64), np.empty((0, model.dimension), np.float32)
         self.touched = none[0] if touched is None else touched
         self.fresh = flat(*none) if fresh is None else fresh
-        self._stale = base.positions(self.touched)
+        self.lost = none[0] if lost is None else lost
+        self._stale = base.positions(np.union1d(self.touched, self.lost))
+        self._stale_fresh = self.fresh.positions(self.lost)
         self._crowd: Crowd | None = None
         self._distribution: tuple[Vectors, Vectors] | None = None
 
     @property
     def count(self) -> int:
         """How many pictures there are."""
-        return len(self.base) - len(self._stale) + len(self.fresh)
+        return len(self.base) - len(self._stale) + len(self.fresh) - len(self._stale_fresh)
+
+    @property
+    def state(self) -> tuple[int, bytes]:
+        """A value that is the same for the same pictures, of one database and model."""
+        return self.moment.revision, self.lost.tobytes()
 
     @property
     def is_outgrown(self) -> bool:
@@ -66,21 +78,34 @@ class Collection:
         """Returns the collection as it was when its index was made."""
         return Collection(self.model, self.made, self.base)
 
+    def without(self, lost: Ids) -> "Collection":
+        """Returns the collection without vectors whose pictures are gone."""
+        if np.array_equal(lost, self.lost):
+            return self
+        other = Collection(
+            self.model, self.moment, self.base, self.made, self.touched, self.fresh, lost
+        )
+        other.seen = self.seen
+        return other
+
     def nearest(
         self,
         connection: sqlite3.Connection,
         vector: Vectors,
         k: int,
-        within: Iterable[int] | None = None,
+        within: Iterable[int] | Ids | None = None,
     ) -> tuple[Ids, Vectors]:
         """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
 
         With `within`, ids of pictures, they are the nearest of these.
         """
-        wanted = None if within is None else np.unique(np.fromiter(within, np.int64))
+        wanted: Ids | None = None
+        if within is not None:
+            given = within if isinstance(within, np.ndarray) else np.fromiter(within, np.int64)
+            wanted = np.unique(given)
         ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
         if len(self.fresh):
-            more = self._nearest(connection, self.fresh, self._stale[:0], vector, k, wanted)
+            more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)
             ids, scores = np.concatenate([ids, more[0]]), np.concatenate([scores, more[1]])
         # Equal scores come in the order of their ids, so that an answer never depends on the
         # order in which pictures were embedded.
@@ -153,9 +178,13 @@ class Collection:
     @property
     def ids(self) -> Ids:
         """The ids (n,) of all pictures, ascending."""
-        if not len(self.touched):
+        if not len(self.touched) and not len(self.lost):
             return self.base.ids
-        return np.sort(np.concatenate([np.delete(self.base.ids, self._stale), self.fresh.ids]))
+        return np.sort(self._unsorted_ids())
+
+    def _unsorted_ids(self) -> Ids:
+        kept = np.delete(self.base.ids, self._stale)
+        return np.concatenate([kept, np.delete(self.fresh.ids, self._stale_fresh)])
 
     def vectors(self, database: Path | None) -> Vectors:
         """Returns all vectors (n, d), in the order of the ids.
@@ -166,11 +195,11 @@ class Collection:
         have changed meanwhile.
         """
         if self.base.kind.is_exact:
-            if not len(self.touched):
+            if not len(self.touched) and not len(self.lost):
                 return self.base.vectors
-            ids = np.concatenate([np.delete(self.base.ids, self._stale), self.fresh.ids])
             kept = np.delete(self.base.vectors, self._stale, axis=0)
-            return np.concatenate([kept, self.fresh.vectors])[np.argsort(ids)]
+            fresh = np.delete(self.fresh.vectors, self._stale_fresh, axis=0)
+            return np.concatenate([kept, fresh])[np.argsort(self._unsorted_ids())]
         assert database is not None
         uri = f"{database.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
@@ -183,6 +212,9 @@ class Collection:
                     f"for {limit // self.model.dimension} of this model here"
                 )
             ids, vectors = read_vectors(connection, self.model)
+        if len(self.lost):
+            has_picture = ~np.isin(ids, self.lost)
+            ids, vectors = ids[has_picture], vectors[has_picture]
         if not np.array_equal(ids, self.ids):
             raise DatabaseError("The vectors have changed meanwhile. Search again")
         return vectors

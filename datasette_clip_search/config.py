@@ -14,10 +14,10 @@ class Config:
     minus_weight: float = 0.5
     # A larger k is an error, so that a slip of the keyboard can't fill the memory of a server.
     max_k: int = 1_000_000
-    # The ids to search within are JSON from anyone who can run SQL: each takes some 100 bytes of
-    # memory. So many characters leave room for spaces.
+    # The ids to search within are JSON from anyone who can run SQL. A million of seven digits, each
+    # with a comma and a space, take 9 MB and a third of a second, once for a statement.
     max_within_ids: int = 1_000_000
-    max_within_characters: int = 32_000_000
+    max_within_characters: int = 10_000_000
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
     # Query images come from anyone who can run SQL: small enough to decode without harm.
@@ -25,8 +25,21 @@ class Config:
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; others must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
-    # What it may cost a server's one decoder: files of 300 KB can be made that take a minute.
+    # What it may cost a server's decoders: files of 300 KB can be made that take a minute.
     query_decode_seconds: float = 2
+    # A model's vectors: those of OpenCLIP's models have 1,536 numbers at most. What a database says
+    # here sizes memory, up to the square of it.
+    max_dimension: int = 4096
+    # How long a stored vector may be that counts as one of length 1: other programs may have left
+    # it as it was, but products of longer ones run out of float32.
+    max_vector_length: float = 1e6
+    # And the one for ordinary pictures, which take a tenth of it. The slower ones have another.
+    quick_decode_seconds: float = 0.5
+    # So much of the slower ones waits at most: in seconds that they may take, and in bytes.
+    max_slow_seconds_waiting: float = 20
+    max_slow_bytes_waiting: int = 20_000_000
+    # One that was ended at the limit is refused at once for so long.
+    slow_pictures_refused_seconds: float = 60
     # What one clip_mix() can hold; each query of it may be a picture to decode.
     max_mix_terms: int = 16
     # Pictures that tell where a collection lies in its model's space: 5,000 take less than half a
@@ -37,6 +50,8 @@ class Config:
     # What clip_tags() encodes comes from anyone who can run SQL, several prompts for each label.
     max_labels: int = 100
     max_label_characters: int = 100
+    # JSON may write a character as twelve, and put spaces between labels.
+    max_labels_characters: int = 120_000
     # Labels remembered with their vectors (2 KB each), and lists of labels (at most 400 KB each).
     label_cache_entries: int = 4096
     label_list_cache_entries: int = 64
@@ -69,6 +84,8 @@ class Config:
     # changed is scored beside it. Small ones are built anew at once.
     index_lag: float = 0.02
     index_lag_from: int = 20_000
+    # A history that is longer is not read: the vectors are, which takes less.
+    max_changes_read: int = 1_000_000
     # Changes remembered from before the newest index, for processes that still use an older one.
     changes_kept: int = 20_000
     # Pictures that hits are measured against: as many cosines tell their spread to 2% in 0.1 ms.
@@ -76,6 +93,11 @@ class Config:
     # Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
     crowd_at_least: int = 10
     crowd_deviation_at_least: float = 1e-5
+    # What a stranger's database may hold where ours has a few rows: a model is chosen by a person.
+    max_models: int = 1000
+    max_name_characters: int = 1000
+    # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
+    max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
     encoder_cache_entries: int = 4
@@ -147,6 +169,10 @@ class Config:
     # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
     thumbnail_bytes: int = 32_000
+    # Rows of one transaction where many are deleted, which takes half a second, and how long others
+    # have to get in before the next one: SQLite looks every tenth of a second.
+    rows_at_once: int = 2000
+    pause_seconds: float = 0.12
     # Before, there is no `returning`.
     sqlite_at_least: tuple[int, ...] = (3, 35, 0)
     # How long a run waits for another program to let go of the database: briefly before there is
@@ -168,10 +194,17 @@ class Config:
     # Pictures that the nearest ones are compared of where vectors are rounded for publishing: they
     # tell the recall to half a percent, in a second or two for each 100,000 pictures.
     recall_sample: int = 200
+    # What is read of a file to make a thumbnail of it, and of a thumbnail in a database: ours have
+    # some 30 KB, but anyone may have made the database.
+    max_original_bytes: int = 1_000_000_000
+    max_thumbnail_bytes: int = 1_000_000
     # What an address of an original may have; browsers and servers take as much.
     max_url_characters: int = 2_000
     # What Datasette's SQL is given where it is published: the first search also loads the vectors.
     published_sql_time_limit_ms: int = 2_000
+    # What one answer, and one facet of it, may cost where anyone may ask.
+    published_max_returned_rows: int = 1_000
+    published_facet_time_limit_ms: int = 200
     # SQLite's page size for a new database: vectors of 2 to 5 KB waste at most an eighth of a
     # page of 32 KB, but half of the usual 4 KB.
     page_size: int = 32768
@@ -184,21 +217,27 @@ class Config:
     max_results_per_page: int = 100
     # Pictures that the search page shows before anything is searched for.
     newest_pictures: int = 12
-    # Searches of the search page at a time; more only wait for the same cores.
+    # Searches of the search page at a time, for each database: more only wait for the same cores,
+    # and with threads of its own none waits for another's.
     search_threads: int = 2
     search_niceness: int = 10
     # Pictures that visitors send, of all of them together in memory, and how long one may take.
     max_uploads_bytes: int = 50_000_000
     upload_seconds: float = 60
-    # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
-    max_waiting_uploads: int = 10
+    # A small one counts as so many, because it takes its time to be decoded and encoded: 200 wait.
+    least_upload_bytes: int = 250_000
+    # What one search may take where its vectors have to be read first, and what the loading after
+    # the start may: a million vectors without an index take 20 seconds on a good disk.
+    search_seconds: float = 60
+    load_seconds: float = 600
+    # What the menus and cells of Datasette's own pages wait for us, and how long a database that
+    # took longer is then left in peace.
+    hook_seconds: float = 0.5
+    hook_pause_seconds: float = 60
+    # A value of a stranger's database that is no longer fits a server's memory many times over.
+    max_value_bytes: int = 100_000_000
     # Datasette starts to load models this long after its start, not in commands that end sooner.
     load_after_seconds: float = 1
-    # So many databases at a time, of which each waits for the others so long at most, and is then
-    # given so long.
-    load_databases_together: int = 2
-    load_turn_seconds: float = 5
-    load_database_seconds: float = 120
 
 
 CONFIG = Config()

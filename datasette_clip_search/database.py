@@ -1,12 +1,16 @@
 """A database file being written: opened, locked, its errors explained."""
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from .config import CONFIG
 from .errors import CommandError
+
+Item = TypeVar("Item")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -45,6 +49,20 @@ def check_writable(connection: sqlite3.Connection) -> None:
     finally:
         if connection.in_transaction:
             connection.execute("rollback")
+
+
+def in_parts(
+    connection: sqlite3.Connection, items: Sequence[Item], write: Callable[[Sequence[Item]], object]
+) -> None:
+    """Has many items written or deleted in parts, each in a transaction of its own.
+
+    Other programs can write between them, and what is done stays done when the run is killed.
+    """
+    for start in range(0, len(items), CONFIG.rows_at_once):
+        if start:
+            time.sleep(CONFIG.pause_seconds)
+        with transaction(connection):
+            write(items[start : start + CONFIG.rows_at_once])
 
 
 @contextmanager

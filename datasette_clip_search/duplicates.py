@@ -21,8 +21,8 @@ from .loaded import collection_for, database_path
 from .pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 from .recent import Recent
-from .schema import Model, choose_model, fetch, quote
-from .time_limit import heed_time_limit
+from .schema import Model, choose_model, facts, fetch, quote
+from .time_limit import heed_if_due, heed_time_limit
 
 
 class Duplicate(NamedTuple):
@@ -68,12 +68,14 @@ def duplicates(
     wanted = check_threshold(threshold)
     table, chosen = choose_model(connection, model)
     groups = _groups_of(connection, chosen, table, wanted)
-    sql = f"select path from main.{quote(table)} where id = ?"
+    path = f"substr(path, 1, {CONFIG.max_path_characters})"
+    sql = f"select {path} from main.{quote(table)} where id = ?"
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
+            path = row[0] if type(row[0]) is str else shown(row[0])
             yield Duplicate(
-                int(number), int(size), int(image_id), row[0], float(similarity), int(keep)
+                int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
 
 
@@ -93,17 +95,19 @@ def check_threshold(threshold: Value) -> float:
     return float(threshold)
 
 
-_groups: Recent[tuple[str, int, int, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
+State = tuple[int, bytes]
+
+_groups: Recent[tuple[str, int, State, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
 
 
 def _groups_of(
     connection: sqlite3.Connection, model: Model, table: str, threshold: float
 ) -> Groups:
-    key = (str(database_path(connection)), model.id, model.revision, threshold)
+    collection = collection_for(connection, model)
+    key = (str(database_path(connection)), model.id, collection.state, threshold)
     groups = _groups.get(key)
     if groups is not None:
         return groups
-    collection = collection_for(connection, model)
     ids = collection.ids
     pairs = _pairs_of(connection, key[:3], collection, threshold)
     ranks = _ranks(connection, table, pairs, ids)
@@ -118,17 +122,24 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     has_pair = np.zeros(len(ids), bool)
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
+    known = facts(connection, table, "width", "height", "size", "taken", "mtime")
     # `taken` is in the camera's own time, as near as one gets to the file's.
-    sql = f"""select width * height, size,
-        coalesce(taken, strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'), '9')
-        from main.{quote(table)} where id = ?"""
-    facts = []
+    # Values of other types, where somebody has changed the table, would not sort.
+    sql = f"""select width * height, case typeof(size) when 'integer' then size end,
+        coalesce(
+            case typeof(taken) when 'text' then substr(taken, 1, 40) end,
+            strftime('%Y-%m-%dT%H:%M:%S', mtime, 'unixepoch'),
+            '9'
+        )
+        from (select {known} from main.{quote(table)} where id = ?)"""
+    found = []
     for position in positions:
+        heed_if_due(connection)
         image_id = int(ids[position])
         pixels, size, when = fetch(connection, sql, image_id).fetchone() or (0, 0, "9")
-        facts.append((-(pixels or 0), -(size or 0), when, image_id))
+        found.append((-(pixels or 0), -(size or 0), when, image_id))
     ranks = np.full(len(ids), len(ids))
-    ranks[positions[sorted(range(len(facts)), key=facts.__getitem__)]] = np.arange(len(facts))
+    ranks[positions[sorted(range(len(found)), key=found.__getitem__)]] = np.arange(len(found))
     return ranks
 
 
@@ -191,24 +202,25 @@ class _Search:
     error: BaseException | None = None
 
 
-_searches: OrderedDict[tuple[str, int, int], _Search] = OrderedDict()
+_searches: OrderedDict[tuple[str, int, State], _Search] = OrderedDict()
 _guard = threading.Lock()
-_working: threading.Thread | None = None
+# By the file of the database, so that none waits for another's.
+_working: dict[str, threading.Thread] = {}
 
 
 def _pairs_of(
     connection: sqlite3.Connection,
-    key: tuple[str, int, int],
+    key: tuple[str, int, State],
     collection: Collection,
     threshold: float,
 ) -> Pairs:
     """Returns the pairs of at least `threshold`, found once and remembered.
 
-    A thread of its own finds them, one collection at a time. A time limit can so end a statement
-    that waits, and the same statement has its answer a little later. Thresholds are rounded down,
-    and the pairs of a lower one serve all above it: nobody can ask for very many searches.
+    A thread of its own finds them, one collection of a database at a time. A time limit can so end
+    a statement that waits, and the same statement has its answer a little later. Thresholds are
+    rounded down, and the pairs of a lower one serve all above it: nobody can ask for very many
+    searches.
     """
-    global _working
     step = 1000 if threshold >= 0.99 else 100
     wanted = math.floor(threshold * step + 1e-9) / step
     while True:
@@ -224,18 +236,19 @@ def _pairs_of(
                     f"More than {CONFIG.max_duplicate_pairs} pairs of pictures are at least "
                     f"{wanted} alike. Raise the threshold of clip_duplicates"
                 )
-            if _working is None or not _working.is_alive():
+            working = _working.get(key[0])
+            if working is None or not working.is_alive():
                 work = (search, collection, database_path(connection), wanted)
                 # As a daemon, it doesn't hold up the end of the program.
-                _working = threading.Thread(target=_work, args=work, daemon=True)
-                _working.start()
-            working = _working
+                working = threading.Thread(target=_work, args=work, daemon=True)
+                _working[key[0]] = working
+                working.start()
         working.join(0.05)
         if working.is_alive():
             heed_time_limit(connection)
 
 
-def _known(key: tuple[str, int, int]) -> _Search:
+def _known(key: tuple[str, int, State]) -> _Search:
     if key not in _searches:
         # Pairs of older vectors will not be asked for again.
         for other in [other for other in _searches if other[:2] == key[:2]]:

@@ -5,9 +5,15 @@ query the database, so it names no folder of the machine it happened on. Errors 
 line are the exception: their reader owns the files they name.
 """
 
+from .terminal_text import visible
+
 
 class ClipSearchError(Exception):
     "Something is wrong that the person who asked can mend; the message says how"
+
+    def __str__(self) -> str:
+        # It may quote a stranger's database, and end in a terminal by many ways.
+        return visible(super().__str__(), keep="\n")
 
 
 class CommandError(ClipSearchError):
@@ -26,6 +32,10 @@ class NotAPicture(QueryError):
     "The bytes of a query are no picture that can be decoded; the message is the reason"
 
 
+class TooBusy(ClipSearchError):
+    "Too much is asked of a server at a time; the message says to try again"
+
+
 class EncoderUnavailable(ClipSearchError):
     "The encoder needed to turn a text or an image into a vector can't be had here"
 
@@ -36,6 +46,10 @@ class ModelMismatch(ClipSearchError):
 
 class DatabaseError(ClipSearchError):
     "The tables of the database are not as this release expects them"
+
+
+class TookTooLong(ClipSearchError):
+    "A database takes longer to read than a server has time for it"
 
 
 class PictureError(ClipSearchError):

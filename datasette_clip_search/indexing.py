@@ -13,8 +13,9 @@ from .index.build import Watch, build
 from .index.kinds import KINDS
 from .index.sample import Sample
 from .loaded import collection_for
-from .schema import Model
-from .vectors import batches
+from .schema import Model, images_table
+from .standing import standing_of
+from .vectors import batches, count_vectors, count_without, lost_ids
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,10 @@ def _serves(connection: sqlite3.Connection, model: Model, facts: Facts) -> bool:
 class Status:
     """What there is to say of an index, and how many changes it does not hold yet.
 
-    `recall` is measured: the share of the ten truly nearest pictures that searches find. `problem`
-    says why there is no index in use.
+    `pictures` are those that are searched, and `without` have no vector of the model. `lost` counts
+    vectors whose pictures are gone, or hold something else now: they are not searched. `recall` is
+    measured: the share of the ten truly nearest pictures that searches find. `problem` says why
+    there is no index in use.
     """
 
     file: Path
@@ -88,6 +91,9 @@ class Status:
     bytes: int
     behind: int
     recall: float
+    pictures: int
+    without: int
+    lost: int
 
     recall_wanted: float = CONFIG.recall_wanted
 
@@ -105,18 +111,28 @@ def status_of(
     """Looks at the index of a model, and measures what searches find with it."""
     file = index_path(database, model.id)
     facts, problem, behind = None, "", 0
+    table = images_table(connection)
+    assert table is not None
     try:
         facts = open_index(file, model.fingerprint, model.dimension)[1]
+        if not standing_of(connection, table).history:
+            gone = "the triggers of clip_embeddings are gone, which tell whether it is out of date"
+            raise IndexUnusable(f"{gone}. Run sqlite-utils clip-index without --status")
         changes = changes_since(connection, model, facts.moment)
         if changes is None:
             facts, problem = None, "it was built from other vectors than the database holds now"
         else:
             behind = len(changes[1])
     except IndexUnusable as error:
-        problem = str(error) if file.exists() else "there is none"
+        facts, problem = None, str(error) if file.exists() else "there is none"
     size = file.stat().st_size if file.exists() else 0
     recall = measure(connection, model, watch)
-    return Status(file, facts, problem, size, behind, recall)
+    counts = (
+        count_vectors(connection, model),
+        count_without(connection, model),
+        len(lost_ids(connection, model)),
+    )
+    return Status(file, facts, problem, size, behind, recall, *counts)
 
 
 def measure(connection: sqlite3.Connection, model: Model, watch: Watch = nothing) -> float:
@@ -124,7 +140,7 @@ def measure(connection: sqlite3.Connection, model: Model, watch: Watch = nothing
     collection = collection_for(connection, model)
     sample = Sample(*collection.sample(connection, 2 * CONFIG.recall_queries))
     done = 0
-    for ids, vectors in batches(connection, model):
+    for ids, vectors in batches(connection, model, without=collection.lost):
         sample.show(ids, vectors)
         done += len(ids)
         watch("Measuring", done, collection.count)

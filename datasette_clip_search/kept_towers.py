@@ -10,6 +10,7 @@ from .loaded import database_path
 from .schema import Model
 from .shared_loading import SharedLoading
 from .stopping import Stopping
+from .terminal_text import visible
 from .text_tower.stored import (
     Kept,
     NoTower,
@@ -81,7 +82,7 @@ class KeptTowers(Generic[T]):
             return function()
         except TowerUnusable as error:
             if not isinstance(error, NoTower):
-                log.warning("%s: %s", model.label, error)
+                log.warning("%s", visible(f"{model.label}: {error}"))
             raise
 
     def _too_slow(self) -> TowerUnusable:

@@ -4,18 +4,19 @@ The database tells what has happened to its vectors since an index was made, so 
 always that of the database as the connection sees it.
 """
 
+import hashlib
 import logging
 import os
 import sqlite3
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from .changes import changes_since, moment_of
+from .changes import Moment, changes_since, moment_of
 from .collection import Collection
 from .config import CONFIG
 from .errors import DatabaseError
@@ -28,25 +29,81 @@ from .index import (
     open_index,
     read_facts,
 )
-from .schema import Model, fetch
-from .vectors import count_vectors, embedded_ids, read_vectors, vectors_by_id
+from .schema import Model, fetch, images_table
+from .standing import schema_version, standing_of
+from .terminal_text import visible
+from .time_limit import turn
+from .vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
 
 log = logging.getLogger(__name__)
 
-_collections: OrderedDict[tuple[str, int], Collection] = OrderedDict()
-_loading = threading.Lock()
+_Key = tuple[str, int]
+
+_collections: OrderedDict[_Key, Collection] = OrderedDict()
+# One for each model of each database, so that nobody waits for what another one's file holds.
+_loading: dict[_Key, threading.Lock] = {}
+_guard = threading.Lock()
 # What was told of index files, each once; and those files that are no good to anyone.
 _told: set[tuple[object, str]] = set()
 _damaged: set[object] = set()
+_told_untriggered: set[str | None] = set()
 
 
 def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
-    """Returns the collection as the connection sees it now, shared by all of a process."""
+    """Returns the collection as the connection sees it now, shared by all of a process.
+
+    Every vector in it has its picture.
+    """
+    current = _latest(connection, model)
+    # All that it costs where the triggers are there.
+    if current.stands == schema_version(connection):
+        return current
+    table = images_table(connection)
+    assert table is not None
+    standing = standing_of(connection, table)
+    if not standing.history:
+        return _as_it_is(connection, model)
+    among = current.touched if standing.pictures and current.stood == standing.version else None
+    kept = current.without(lost_ids(connection, model, among))
+    kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
+    _, key = _place(_main_file(connection), model.id)
+    with _guard:
+        if _collections.get(key) is current:
+            _collections[key] = kept
+    return kept
+
+
+def doubt(connection: sqlite3.Connection, model: Model) -> None:
+    """Has the next search compare vectors and pictures, because one was found to have none."""
+    known = _collections.get(_place(_main_file(connection), model.id)[1])
+    if known:
+        known.stands = known.stood = None
+
+
+def _as_it_is(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Reads a collection whose changes nobody notes, so that it serves one search alone."""
+    name = _main_file(connection)
+    if name not in _told_untriggered:
+        _told_untriggered.add(name)
+        log.warning(
+            "The triggers of clip_embeddings are gone, so every search reads all vectors. "
+            "Run: sqlite-utils clip-index"
+        )
+    base = _without_index(connection, model)
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(base.ids.tobytes())
+    digest.update(base.vectors.tobytes() if base.kind.is_exact else os.urandom(8))
+    state = int.from_bytes(digest.digest(), "big", signed=True)
+    return Collection(model, Moment(-1, state), base).without(lost_ids(connection, model))
+
+
+def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
+    """Returns a collection of all vectors that the connection sees now."""
     file, key = _place(_main_file(connection), model.id)
     known = _collections.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
-    with _loading:
+    with turn(_loading.setdefault(key, threading.Lock()), connection):
         known = _collections.get(key)
         seen = _signature(file)
         current = next(
@@ -57,11 +114,18 @@ def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
         current.seen = seen
         # A connection that looks at an older state leaves the newest one to the others.
         if not known or known.base is not current.base or known.moment.seq < current.moment.seq:
-            _collections[key] = current
+            _keep(key, current)
+        return current
+
+
+def _keep(key: _Key, collection: Collection) -> None:
+    """Keep a collection, in place of one of the database that has the most of them in memory."""
+    with _guard:
+        _collections[key] = collection
         _collections.move_to_end(key)
         if len(_collections) > CONFIG.collection_cache_entries:
-            _collections.popitem(last=False)
-        return current
+            held = Counter(path for path, _ in _collections)
+            del _collections[max(_collections, key=lambda other: held[other[0]])]
 
 
 def _starts(
@@ -91,7 +155,7 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
     log.warning(
         "%s has no index that can be used, and its %s vectors are more than memory has room for: "
         "every search reads them all. Run: sqlite-utils clip-index",
-        model.label,
+        visible(model.label),
         f"{count:,}",
     )
     return Unindexed(embedded_ids(connection, model))
@@ -110,7 +174,7 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Collection) ->
     ids = np.concatenate([start.fresh.ids[kept], ids])
     vectors = np.concatenate([start.fresh.vectors[kept], vectors])
     order = np.argsort(ids)
-    return Collection(
+    later = Collection(
         model,
         moment,
         start.base,
@@ -118,6 +182,8 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Collection) ->
         np.union1d(start.touched, touched),
         flat(ids[order], vectors[order]),
     )
+    later.stood = start.stood if start.stands is None else start.stands
+    return later
 
 
 def _signature(file: Path | None) -> object:
@@ -151,7 +217,8 @@ def _from_file(
             _damaged.add(seen)
         if (seen, str(error)) not in _told:
             _told.add((seen, str(error)))
-            log.warning("Not using the index %s: %s. Searching exactly", file.name, error)
+            name = visible(file.name)
+            log.warning("Not using the index %s: %s. Searching exactly", name, error)
         return None
 
 

@@ -16,6 +16,7 @@ from .query import Value, is_embedding, query_vector, shown
 from .schema import Model
 from .text_encoder import text_encoder_of
 from .time_limit import heed_time_limit
+from .vector_format import check_encoded
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
 _NOTHING = 1e-5
@@ -36,10 +37,7 @@ def mixed_vector(
 
     Raises QueryError for terms that can't be searched for, are too many, or cancel out.
     """
-    if len(terms) > CONFIG.max_mix_terms:
-        raise QueryError(
-            f"The mix has {len(terms)} queries and the limit is {CONFIG.max_mix_terms}"
-        )
+    check_terms(len(terms))
     weights = [check_weight(weight) for _, weight in terms]
     vectors = [query_vector(connection, model, table, query) for query, _ in terms]
     largest = max(map(abs, weights), default=0)
@@ -65,6 +63,12 @@ def mixed_vector(
             "The queries of the mix cancel each other out, which leaves no direction to search in"
         )
     return (total / length).astype(np.float32)
+
+
+def check_terms(count: int) -> None:
+    """Raises QueryError for more queries than one mix may have."""
+    if count > CONFIG.max_mix_terms:
+        raise QueryError(f"The mix has {count} queries and the limit is {CONFIG.max_mix_terms}")
 
 
 def check_weight(weight: Value) -> float:
@@ -99,7 +103,7 @@ def _sides(
         distribution = collection.distribution(connection)
         encoder = text_encoder_of(connection, model)
         texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
-        sides = sides_of(distribution, texts)
+        sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise

@@ -54,7 +54,9 @@ def originals_template(connection: sqlite3.Connection) -> str | None:
     """
     if not has_table(connection, PUBLICATION):
         return None
-    row = fetch(connection, f"select originals_url from main.{PUBLICATION} limit 1").fetchone()
+    most = CONFIG.max_url_characters + 1
+    sql = f"select substr(originals_url, 1, {most}) from main.{PUBLICATION} limit 1"
+    row = fetch(connection, sql).fetchone()
     if row is None or not isinstance(row[0], str) or _fault(row[0]):
         return None
     return str(row[0])

@@ -2,18 +2,23 @@
 
 import math
 import sqlite3
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
-from .errors import EncoderUnavailable, NotAPicture, QueryError
-from .image_encoder import image_encoder_of
+from .encoder import Heed
+from .errors import NotAPicture, QueryError
+from .image_encoder import ImageEncoder, image_encoder_of
 from .recent import Recent
-from .schema import EMBEDDINGS, Model, fetch, quote
+from .schema import EMBEDDINGS, Model, fetch, made_from_it, quote
 from .text_encoder import text_encoder_of, text_key
-from .time_limit import heed_time_limit
+from .time_limit import heed_if_due, heed_time_limit
+
+if TYPE_CHECKING:
+    from .decoding import Decoded, Refused, Settings
 
 Value = str | int | float | bytes | None
 
@@ -71,17 +76,22 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
+        # What was encoded before is kept, so that asking again gets further.
+        heed_if_due(connection)
         encoder = text_encoder_of(connection, model)
         [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
-    _check_length(model, vector)
-    return vector
+    # Another model may have the same encoder.
+    unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
+    return unit
 
 
 def _stored_vector(
     connection: sqlite3.Connection, model: Model, table: str, image_id: int
 ) -> Vectors:
-    sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id = ?"""
+    sql = f"""select e.embedding from main.{EMBEDDINGS} as e join main.{quote(table)} as i
+        on i.id = e.image_id and {made_from_it(connection, "e", "i")}
+        where e.model_id = ? and e.image_id = ?"""
     row = fetch(connection, sql, model.id, image_id).fetchone()
     if row is None:
         sql = f"select 1 from main.{quote(table)} where id = ?"
@@ -109,12 +119,26 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
 def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
     """Returns the unit vector (d,) float32 of the bytes of a picture file.
 
-    Raises NotAPicture where they are none, QueryError where it is too large or takes too long, and
-    EncoderUnavailable where others than the embedded pictures can't be searched with.
+    Raises NotAPicture where they are none, QueryError where it is too large or takes too long,
+    TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
+    pictures can't be searched with.
     """
-    from .decoding import Refused, Settings
-    from .pictures.formats import WEB_FORMATS
     from .query_decoder import decode
+
+    encoder, settings = picture_encoder(connection, model, data)
+    outcome = decode(connection, data, settings)
+    return encoded_picture(model, encoder, outcome, lambda: heed_time_limit(connection))
+
+
+def picture_encoder(
+    connection: sqlite3.Connection, model: Model, data: bytes
+) -> tuple[ImageEncoder, "Settings"]:
+    """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
+
+    Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
+    """
+    from .decoding import Settings
+    from .pictures.formats import WEB_FORMATS
 
     if len(data) > CONFIG.max_query_image_bytes:
         raise QueryError(
@@ -129,7 +153,20 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
         formats=WEB_FORMATS,
         seconds=CONFIG.query_decode_seconds,
     )
-    outcome = decode(connection, data, settings)
+    return encoder, settings
+
+
+def encoded_picture(
+    model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused", heed: Heed
+) -> Vectors:
+    """Returns the unit vector (d,) float32 of a decoded picture.
+
+    `heed` is called again and again where that takes long, and may raise to end it.
+
+    Raises NotAPicture and QueryError as picture_vector() does.
+    """
+    from .decoding import Refused
+
     if isinstance(outcome, Refused):
         if outcome.too_large:
             raise QueryError(f"The query image is too large: {outcome.reason}")
@@ -140,16 +177,6 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
-    pixels = outcome.pixels[np.newaxis]
-    vector: Vectors = encoder.encode_pixels(pixels, lambda: heed_time_limit(connection))[0]
-    _check_length(model, vector)
+    vectors = encoder.encode_pixels(outcome.pixels[np.newaxis], heed)
+    vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
     return vector
-
-
-def _check_length(model: Model, vector: Vectors) -> None:
-    # What is compared with the vectors of pictures must be as long: faiss looks at no lengths.
-    if vector.shape != (model.dimension,):
-        raise EncoderUnavailable(
-            f"{model.label} makes vectors of {len(vector)} numbers, and the pictures' have "
-            f"{model.dimension}"
-        )

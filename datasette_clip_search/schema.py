@@ -2,11 +2,14 @@
 
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from .config import CONFIG
 from .errors import DatabaseError, NoEmbeddings, QueryError
+from .ordinary import Columns, Declared, check_columns, check_is_table, declared
+from .recent import Recent
 
 MODELS = "clip_models"
 EMBEDDINGS = "clip_embeddings"
@@ -15,7 +18,12 @@ FAILURES = "clip_failures"
 CHANGES = "clip_changes"
 TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
-OWN_TABLES = (MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION)
+REPLACED = "clip_replaced"
+PRUNED = "clip_pruned"
+OWN_TABLES = (
+    *(MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION),
+    *(REPLACED, PRUNED),
+)
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
     "m001_create_tables",
@@ -23,15 +31,27 @@ KNOWN_MIGRATIONS = (
     "m003_changes",
     "m004_towers",
     "m005_publication",
+    "m006_kept_rows",
 )
+# So much of a picture's content_hash is beside what was made from it.
+HASH_KEPT = 16
 
 
-def create_tables(connection: sqlite3.Connection, table: str) -> None:
+def create_tables(connection: sqlite3.Connection, table: str) -> list[str]:
     """Gives a database our tables, with `table` as the one of the pictures; idempotent.
 
     Runs inside the caller's transaction. What has been done to a database is recorded by
-    sqlite-utils' migrations.
+    sqlite-utils' migrations; what others have dropped since is restored, and returned in words.
     """
+    # Here, because it needs what stands below.
+    from .restoring import restore
+
+    migrate(connection, table)
+    return restore(connection, table)
+
+
+def migrate(connection: sqlite3.Connection, table: str) -> None:
+    """Applies the migrations that a database has not had yet."""
     # Here, because sqlite-utils imports this package while it is itself being imported.
     from sqlite_utils import Database, Migrations
 
@@ -75,6 +95,11 @@ def create_tables(connection: sqlite3.Connection, table: str) -> None:
                 originals_url text
             )"""
         )
+
+    @migrations()
+    def m006_kept_rows(db: Database) -> None:
+        for statement in _m006(quote(table)):
+            db.execute(statement)
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -146,7 +171,9 @@ def _m001(images: str) -> tuple[str, ...]:
     )
 
 
-def _m003() -> tuple[str, ...]:
+def history_triggers() -> tuple[str, ...]:
+    """Returns the statements that make what notes every change of a vector."""
+
     def note(model_id: str, image_id: str) -> str:
         return f"""insert into {CHANGES} (model_id, seq, image_id, revision)
             select id, 1 + coalesce((select max(seq) from {CHANGES} where model_id = id), 0),
@@ -157,19 +184,6 @@ def _m003() -> tuple[str, ...]:
         return f"{touch}; {note(f'{row}.model_id', f'{row}.image_id')}"
 
     return (
-        *(
-            f"drop trigger if exists clip_embedding_{done}"
-            for done in ("inserted", "updated", "deleted")
-        ),
-        # The newest row of a model always stays: it says which history this is.
-        f"""create table {CHANGES} (
-            model_id integer not null references {MODELS}(id) on delete cascade,
-            seq integer not null,
-            image_id integer,
-            revision integer not null,
-            primary key (model_id, seq)
-        ) without rowid""",
-        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
         f"""create trigger clip_model_inserted after insert on {MODELS} begin
             {note("new.id", "null")}
         end""",
@@ -187,6 +201,135 @@ def _m003() -> tuple[str, ...]:
             {changed("old")}
         end""",
     )
+
+
+def _m003() -> tuple[str, ...]:
+    return (
+        *(
+            f"drop trigger if exists clip_embedding_{done}"
+            for done in ("inserted", "updated", "deleted")
+        ),
+        # The newest row of a model always stays: it says which history this is.
+        f"""create table {CHANGES} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            seq integer not null,
+            image_id integer,
+            revision integer not null,
+            primary key (model_id, seq)
+        ) without rowid""",
+        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
+        *history_triggers(),
+    )
+
+
+def hash_kept(content_hash: str) -> str:
+    """Returns the SQL of what is kept of a content_hash, an SQL expression."""
+    return f"substr({content_hash}, 1, {HASH_KEPT})"
+
+
+def picture_triggers(images: str) -> tuple[str, ...]:
+    """Returns the statements that make what keeps vectors and thumbnails with their pictures.
+
+    REPLACE deletes a row and inserts it again, and fires the triggers of both where
+    recursive_triggers is on, as sqlite-utils has it. So an insert notes the rows that it may
+    replace; what belongs to them is deleted after it, unless the same content is back under the
+    same id. INSERT OR IGNORE, and an upsert, leave their note behind. It counts for nobody else:
+    'now' is one moment for all of a statement, and another for the next one.
+    """
+    now = "julianday('now')"
+
+    def forget(condition: str) -> str:
+        tables = (EMBEDDINGS, THUMBNAILS)
+        return "; ".join(f"delete from {each} where {condition}" for each in tables) + ";"
+
+    was = f"""select r.content_hash from {REPLACED} as r
+                where r.image_id = new.id and r.at = {now}"""
+    # Of another content than the row before, or of none that can be told.
+    other = f"""image_id = new.id and case when exists ({was})
+                then ({was}) is not new.content_hash
+                else made_from is not {hash_kept("new.content_hash")} end"""
+    gone = f"""image_id in (select image_id from {REPLACED} where at = {now})
+                and image_id not in (select id from {images} where id = image_id)"""
+    return (
+        f"""create trigger clip_image_replaced before insert on {images}
+        when exists (select 1 from {images} where id = new.id or path = new.path) begin
+            delete from {REPLACED};
+            insert into {REPLACED} select id, content_hash, {now} from {images}
+                where id = new.id or path = new.path;
+        end""",
+        f"""create trigger clip_image_inserted after insert on {images} begin
+            {forget(other)}
+            {forget(gone)}
+            delete from {REPLACED};
+        end""",
+        # SQLite enforces foreign keys only where a connection asks for it; most never do.
+        f"""create trigger clip_image_deleted after delete on {images}
+        when not exists (
+            select 1 from {REPLACED} where image_id = old.id and at = {now}
+        ) begin
+            {forget("image_id = old.id")}
+        end""",
+        f"""create trigger clip_image_changed after update of id, content_hash on {images} begin
+            update or replace {EMBEDDINGS} set image_id = new.id
+                where image_id = old.id and old.id != new.id;
+            update or replace {THUMBNAILS} set image_id = new.id
+                where image_id = old.id and old.id != new.id;
+            {forget("image_id = new.id and old.content_hash is not new.content_hash")}
+        end""",
+        f"""create trigger clip_image_upserted after update on {images}
+        when exists (select 1 from {REPLACED}) begin
+            delete from {REPLACED};
+        end""",
+    )
+
+
+def _m006(images: str) -> tuple[str, ...]:
+    return (
+        f"alter table {images} add column key_table text",
+        # None stands for whatever the picture holds: other programs write vectors, too.
+        f"alter table {EMBEDDINGS} add column made_from text",
+        f"alter table {THUMBNAILS} add column made_from text",
+        # By it a picture's vectors are found, and that all belong to theirs is seen without
+        # reading a vector.
+        f"create index clip_embedding_image on {EMBEDDINGS} (image_id, model_id, made_from)",
+        f"create index clip_thumbnail_image on {THUMBNAILS} (image_id, made_from)",
+        f"""create table {REPLACED} (
+            image_id integer not null,
+            content_hash text not null,
+            at real not null
+        )""",
+        # The ids of pictures that may come back, as those of a disk that was not mounted.
+        f"""create table {PRUNED} (
+            image_id integer primary key,
+            content_hash text not null
+        )""",
+        f"create index clip_pruned_content on {PRUNED} (content_hash)",
+        "drop trigger if exists clip_image_deleted",
+        *picture_triggers(images),
+    )
+
+
+def _columns(key: str, others: str = "", facts: str = "") -> Columns:
+    names = frozenset(key.split())
+    return Columns(names, names | frozenset(others.split()), frozenset(facts.split()))
+
+
+# What is read of our tables, as every release has made them.
+_IMAGES = _columns(
+    "id",
+    "path content_hash",
+    "size mtime width height format taken latitude longitude camera key key_table",
+)
+_COLUMNS = {
+    MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
+    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
+    THUMBNAILS: _columns("image_id", "format data", "made_from"),
+    FAILURES: _columns("path", "reason failed size mtime"),
+    CHANGES: _columns("model_id seq", "image_id revision"),
+    TOWERS: _columns("model_id tower part", "precision data"),
+    PUBLICATION: _columns("", "published release originals_url"),
+    "_sqlite_migrations": _columns("", "migration_set name"),
+}
 
 
 @dataclass(frozen=True)
@@ -217,9 +360,6 @@ class Model:
         return f"{self.name} ({self.pretrained})" if is_tag else self.name
 
 
-_MODEL = "id, name, pretrained, dimension, fingerprint, preprocess, revision"
-
-
 def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
     """Runs a statement whose rows are tuples of plain values, however the connection is set up."""
     cursor = connection.cursor()
@@ -239,43 +379,116 @@ def quote(name: str) -> str:
 
 
 def images_table(connection: sqlite3.Connection) -> str | None:
-    """Returns the name of the pictures' table, or None where there is none yet.
+    """Return the name of the pictures' table, or None where there is none yet.
 
-    Raises DatabaseError for tables from a newer release, or tables of the same names that are not
-    ours.
+    Raises DatabaseError for tables from a newer release, tables of the same names that are not
+    ours, and for views and others that only look like ours.
     """
-    tables = {name for (name,) in fetch(connection, "select name from main.sqlite_master")}
-    if not tables.intersection(OWN_TABLES):
+    found = declared(connection, _NAMES)
+    if (known := _images_tables.get(found)) and _is_declared(connection, known):
+        _check_migrations(_applied(connection), found)
+        return known[0][0]
+    ours = {each[0].lower(): each for each in found}
+    if not ours.keys() & set(OWN_TABLES):
         return None
-    applied: set[str] = set()
-    if "_sqlite_migrations" in tables:
-        sql = "select name from main._sqlite_migrations where migration_set = ?"
-        applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
-    if newer := sorted(applied.difference(KNOWN_MIGRATIONS)):
+    for each in ours.keys() - {CONFIG.table}:
+        check_is_table(ours[each])
+    applied = []
+    if _MIGRATIONS in ours:
+        check_columns(connection, _MIGRATIONS, _COLUMNS[_MIGRATIONS])
+        applied = _applied(connection)
+    _check_migrations(applied, found)
+    images = _referenced(connection, found)
+    check_is_table(images)
+    check_columns(connection, images[0], _IMAGES)
+    for name in ours.keys() & _COLUMNS.keys():
+        check_columns(connection, name, _COLUMNS[name])
+    _images_tables.put(found, (images, images in found))
+    return images[0]
+
+
+# Whatever the schema says of our tables, the pictures' table that goes with it, and whether that is
+# among what it says: a schema that was found to be in order once need not be looked at again.
+_images_tables: Recent[tuple[Declared, ...], tuple[Declared, bool]] = Recent(64)
+
+_MIGRATIONS = "_sqlite_migrations"
+_NAMES = (*OWN_TABLES, _MIGRATIONS, CONFIG.table)
+# A set of ours has some; nobody's has so many.
+_MOST_MIGRATIONS = 100
+
+
+def _is_declared(connection: sqlite3.Connection, known: tuple[Declared, bool]) -> bool:
+    """Tell whether a pictures' table is still as it was found to be in order."""
+    images, is_among = known
+    return is_among or declared(connection, (images[0],)) == (images,)
+
+
+def _applied(connection: sqlite3.Connection) -> list[object]:
+    sql = f"""select substr(name, 1, 200) from main.{_MIGRATIONS} where migration_set = ?
+        limit {_MOST_MIGRATIONS}"""
+    return [name for (name,) in fetch(connection, sql, MIGRATIONS)]
+
+
+def _check_migrations(applied: list[object], found: Iterable[Declared]) -> None:
+    if newer := sorted({str(name) for name in applied}.difference(KNOWN_MIGRATIONS)):
         raise DatabaseError(
-            f"The database was written by a newer release (it has {', '.join(newer)}). "
+            f"The database was written by a newer release (it has {', '.join(newer)[:200]}). "
             "Run: pip install --upgrade datasette-clip-search"
         )
-    table = _images_table_of(connection)
-    if not applied or table is None:
-        taken = ", ".join(sorted(tables.intersection(OWN_TABLES)))
-        raise DatabaseError(
-            f"The database has tables of its own named {taken}, which embed-images did not make"
-        )
-    return table
+    if not applied:
+        raise _not_ours(found)
 
 
-def _images_table_of(connection: sqlite3.Connection) -> str | None:
-    sql = f"""select "table" from pragma_foreign_key_list('{EMBEDDINGS}', 'main')
-        where "from" = 'image_id'"""
-    row = fetch(connection, sql).fetchone()
-    return row and str(row[0])
+def _not_ours(found: Iterable[Declared]) -> DatabaseError:
+    taken = ", ".join(sorted(name for name, *_ in found if name.lower() in OWN_TABLES))
+    return DatabaseError(
+        f"The database has tables of its own named {taken}, which embed-images did not make"
+    )
+
+
+def _referenced(connection: sqlite3.Connection, found: Iterable[Declared]) -> Declared:
+    """Return the pictures' table, which the vectors' table refers to."""
+    for _, _, table, column, *_ in fetch(connection, f"pragma main.foreign_key_list({EMBEDDINGS})"):
+        if column == "image_id":
+            if images := declared(connection, (str(table),)):
+                return images[0]
+            raise DatabaseError(
+                f"The database has no table {table[:80]}, which its vectors refer to as the one of "
+                "the pictures"
+            )
+    raise _not_ours(found)
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tells whether a database has a table: those of earlier releases lack the newer ones."""
     sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
     return fetch(connection, sql, name).fetchone() is not None
+
+
+def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
+    """Tells whether one of our tables has a column: those of earlier releases lack some."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    return any(name == column for _, name, *_ in rows)
+
+
+def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
+    """Returns the SQL of a picture's facts, null for those whose columns were taken away."""
+    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
+    there = {str(name).lower() for _, name, *_ in rows}
+    return ", ".join(name if name in there else f"null as {name}" for name in names)
+
+
+def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+    """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
+
+    It is about rows of the tables called so in a statement: one with the picture's id may be of
+    what it held before.
+    """
+    # Databases of earlier releases don't say.
+    if not has_column(connection, EMBEDDINGS, "made_from"):
+        return "true"
+    kept = hash_kept(f"{picture}.content_hash")
+    return f"({of}.made_from is null or {of}.made_from = {kept})"
 
 
 def is_published(connection: sqlite3.Connection) -> bool:
@@ -286,12 +499,51 @@ def is_published(connection: sqlite3.Connection) -> bool:
 
 
 def models(connection: sqlite3.Connection) -> list[Model]:
-    """Returns the models that have embedded pictures here, the default first.
+    """Return the models that have embedded pictures here, the default first.
 
-    Where none is the default, or several are, it is the one that was added first.
+    Where none is the default, or several are, it is the one that was added first. Raises
+    DatabaseError for rows that no release wrote.
     """
-    rows = fetch(connection, f"select {_MODEL} from main.{MODELS} order by is_default desc, id")
-    return [Model(*row) for row in rows]
+    sql = f"select {_MODEL} from main.{MODELS} {_IN_ORDER}"
+    return _read_models(fetch(connection, sql).fetchall())
+
+
+# Anyone may have made a database: nothing of it is read without a bound.
+_MODEL = f"""id, substr(name, 1, {CONFIG.max_name_characters + 1}),
+    substr(pretrained, 1, {CONFIG.max_path_characters + 1}), dimension,
+    substr(fingerprint, 1, {CONFIG.max_name_characters + 1}),
+    substr(preprocess, 1, {CONFIG.max_path_characters + 1}), revision"""
+_IN_ORDER = f"order by is_default desc, id limit {CONFIG.max_models + 1}"
+
+
+def _read_models(rows: list[tuple[object, ...]]) -> list[Model]:
+    if len(rows) > CONFIG.max_models:
+        raise DatabaseError(
+            f"{MODELS} has more than {CONFIG.max_models} models, the limit of this release"
+        )
+    return [_read_model(row) for row in rows]
+
+
+@lru_cache(64)
+def _read_model(row: tuple[object, ...]) -> Model:
+    """Return what a row of clip_models says; raises DatabaseError where that can't be true."""
+    id, name, pretrained, dimension, fingerprint, preprocess, revision = row
+    if not (isinstance(id, int) and isinstance(revision, int)):
+        raise _no_model("id or revision is not an integer")
+    if not (isinstance(dimension, int) and 1 <= dimension <= CONFIG.max_dimension):
+        raise _no_model(f"dimension is not an integer from 1 to {CONFIG.max_dimension}")
+    short, long = CONFIG.max_name_characters, CONFIG.max_path_characters
+    if not (isinstance(name, str) and isinstance(pretrained, str)):
+        raise _no_model("name or pretrained is not text")
+    if not (isinstance(fingerprint, str) and isinstance(preprocess, str)):
+        raise _no_model("fingerprint or preprocess is not text")
+    if max(len(name), len(fingerprint)) > short or max(len(pretrained), len(preprocess)) > long:
+        raise _no_model(f"name or fingerprint is longer than {short} characters, or another {long}")
+    return Model(id, name, pretrained, dimension, fingerprint, preprocess, revision)
+
+
+def _no_model(how: str) -> DatabaseError:
+    return DatabaseError(f"A row of {MODELS} is none that embed-images made: its {how}")
 
 
 def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
@@ -303,24 +555,21 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
 
 
 def _usual(connection: sqlite3.Connection) -> tuple[str, list[Model]] | None:
-    """Returns what images_table() and models() do, by one statement instead of four.
+    """Return what images_table() and models() do, by fewer statements.
 
     None is for all that needs a closer look, or an error.
     """
-    sql = f"""select
-        (select sql from main.sqlite_master where type = 'table' and name = '{EMBEDDINGS}'),
-        (select json_group_array(name) from main._sqlite_migrations where migration_set = ?),
-        {_MODEL} from main.{MODELS} order by is_default desc, id"""
-    try:
-        rows = fetch(connection, sql, MIGRATIONS).fetchall()
-    except sqlite3.OperationalError:
+    known = _images_tables.get(declared(connection, _NAMES))
+    if not known or not _is_declared(connection, known):
         return None
-    if not rows:
+    sql = f"""select (select json_group_array(name) from (
+            select substr(name, 1, 200) as name from main.{_MIGRATIONS} where migration_set = ?
+            limit {_MOST_MIGRATIONS}
+        )), {_MODEL} from main.{MODELS} {_IN_ORDER}"""
+    rows = fetch(connection, sql, MIGRATIONS).fetchall()
+    if not rows or not _is_known(rows[0][0]):
         return None
-    declaration, applied = rows[0][:2]
-    if not _is_known(applied) or not (table := _referenced(declaration)):
-        return None
-    return table, [Model(*row[2:]) for row in rows]
+    return known[0][0], _read_models([row[1:] for row in rows])
 
 
 @lru_cache(64)
@@ -328,19 +577,6 @@ def _is_known(applied: str) -> bool:
     """Tells whether migrations, a JSON list of names, are some of ours and no others."""
     names = json.loads(applied)
     return bool(names) and set(names) <= set(KNOWN_MIGRATIONS)
-
-
-@lru_cache(64)
-def _referenced(declaration: str | None) -> str | None:
-    """Returns the pictures' table, which the declaration of the vectors' table names."""
-    if declaration is None:
-        return None
-    with closing(sqlite3.connect(":memory:")) as connection:
-        try:
-            connection.execute(declaration)
-        except sqlite3.Error:
-            return None
-        return _images_table_of(connection)
 
 
 def choose_model(connection: sqlite3.Connection, wanted: object) -> tuple[str, Model]:

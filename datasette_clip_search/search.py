@@ -3,14 +3,21 @@
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from .arrays import Ids
 from .config import CONFIG
 from .errors import QueryError
-from .loaded import collection_for
+from .loaded import collection_for, doubt
 from .query import Value, query_vector, shown
 from .schema import Model, choose_model, fetch, quote
+from .time_limit import heed_if_due
+
+_IDS_AT_A_TIME = 10_000
+
+# Searches of a database whose pictures are deleted as fast as they are found.
+_TRIES = 10
 
 
 class Hit(NamedTuple):
@@ -32,7 +39,7 @@ def search(
     query: Value,
     k: Value = CONFIG.default_k,
     model: Value = None,
-    within: Collection[int] | None = None,
+    within: Iterable[int] | Ids | None = None,
     z_scores: bool = True,
 ) -> Iterator[Hit]:
     """Yields the k nearest pictures, best first; for a picture's id, the nearest other ones.
@@ -44,15 +51,16 @@ def search(
     Raises QueryError, NoEmbeddings and other ClipSearchErrors, all of them before the first hit.
     """
     wanted = check_k(k)
-    while True:
+    for _ in range(_TRIES):
         table, chosen = choose_model(connection, model)
         if query is None or wanted == 0:
             return iter(())
         found = _found(connection, table, chosen, query, wanted, within, z_scores)
         paths = _paths(connection, table, [id for id, _, _ in found])
-        # Where another program deletes pictures meanwhile, they are searched for again.
-        if len(paths) == len(found) or choose_model(connection, model)[1] == chosen:
+        if len(paths) == len(found):
             break
+        # Where pictures were deleted meanwhile, or unseen, others are searched for.
+        doubt(connection, chosen)
     there = [(id, paths[id], score, z_score) for id, score, z_score in found if id in paths]
     return (Hit(rank, *hit) for rank, hit in enumerate(there, 1))
 
@@ -63,7 +71,7 @@ def _found(
     model: Model,
     query: Value,
     k: int,
-    within: Collection[int] | None,
+    within: Iterable[int] | Ids | None,
     with_z_scores: bool,
 ) -> list[tuple[int, float, float | None]]:
     """Returns ids, cosines and z-scores of the k nearest pictures."""
@@ -82,9 +90,17 @@ def _found(
 def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[int, str]:
     # So few are found sooner without JSON.
     few = len(ids) <= CONFIG.default_k
-    among = ",".join("?" * len(ids)) if few else "select value from json_each(?)"
-    sql = f"select id, path from main.{quote(table)} where id in ({among})"
-    return dict(fetch(connection, sql, *(ids if few else [json.dumps(ids)])))
+    among = ",".join("?" * len(ids)) if few else "select value from temp.json_each(?)"
+    path = f"substr(path, 1, {CONFIG.max_path_characters})"
+    sql = f"select id, {path} from main.{quote(table)} where id in ({among})"
+    # A column of a table that others made may hold anything.
+    paths: dict[int, str] = {}
+    for at in range(0, len(ids), _IDS_AT_A_TIME):
+        heed_if_due(connection)
+        part = ids[at : at + _IDS_AT_A_TIME]
+        for id, path in fetch(connection, sql, *(part if few else [json.dumps(part)])):
+            paths[id] = path if type(path) is str else shown(path)
+    return paths
 
 
 def check_k(k: Value, limit: int = CONFIG.max_k) -> int:

@@ -17,6 +17,7 @@ from .recent import Recent
 from .schema import Model, choose_model
 from .text_encoder import TextEncoder, text_encoder_of, text_key
 from .time_limit import heed_time_limit
+from .vector_format import check_encoded
 
 TEMPLATES = (
     "{}",
@@ -71,6 +72,7 @@ def tags(
     labels = _labels(connection, chosen, labels_json)
     if query is None:
         return iter(())
+    check_encoded(labels.vectors, len(labels.names), chosen.dimension)
     scores = labels.vectors @ query_vector(connection, chosen, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())
@@ -91,8 +93,7 @@ def read_labels(labels_json: Value) -> tuple[str, ...]:
     """
     if not isinstance(labels_json, str):
         raise _not_labels(f"they are {shown(labels_json)}")
-    # JSON may write a character as twelve, and put spaces between labels.
-    limit = CONFIG.max_labels * CONFIG.max_label_characters * 12
+    limit = CONFIG.max_labels_characters
     if len(labels_json) > limit:
         raise QueryError(
             f"The labels have {len(labels_json)} characters of JSON and the limit is {limit}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .arrays import Vectors
+from .errors import DatabaseError
 
 # How far rounding can take a unit vector's length from 1, and no picture file comes by chance.
 _LENGTH_ERROR = 0.01
@@ -40,6 +41,21 @@ def decode(blobs: Sequence[bytes], dimension: int) -> Vectors:
 def halved(vector: Vectors) -> bytes:
     """Returns a unit vector (d,) as it is stored in half the room: 2 x d bytes."""
     return vector.astype("<f2").tobytes()
+
+
+def check_encoded(vectors: Vectors, count: int, dimension: int) -> Vectors:
+    """Returns what an encoder made of `count` queries, if these are finite vectors of a model's.
+
+    The encoder may be one that a database brings, and so may the model. Raises DatabaseError.
+    """
+    if vectors.shape != (count, dimension):
+        raise DatabaseError(
+            f"The model's encoder makes vectors of {vectors.shape[-1]} numbers, and its pictures' "
+            f"have {dimension}: the database is damaged. Run sqlite-utils embed-images again"
+        )
+    if vectors.dtype != np.float32 or not np.isfinite(vectors).all():
+        raise DatabaseError("The model's encoder makes numbers that are not finite of this query")
+    return vectors
 
 
 def is_vector(value: object, dimension: int) -> bool:

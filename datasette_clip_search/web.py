@@ -9,17 +9,18 @@ from urllib.parse import urlencode
 
 from datasette import Forbidden, NotFound, Response
 from datasette.app import Datasette
-from datasette.database import Database
+from datasette.database import Database, QueryInterrupted
 from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request
 from markupsafe import Markup
 
 from . import versions
 from .config import CONFIG
-from .errors import ClipSearchError, NoEmbeddings, QueryError
+from .errors import ClipSearchError, NoEmbeddings, QueryError, TookTooLong
 from .schema import Model, choose_model, default_model, images_table, models
-from .thumbnails import read_thumbnail
+from .thumbnails import has_thumbnail, read_thumbnail
 from .versions import Actor
+from .web_lookup import if_quick, look_up
 from .web_query import Found, count_pictures, find, question_of_picture
 from .web_question import Question, read_question
 from .web_upload import UploadRefused, received
@@ -46,12 +47,9 @@ def page_url(datasette: Datasette, database: Database, **parameters: object) -> 
 
 async def place_for(datasette: Datasette, actor: Actor, database: Database) -> Place | None:
     """Returns what an actor can search in a database, or None."""
-    if database.name in NEVER_SEARCHED:
+    if database.name in NEVER_SEARCHED or not (found := await if_quick(database, default_model)):
         return None
-    try:
-        table, model = await database.execute_fn(default_model)
-    except (ClipSearchError, sqlite3.Error):
-        return None
+    table, model = found
     if not await versions.may_view_table(datasette, actor, database.name, table):
         return None
     return Place(database, table, model)
@@ -62,16 +60,16 @@ async def picture_cell(
 ) -> Markup | None:
     """Returns a path of the pictures' table with its thumbnail, which leads to what is like it.
 
-    None is for other tables, and for pictures without a thumbnail.
+    None is for other tables, for pictures without a thumbnail, and for what is no path, which
+    Datasette shows with less of it.
     """
+    if not isinstance(path, str) or len(path) > CONFIG.max_path_characters:
+        return None
 
-    def has_thumbnail(connection: sqlite3.Connection) -> bool:
-        return images_table(connection) == table and bool(read_thumbnail(connection, image_id))
+    def is_shown(connection: sqlite3.Connection) -> bool:
+        return images_table(connection) == table and has_thumbnail(connection, image_id)
 
-    try:
-        if not await database.execute_fn(has_thumbnail):
-            return None
-    except (ClipSearchError, sqlite3.Error):
+    if not await if_quick(database, is_shown):
         return None
     template = (
         '<a href="{}" title="More like this"><img src="{}" alt="" loading="lazy" '
@@ -133,7 +131,13 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except UploadRefused as error:
         message, status = str(error), error.status
     except ClipSearchError as error:
-        message, status = str(error), 404 if isinstance(error, NoEmbeddings) else 400
+        message, status = str(error), _STATUS.get(type(error), 400)
+    except QueryInterrupted:
+        # Datasette asks the database whether a visitor may see it.
+        message, status = "This database takes longer to read than the limit here", 503
+    except sqlite3.Error as error:
+        message, status = f"This database can't be searched: {error}", 500
+        log.warning("%s can't be searched: %s", request.url_vars["database"], error)
     except Exception:
         log.exception("A search failed")
         message, status = "The search failed. The log of the server says why", 500
@@ -144,6 +148,9 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     return await _html(datasette, request, place, {**form, "error": message}, status)
 
 
+_STATUS: dict[type[ClipSearchError], int] = {NoEmbeddings: 404, TookTooLong: 503}
+
+
 async def _place(datasette: Datasette, request: Request) -> Place:
     """Returns what the address names, or raises NotFound, Forbidden or a ClipSearchError."""
     takes_pictures = request.url_vars.get("format") == ".json"
@@ -151,8 +158,8 @@ async def _place(datasette: Datasette, request: Request) -> Place:
         raise NotFound(f"There is no {request.method} here")
     actor, database = request.actor, _database(datasette, request)
     try:
-        table, model = await database.execute_fn(default_model)
-    except ClipSearchError:
+        table, model = await look_up(database, default_model)
+    except (ClipSearchError, sqlite3.Error):
         # What a database lacks is told to those who may see it.
         if not await versions.may_view_database(datasette, actor, database.name):
             raise Forbidden("view-database") from None
@@ -160,7 +167,7 @@ async def _place(datasette: Datasette, request: Request) -> Place:
     if not await versions.may_view_table(datasette, actor, database.name, table):
         raise Forbidden("view-table")
     if named := request.args.get("model"):
-        _, model = await database.execute_fn(lambda conn: choose_model(conn, named))
+        _, model = await look_up(database, lambda conn: choose_model(conn, named))
     return Place(database, table, model)
 
 
@@ -172,7 +179,9 @@ async def _question(request: Request, place: Place) -> Question:
     if question.value is not None:
         raise QueryError("Send either a picture, or one of q, like and vector, but not both")
     async with received(request) as data:
-        return await question_of_picture(place.database, place.model, question, data)
+        # A hint at who it is: a proxy's visitors come from one address.
+        sender = str((request.scope.get("client") or ["?"])[0])
+        return await question_of_picture(place.database, place.model, question, data, sender)
 
 
 def _database(datasette: Datasette, request: Request) -> Database:
@@ -259,7 +268,7 @@ async def _form(place: Place) -> dict[str, Any]:
         takes = takes_pictures(connection, place.model)
         return {"models": models(connection), "takes_pictures": takes}
 
-    offers: dict[str, Any] = await place.database.execute_fn(offered)
+    offers = await look_up(place.database, offered)
     return {**offers, "max_picture_bytes": CONFIG.max_query_image_bytes}
 
 
@@ -300,12 +309,12 @@ async def _html(
 
 async def thumbnail(datasette: Datasette, request: Request) -> Response:
     """Serves the thumbnail of a picture."""
+    image_id = int(request.url_vars["id"])
     try:
         place = await _place(datasette, request)
-    except ClipSearchError as error:
-        raise NotFound(str(error)) from error
-    image_id = int(request.url_vars["id"])
-    found = await place.database.execute_fn(lambda conn: read_thumbnail(conn, image_id))
+        found = await look_up(place.database, lambda conn: read_thumbnail(conn, image_id))
+    except (ClipSearchError, QueryInterrupted, sqlite3.Error) as error:
+        raise NotFound(f"There is no thumbnail to show: {error}") from error
     if found is None:
         raise NotFound(f"There is no thumbnail of the picture {image_id}")
     etag = f'"{hashlib.sha256(found.data).hexdigest()[:32]}"'

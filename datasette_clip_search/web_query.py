@@ -10,17 +10,26 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
 
 from .config import CONFIG
-from .errors import NotAPicture, QueryError
+from .deadline import bounded, end_with_signals
+from .errors import ClipSearchError, NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .processors import cores
-from .schema import EMBEDDINGS, THUMBNAILS, Model, fetch, quote
+from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, made_from_it, quote
+from .standing import Standing, schema_version, standing_of
+from .time_limit import heed_time_limit
+from .web_lookup import look_up
 from .web_question import Question, vector_text
+
+if TYPE_CHECKING:
+    from .decoding import Decoded, Refused
+    from .image_encoder import ImageEncoder
+    from .query_decoder import Picture
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,24 @@ def _go_last() -> None:
 # own, because while one of Datasette's few SQL threads waits, so does every page of the site.
 # They leave a core to the rest of the site, and go last where they have to share one: a crowd of
 # searches then hardly slows what has nothing to do with pictures (tests/benchmarks/published.py).
-_threads = ThreadPoolExecutor(
-    max(1, min(CONFIG.search_threads, cores() - 1)), "clip-search", _go_last
-)
-# Pictures are decoded one at a time, so that words need not wait for them.
-_picture_thread = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
+# Each database has its own, so that nothing in one can make the searches of another wait.
+_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
+# Pictures are encoded one at a time, so that words need not wait for them.
+_picture_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
 _local = threading.local()
+
+
+def _threads_of(database: Database) -> ThreadPoolExecutor:
+    if database not in _threads:
+        count = max(1, min(CONFIG.search_threads, cores() - 1))
+        _threads[database] = ThreadPoolExecutor(count, "clip-search", _go_last)
+    return _threads[database]
+
+
+def _picture_thread_of(database: Database) -> ThreadPoolExecutor:
+    if database not in _picture_threads:
+        _picture_threads[database] = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
+    return _picture_threads[database]
 
 
 async def find(database: Database, table: str, model: Model, question: Question) -> Found:
@@ -60,19 +81,35 @@ async def find(database: Database, table: str, model: Model, question: Question)
 
     Raises ClipSearchErrors.
     """
+    end_with_signals()
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_threads, _find, database, table, model, question)
+    return await loop.run_in_executor(
+        _threads_of(database), _find, database, table, model, question
+    )
 
 
 def _find(database: Database, table: str, model: Model, question: Question) -> Found:
+    connection = _connection(database)
+    with bounded(connection, CONFIG.search_seconds):
+        return _found(database, connection, table, model, question)
+
+
+def _found(
+    database: Database,
+    connection: sqlite3.Connection,
+    table: str,
+    model: Model,
+    question: Question,
+) -> Found:
     from .search import search
 
-    connection = _connection(database)
     count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
-        sql = f"""select image_id from main.{EMBEDDINGS} where model_id = ?
-            order by image_id desc limit ?"""
+        kept = made_from_it(connection, "e", "i")
+        sql = f"""select e.image_id from main.{EMBEDDINGS} as e join main.{quote(table)} as i
+            on i.id = e.image_id and {kept} where e.model_id = ?
+            order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
         return Found(count, None, pictures([id for (id,) in newest]))
     hits = list(search(connection, question.value, question.k, model.id))
@@ -82,22 +119,50 @@ def _find(database: Database, table: str, model: Model, question: Question) -> F
 
 
 async def question_of_picture(
-    database: Database, model: Model, question: Question, data: bytes
+    database: Database, model: Model, question: Question, data: bytes, sender: str
 ) -> Question:
     """Returns a question, of so far only a k, that searches by the bytes of a picture file.
 
-    Raises ClipSearchErrors.
+    `sender` is where they come from. Raises ClipSearchErrors.
     """
+    from .query_decoder import give_up
+
+    end_with_signals()
     loop = asyncio.get_running_loop()
-    vector = await loop.run_in_executor(_picture_thread, _vector_of, database, model, data)
+    run = partial(loop.run_in_executor, _picture_thread_of(database))
+    encoder, picture = await run(_submitted, database, model, data, sender)
+    try:
+        # No thread waits meanwhile, however many pictures do.
+        outcome = await asyncio.wrap_future(picture.outcome)
+    except asyncio.CancelledError:
+        give_up(picture)
+        raise
+    vector = await run(_vector_of, database, model, encoder, outcome)
     return replace(question, vector=vector)
 
 
-def _vector_of(database: Database, model: Model, data: bytes) -> str:
-    from .query import picture_vector
+def _submitted(
+    database: Database, model: Model, data: bytes, sender: str
+) -> tuple["ImageEncoder", "Picture"]:
+    from .query import picture_encoder
+    from .query_decoder import submit
 
+    connection = _connection(database)
+    with bounded(connection, CONFIG.search_seconds):
+        encoder, settings = picture_encoder(connection, model, data)
+    return encoder, submit(data, settings, sender)
+
+
+def _vector_of(
+    database: Database, model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused"
+) -> str:
+    from .query import encoded_picture
+
+    connection = _connection(database)
     try:
-        vector = picture_vector(_connection(database), model, data)
+        with bounded(connection, CONFIG.search_seconds):
+            heed = partial(heed_time_limit, connection)
+            vector = encoded_picture(model, encoder, outcome, heed)
     except NotAPicture as error:
         raise QueryError(
             f"What was sent can't be searched with: {error}. "
@@ -117,22 +182,32 @@ def _connection(database: Database) -> sqlite3.Connection:
     return connections[database]
 
 
-async def count_pictures(database: Database, model: Model) -> int:
-    """Returns how many pictures a model has embedded."""
-    return int(await database.execute_fn(lambda conn: _count(database, conn, model)))
+async def count_pictures(database: Database, model: Model) -> int | None:
+    """Returns how many pictures a model has embedded, or None where that takes too long."""
+    try:
+        return await look_up(database, lambda conn: _count(database, conn, model))
+    except (ClipSearchError, sqlite3.Error):
+        return None
 
 
-# Counting reads all keys, 50 ms for a million; a model's revision tells whether any has changed.
-_counts: WeakKeyDictionary[Database, tuple[Model, int]] = WeakKeyDictionary()
+# Counting reads all keys, 0.3 s for a million. A model's revision tells whether any has changed,
+# and what stands tells whether pictures can't be gone without it.
+_counts: WeakKeyDictionary[Database, tuple[Model, Standing, int]] = WeakKeyDictionary()
 
 
 def _count(database: Database, connection: sqlite3.Connection, model: Model) -> int:
-    from .vectors import count_vectors
+    from .vectors import count_vectors, lost_ids
 
-    known, count = _counts.get(database, (None, 0))
-    if known != model:
-        count = count_vectors(connection, model)
-        _counts[database] = (model, count)
+    known = _counts.get(database)
+    if known and known[0] == model and known[1].version == schema_version(connection):
+        return known[2]
+    table = images_table(connection)
+    assert table is not None
+    standing = standing_of(connection, table)
+    count = count_vectors(connection, model)
+    _counts.pop(database, None)
+    if standing.pictures and standing.history and not len(lost_ids(connection, model)):
+        _counts[database] = (model, standing, count)
     return count
 
 
@@ -141,9 +216,16 @@ def _pictures(
 ) -> list[dict[str, Any]]:
     """Returns what is shown of pictures, in the order of their ids."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
-    sql = f"""select id, path, width, height, taken,
-            exists (select 1 from main.{THUMBNAILS} where image_id = images.id)
-        from main.{quote(table)} as images where id in (select value from json_each(?))"""
+    kept = made_from_it(connection, "t", "images")
+    shown = facts(connection, table, "width", "height", "taken")
+    # Types and lengths are anyone's choice who made the database.
+    sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
+            case typeof(width) when 'integer' then width end,
+            case typeof(height) when 'integer' then height end,
+            case typeof(taken) when 'text' then substr(taken, 1, 40) end,
+            exists (select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept})
+        from (select id, path, content_hash, {shown} from main.{quote(table)}) as images
+        where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
     # One may have been deleted since it was found.
     nothing = ("", None, None, None, 0)

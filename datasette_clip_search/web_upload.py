@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datasette.utils.asgi import Request
 
 from .config import CONFIG
-from .errors import ClipSearchError
+from .errors import ClipSearchError, TooBusy
 
 
 class UploadRefused(ClipSearchError):
@@ -22,7 +22,7 @@ class UploadRefused(ClipSearchError):
 _TOO_MANY = "Too many pictures are being sent here now. Try again in a moment"
 
 # Of all visitors: the pictures that are being sent, the oldest first, with their bytes so far; and
-# the bytes of those that have arrived and wait to be searched with.
+# what those count for that have arrived and wait to be searched with.
 _arriving: dict[asyncio.Timeout, int] = {}
 _waiting: list[int] = []
 
@@ -34,13 +34,16 @@ async def received(request: Request) -> AsyncIterator[bytes]:
     Raises UploadRefused for one that is too large or too slow, or comes with too many others.
     """
     data = await _received(request)
-    if len(_waiting) >= CONFIG.max_waiting_uploads:
+    size = max(len(data), CONFIG.least_upload_bytes)
+    if sum(_waiting) + size > CONFIG.max_uploads_bytes:
         raise UploadRefused(_TOO_MANY, 503)
-    _waiting.append(len(data))
+    _waiting.append(size)
     try:
         yield data
+    except TooBusy as error:
+        raise UploadRefused(str(error), 503) from None
     finally:
-        _waiting.remove(len(data))
+        _waiting.remove(size)
 
 
 async def _received(request: Request) -> bytes:

@@ -69,6 +69,35 @@ def tables() -> str:
     return "\n".join(lines)
 
 
+def private_facts() -> str:
+    """Returns the table of what a published database tells, and of how to change that."""
+    from datasette_clip_search.private_facts import FACTS
+
+    lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
+    for fact in FACTS:
+        by_default, option = ("yes", "--drop") if fact.is_kept else ("no", "--keep")
+        change = f"`{option} {fact.name}`"
+        lines.append(f"| {fact.what} | {fact.columns} | {by_default} | {change} |")
+    others = (
+        ("what can be seen: faces, number plates, screens", "thumbnails, vectors", "yes",
+         "`--where`, `--no-thumbnails`"),
+        ("folders outside the database's own, `..`, home folders, addresses",
+         "`path`, `pretrained`",
+         "no: the file's name alone, `./model`", "`--relative-to`"),
+        ("metadata of files: EXIF, XMP, IPTC, ICC, comments", "thumbnails", "no", ""),
+        ("width, height, format; the number format of vectors", "`images`, `precision`", "yes", ""),
+        ("that there are more pictures at home", "gaps in `id`", "yes", ""),
+        ("the name of the pictures' table; the weights' SHA-256", "", "yes", ""),
+        ("your other tables, with their declarations and indexes", "", "no", "`--with-table`"),
+        ("your columns of the pictures' table", "", "no", "`--with-column`"),
+        ("views, triggers, deleted rows, failures, int8's calibration, when and with how many "
+         "pictures towers were made, and why not", "", "no", ""),
+        ("when it was published, by which release, where originals are", "`clip_publication`",
+         "yes", ""),
+    )  # fmt: skip
+    return "\n".join([*lines, *(f"| {' | '.join(other)} |" for other in others)])
+
+
 NAN = "x'" + "0000c07f" * 128 + "'"
 ODD_ARGUMENTS = (
     ("null", "clip_search(null)", None),

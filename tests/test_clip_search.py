@@ -306,6 +306,7 @@ def test_paths_can_be_opened_from_here(tmp_path, tiny_model, monkeypatch):
     pictures = tmp_path / "albums", tmp_path / "elsewhere"
     database = tmp_path / "albums" / "photos.db"
     assert run("embed-images", database, *pictures, "--pretrained", tiny_model).exit_code == 0
+    monkeypatch.setenv("CLIP_SEARCH_ORIGINALS", str(tmp_path / "elsewhere"))
     for folder, given in [
         ("albums", "photos.db"),
         ("albums/here", "../photos.db"),
@@ -318,6 +319,9 @@ def test_paths_can_be_opened_from_here(tmp_path, tiny_model, monkeypatch):
             assert all(os.path.isfile(path) and not path.startswith("-") for path in found)
     found = paths(run("clip-search", database, "dog", "--paths", "--where", "path like '%b.jpg'"))
     assert found == [str(tmp_path / "albums/deep/a b.jpg")]
+    result = run("clip-search", database, "dog", "--paths")
+    assert len(paths(result)) == 4
+    assert "1 of 5 left out: with a line break in the name. They take -0" in result.stderr
     (tmp_path / "elsewhere" / "e.jpg").unlink()
     result = run("clip-search", database, "dog", "-0")
     assert len(paths(result, "\0")) == 4

@@ -2,13 +2,14 @@
 
 import re
 import sqlite3
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DEMO_PICTURES, rows, run
+from conftest import DEMO_MODEL, DEMO_PICTURES, rows, run
 from web_helpers import ONE, images, links
 
 from datasette_clip_search.changes import moment_of
@@ -95,6 +96,52 @@ async def test_links_to_originals(client):
     assert result["original"] in links(page, "Original")
     page = await client.get(PAGE)
     assert len(links(page, "Original")) == 12
+
+
+OURS = [
+    "",
+    "?q=dog",
+    "?like=7",
+    "?like=999999",
+    "?k=1000&q=dog",
+    "?model=other&q=dog",
+    "?vector=abc",
+    ".json?q=dog",
+    ".json",
+    ".json?like=x",
+    "/thumbnail/1",
+    "/thumbnail/999999",
+]
+
+
+@pytest.mark.parametrize("address", OURS)
+async def test_tells_no_place_of_any_machine(client, site, demo_database, address):
+    response = await client.get(PAGE + address)
+    assert response.status_code in (200, 400, 404)
+    for told in (response.content, str(response.headers).encode()):
+        for place in (site, demo_database, DEMO_MODEL, DEMO_PICTURES, Path(sys.prefix)):
+            assert str(place.parent).encode() not in told
+        assert b"Traceback" not in told
+    assert not {"last-modified"} & set(response.headers)
+
+
+ANSWERS = [
+    "select * from clip_models",
+    "select * from clip_publication",
+    "select tower, data from clip_towers where part = 0",
+    "select clip_vector(data) from clip_thumbnails where image_id = 3",
+    "select * from clip_search('dog', 1, 'other')",
+    "select * from clip_search(zeroblob(7))",
+    "select sql from sqlite_master",
+]
+
+
+@pytest.mark.parametrize("sql", ANSWERS)
+async def test_sql_tells_no_place_of_any_machine(client, demo_database, sql):
+    path = "/pictures/-/query.json" if ONE else "/pictures.json"
+    told = (await client.get(path, params={"sql": sql, "_shape": "array"})).text
+    for place in (demo_database, DEMO_MODEL.parent, DEMO_PICTURES, Path(sys.prefix)):
+        assert str(place.parent) not in told
 
 
 EVIL = [

@@ -54,11 +54,15 @@ def the_process() -> int:
     return process
 
 
+def slow_process():
+    """The process for slow pictures."""
+    return query_decoder._shared._slow.decoder._process
+
+
 @pytest.mark.parametrize("bomb", [bombs.scans, bombs.exif])
 def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, monkeypatch, bomb):
     connection, data = connect(database), bomb()
     assert len(data) < CONFIG.max_query_image_bytes
-    # So that starting the process does not count.
     assert_finds_itself(connection, database)
     before = the_process()
     for sql in (SQL, "select * from clip_search(?)"):
@@ -66,20 +70,18 @@ def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, mo
             patched.setattr(query, "CONFIG", replace(CONFIG, query_decode_seconds=0.3))
             with pytest.raises(sqlite3.OperationalError, match=TOO_SLOW):
                 connection.execute(sql, [data])
-    assert_ended({before})
+    assert_ended({slow_process().pid})
     assert_finds_itself(connection, database)
-    assert the_process() != before
+    # The one for ordinary pictures was not kept from them.
+    assert the_process() == before
 
 
 def test_interrupt_ends_the_statement_and_the_decoding(database, connect):
     connection = connect(database)
-    assert_finds_itself(connection, database)
-    before = the_process()
     began = []
 
     def is_decoding():
-        decoder = query_decoder._shared._decoder
-        began.append(decoder._began is not None)
+        began.append(query_decoder._shared._slow.current is not None)
         # Some looks later, when the bomb is being decoded.
         return sum(began) > 5
 
@@ -87,24 +89,24 @@ def test_interrupt_ends_the_statement_and_the_decoding(database, connect):
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
         connection.execute(SQL, [bombs.scans()])
     connection.set_progress_handler(None, 0)
-    assert_ended({before})
+    assert_ended({slow_process().pid})
     assert_finds_itself(connection, database)
 
 
 def test_interrupt_of_one_who_waits_for_its_turn(database, connect):
     """It ends its own statement alone."""
     working, waiting = (connect(database, check_same_thread=False) for _ in range(2))
-    assert_finds_itself(waiting, database)
-    before = the_process()
     with ThreadPoolExecutor(1) as threads:
         bombed = threads.submit(working.execute, SQL, [bombs.scans()])
-        while query_decoder._shared._decoder._began is None:
+        while query_decoder._shared._slow.current is None:
             assert not bombed.done()
+        before = slow_process().pid
         waiting.set_progress_handler(lambda: True, 1000)
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
-            assert_finds_itself(waiting, database)
+            waiting.execute(SQL, [bombs.scans(301)])
         assert not bombed.done()
-        assert the_process() == before
+        assert slow_process().pid == before
+        assert is_running(before)
         # From another thread, as a person who gives up does.
         working.interrupt()
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
@@ -115,14 +117,17 @@ def test_interrupt_of_one_who_waits_for_its_turn(database, connect):
 
 def test_interrupt_while_the_process_starts_lets_it_start(database, connect):
     connection = connect(database)
-    sql, data = "select clip_vector(?)", (database.parent / "1.png").read_bytes()
+    data = (database.parent / "1.png").read_bytes()
     connection.execute("select clip_vector('dog')")
     connection.set_progress_handler(lambda: True, 1000)
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
-        query_decoder._shared._ready(connection)
+        connection.execute(SQL, [data])
     connection.set_progress_handler(None, 0)
+    lane = query_decoder._shared._quick
+    while lane.decoder is None or not lane.decoder._is_ready:
+        assert lane.thread.is_alive()
     before = the_process()
-    assert connection.execute(sql, [data]).fetchone()
+    assert connection.execute(SQL, [data]).fetchone()
     assert the_process() == before
 
 
@@ -162,7 +167,7 @@ def test_process_that_ended_is_started_anew(database, connect, how):
         before = the_process()
         os.kill(before, how)
         # Until it can be seen to have ended, which is a little later than it stops reading.
-        query_decoder._shared._decoder._process.wait()
+        query_decoder._shared._quick.decoder._process.wait()
 
 
 def test_limits_of_size_and_format(database, connect):
@@ -214,7 +219,7 @@ from datasette_clip_search.decoding import Settings
 settings = Settings(None, 50, thumbnails=False, formats=("JPEG",))
 connection = sqlite3.connect(":memory:")
 query_decoder.decode(connection, bombs.scans(1, (8, 8)), settings)
-print(query_decoder._shared._decoder._process.pid, flush=True)
+print(query_decoder._shared._quick.decoder._process.pid, flush=True)
 if sys.argv[1] == "killed":
     # Called while the bomb is being decoded.
     connection.set_progress_handler(lambda: print("decoding", flush=True), 1000)

@@ -179,7 +179,7 @@ def limits(monkeypatch):
         CONFIG,
         max_query_image_bytes=100,
         max_uploads_bytes=150,
-        max_waiting_uploads=2,
+        least_upload_bytes=50,
     )
     monkeypatch.setattr(web_upload, "CONFIG", limits)
     yield
@@ -217,11 +217,11 @@ async def test_slow_pictures_make_room_for_those_that_come(limits):
     await asyncio.wait([second])
 
 
-async def test_no_queue_of_pictures_grows_long(limits):
+async def test_small_pictures_count_as_larger_ones(limits):
     def small():
         return request_of(part(b"x", more_body=False))
 
-    async with received(small()), received(small()):
+    async with received(small()), received(small()), received(small()):
         assert await refusal(small()) == 503
     async with received(small()):
         pass

@@ -10,11 +10,13 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from ..terminal_text import say
+from .command import Command
 from .condition_options import model_option
 from .index_options import index_options, wish_of
 
 
-@click.command(name="clip-index")
+@click.command(name="clip-index", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @model_option
 @index_options
@@ -42,10 +44,11 @@ def clip_index(
         sqlite-utils clip-index photos.db --status
         sqlite-utils clip-index photos.db --memory 500MB
     """
-    from ..database import connect, explained, transaction
+    from ..database import connect, explained
     from ..embedding.terminal import IndexBar
     from ..indexing import keep_index, nothing, status_of
-    from ..schema import choose_model, create_tables
+    from ..restoring import restored_tables
+    from ..schema import choose_model
     from .database import open_database
 
     if status and (index or memory):
@@ -56,9 +59,10 @@ def clip_index(
     try:
         with explained(path), closing(open_database(str(path)) if status else connect(path)) as db:
             table, chosen = choose_model(db, model)
+            restored: list[str] = []
             if not status:
-                with transaction(db):
-                    create_tables(db, table)
+                restored = restored_tables(db, table)
+                table, chosen = choose_model(db, chosen.id)
                 keep_index(db, path, chosen, wish_of(index, memory), watch, anew=True)
                 db.execute("pragma wal_checkpoint(truncate)")
             seconds = time.monotonic() - started
@@ -67,15 +71,15 @@ def clip_index(
         raise click.ClickException(str(error)) from error
     finally:
         bar.close()
-    told = _told(found, chosen.label, None if status else seconds)
+    told = _told(found, chosen.label, restored, None if status else seconds)
     if as_json:
         click.echo(json.dumps(told, indent=4))
         return
     for name, value in _lines(told):
-        click.echo(f"{name + ':':<11}{value}")
+        say(f"{name + ':':<11}{value}")
 
 
-def _told(status: Any, model: str, seconds: float | None) -> dict[str, Any]:
+def _told(status: Any, model: str, restored: list[str], seconds: float | None) -> dict[str, Any]:
     facts = status.facts
     told: dict[str, Any] = {
         "index": str(status.file),
@@ -84,8 +88,12 @@ def _told(status: Any, model: str, seconds: float | None) -> dict[str, Any]:
         "kind": facts.kind if facts else None,
         "wanted_kind": facts.wish.kind if facts else None,
         "wanted_bytes": facts.wish.memory if facts else None,
-        "pictures": facts.count if facts else None,
+        "pictures": status.pictures,
+        "indexed": facts.count if facts else None,
         "changed_since": status.behind if facts else None,
+        "pictures_without_vector": status.without,
+        "vectors_without_picture": status.lost,
+        "restored": restored,
         "disk_bytes": status.bytes,
         "memory_bytes": status.memory,
         "recall_at_10": round(status.recall, 4),
@@ -110,9 +118,17 @@ def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
                 "exact vectors choose ten"
             )
         lines.append(("Kind", f"{told['kind']}  ({searches})"))
-        since = told["changed_since"]
-        changed = f"; {since} changed since are scored beside it" if since else ", up to date"
-        lines.append(("Pictures", f"{told['pictures']}{changed}"))
+    since = told["changed_since"]
+    changed = f"; {since} changed since are scored beside it" if since else ", up to date"
+    lines.append(("Pictures", f"{told['pictures']}{'' if told['problem'] else changed}"))
+    if without := told["pictures_without_vector"]:
+        lines.append(("No vector", f"{without} pictures are not found; embed-images embeds them"))
+    if lost := told["vectors_without_picture"]:
+        again = "embed-images and clip-index delete them"
+        lines.append(("Lost", f"{lost} vectors without a picture are not searched; {again}"))
+    if told["restored"]:
+        lines.append(("Restored", ", ".join(told["restored"])))
+    if not told["problem"]:
         sizes = f"{_size(told['disk_bytes'])} on disk"
         lines.append(("Size", f"{sizes}, {_size(told['memory_bytes'])} in memory, shared"))
     recall = f"{told['recall_at_10']:.3f}  (of the ten nearest pictures, measured with a sample)"

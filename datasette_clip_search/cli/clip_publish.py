@@ -9,10 +9,12 @@ import click
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from ..private_facts import NAMES
+from .command import Command
 from .condition_options import check_condition, condition_options, model_option
 
 
-@click.command(name="clip-publish")
+@click.command(name="clip-publish", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -42,10 +44,19 @@ from .condition_options import check_condition, condition_options, model_option
 @click.option("--no-thumbnails", is_flag=True, help="Leave the small pictures out")
 @click.option("--keep-gps", is_flag=True, help="Publish where pictures were taken, too")
 @click.option(
-    "--drop",
-    type=click.Choice(["taken", "camera"]),
+    "--keep",
+    type=click.Choice(NAMES),
+    metavar="FACT",
     multiple=True,
-    help="Leave out when pictures were taken, or with what camera; repeatable",
+    help="Publish a private fact that is left out otherwise: gps, mtime, key or original; "
+    "repeatable",
+)
+@click.option(
+    "--drop",
+    type=click.Choice(NAMES),
+    metavar="FACT",
+    multiple=True,
+    help=f"Leave out a private fact: {', '.join(NAMES)}; repeatable",
 )
 @click.option(
     "--relative-to",
@@ -92,6 +103,7 @@ def clip_publish(
     thumbnail_size: int | None,
     no_thumbnails: bool,
     keep_gps: bool,
+    keep: tuple[str, ...],
     drop: tuple[str, ...],
     relative_to: tuple[str, ...],
     with_table: tuple[str, ...],
@@ -105,14 +117,16 @@ def clip_publish(
 
     TARGET is one SQLite file with all that a read-only Datasette needs to search the pictures:
     their facts, vectors and thumbnails, and what turns words into vectors. It tells no place
-    where pictures were taken, and no folder of this machine. The database itself stays as it is;
-    run the same command again to bring what was published up to date.
+    where pictures were taken, no time of a file, no key of a table's, and no folder of this machine
+    outside the database's own. The database itself stays as it is; run the same command again to
+    bring what was published up to date.
 
     Example:
 
     \b
         sqlite-utils clip-publish photos.db published.db
         sqlite-utils clip-publish photos.db published.db --where "taken >= '2020'" --vectors fp16
+        sqlite-utils clip-publish photos.db published.db --drop folder --drop taken --drop camera
         sqlite-utils clip-publish photos.db --to-folder site \\
             --originals-url 'https://example.org/photos/{path}'
     """
@@ -128,6 +142,9 @@ def clip_publish(
         raise click.UsageError("--model is one model and --all-models are all. Give one of them")
     if no_thumbnails and thumbnail_size:
         raise click.UsageError("--no-thumbnails leaves out what --thumbnail-size makes smaller")
+    kept = frozenset((*keep, *(["gps"] if keep_gps else [])))
+    if both := kept.intersection(drop):
+        raise click.UsageError(f"{min(both)} can't be both kept and left out. Give one of them")
     from ..publishing import Options, Progress, publish, publish_folder
     from .condition import ids_where
     from .database import open_database
@@ -140,7 +157,7 @@ def clip_publish(
         all_models=all_models,
         vectors=vectors,
         thumbnail_size=0 if no_thumbnails else thumbnail_size,
-        keep_gps=keep_gps,
+        keep=kept,
         drop=frozenset(drop),
         relative_to=relative_to,
         tables=tuple(dict.fromkeys(with_table)),

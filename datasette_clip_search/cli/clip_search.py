@@ -10,10 +10,12 @@ from sqlite_utils.cli import output_options
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
+from ..terminal_text import say
+from .command import Command
 from .condition_options import check_condition, condition_options, model_option
 
 
-@click.command(name="clip-search")
+@click.command(name="clip-search", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False))
 @click.argument("query", required=False)
 @click.option(
@@ -46,6 +48,16 @@ from .condition_options import check_condition, condition_options, model_option
 @click.option("--paths", is_flag=True, help="Output paths of files only, one a line, for pipes")
 @click.option("-0", "--null", is_flag=True, help="The same with NUL after each, for xargs -0")
 @click.option(
+    "--originals",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="FOLDER",
+    multiple=True,
+    envvar="CLIP_SEARCH_ORIGINALS",
+    show_envvar=True,
+    help="Also open, link to and name picture files below this folder, not only those below the "
+    "database's own; repeatable",
+)
+@click.option(
     "--html",
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
@@ -69,6 +81,7 @@ def clip_search(
     model: str | None,
     paths: bool,
     null: bool,
+    originals: tuple[str, ...],
     html: str | None,
     is_opened: bool,
     show: bool,
@@ -97,7 +110,7 @@ def clip_search(
     options = {"--html -": html == "-", "--paths": paths, "-0": null and not paths, "--show": show}
     _check_outputs(options, output)
     if query and os.path.isfile(query):
-        click.echo(f"Searching for the words {query}; for the picture: --image {query}", err=True)
+        say(f"Searching for the words {query}; for the picture: --image {query}", err=True)
     from .database import open_database
     from .output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
     from .question import Question, find
@@ -108,7 +121,7 @@ def clip_search(
         if html:
             check_sheet_file(html)
         with quiet_libraries(), closing(open_database(path)) as connection:
-            question = Question(connection, path, model)
+            question = Question(connection, path, model, originals)
             question.add_texts(() if query is None else (query,))
             question.add_images(images)
             question.add_stored(like)

@@ -55,7 +55,8 @@ def _explained(connection: sqlite3.Connection, table: str, said: str) -> str:
         return f"{said}. Give it with -p {found[1]} value"
     if found := re.search(r"no such column: \W?(\w+)", said):
         columns = [
-            name for (name,) in fetch(connection, "select name from pragma_table_info(?)", table)
+            name
+            for (name,) in fetch(connection, "select name from temp.pragma_table_info(?)", table)
         ]
         if found[1].lower() in {*Hit._fields} - {*columns}:
             return (

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from ..config import CONFIG
+from .command import Command
 from .index_options import index_options, wish_of
 
 
-@click.command(name="embed-images")
+@click.command(name="embed-images", cls=Command)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("pictures", nargs=-1, type=click.Path())
 @click.option(

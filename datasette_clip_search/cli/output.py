@@ -1,6 +1,7 @@
 """What clip-search found: as rows, as paths, as a contact sheet, or as pictures in the terminal."""
 
 import os
+import shlex
 import shutil
 import sqlite3
 import sys
@@ -15,16 +16,24 @@ from sqlite_utils.cli import query as query_command
 
 from .. import contact_sheet, terminal_pictures
 from ..errors import CommandError
-from ..schema import fetch, quote
+from ..schema import facts, fetch, quote
 from ..search import Hit
 from ..sources.source import SQL_PREFIX
+from ..terminal_text import say, visible
 from ..thumbnails import Thumbnail, make_from_file, read_thumbnail
+from .picture_files import read_unchanged
 from .question import Question
 from .sheet_file import write_sheet_file
 
 
 def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
     """Prints rows as sqlite-utils' own query does, with its output options."""
+    unsafe = [hit for hit in hits if visible(hit.path) != hit.path]
+    if options["table"] or options["fmt"]:
+        hits = [hit._replace(path=visible(hit.path)) for hit in hits]
+    elif unsafe and "ascii_" in options and not (options["csv"] or options["tsv"]):
+        # The same to what reads JSON, and of no harm in a terminal.
+        options = {**options, "ascii_": True}
     rows = sqlite3.connect(":memory:")
     names = Hit._fields
     rows.execute(f"create table hits ({', '.join(map(quote, names))})")
@@ -34,12 +43,34 @@ def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, An
 
 def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
     """Prints the paths of files, such that they can be opened from here."""
-    files = [file for hit in hits if (file := _file(question, hit))]
-    for file in files:
-        click.echo(os.fsencode(file + end), nl=False)
-    if left_out := len(hits) - len(files):
-        said = f"{left_out} of {len(hits)} left out: in an archive or a table, or not there now"
-        click.echo(said, err=True)
+    found = [(hit, question.files.find(hit.path)) for hit in hits]
+    files = [file for _, file in found if file]
+    # What takes each line for a path would take such a path for two.
+    whole = [file for file in files if end == "\0" or not set(file) & set("\n\r")]
+    for file in whole:
+        if sys.stdout.isatty():
+            say(file)
+        else:
+            click.echo(os.fsencode(file + end), nl=False)
+    of = f"of {len(hits)} left out:"
+    if broken := len(files) - len(whole):
+        say(f"{broken} {of} with a line break in the name. They take -0", err=True)
+    missing = [hit.path for hit, file in found if not file]
+    elsewhere = [path for path in missing if _is_elsewhere(question, path)]
+    if elsewhere:
+        place = os.path.join(os.path.dirname(question.database), elsewhere[0])
+        folder = shlex.quote(os.path.dirname(os.path.normpath(place)))
+        say(
+            f"{len(elsewhere)} {of} not below the database's folder. If the database is yours, "
+            f"name where they are: --originals {folder}",
+            err=True,
+        )
+    if not_there := len(missing) - len(elsewhere):
+        say(f"{not_there} {of} in an archive or a table, or not there now", err=True)
+
+
+def _is_elsewhere(question: Question, path: str) -> bool:
+    return not path.startswith(SQL_PREFIX) and not question.files.are_allowed(path)
 
 
 def write_sheet(question: Question, hits: Sequence[Hit], html: str) -> None:
@@ -99,24 +130,20 @@ def _facts(question: Question, found: int) -> str:
 
 def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
     names = ("width", "height", "taken")
-    sql = f"select {', '.join(names)} from main.{quote(question.table)} where id = ?"
+    shown = facts(question.connection, question.table, *names)
+    sql = f"select {shown} from main.{quote(question.table)} where id = ?"
     row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
-    facts = dict(zip(names, row, strict=True))
-    thumbnail, file = _thumbnail(question, hit), _file(question, hit)
-    return {**facts, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
+    known = dict(zip(names, row, strict=True))
+    thumbnail, file = _thumbnail(question, hit), question.files.find(hit.path)
+    return {**known, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
 
 
 def _thumbnail(question: Question, hit: Hit) -> Thumbnail | None:
-    stored = read_thumbnail(question.connection, hit.id)
-    file = None if stored else _file(question, hit)
-    return make_from_file(file) if file else stored
-
-
-def _file(question: Question, hit: Hit) -> str | None:
-    """Returns the path of a picture from here, or None for one that is no file of its own."""
-    if hit.path.startswith(SQL_PREFIX):
-        return None
-    path = os.path.join(os.path.dirname(question.database), hit.path)
-    # What looks like an option would be one to the command it is piped to.
-    path = f"./{path}" if path.startswith("-") else path
-    return path if os.path.isfile(path) else None
+    if stored := read_thumbnail(question.connection, hit.id):
+        return stored
+    file = question.files.find(hit.path)
+    sql = f"select content_hash from main.{quote(question.table)} where id = ?"
+    row = fetch(question.connection, sql, hit.id).fetchone()
+    # Whoever made the database had the picture: it shows no file that they only guessed at.
+    data = read_unchanged(file, row[0]) if file and row else None
+    return make_from_file(file, data) if file and data else None

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from ..publishing import Progress, Report
-from ..publishing.folder import REQUIREMENT, SETTINGS
+from ..publishing.folder import REQUIREMENTS, SETTINGS
+from ..terminal_text import say
 
 
 class Bar(Progress):
@@ -48,6 +49,10 @@ def print_report(report: Report, folder: Path | None) -> None:
         ("Published", f"{report.pictures:,}{of} picture{'' if report.pictures == 1 else 's'}"),
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
+    if report.told:
+        lines.append(("Tells", f"{', '.join(report.told)}  (--drop leaves any out)"))
+    if report.left_out:
+        lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
     if report.recall is not None:
         lines.append(
             (
@@ -59,43 +64,47 @@ def print_report(report: Report, folder: Path | None) -> None:
     lines.append(("Seconds", f"{report.seconds:.1f}"))
     lines.append(("File", str(report.database)))
     for name, value in lines:
-        click.echo(f"{name + ':':<14}{value}")
-    click.echo()
+        say(f"{name + ':':<14}{value}")
+    say()
     total = sum(size for _, size in report.parts)
     wide = max(len(part) for part, _ in [*report.parts, ("total", 0)])
     for part, size in [*report.parts, ("total", total)]:
-        click.echo(f"  {part:<{wide}}  {size:>15,} bytes  {100 * size / total:5.1f}%")
-    click.echo()
+        say(f"  {part:<{wide}}  {size:>15,} bytes  {100 * size / total:5.1f}%")
+    say()
     for warning in report.warnings:
-        click.echo(f"{warning}", err=True)
+        say(f"{warning}", err=True)
     if not report.has_words:
-        click.echo(
+        say(
             "There is no text tower for it: where torch is not installed, what is published is "
             "searched by its own pictures and by SQL, but not by words",
             err=True,
         )
     if report.warnings or not report.has_words:
-        click.echo(err=True)
+        say(err=True)
     for line in _folder_commands(folder) if folder else _commands(report.database):
-        click.echo(line)
+        say(line)
 
 
 def _commands(database: Path) -> Iterator[str]:
     file = shlex.quote(str(database))
     name = re.sub(r"[^a-z0-9]+", "-", database.stem.lower()).strip("-") or "pictures"
-    install = f"--install {REQUIREMENT}"
+    install = " ".join(f"--install {shlex.quote(each)}" for each in REQUIREMENTS)
     options = f"--extra-options {shlex.quote(SETTINGS)}"
     yield "Look at it:  " + f"datasette -i {file}"
     yield "Cloud Run:   " + f"datasette publish cloudrun {file} --service {name} --memory 1Gi \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
     yield "Fly:         " + f"datasette publish fly {file} --app {name} \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
     yield "Container:   " + f"datasette package {file} --tag {name} \\"
-    yield "               " + f"{install} {options}"
+    yield f"               {install} \\"
+    yield f"               {options}"
 
 
 def _folder_commands(folder: Path) -> Iterator[str]:
     place = shlex.quote(str(folder))
     yield f"How to build and run it: {folder / 'README.txt'}"
     yield f"  docker build --tag pictures {place}"
-    yield "  docker run --read-only --tmpfs /tmp --publish 8080:8080 pictures"
+    yield "  docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\"
+    yield "      --publish 8080:8080 pictures"

@@ -4,7 +4,7 @@ import os
 import posixpath
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
 from ..thumbnails import Thumbnail, make, read_thumbnail
+from ..vector_format import check_encoded
 from ..vectors import count_vectors
 from .condition import ids_where
+from .picture_files import PictureFiles
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,20 @@ class Question:
     `within` are the ids of those that meet the condition `where`; None, without one, are all.
     """
 
-    def __init__(self, connection: sqlite3.Connection, database: str, model: Value):
-        """Raises NoEmbeddings, or QueryError for a model that isn't there."""
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        database: str,
+        model: Value,
+        originals: Sequence[str] = (),
+    ):
+        """Takes folders with pictures that may be opened, beside the database's own.
+
+        Raises NoEmbeddings, or QueryError for a model that isn't there.
+        """
         self.connection = connection
         self.database = database
+        self.files = PictureFiles(database, originals)
         self.table, self.model = choose_model(connection, model)
         self.terms: list[Term] = []
         self.where: str | None = None
@@ -105,7 +117,8 @@ class Question:
                 raise CommandError(f"{called}: {error}") from error
             size = picture.width, picture.height
             pixels = encoder.preprocess.pixels(picture.image, size)
-            query = encoder.encode_pixels(pixels[np.newaxis])[0].astype("<f4").tobytes()
+            made = encoder.encode_pixels(pixels[np.newaxis])
+            query = check_encoded(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
             self.terms.append(Term(label, query, thumbnail=make(picture.image)))
 

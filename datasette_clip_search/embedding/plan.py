@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..sources import Found, Source, is_gone
 from .results import Known
@@ -10,6 +11,15 @@ from .store import Store
 
 Work = tuple[Source, Known | None]
 """A picture, and what the database knows of its path."""
+
+
+class NewKey(NamedTuple):
+    """The row that a picture is found to be from, by its id, and whether it had another."""
+
+    image_id: int
+    key: object
+    key_table: str | None
+    replaces: bool
 
 
 class Contents:
@@ -53,7 +63,7 @@ class Plan:
 
     `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
     the run looked; those that turn out to have been moved are among them. `forgotten` are paths
-    of failures that can't be failures any more.
+    of failures that can't be failures any more. `keys` are of pictures that need nothing else.
     """
 
     work: list[Work]
@@ -62,6 +72,7 @@ class Plan:
     failed_before: int
     gone: dict[str, int]
     forgotten: list[str]
+    keys: list[NewKey]
 
     @property
     def surely_new(self) -> int:
@@ -77,6 +88,7 @@ def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> P
     known, failures = store.known_files(), store.known_failures()
     present = {source.stored for source in found.sources}
     work: list[Work] = []
+    keys: list[NewKey] = []
     unchanged = failed_before = 0
     for source in found.sources:
         row = known.get(source.stored)
@@ -84,6 +96,9 @@ def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> P
         looks = (source.size, source.mtime) if source.mtime else None
         if row and row.embedded and not rehash and looks == (row.size, row.mtime):
             unchanged += 1
+            key = (source.key, source.key_table)
+            if source.key is not None and key != (row.key, row.key_table):
+                keys.append(NewKey(row.image_id, *key, replaces=row.key is not None))
         elif not retry_failed and looks and failures.get(source.stored) == looks:
             failed_before += 1
         else:
@@ -100,6 +115,7 @@ def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> P
         failed_before,
         {path: known[path].image_id for path in absent if found.lacks(path)},
         [path for path in failures if path not in present and _is_over(path, found)],
+        keys,
     )
 
 

@@ -20,7 +20,10 @@ class Summary:
 
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
-    files are gone, and `pruned` counts those that were deleted. `notes` are sentences about the
+    files are gone, and `pruned` counts those that were deleted. `without_vector` counts
+    pictures that the model has not embedded, wherever they are. `keyed` counts those embedded
+    before that got the key of their row, `rekeyed` those of them that had another's. `restored` are
+    what was missing from the tables, in words. `notes` are sentences about the
     choice of device and number format, and `text_tower` and `image_tower` one
     about queries of words and of pictures. `other_default` is
     the model that searches use, where it is not the one of this run, and `used` is that one.
@@ -34,6 +37,10 @@ class Summary:
     failed_before: int = 0
     missing: list[str] = field(default_factory=list)
     pruned: int = 0
+    without_vector: int = 0
+    keyed: int = 0
+    rekeyed: int = 0
+    restored: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     links: int = 0
@@ -58,7 +65,8 @@ class Summary:
     @property
     def changed(self) -> bool:
         """Whether the run found anything to do."""
-        return bool(self.embedded or self.copied or self.moved or self.failed or self.pruned)
+        done = (self.embedded, self.copied, self.moved, self.failed, self.pruned)
+        return any(map(bool, (*done, self.keyed, self.restored)))
 
 
 class Progress:

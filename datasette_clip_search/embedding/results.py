@@ -65,3 +65,5 @@ class Known:
     mtime: float
     content_hash: str
     embedded: bool
+    key: object = None
+    key_table: str | None = None

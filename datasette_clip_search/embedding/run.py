@@ -19,7 +19,8 @@ from ..indexing import keep_index
 from ..processors import cores
 from ..schema import fetch, images_table, models, quote
 from ..sources import Found, find, find_rows
-from ..vectors import count_vectors
+from ..terminal_text import visible
+from ..vectors import count_vectors, count_without
 from .ahead import Ahead
 from .image_tower import keep_image_tower
 from .interrupt import Interrupt, interruptible
@@ -164,7 +165,11 @@ class _Run:
         self.store = Store(connection, database, options.table)
         self.loaded = loaded
         self.loader = Loader(self.store, options.model, options.pretrained, loaded)
-        self.summary = Summary(table=self.store.table, model=self.loader.checkpoint.label)
+        self.summary = Summary(
+            table=self.store.table,
+            model=self.loader.checkpoint.label,
+            restored=self.store.restored,
+        )
         self.waiting: list[Result] = []
         self.moved: set[int] = set()
         self.written = time.monotonic()
@@ -187,6 +192,9 @@ class _Run:
             raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
         self.store.note_unreadable(found.unreadable)
         self.summary.failed += found.unreadable
+        self.store.set_keys([key[:3] for key in plan.keys])
+        self.summary.keyed = len(plan.keys)
+        self.summary.rekeyed = sum(key.replaces for key in plan.keys)
         self._clear_up(plan)
 
     def keep_towers(self, found: Found) -> None:
@@ -224,6 +232,11 @@ class _Run:
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
         summary.others, summary.hidden = found.others, found.hidden
         summary.links, summary.excluded = found.links, found.excluded
+        if found.doubles:
+            summary.notes.append(
+                f"{found.doubles} rows name a file that another row names, too; "
+                "its key is that of the first"
+            )
 
     def _work(self, plan: Plan, decoders: Decoders, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
@@ -269,7 +282,7 @@ class _Run:
         summary, choice = self.summary, loaded.choice
         summary.device, summary.precision = loaded.encoder.device, loaded.encoder.precision
         summary.speedup, summary.cosine = choice.speedup, choice.cosine
-        summary.notes = choice.notes
+        summary.notes += choice.notes
 
     def _write(self, plan: Plan) -> None:
         """Writes what is waiting; the tables are made when there is a first success."""
@@ -319,6 +332,7 @@ class _Run:
                     ModelInUse(each.id, each.label, count_vectors(self.connection, each))
                     for each in (model, known[0])
                 )
+            self.summary.without_vector = count_without(self.connection, model)
             kept = keep_index(
                 self.connection, self.database, model, self.options.wish, self.progress.indexing
             )
@@ -341,7 +355,7 @@ def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settin
 
 
 def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
-    shown = "\n".join(f"  {stored}: {reason}" for stored, reason in failed[:10])
+    shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:10])
     more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
     count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
     return f"{count} could not be embedded:\n{shown}{more}"

@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ..config import CONFIG
-from ..database import transaction
+from ..database import in_parts, transaction
 from ..errors import CommandError
 from ..int8 import Ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
+from ..restoring import restored_tables
 from ..schema import (
     EMBEDDINGS,
     FAILURES,
+    HASH_KEPT,
     MODELS,
+    PRUNED,
     THUMBNAILS,
     TOWERS,
     Model,
@@ -48,9 +51,8 @@ class Store:
             )
         self.table = existing or (CONFIG.table if table is None else table)
         self.exists = existing is not None
-        if self.exists:
-            with transaction(connection):
-                create_tables(connection, self.table)
+        # In words.
+        self.restored = restored_tables(connection, self.table) if self.exists else []
         if not self.exists and not is_table_name(self.table):
             raise CommandError(
                 f"The pictures' table can't be named {self.table!r}. Give --table another name, "
@@ -70,7 +72,7 @@ class Store:
         """Returns what is known of every stored path; `embedded` is by the model in use."""
         if not self.exists:
             return {}
-        sql = f"""select path, id, size, mtime, content_hash, e.image_id is not null
+        sql = f"""select path, id, size, mtime, content_hash, e.image_id is not null, key, key_table
             from {quote(self.table)}
             left join {EMBEDDINGS} e on e.image_id = id and e.model_id = ?"""
         model_id = self.model.id if self.model else None
@@ -170,13 +172,35 @@ class Store:
                 self._note_failure(stored, reason, None, None)
 
     def prune(self, image_ids: Iterable[int], failures: Iterable[str]) -> None:
-        """Deletes pictures, with all that belongs to them, and failures."""
-        images = quote(self.table)
-        with transaction(self.connection):
-            for image_id in image_ids:
-                self._execute(f"delete from {images} where id = ?", image_id)
-            for stored in failures:
+        """Deletes pictures, with all that belongs to them, and failures; many in parts."""
+
+        def forget(paths: Sequence[str]) -> None:
+            for stored in paths:
                 self._execute(f"delete from {FAILURES} where path = ?", stored)
+
+        in_parts(self.connection, list(image_ids), self._delete)
+        in_parts(self.connection, list(failures), forget)
+
+    def _delete(self, image_ids: Iterable[int]) -> None:
+        """Deletes pictures, and notes their ids for the same contents, should they come back."""
+        images = quote(self.table)
+        for image_id in image_ids:
+            self._execute(
+                f"insert or replace into {PRUNED} select id, content_hash from {images} "
+                "where id = ?",
+                image_id,
+            )
+            self._execute(f"delete from {images} where id = ?", image_id)
+
+    def set_keys(self, keys: Sequence[tuple[int, object, str | None]]) -> None:
+        """Notes of pictures, by their ids, from which rows of which tables they are."""
+        sql = f"update {quote(self.table)} set key = ?, key_table = ? where id = ?"
+
+        def write(part: Sequence[tuple[int, object, str | None]]) -> None:
+            for image_id, key, table in part:
+                self._execute(sql, key, table, image_id)
+
+        in_parts(self.connection, keys, write)
 
     def _execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         return self.connection.execute(sql, parameters)
@@ -187,7 +211,8 @@ class Store:
         self._note_failure(source.stored, failed.reason, *looks)
         if not failed.unread:
             # What the file held before is gone, so its old picture is no answer any more.
-            self._execute(f"delete from {quote(self.table)} where path = ?", source.stored)
+            sql = f"select id from {quote(self.table)} where path = ?"
+            self._delete([id for (id,) in self._execute(sql, source.stored).fetchall()])
 
     def _note_failure(
         self, stored: str, reason: str, size: int | None, mtime: float | None
@@ -227,9 +252,10 @@ class Store:
                 facts.camera,
             ),
         )
-        self._write_vector(image_id, embedded.vector.astype("<f4").tobytes(), embedded.precision)
+        blob, content = embedded.vector.astype("<f4").tobytes(), decoded.content_hash
+        self._write_vector(image_id, blob, embedded.precision, content)
         if decoded.thumbnail:
-            self._write_thumbnail(image_id, THUMBNAIL_FORMAT, decoded.thumbnail)
+            self._write_thumbnail(image_id, THUMBNAIL_FORMAT, decoded.thumbnail, content)
         return image_id
 
     def _write_moved(self, moved: Moved) -> int | None:
@@ -239,11 +265,13 @@ class Store:
         sql = f"delete from {images} where path = ? and id != ?"
         self._execute(sql, source.stored, moved.image_id)
         row = self._execute(
-            f"update {images} set path = ?, size = ?, mtime = ?, key = ? where id = ? returning id",
+            f"""update {images} set path = ?, size = ?, mtime = ?, key = coalesce(?, key),
+                key_table = coalesce(?, key_table) where id = ? returning id""",
             source.stored,
             source.size,
             source.mtime,
             source.key,
+            source.key_table,
             moved.image_id,
         ).fetchone()
         return None if row is None else moved.image_id
@@ -256,9 +284,10 @@ class Store:
         assert self.model is not None
         images = quote(self.table)
         found = self._execute(
-            f"""select id, embedding, precision, width, height, format, taken, latitude, longitude,
-            camera from {images} join {EMBEDDINGS} on image_id = id and model_id = ?
-            where {"content_hash" if image_id is None else "id"} = ? limit 1""",
+            f"""select i.id, e.embedding, e.precision, i.width, i.height, i.format, i.taken,
+                i.latitude, i.longitude, i.camera
+            from {images} as i join {EMBEDDINGS} as e on e.image_id = i.id and e.model_id = ?
+            where {"i.content_hash" if image_id is None else "i.id"} = ? limit 1""",
             self.model.id,
             same.content_hash if image_id is None else image_id,
         ).fetchone()
@@ -267,11 +296,11 @@ class Store:
         from_id, embedding, precision, *facts = found
         image_id = self._write_image(same.source, same.content_hash, tuple(facts))
         if image_id != from_id:
-            self._write_vector(image_id, embedding, precision)
+            self._write_vector(image_id, embedding, precision, same.content_hash)
             sql = f"select format, data from {THUMBNAILS} where image_id = ?"
             # Thumbnails may have been deleted, for instance to publish a smaller file.
-            for thumbnail in self._execute(sql, from_id).fetchall():
-                self._write_thumbnail(image_id, *thumbnail)
+            for format, data in self._execute(sql, from_id).fetchall():
+                self._write_thumbnail(image_id, format, data, same.content_hash)
         return image_id
 
     def _write_image(self, source: Source, content_hash: str, facts: tuple[object, ...]) -> int:
@@ -283,43 +312,66 @@ class Store:
             for made in (EMBEDDINGS, THUMBNAILS):
                 self._execute(f"delete from {made} where image_id = ?", before[0])
         row = self._execute(
-            f"""insert into {images} (path, content_hash, size, mtime, key,
+            f"""insert into {images} (id, path, content_hash, size, mtime, key, key_table,
                 width, height, format, taken, latitude, longitude, camera)
-            values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             on conflict (path) do update set
                 content_hash = excluded.content_hash, size = excluded.size,
-                mtime = excluded.mtime, key = excluded.key,
+                mtime = excluded.mtime, key = coalesce(excluded.key, key),
+                key_table = coalesce(excluded.key_table, key_table),
                 width = excluded.width, height = excluded.height,
                 format = excluded.format, taken = excluded.taken, latitude = excluded.latitude,
                 longitude = excluded.longitude, camera = excluded.camera
             returning id""",
+            None if before else self._new_id(content_hash),
             source.stored,
             content_hash,
             source.size,
             source.mtime,
             source.key,
+            source.key_table,
             *facts,
         ).fetchone()
         return int(row[0])
 
-    def _write_vector(self, image_id: int, blob: bytes, precision: str | None) -> None:
+    def _new_id(self, content_hash: str) -> int | None:
+        """Returns the id that a picture with this content had, or one that none ever had."""
+        images = quote(self.table)
+        sql = f"""select min(image_id) from {PRUNED} as p where content_hash = ?
+            and not exists (select 1 from {images} where id = p.image_id)"""
+        (image_id,) = self._execute(sql, content_hash).fetchone()
+        if image_id is not None:
+            self._execute(f"delete from {PRUNED} where image_id = ?", image_id)
+            return int(image_id)
+        # SQLite's own choice may be the id of a picture that was deleted, and comes back.
+        sql = f"""select max(coalesce((select max(id) from {images}), 0),
+            coalesce((select max(image_id) from {PRUNED}), 0))"""
+        highest = int(self._execute(sql).fetchone()[0])
+        return highest + 1 if highest < 2**63 - 1 else None
+
+    def _write_vector(
+        self, image_id: int, blob: bytes, precision: str | None, content_hash: str
+    ) -> None:
         assert self.model is not None
         self._execute(
-            f"""insert into {EMBEDDINGS} (model_id, image_id, embedding, precision)
-            values (?, ?, ?, ?)
-            on conflict (model_id, image_id) do update set
-                embedding = excluded.embedding, precision = excluded.precision""",
+            f"""insert into {EMBEDDINGS} (model_id, image_id, embedding, precision, made_from)
+            values (?, ?, ?, ?, ?)
+            on conflict (model_id, image_id) do update set embedding = excluded.embedding,
+                precision = excluded.precision, made_from = excluded.made_from""",
             self.model.id,
             image_id,
             blob,
             precision,
+            content_hash[:HASH_KEPT],
         )
 
-    def _write_thumbnail(self, image_id: int, format: str, data: bytes) -> None:
+    def _write_thumbnail(self, image_id: int, format: str, data: bytes, content_hash: str) -> None:
         self._execute(
-            f"""insert into {THUMBNAILS} (image_id, format, data) values (?, ?, ?)
-            on conflict (image_id) do update set format = excluded.format, data = excluded.data""",
+            f"""insert into {THUMBNAILS} (image_id, format, data, made_from) values (?, ?, ?, ?)
+            on conflict (image_id) do update set format = excluded.format, data = excluded.data,
+                made_from = excluded.made_from""",
             image_id,
             format,
             data,
+            content_hash[:HASH_KEPT],
         )

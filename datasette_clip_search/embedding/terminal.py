@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..terminal_text import say, visible
 from .report import Progress, Summary, Watcher
 
 # Paths of a kind that are listed before it says how many more there are.
@@ -54,8 +55,8 @@ class Bar(Progress):
 
     def loading(self, model: str) -> None:
         if self.bar:
-            click.echo(err=True)
-        click.echo(f"Loading {model}", err=True)
+            say(err=True)
+        say(f"Loading {model}", err=True)
 
     def start(self, pictures: int) -> None:
         started = time.monotonic()
@@ -74,7 +75,7 @@ class Bar(Progress):
         self.bar.update(pictures, object())
 
     def making_tower(self, tower: str) -> None:
-        click.echo(f"Making the {tower} tower, for {tower} queries without torch", err=True)
+        say(f"Making the {tower} tower, for {tower} queries without torch", err=True)
 
     def finishing(self) -> None:
         click.echo(
@@ -97,7 +98,7 @@ def print_summary(path: Path, summary: Summary) -> None:
     """Prints what a run did, and to standard error what it could not do."""
     _list([f"{file}: {reason}" for file, reason in summary.failed])
     for name, value in _lines(shlex.quote(str(path)), summary):
-        click.echo(f"{name + ':':<14}{value}")
+        say(f"{name + ':':<14}{value}")
 
 
 class PrintedWatch(Watcher):
@@ -108,7 +109,7 @@ class PrintedWatch(Watcher):
 
     def first_run(self, summary: Summary) -> None:
         print_summary(self.path, summary)
-        click.echo("Watching for changes; Ctrl-C ends it", err=True)
+        say("Watching for changes; Ctrl-C ends it", err=True)
 
     def change(self, summary: Summary) -> None:
         _list([f"{file}: {reason}" for file, reason in summary.failed])
@@ -118,22 +119,25 @@ class PrintedWatch(Watcher):
             "moved": summary.moved,
             "deleted": summary.pruned,
             "failed": len(summary.failed),
+            "restored": len(summary.restored),
         }
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        click.echo(f"{time.strftime('%H:%M:%S')}  {done}")
+        say(f"{time.strftime('%H:%M:%S')}  {done}")
 
     def problem(self, error: str) -> None:
-        click.echo(f"{time.strftime('%H:%M:%S')}  {error}", err=True)
+        # Some of our messages are lists.
+        shown = visible(error, keep="\n")
+        click.echo(f"{time.strftime('%H:%M:%S')}  {shown}", err=True)
 
     def stopped(self) -> None:
-        click.echo("Stopped watching", err=True)
+        say("Stopped watching", err=True)
 
 
 def _list(lines: list[str]) -> None:
     for line in lines[:SHOWN]:
-        click.echo(line, err=True)
+        say(line, err=True)
     if len(lines) > SHOWN:
-        click.echo(f"and {len(lines) - SHOWN} more", err=True)
+        say(f"and {len(lines) - SHOWN} more", err=True)
 
 
 def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
@@ -151,6 +155,14 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
     if summary.pruned:
         yield "Deleted", f"{summary.pruned}  (their files or rows are gone)"
+    if summary.keyed:
+        instead = f", {summary.rekeyed} in place of another row's" if summary.rekeyed else ""
+        yield "Keys", f"{summary.keyed} set  (of pictures embedded before{instead})"
+    if summary.without_vector:
+        why = "pictures without a vector of this model are not found; embed their files"
+        yield "No vector", f"{summary.without_vector}  ({why})"
+    if summary.restored:
+        yield "Restored", ", ".join(summary.restored)
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"

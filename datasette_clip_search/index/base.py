@@ -99,6 +99,7 @@ class Base:
         """
         import faiss
 
+        exact.check_query(vector, self.dimension)
         faiss.omp_set_num_threads(1)
         parameters = None
         if chosen is not None:
@@ -108,7 +109,9 @@ class Base:
             if nearest:
                 return self.ids[nearest[0]], nearest[1]
         scores, found = self._exact.search(vector.reshape(1, -1), k, params=parameters)
-        return self.ids[found[0]], scores[0]
+        # FAISS fills up with -1 what it could not compare.
+        there = found[0] >= 0
+        return self.ids[found[0][there]], scores[0][there]
 
     def candidates(
         self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
@@ -119,6 +122,7 @@ class Base:
         """
         import faiss
 
+        exact.check_query(vector, self.dimension)
         of = self.lists
         lists, wanted = self.effort.for_(k, of)
         lists = min(of, lists * harder)

@@ -15,7 +15,7 @@ from ..changes import moment_of
 from ..config import CONFIG
 from ..processors import cores, on_all_cores
 from ..schema import Model
-from ..vectors import batches, embedded_ids, vectors_by_id
+from ..vectors import batches, embedded_ids, lost_ids, vectors_by_id
 from . import exact
 from .base import LEAST, Base, Effort
 from .facts import Facts, Wish
@@ -40,7 +40,8 @@ def build(
     """
     # Before the vectors: what changes from here on is scored beside the index.
     moment = moment_of(connection, model)
-    ids = embedded_ids(connection, model)
+    lost = lost_ids(connection, model)
+    ids = np.setdiff1d(embedded_ids(connection, model), lost)
     count, d = len(ids), model.dimension
     kind = choose(count, d, wish.memory) if wish.kind == "auto" else KINDS[wish.kind]
     if count < CONFIG.index_at_least:
@@ -50,21 +51,25 @@ def build(
 
     faiss.omp_set_num_threads(cores())
     if kind.is_exact:
-        base = _flat(connection, model, count, watch)
+        base = _flat(connection, model, count, watch, lost)
         return base, replace(facts, count=len(base))
-    base, sample = _inverted(connection, model, kind, ids, watch, folder)
+    base, sample = _inverted(connection, model, kind, ids, watch, folder, lost)
     effort, recall = _least_effort(base, sample, watch)
     base.effort = effort
     return base, replace(facts, count=len(base), effort=effort, recall=recall)
 
 
-def _flat(connection: sqlite3.Connection, model: Model, count: int, watch: Watch) -> Base:
+def _flat(
+    connection: sqlite3.Connection, model: Model, count: int, watch: Watch, lost: Ids
+) -> Base:
     import faiss
 
     metric = faiss.METRIC_INNER_PRODUCT
     index = cast(Any, faiss).index_factory(model.dimension, KINDS["flat"].factory, metric)
     read, longest = [], 0.0
-    for ids, vectors in batches(connection, model):
+    for ids, vectors in batches(connection, model, without=lost):
+        if not len(ids):
+            continue
         index.add(vectors)
         read.append(ids)
         longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
@@ -82,6 +87,7 @@ def _inverted(
     ids: Ids,
     watch: Watch,
     folder: Path,
+    lost: Ids,
 ) -> tuple[Base, Sample]:
     """Builds an index of lists, and shows every vector to a sample of queries."""
     import faiss
@@ -102,7 +108,7 @@ def _inverted(
     # Nobody sees the file, and nothing of it is left, however a run ends.
     with tempfile.TemporaryFile(dir=folder) as file:
         filling = Filling(index, cast(BinaryIO, file))
-        for more, vectors in batches(connection, model):
+        for more, vectors in batches(connection, model, without=lost):
             filling.add(vectors)
             sample.show(more, vectors)
             read.append(more)

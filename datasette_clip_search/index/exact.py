@@ -11,11 +11,39 @@ from typing import Any, cast
 import numpy as np
 
 from ..arrays import Ids, Vectors
+from ..errors import DatabaseError
 
 # Of a number, where it isn't rounded to the nearest one.
 _ROUNDING = 2**-10
 # How long a vector may be that counts as a unit vector.
 LENGTH = 1.02
+
+
+def products(vector: Vectors, vectors: Vectors) -> Vectors:
+    """Returns the products (n,) of a (d,) vector with vectors (n, d)."""
+    import faiss
+
+    check_query(vector, vectors.shape[1])
+    result = np.empty(len(vectors), np.float32)
+    # Not @, which shares so little work out among threads, and on a busy machine takes 12 ms;
+    # numpy without threads takes three times as long.
+    cast(Any, faiss).fvec_inner_products_ny(
+        faiss.swig_ptr(result),
+        # FAISS gets addresses, and believes that there is as much at them as it is told.
+        faiss.swig_ptr(np.ascontiguousarray(vector, np.float32)),
+        faiss.swig_ptr(np.ascontiguousarray(vectors, np.float32)),
+        *reversed(vectors.shape),
+    )
+    return result
+
+
+def check_query(vector: Vectors, dimension: int) -> None:
+    """Raises DatabaseError for a vector of another length than those that it is compared with."""
+    if vector.shape != (dimension,):
+        raise DatabaseError(
+            f"The query's vector has {vector.size} numbers, and those of the pictures have "
+            f"{dimension}: the database is damaged. Run sqlite-utils embed-images again"
+        )
 
 
 def slack(vector: Vectors) -> float:
@@ -41,6 +69,8 @@ def nearest(
     """
     import faiss
 
+    check_query(vector, exact.d)
+    vector = np.ascontiguousarray(vector, np.float32)
     margin = slack(vector)
     wanted = candidates(k)
     while wanted < rounded.ntotal // 4:

@@ -1,9 +1,12 @@
 """What an index file says of itself."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..changes import Moment
+from ..config import CONFIG
 from .base import LEAST, Effort
+from .kinds import KINDS, lists_for
 
 FORMAT = 2
 
@@ -46,3 +49,34 @@ class Facts:
     wish: Wish = ANY
     metric: str = "cosine"
     format: int = FORMAT
+
+
+def parsed(said: dict[str, Any]) -> Facts:
+    """Returns the facts that JSON says, or raises ValueError, TypeError or KeyError for others."""
+    facts = Facts(
+        **{
+            **said,
+            "moment": Moment(*said["moment"]),
+            "effort": Effort(**said["effort"]),
+            "wish": Wish(**said["wish"]),
+        }
+    )
+    # Not by their names: True is an int, and a float may be infinite.
+    effort, wish = facts.effort, facts.wish
+    numbers = (facts.dimension, facts.count, *facts.moment, effort.lists, effort.depth)
+    checks = (
+        type(facts.fingerprint) is str,
+        {type(number) for number in numbers} == {int},
+        facts.count >= 0,
+        all(-(2**63) <= number < 2**63 for number in facts.moment),
+        facts.metric == "cosine",
+        facts.recall is None or (type(facts.recall) in (int, float) and 0 <= facts.recall <= 1),
+        # As many lists as there can be: some pictures may be gone since they were counted.
+        1 <= effort.lists <= 2 * lists_for(facts.count),
+        effort.depth in (LEAST.depth, *CONFIG.depths),
+        wish.kind in ("auto", *KINDS),
+        wish.memory is None or (type(wish.memory) is int and wish.memory >= 0),
+    )
+    if not all(checks):
+        raise ValueError("facts that no index has")
+    return facts

@@ -3,6 +3,9 @@
 It is FAISS's own serialisation, which FAISS itself can read; then the pictures' ids; then what the
 index was built from, as JSON; and last a checksum of all of that, the JSON's length, and a magic
 number. The one atomic replace of a file brings index and facts together.
+
+The checksum tells what was damaged. What was made to harm, by whoever the database comes from, has
+a right one: facts.py and layout.py take nothing but what `build` makes.
 """
 
 import contextlib
@@ -10,6 +13,7 @@ import glob
 import hashlib
 import json
 import os
+import stat
 import struct
 import tempfile
 import time
@@ -19,12 +23,12 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from ..changes import Moment
 from ..config import CONFIG
 from ..processors import on_all_cores
-from .base import Base, Effort
-from .facts import FORMAT, Facts, IndexUnusable, Wish
+from .base import Base
+from .facts import FORMAT, Facts, IndexUnusable, parsed
 from .kinds import KINDS
+from .layout import check_ids, check_layout
 
 MAGIC = b"CLIPFAISS2"
 _OLDER = b"CLIPFAISS1"
@@ -36,6 +40,8 @@ _DIGEST = 32
 _LENGTH = struct.Struct("<Q")
 _TAIL = _DIGEST + _LENGTH.size + len(MAGIC)
 _ID = 8
+# Of the JSON; ours has some 400 bytes.
+_MAX_FACTS = 10_000
 
 
 def index_path(database: Path, model_id: int) -> Path:
@@ -132,8 +138,8 @@ def read_facts(path: Path) -> Facts:
 def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Facts]:
     """Maps an index file of a model, or raises IndexUnusable.
 
-    All of it is checked against its checksum: FAISS takes most flipped bytes for data, and a
-    length among them for one to allocate.
+    All of it is checked against its checksum, and against the layout of what this program writes:
+    FAISS takes most flipped bytes for data, and a length among them for one to allocate.
     """
     import faiss
 
@@ -148,17 +154,24 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Fact
     if len(data) < _TAIL or _hash(data[:-_TAIL]) != data[-_TAIL:][:_DIGEST].tobytes():
         raise IndexUnusable("it is damaged: its checksum does not match", is_damaged=True)
     # A plain array: a memmap does more at every use.
-    ids = np.asarray(data)[end - _ID * facts.count : end].view("<i8")
+    plain = np.asarray(data)
+    ids = plain[end - _ID * facts.count : end].view("<i8")
+    check_ids(ids)
+    check_layout(plain[: end - ids.nbytes], facts)
     reader = cast(Any, faiss).ZeroCopyIOReader(faiss.swig_ptr(data), end - ids.nbytes)
-    index = faiss.read_index(reader, cast(Any, faiss).IO_FLAG_MMAP_IFC)
-    if (index.ntotal, index.d) != (facts.count, facts.dimension):
-        raise IndexUnusable("it does not hold what it says", is_damaged=True)
+    try:
+        index = faiss.read_index(reader, cast(Any, faiss).IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise IndexUnusable("this release of FAISS can't read it", is_damaged=True) from error
     return Base(index, ids, KINDS[facts.kind], facts.effort, (data, reader)), facts
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Any:
     try:
+        # A pipe in its place would never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise IndexUnusable("it can't be read: it is not a regular file")
         with open(path, "rb") as file:
             yield file
     except OSError as error:
@@ -176,30 +189,20 @@ def _facts(file: BinaryIO) -> tuple[Facts, int]:
     magic = tail[_LENGTH.size :]
     if magic == _OLDER:
         raise IndexUnusable("an older release wrote it; run sqlite-utils clip-index")
-    if magic != MAGIC or length > size - _TAIL:
+    if magic != MAGIC or length > min(size - _TAIL, _MAX_FACTS):
         raise IndexUnusable("it is cut short, or was not written by this program")
     end = size - _TAIL - length
     file.seek(end)
     try:
-        facts = _parsed(json.loads(file.read(length)))
+        said = json.loads(file.read(length))
+        if said["format"] != FORMAT or said["kind"] not in KINDS:
+            raise IndexUnusable("another release wrote it; run sqlite-utils clip-index")
+        facts = parsed(said)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IndexUnusable("it is damaged: what it says of itself can't be read") from error
-    if facts.format != FORMAT or facts.kind not in KINDS:
-        raise IndexUnusable("another release wrote it; run sqlite-utils clip-index")
     if not 0 <= facts.count * _ID <= end:
         raise IndexUnusable("it is damaged: it does not hold what it says")
     return facts, end
-
-
-def _parsed(facts: dict[str, Any]) -> Facts:
-    return Facts(
-        **{
-            **facts,
-            "moment": Moment(*facts["moment"]),
-            "effort": Effort(**facts["effort"]),
-            "wish": Wish(**facts["wish"]),
-        }
-    )
 
 
 def _hash(data: Any) -> bytes:

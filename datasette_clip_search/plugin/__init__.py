@@ -10,12 +10,13 @@ import atexit
 import logging
 import sqlite3
 import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datasette import hookimpl
 
+from .. import deadline
 from ..config import CONFIG
 from ..errors import ClipSearchError, NoEmbeddings
 from ..schema import default_model
@@ -100,61 +101,80 @@ def render_cell(
 @hookimpl
 def startup(datasette: Datasette) -> None:
     """Starts loading what queries need, so that the first one need not wait."""
-    from .. import web
-
     stopping = threading.Event()
-    # So that many databases don't load all at once, but none waits long for another.
-    turns = threading.Semaphore(CONFIG.load_databases_together)
-    threads = [
-        threading.Thread(
-            target=_load, args=(database, turns, stopping), name="clip-search-load", daemon=True
-        )
-        for database in datasette.databases.values()
-        if database.name not in web.NEVER_SEARCHED
-    ]
+    thread = threading.Thread(
+        target=_load,
+        args=(list(datasette.databases.values()), stopping),
+        name="clip-search-load",
+        daemon=True,
+    )
 
     def stop() -> None:
         # A thread that still is inside torch when Python ends aborts the process.
         stopping.set()
-        for thread in threads:
-            thread.join(CONFIG.tower_end_seconds)
+        while thread.is_alive():
+            # Again, because one may just begin what the others have ended.
+            deadline.end_all()
+            thread.join(0.1)
 
     atexit.register(stop)
-    for thread in threads:
-        thread.start()
+    thread.start()
 
 
-def _load(database: Database, turns: threading.Semaphore, stopping: threading.Event) -> None:
+def _load(databases: list[Database], stopping: threading.Event) -> None:
+    from .. import web
+
     # A command that only looks something up, as `datasette --get` does, has ended by then.
     stopping.wait(CONFIG.load_after_seconds)
-    is_turn = turns.acquire(timeout=CONFIG.load_turn_seconds)
+    loading: list[threading.Thread] = []
+    for database in databases:
+        # More than are kept would only put each other out of memory.
+        if stopping.is_set() or len(loading) == CONFIG.collection_cache_entries:
+            break
+        if database.name not in web.NEVER_SEARCHED and _reported(database, _has_pictures):
+            # Each on a thread of its own, so that none waits for another's.
+            work = threading.Thread(
+                target=_reported, args=(database, _load_database), name="clip-search-load-one"
+            )
+            work.daemon = True
+            work.start()
+            loading.append(work)
+    for work in loading:
+        work.join()
+
+
+def _reported(database: Database, work: Callable[[Database], bool]) -> bool:
+    """Returns what some work on a database returns; False, and a line in the log, if it fails."""
     try:
-        if not stopping.is_set():
-            _load_database(database, stopping)
+        return work(database)
     except NoEmbeddings:
-        pass
+        return False
     except Exception as error:
-        if not stopping.is_set():
-            reason = str(error) if isinstance(error, ClipSearchError) else repr(error)
-            log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
-    finally:
-        if is_turn:
-            turns.release()
+        is_told = isinstance(error, (ClipSearchError, sqlite3.Error))
+        reason = str(error) if is_told else repr(error)
+        log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+        return False
 
 
-def _load_database(database: Database, stopping: threading.Event) -> None:
-    # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
-    connection = database.connect()
-    latest = time.monotonic() + CONFIG.load_database_seconds
-    try:
-        connection.set_progress_handler(
-            lambda: stopping.is_set() or time.monotonic() > latest, 1000
-        )
+def _has_pictures(database: Database) -> bool:
+    with _opened(database, CONFIG.hook_seconds) as connection:
+        default_model(connection)
+    return True
+
+
+def _load_database(database: Database) -> bool:
+    with _opened(database, CONFIG.load_seconds) as connection:
         _, model = default_model(connection)
         from ..loaded import collection_for
         from ..text_encoder import text_encoder_of
 
         collection_for(connection, model)
         text_encoder_of(connection, model)
-    finally:
-        connection.close()
+    return True
+
+
+@contextmanager
+def _opened(database: Database, seconds: float) -> Iterator[sqlite3.Connection]:
+    # A connection of its own, so that none of Datasette's few SQL threads waits for the loading.
+    with closing(database.connect()) as connection, deadline.bounded(connection, seconds):
+        yield connection

@@ -3,34 +3,35 @@
 import itertools
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import CommandError
 from ..schema import (
-    CHANGES,
     EMBEDDINGS,
-    FAILURES,
     MODELS,
-    OWN_TABLES,
-    PUBLICATION,
     THUMBNAILS,
+    TOWERS,
     Model,
     create_tables,
     fetch,
     is_table_name,
+    made_from_it,
     quote,
 )
 from ..text_tower.stored import IMAGE, TEXT
+from .facts import COLUMNS, IMAGE_COLUMNS, Published
 from .options import Progress
+from .thumbnails import plain_thumbnail
+from .towers import published_manifest
 
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
-# What is made anew, or names files that are no pictures.
-_NOT_COPIED = {FAILURES, PUBLICATION, CHANGES}
 _ROWS_AT_ONCE = 256
 
-Change = Callable[[Any], object]
+Row = dict[str, Any]
+Change = Callable[[Row], Row | None]
+"""Returns what is published of a row, given by its columns; None for one that is left out."""
 
 
 class Copy:
@@ -64,63 +65,66 @@ class Copy:
         self.reader.execute(
             f"create {CHOSEN.replace('temp.', 'temp table ')} (id integer primary key)"
         )
-        among = "" if ids is None else "and image_id = ?"
-        sql = f"""insert or ignore into {CHOSEN} select image_id from main.{EMBEDDINGS}
-            where model_id in ({self._model_ids}) {among}"""
+        among = "" if ids is None else "and e.image_id = ?"
+        sql = f"""insert or ignore into {CHOSEN} select e.image_id from {self.of(EMBEDDINGS, "e")}
+            where e.model_id in ({self._model_ids}) {among}"""
         if ids is None:
             self.reader.execute(sql)
         else:
             self.reader.executemany(sql, ((image_id,) for image_id in ids))
         return self.count(f"select count(*) from {CHOSEN}")
 
+    def of(self, table: str, name: str) -> str:
+        """Returns the SQL of the vectors or thumbnails that are of what a picture holds now.
+
+        In a statement they are called by the name, and the picture `i`.
+        """
+        same = made_from_it(self.reader, name, "i")
+        pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
+        return f"main.{table} as {name} join {pictures}"
+
     def count(self, sql: str, *parameters: object) -> int:
         """Returns the number that a statement reads."""
         return int(fetch(self.reader, sql, *parameters).fetchone()[0])
 
-    def paths(self) -> Iterator[str]:
+    def columns(self, table: str) -> list[str]:
+        """Returns the columns of a table that is read; none where there is no such table."""
+        return _columns(self.reader, table)
+
+    def paths(self) -> Iterator[object]:
         """Yields the stored paths of the pictures that were chosen."""
         sql = f"select path from main.{quote(self.table)} where id in (select id from {CHOSEN})"
         for (path,) in fetch(self.reader, sql):
             yield path
 
-    def copy_models(self, pretrained: Change) -> None:
+    def copy_models(self, change: Change) -> None:
         """Copies the models; if the default is none of them, the first one becomes it."""
-        self._copy(MODELS, f"id in ({self._model_ids}) order by id", {"pretrained": pretrained})
+        self._copy(MODELS, f"id in ({self._model_ids}) order by id", change)
         self.writer.execute(
             f"""update {MODELS} set is_default = 1 where id = ?
             and not exists (select 1 from {MODELS} where is_default)""",
             (self.models[0].id,),
         )
 
-    def copy_pictures(
-        self, facts: Mapping[str, object], path: Callable[[int, str], str], key: Change,
-        columns: Sequence[str],
-    ) -> None:  # fmt: skip
-        """Copies the pictures' facts, and columns that the user added to them.
-
-        `facts` are values instead of the stored ones.
-        """
-        names = self._shared(self.table)
+    def copy_pictures(self, published: Published, columns: Sequence[str]) -> None:
+        """Copies the pictures' facts, and columns that the user added to them."""
         for name in columns:
             self._add_column(name)
-        sql = f"""select {_listed([*names, *columns])} from main.{quote(self.table)}
-            where id in (select id from {CHOSEN}) order by id"""
 
-        def changed(row: tuple[object, ...]) -> list[object]:
-            values = dict(zip([*names, *columns], row, strict=True))
-            values["path"] = path(values["id"], values["path"])  # type: ignore[arg-type]
-            if "key" in values:
-                values["key"] = key(values["key"])
-            return list((values | {n: v for n, v in facts.items() if n in values}).values())
+        def change(row: Row) -> Row:
+            own = {name: published.own(self.table, name, row[name]) for name in columns}
+            return published.picture(row) | own
 
-        self._insert(self.table, [*names, *columns], map(changed, fetch(self.reader, sql)))
+        where = f"id in (select id from {CHOSEN}) order by id"
+        self._copy(self.table, where, change, columns)
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
         """Copies the vectors of each model, as the function makes them of id and stored value."""
-        names = self._shared(EMBEDDINGS)
+        names = self._published(EMBEDDINGS)
         for model in self.models:
-            where = f"model_id = ? and image_id in (select id from {CHOSEN}) order by image_id"
-            sql = f"select {_listed(names)} from main.{EMBEDDINGS} where {where}"
+            sql = f"""select {_listed(names, "e.")} from {self.of(EMBEDDINGS, "e")}
+                where e.model_id = ? and e.image_id in (select id from {CHOSEN})
+                order by e.image_id"""
             place, blob = names.index("image_id"), names.index("embedding")
 
             def changed(row: Sequence[object], model: Model = model) -> Sequence[object]:
@@ -129,36 +133,38 @@ class Copy:
 
             self._insert(EMBEDDINGS, names, map(changed, fetch(self.reader, sql, model.id)))
 
-    def copy_thumbnails(self) -> None:
-        """Copies the thumbnails of the pictures."""
-        where = f"image_id in (select id from {CHOSEN}) order by image_id"
-        self._copy(THUMBNAILS, where)
+    def copy_thumbnails(self) -> int:
+        """Copies the thumbnails of the pictures; returns how many could not be read."""
+        failed = 0
 
-    def copy_others(self, image_search: bool) -> None:
-        """Copies whatever other tables there are of ours, as far as they are of what is chosen.
+        def change(row: Row) -> Row | None:
+            nonlocal failed
+            plain = plain_thumbnail(row["format"], row["data"])
+            failed += plain is None
+            return plain and row | dict(zip(("format", "data"), plain, strict=True))
 
-        Of towers, that is the text tower, and with `image_search` also the image tower.
-        """
-        done = {MODELS, EMBEDDINGS, THUMBNAILS} | _NOT_COPIED
-        for table in OWN_TABLES:
-            names = self._shared(table)
-            if table in done or not names:
-                continue
-            where = ["true"]
-            if "model_id" in names:
-                where.append(f"model_id in ({self._model_ids})")
-            if "image_id" in names:
-                where.append(f"image_id in (select id from {CHOSEN})")
-            if "tower" in names:
-                # Part 0 alone tells why there is no tower, which names what went wrong at home.
-                kept = f"select model_id, tower from main.{quote(table)} where part > 0"
-                where.append(f"(model_id, tower) in ({kept})")
-                towers = (TEXT, IMAGE) if image_search else (TEXT,)
-                where.append(f"tower in ({', '.join(map(repr, towers))})")
-            self._copy(table, " and ".join(where))
+        names = self._published(THUMBNAILS)
+        sql = f"""select {_listed(names, "t.")} from {self.of(THUMBNAILS, "t")}
+            where t.image_id in (select id from {CHOSEN}) order by t.image_id"""
+        self._write(THUMBNAILS, names, change, fetch(self.reader, sql))
+        return failed
 
-    def copy_table(self, name: str) -> str:
-        """Copies a table of the user's as it is, with its indexes; returns its own name.
+    def copy_towers(self, image_search: bool) -> None:
+        """Copies the models' text towers, and with `image_search` also the image towers."""
+        if not self._shared(TOWERS):
+            return
+        towers = (TEXT, IMAGE) if image_search else (TEXT,)
+        # Part 0 alone tells why there is no tower, which names what went wrong at home.
+        where = f"""model_id in ({self._model_ids}) and tower in ({", ".join(map(repr, towers))})
+            and (model_id, tower) in (select model_id, tower from main.{TOWERS} where part > 0)"""
+
+        def change(row: Row) -> Row:
+            return row if row["part"] else row | {"data": published_manifest(row["data"])}
+
+        self._copy(TOWERS, where, change)
+
+    def copy_table(self, name: str, published: Published) -> str:
+        """Copies a table of the user's, with its indexes; returns its own name.
 
         Raises CommandError for a table that is not there or can't be copied.
         """
@@ -176,9 +182,15 @@ class Copy:
             raise CommandError(f"{row[0]} is a table of embed-images. {self._user_tables()}")
         self.writer.execute(row[2])
         names = _columns(self.reader, row[0])
-        sql = f"select {_listed(names)} from main.{quote(row[0])}"
+        sql = "select name, \"notnull\" from temp.pragma_table_info(?, 'main')"
+        required = dict(fetch(self.reader, sql, row[0]))
+        absent = [b"" if required[each] else None for each in names]
+        rows = (
+            [published.own(row[0], *value) for value in zip(names, values, absent, strict=True)]
+            for values in fetch(self.reader, f"select {_listed(names)} from main.{quote(row[0])}")
+        )
         try:
-            self._insert(row[0], names, fetch(self.reader, sql))
+            self._insert(row[0], names, rows)
         except sqlite3.OperationalError as error:
             if "UTF-8" not in str(error):
                 raise
@@ -218,7 +230,7 @@ class Copy:
                 f"{self.table} has no column {name} of your own. "
                 f"{'It has: ' + ', '.join(own) if own else 'It has none'}"
             )
-        sql = "select type from pragma_table_info(?) where name = ?"
+        sql = "select type from temp.pragma_table_info(?) where name = ?"
         (kind,) = fetch(self.reader, sql, self.table, name).fetchone()
         kind = kind if re.fullmatch(r"[\w ]*", kind or "") else ""
         self.writer.execute(f"alter table {quote(self.table)} add column {quote(name)} {kind}")
@@ -229,21 +241,35 @@ class Copy:
         own = [name for name in names if is_table_name(name) and name != self.table]
         return f"Your own tables here: {', '.join(own) or 'none'}"
 
-    def _copy(self, table: str, where: str, changes: Mapping[str, Change] | None = None) -> None:
-        names = self._shared(table)
-        functions = [(changes or {}).get(name) for name in names]
-        rows: Iterable[Sequence[object]] = fetch(
-            self.reader, f"select {_listed(names)} from main.{quote(table)} where {where}"
-        )
-        if changes:
-            rows = (
-                [
-                    change(value) if change else value
-                    for change, value in zip(functions, row, strict=True)
-                ]
-                for row in rows
-            )
-        self._insert(table, names, rows)
+    def _published(self, table: str) -> list[str]:
+        """Returns the columns of a table of ours that are published, of those that are there."""
+        ours = COLUMNS.get(table, IMAGE_COLUMNS)
+        return [name for name in self._shared(table) if name in ours]
+
+    def _copy(self, table: str, where: str, change: Change, columns: Sequence[str] = ()) -> None:
+        """Copies rows, as they are changed: of our columns only those that are published."""
+        shared = [name for name in self._published(table) if name not in columns]
+        names = [*shared, *columns]
+        sql = f"select {_listed(names)} from main.{quote(table)} where {where}"
+        self._write(table, names, change, fetch(self.reader, sql))
+
+    def _write(
+        self, table: str, names: Sequence[str], change: Change, rows: Iterable[Sequence[object]]
+    ) -> None:
+        """Writes rows, as they are changed."""
+        lacking = self._stand_ins(table, names)
+        changed = (change(dict(zip(names, row, strict=True))) for row in rows)
+        values = ([*row.values(), *lacking.values()] for row in changed if row is not None)
+        self._insert(table, [*names, *lacking], values)
+
+    def _stand_ins(self, table: str, there: Sequence[str]) -> dict[str, object]:
+        """Returns values for facts that every row has, whose columns were taken away."""
+        rows = fetch(self.writer, f"pragma main.table_info({quote(table)})")
+        return {
+            str(name): "" if kind == "TEXT" else 0
+            for _, name, kind, required, *_ in rows
+            if required and name not in there
+        }
 
     def _insert(self, table: str, names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         marks = ", ".join("?" * len(names))
@@ -255,11 +281,11 @@ class Copy:
                 self.progress.advance(len(batch))
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(map(quote, names))
+def _listed(names: Iterable[str], before: str = "") -> str:
+    return ", ".join(before + quote(name) for name in names)
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
     """Returns the columns of a table that can be written; none where there is no such table."""
-    sql = "select name from pragma_table_xinfo(?, 'main') where hidden = 0"
+    sql = "select name from temp.pragma_table_xinfo(?, 'main') where hidden = 0"
     return [name for (name,) in fetch(connection, sql, table)]

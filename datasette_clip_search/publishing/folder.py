@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from importlib.metadata import version
@@ -18,13 +19,25 @@ from .run import publish
 from .target import is_published, put, sync, workplace
 
 DATABASE = "pictures.db"
-# Any release of the same kind: a newer one reads what an older one wrote. `~=` needs no quoting,
-# which Datasette's own Dockerfiles don't do.
-REQUIREMENT = f"datasette-clip-search~={version('datasette-clip-search')}"
-# The whole database, and whole tables as CSV, are what costs a small server most.
+# The releases that what is written here was tried with, and their later ones that change nothing
+# of it: the next line of Datasette has other permissions, and an instance is built again by itself.
+# `~=` needs no quoting in a Dockerfile, where Datasette's own don't quote.
+DATASETTE = "datasette~=0.65.2"
+
+
+def compatible(release: str) -> str:
+    """Returns the requirement of a release of ours, or a later one with the same tables."""
+    major, minor, patch, rest = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?([^+]*).*", release).groups()  # type: ignore[union-attr]
+    return f"datasette-clip-search~={major}.{minor}.{patch or 0}{rest}"
+
+
+REQUIREMENTS = (DATASETTE, compatible(version("datasette-clip-search")))
+# The whole database, whole tables as CSV, and SQL without end are what costs a small server most.
 SETTINGS = (
+    "--setting allow_download off --setting allow_csv_stream off "
     f"--setting sql_time_limit_ms {CONFIG.published_sql_time_limit_ms} "
-    "--setting allow_download off --setting allow_csv_stream off"
+    f"--setting max_returned_rows {CONFIG.published_max_returned_rows} "
+    f"--setting facet_time_limit_ms {CONFIG.published_facet_time_limit_ms}"
 )
 _MARK = "Written by sqlite-utils clip-publish, anew each time; without this line, no more."
 
@@ -45,10 +58,7 @@ CMD exec datasette serve --immutable {DATABASE} --inspect-file inspect-data.json
     {SETTINGS}
 """
 
-_REQUIREMENTS = f"""\
-# {_MARK}
-{REQUIREMENT}
-"""
+_REQUIREMENTS = "\n".join((f"# {_MARK}", *REQUIREMENTS, ""))
 
 # 0.65 reads this as metadata; 1.0 takes from it what it calls configuration.
 _METADATA = f"""\
@@ -68,7 +78,8 @@ Pictures that are searched by what is in them, for Datasette with datasette-clip
 With a container engine, here:
 
     docker build --tag pictures .
-    docker run --read-only --tmpfs /tmp --publish 8080:8080 pictures
+    docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
+        --publish 8080:8080 pictures
 
 On Fly:
 
@@ -76,13 +87,17 @@ On Fly:
 
 On Cloud Run:
 
-    gcloud run deploy pictures --source . --memory 1Gi --allow-unauthenticated
+    gcloud run deploy pictures --source . --memory 1Gi --max-instances 1 --allow-unauthenticated
 
 Without a container:
 
     python3 -m venv venv
     venv/bin/pip install --requirement requirements.txt
-    venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml
+    venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml \\
+        {SETTINGS}
+
+SQL tells visitors in which folder the database lies: put this one where that says nothing of you,
+such as /srv/pictures.
 
 Then open /-/clip-search. To publish anew, write this folder again by the same command: the
 database is replaced, and every other file that still has its first line.

@@ -15,9 +15,10 @@ Condition = Callable[[sqlite3.Connection, str, Model], Iterable[int]]
 class Options:
     """What is published, and how.
 
-    `thumbnail_size` is in pixels: None keeps thumbnails as they are, 0 leaves them out. `drop` are
-    facts to leave out, of `DROPPABLE`. Below the folders `relative_to`, pictures that lie outside
-    the database's own keep their paths. `tables` and `columns` are the user's, to be carried along.
+    `thumbnail_size` is in pixels: None keeps thumbnails as they are, 0 leaves them out. `keep` and
+    `drop` are names of `FACTS` to publish and to leave out. Below the folders `relative_to`,
+    pictures that lie outside the database's own keep their paths. `tables` and `columns` are the
+    user's, to be carried along.
     """
 
     condition: Condition | None = None
@@ -25,7 +26,7 @@ class Options:
     all_models: bool = False
     vectors: str = "fp32"
     thumbnail_size: int | None = None
-    keep_gps: bool = False
+    keep: frozenset[str] = frozenset()
     drop: frozenset[str] = frozenset()
     relative_to: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
@@ -33,14 +34,6 @@ class Options:
     image_search: bool = False
     originals_url: str | None = None
     replace: bool = False
-
-
-# What each leaves out, of the pictures' table: None, or what stands for not known.
-DROPPABLE: dict[str, dict[str, object]] = {
-    "taken": {"taken": None, "mtime": 0},
-    "camera": {"camera": None},
-}
-GPS: dict[str, object] = {"latitude": None, "longitude": None}
 
 
 class Progress:
@@ -62,7 +55,9 @@ class Report:
 
     `parts` are names and bytes, and make up the whole of the file together. `recall` is the
     recall@10 of rounded vectors over so many `asked` pictures, None where none were rounded.
-    `has_words` tells whether words can be searched for without torch. `warnings` are sentences.
+    `has_words` tells whether words can be searched for without torch. `told` and `left_out` are the
+    private facts of the pictures, by the names of `FACTS`, some with how many have it. `warnings`
+    are sentences.
     """
 
     database: Path
@@ -74,5 +69,7 @@ class Report:
     recall: float | None = None
     asked: int = 0
     has_words: bool = False
+    told: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0

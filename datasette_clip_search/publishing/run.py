@@ -1,6 +1,5 @@
 """Publishing: from a database that goes on being used, one self-contained file."""
 
-import ntpath
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from ..arrays import Ids, Vectors
 from ..config import CONFIG
 from ..errors import CommandError, DatabaseError
 from ..originals import check_template, originals_template
+from ..private_facts import kept_facts
 from ..schema import (
     EMBEDDINGS,
     PUBLICATION,
@@ -31,13 +31,14 @@ from ..sources.source import absolute
 from ..text_tower.stored import IMAGE, TEXT
 from ..vector_format import decode, halved, has_length
 from .copy import CHOSEN, Copy
-from .options import DROPPABLE, GPS, Options, Progress, Report
-from .paths import Paths, is_absolute
+from .facts import Published
+from .options import Options, Progress, Report
+from .paths import Paths
 from .recall import recall
 from .sizes import sizes
 from .target import check_target, put, workplace
 from .thumbnails import shrink_thumbnails
-from .warnings import count, warnings
+from .warnings import count, private_facts, warnings
 
 _VECTORS_AT_ONCE = 4096
 
@@ -67,13 +68,12 @@ def publish(
         copied = folder / "copy.db"
         with closing(_create(copied)) as writer:
             with _snapshot(connection):
-                _fill(connection, writer, source, options, progress, report)
+                unreadable = _fill(connection, writer, source, options, progress, report)
             if options.thumbnail_size:
-                failed = shrink_thumbnails(writer, options.thumbnail_size, progress)
-                if failed:
-                    report.warnings.append(
-                        f"Left out: {count(failed, 'thumbnail')} that can't be read"
-                    )
+                unreadable += shrink_thumbnails(writer, options.thumbnail_size, progress)
+            if unreadable:
+                left_out = count(unreadable, "thumbnail")
+                report.warnings.append(f"Left out: {left_out} that can't be read")
             report.parts = sizes(writer, report.table)
             # Without a free page, and every table in one piece.
             writer.execute("vacuum main into ?", (str(folder / "whole.db"),))
@@ -133,7 +133,8 @@ def _fill(
     options: Options,
     progress: Progress,
     report: Report,
-) -> None:
+) -> int:
+    """Fills what is published; returns how many thumbnails could not be read."""
     table, model = choose_model(reader, options.model)
     chosen = models(reader) if options.all_models else [model]
     report.table, report.models = table, [each.label for each in chosen]
@@ -147,17 +148,20 @@ def _fill(
     if not report.pictures:
         why = "No picture meets --where" if options.condition else f"{model.label} has no pictures"
         raise CommandError(f"{why}, so there is nothing to publish")
-    paths = Paths(copy.paths(), (absolute(root) for root in options.relative_to))
-    facts = {} if options.keep_gps else dict(GPS)
-    for name in options.drop:
-        facts |= DROPPABLE[name]
-    copy.copy_models(_pretrained)
-    key = lambda value: paths.shortened(value) if isinstance(value, str) else value  # noqa: E731
-    copy.copy_pictures(facts, paths.published, key, options.columns)
-    if options.thumbnail_size != 0:
-        copy.copy_thumbnails()
-    copy.copy_others(options.image_search)
-    tables = [copy.copy_table(name) for name in options.tables]
+    kept = kept_facts(options.keep, options.drop)
+    paths = Paths(
+        copy.paths(),
+        [absolute(root) for root in options.relative_to],
+        str(Path(absolute(str(source))).parent),
+        kept,
+        () if "key" in options.drop else options.tables,
+    )
+    published = Published(kept, paths)
+    copy.copy_models(published.model)
+    copy.copy_pictures(published, options.columns)
+    unreadable = copy.copy_thumbnails() if options.thumbnail_size != 0 else 0
+    copy.copy_towers(options.image_search)
+    tables = [copy.copy_table(name, published) for name in options.tables]
     progress.start("Copying", _count_vectors(copy, chosen))
     copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
     progress.finish()
@@ -169,32 +173,26 @@ def _fill(
     )
     writer.execute("commit")
     if options.vectors == "fp16":
-        chunks = partial(_both, reader, writer, chosen[0])
+        chunks = partial(_both, copy, chosen[0])
         count = _count_vectors(copy, chosen[:1])
         report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
     report.has_words = _have(writer, chosen, TEXT)
-    report.warnings += warnings(copy, options, paths, tables)
+    report.told, report.left_out = private_facts(copy, published)
+    report.warnings += warnings(copy, options, published, paths, tables)
     if options.image_search and not _have(writer, chosen, IMAGE):
         report.warnings.append(
             "Searches by visitors' pictures need an image tower, which the database lacks. Run "
             "sqlite-utils embed-images with --with-image-search, then this command again"
         )
+    return unreadable
 
 
 def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
     which = ", ".join(str(model.id) for model in chosen)
     return copy.count(
-        f"""select count(*) from main.{EMBEDDINGS}
-        where model_id in ({which}) and image_id in (select id from {CHOSEN})"""
+        f"""select count(*) from {copy.of(EMBEDDINGS, "e")}
+        where e.model_id in ({which}) and e.image_id in (select id from {CHOSEN})"""
     )
-
-
-def _pretrained(stored: str) -> str:
-    """Returns where weights are, without the folder of this machine that they are in."""
-    if not is_absolute(stored):
-        return stored
-    # Beside the database it is found again, and never taken for a tag.
-    return f"./{ntpath.basename(stored.rstrip('/'))}"
 
 
 def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
@@ -210,13 +208,12 @@ def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> byte
     )
 
 
-def _both(
-    reader: sqlite3.Connection, writer: sqlite3.Connection, model: Model
-) -> Iterator[tuple[Ids, Vectors, Vectors]]:
-    sql = f"""select image_id, embedding from main.{EMBEDDINGS}
-        where model_id = ? {{}} order by image_id"""
-    before = fetch(reader, sql.format(f"and image_id in (select id from {CHOSEN})"), model.id)
-    after = fetch(writer, sql.format(""), model.id)
+def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
+    sql = """select e.image_id, e.embedding from {} where e.model_id = ? and {}
+        order by e.image_id"""
+    chosen = f"e.image_id in (select id from {CHOSEN})"
+    before = fetch(copy.reader, sql.format(copy.of(EMBEDDINGS, "e"), chosen), model.id)
+    after = fetch(copy.writer, sql.format(f"main.{EMBEDDINGS} as e", "true"), model.id)
     while rows := before.fetchmany(_VECTORS_AT_ONCE):
         published = after.fetchmany(_VECTORS_AT_ONCE)
         yield (

@@ -30,7 +30,9 @@ def sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
 
 
 def _bytes_of(connection: sqlite3.Connection, table: str) -> int:
-    columns = fetch(connection, "select name from pragma_table_xinfo(?) where hidden = 0", table)
+    columns = fetch(
+        connection, "select name from temp.pragma_table_xinfo(?) where hidden = 0", table
+    )
     lengths = [f"ifnull(length(cast({quote(name)} as blob)), 0)" for (name,) in columns]
     sql = f"select sum({' + '.join(lengths)}) from main.{quote(table)}"
     return int(fetch(connection, sql).fetchone()[0] or 0)

@@ -1,16 +1,58 @@
-"""Smaller thumbnails, made of those that are there."""
+"""Thumbnails as they are published: nothing but a picture in them, and smaller where asked for."""
 
 import io
 import os
+import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from ..config import CONFIG
 from ..schema import THUMBNAILS, fetch
 from ..thumbnails import CONTENT_TYPES
 from .options import Progress
 
 _AT_ONCE = 256
+_FORMATS = [name.upper() for name in CONTENT_TYPES]
+
+# Segments of a JPEG that decoding takes: tables, the frame's header, and the restart interval.
+_NEEDED = frozenset((0xDB, 0xC4, 0xC0, 0xC1, 0xDD))
+_START_OF_SCAN, _JFIF = 0xDA, 0xE0
+# Between them lie marks alone that belong to a scan: all else would be another segment.
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")
+
+
+def plain_thumbnail(format: object, data: object) -> tuple[str, bytes] | None:
+    """Returns a thumbnail with nothing in it but the picture, or None for one that can't be read.
+
+    Those that embed-images makes are such, and stay as they are. Any other program may have put
+    pictures with EXIF, comments or more into the table.
+    """
+    if format == "jpeg" and isinstance(data, bytes) and _is_plain(data):
+        return "jpeg", data
+    return _made_anew(data, CONFIG.thumbnail_size)
+
+
+def _is_plain(data: bytes) -> bool:
+    """Tells whether a JPEG file (ITU T.81, JFIF 1.02) holds no segment but those of its picture."""
+    at = 2
+    if data[:at] != b"\xff\xd8":
+        return False
+    while True:
+        mark, size = data[at : at + 2], int.from_bytes(data[at + 2 : at + 4])
+        if len(mark) < 2 or mark[0] != 0xFF or size < 2:
+            return False
+        held = data[at + 4 : at + 2 + size]
+        at += 2 + size
+        if mark[1] == _JFIF:
+            # With no picture of its own in it.
+            if len(held) != 14 or held[:5] != b"JFIF\0" or held[12:] != b"\0\0":
+                return False
+        elif mark[1] == _START_OF_SCAN:
+            end = _END_OF_SCAN.search(data, at)
+            return end is not None and data[end.start() :] == b"\xff\xd9"
+        elif mark[1] not in _NEEDED:
+            return False
 
 
 def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Progress) -> int:
@@ -45,17 +87,29 @@ def _shrunk(data: object, size: int) -> tuple[str, bytes] | tuple[()] | None:
     """Returns a smaller one, nothing for one that is small, or None for one that can't be read."""
     from PIL import Image
 
+    try:
+        assert isinstance(data, bytes)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if max(image.size) <= size:
+                return ()
+    except Exception:
+        # Pillow raises errors of a dozen kinds for damaged pictures.
+        return None
+    # As large as was asked for, or very nearly.
+    return _made_anew(data, size, size * 15 // 16)
+
+
+def _made_anew(
+    data: object, size: int, least: int = CONFIG.thumbnail_least
+) -> tuple[str, bytes] | None:
+    from PIL import Image, ImageOps
+
     from ..pictures.thumbnail import THUMBNAIL_FORMAT, make_thumbnail
 
     try:
         assert isinstance(data, bytes)
-        with Image.open(
-            io.BytesIO(data), formats=[name.upper() for name in CONTENT_TYPES]
-        ) as image:
-            if max(image.size) <= size:
-                return ()
-            # As large as was asked for, or very nearly.
-            return THUMBNAIL_FORMAT, make_thumbnail(image.convert("RGB"), size, size * 15 // 16)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            return THUMBNAIL_FORMAT, make_thumbnail(upright, size, least)
     except Exception:
-        # Pillow raises errors of a dozen kinds for damaged pictures.
         return None

@@ -46,6 +46,8 @@ class Found:
     places: dict[str, Place] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
+    # Rows that name a file which another row names, too.
+    doubles: int = 0
 
     def covers(self, stored: str) -> bool:
         """Tells whether a stored path lies in what was searched, so that its absence is news.
@@ -71,6 +73,9 @@ class Found:
     def extend(self, other: "Found") -> None:
         """Adds what another search of the same database's folder found, files again only once."""
         known = {source.stored for source in self.sources}
+        # What is found as a file and by a row is the row's.
+        keyed = {source.stored: source for source in other.sources if source.key is not None}
+        self.sources = [keyed.get(source.stored, source) for source in self.sources]
         self.sources += [source for source in other.sources if source.stored not in known]
         self.unreadable += other.unreadable
         self.others.update(other.others)
@@ -80,6 +85,7 @@ class Found:
         self.places.update(other.places)
         self.tables |= other.tables
         self.unseen |= other.unseen
+        self.doubles += other.doubles
         self.folder = self.folder or other.folder
 
     def _place(self, stored: str) -> Place | None:

@@ -40,14 +40,16 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 class Blob(Source):
     """A picture's bytes in a row of a table, fetched by its key on the connection's own thread."""
 
-    __slots__ = ("key", "place", "select")
+    __slots__ = ("key", "key_table", "place", "select")
 
     in_order: ClassVar[bool] = True
     key: object | None
+    key_table: str | None
 
-    def __init__(self, stored: str, size: int, key: int | str, select: "_Select"):
+    def __init__(self, stored: str, size: int, key: int | str, table: str, select: "_Select"):
         super().__init__(stored, size)
         self.key = key
+        self.key_table = table
         self.select = select
         self.place = len(select.blobs)
         select.blobs.append(self)
@@ -159,7 +161,7 @@ class _Lister:
             stored = f"{SQL_PREFIX}{self.name}/{self._checked(key)}"
             assert isinstance(key, (int, str))
             if kind == "blob":
-                self.found.sources.append(Blob(stored, length, key, self.select))
+                self.found.sources.append(Blob(stored, length, key, self.name, self.select))
             elif text is not None:
                 self._add_file(text, key, stored)
             else:
@@ -208,8 +210,10 @@ class _Lister:
         elif (who := identity(info, path)) not in self.files:
             self.files.add(who)
             self.found.sources.append(
-                DiskFile(stored, info.st_size, info.st_mtime, self.folder, key)
+                DiskFile(stored, info.st_size, info.st_mtime, self.folder, key, self.name)
             )
+        else:
+            self.found.doubles += 1
 
     def _note(self, stored: str, reason: str) -> None:
         self.found.unreadable.append((stored, reason))

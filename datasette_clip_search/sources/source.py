@@ -38,6 +38,11 @@ class Source(ABC):
         return None
 
     @property
+    def key_table(self) -> str | None:
+        """Returns the name, as in stored paths, of the table that the key is of."""
+        return None
+
+    @property
     def path(self) -> str | None:
         """Returns the absolute path of a plain file, which any process can read by itself."""
         return None
@@ -61,18 +66,26 @@ class DiskFile(Source):
     form is kept, and there is no path.
     """
 
-    __slots__ = ("folder", "key", "mtime")
+    __slots__ = ("folder", "key", "key_table", "mtime")
 
     key: object | None
+    key_table: str | None
     mtime: float
 
     def __init__(
-        self, stored: str, size: int, mtime: float, folder: str | None, key: object | None = None
+        self,
+        stored: str,
+        size: int,
+        mtime: float,
+        folder: str | None,
+        key: object | None = None,
+        key_table: str | None = None,
     ):
         super().__init__(stored, size)
         self.mtime = mtime
         self.folder = folder
         self.key = key
+        self.key_table = key_table
 
     @property
     def path(self) -> str | None:

@@ -36,9 +36,12 @@ def add_functions(connection: sqlite3.Connection) -> None:
     Where SQLite can't be reached from Python, table-valued functions are left out, and the errors
     of the others lose their text.
     """
-    sql = "select 1 from pragma_function_list where name = ?"
-    if connection.execute(sql, [CLIP_SEARCH_JSON.name]).fetchone():
+    try:
+        # Only compiled, and without a table: a database may have a view of any name.
+        connection.cursor().execute(f"explain select {CLIP_SEARCH_JSON.name}(null)").close()
         return
+    except sqlite3.OperationalError:
+        pass
     try:
         register(connection, FUNCTIONS, expected=EXPECTED)
     except NativeUnavailable:

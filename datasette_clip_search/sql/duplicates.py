@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import CONFIG
 from ..table_function import MISSING, TableFunction
+from .limits import MODEL, THRESHOLD
 
 
 def _clip_duplicates(
@@ -34,4 +35,5 @@ CLIP_DUPLICATES = TableFunction(
     required=0,
     rows=_clip_duplicates,
     ordered_by="group_number",
+    limits=(THRESHOLD, MODEL),
 )

@@ -3,10 +3,15 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ..config import CONFIG
 from ..table_function import MISSING, ScalarFunction, TableFunction
+from ..time_limit import heed_if_due
+from .limits import MODEL, QUERY, WITHIN, K
+
+_HITS_AT_A_TIME = 1000
 
 
 def _clip_search(
@@ -16,7 +21,7 @@ def _clip_search(
     model: Any,
     ids_json: Any,
     limit: int | None = None,
-    within: set[int] | None = None,
+    within: Any = None,
     costly: bool = True,
 ) -> Iterator[Any]:
     from ..search import search
@@ -26,11 +31,11 @@ def _clip_search(
     if ids_json is not MISSING:
         from ..within import read_ids
 
-        given = read_ids(ids_json)
+        given = read_ids(ids_json, connection)
         if within is None:
             within = given
         elif given is not None:
-            within = within & given
+            within = within.intersection(given.tolist())
     return search(
         connection, query, k, None if model is MISSING else model, within, z_scores=costly
     )
@@ -46,8 +51,13 @@ def _clip_search_json(
     from ..search import search
     from ..within import read_ids
 
-    hits = search(connection, query, k, model, read_ids(ids_json))
-    return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
+    hits = search(connection, query, k, model, read_ids(ids_json, connection))
+    parts = []
+    # To write all at once would stop every other thread.
+    while some := [hit._asdict() for hit in islice(hits, _HITS_AT_A_TIME)]:
+        parts.append(json.dumps(some, ensure_ascii=False)[1:-1])
+        heed_if_due(connection)
+    return f"[{', '.join(parts)}]"
 
 
 CLIP_SEARCH = TableFunction(
@@ -65,9 +75,12 @@ CLIP_SEARCH = TableFunction(
     ordered_by="rank",
     within="id",
     costly="z_score",
+    limits=(QUERY, K, MODEL, WITHIN),
     instead=(
         "select * from clip_search('dog', 10, null, "
         "(select json_group_array(id) from images where taken >= '2020'))"
     ),
 )
-CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 4, _clip_search_json)
+CLIP_SEARCH_JSON = ScalarFunction(
+    "clip_search_json", 1, 4, _clip_search_json, limits=(QUERY, K, MODEL, WITHIN)
+)

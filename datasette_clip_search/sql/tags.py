@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..table_function import MISSING, TableFunction
+from .limits import LABELS, MODEL, QUERY
 
 
 def _clip_tags(
@@ -26,4 +27,5 @@ CLIP_TAGS = TableFunction(
     required=2,
     rows=_clip_tags,
     ordered_by="rank",
+    limits=(QUERY, LABELS, MODEL),
 )

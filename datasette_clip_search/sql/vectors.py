@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 from ..table_function import ScalarFunction
+from .limits import MODEL, QUERY, TERM
 
 
 def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) -> bytes | None:
@@ -31,10 +32,11 @@ def _clip_similarity(
 
 def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
     from ..errors import QueryError
-    from ..mix import check_weight, mixed_vector
+    from ..mix import check_terms, check_weight, mixed_vector
     from ..schema import choose_model
 
     example = "clip_mix('zebra', 1, 'stripes', -0.7)"
+    check_terms(len(arguments) // 2)
     if len(arguments) < 2:
         raise QueryError(f"clip_mix takes queries, each with a weight after it, such as {example}")
     is_odd = len(arguments) % 2
@@ -56,7 +58,9 @@ def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
     return mixed_vector(connection, chosen, table, terms).astype("<f4").tobytes()
 
 
-CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector)
-CLIP_SIMILARITY = ScalarFunction("clip_similarity", 2, 3, _clip_similarity)
+CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector, limits=(QUERY, MODEL))
+CLIP_SIMILARITY = ScalarFunction(
+    "clip_similarity", 2, 3, _clip_similarity, limits=(QUERY, QUERY, MODEL)
+)
 # Any number, so that too few are told what is wanted.
-CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix)
+CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix, limits=(TERM,))

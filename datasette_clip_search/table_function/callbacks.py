@@ -13,9 +13,10 @@ end is thrown away when it is much: see scans.
 import ctypes
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ctypes import c_int, c_int64, c_void_p
-from functools import cache
+from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from .declaration import MISSING, ScalarFunction, TableFunction
@@ -28,6 +29,7 @@ from .library import (
     keep_for_ever,
     pointers,
 )
+from .limits import heed_if_due
 from .plan import Plan
 from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room
 from .structures import (
@@ -44,6 +46,8 @@ from .structures import (
 MOST_NESTED = 20
 """How deep functions may call one another by SQL: far from where Python's stack ends, because an
 exception at the very entry of a callback can't be caught."""
+
+ROWS_AT_A_TIME = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -139,14 +143,18 @@ def table_callbacks(
             )
         return scan
 
-    def read(rows: Iterable[Any]) -> list[Any]:
-        everything = list(rows)
-        for row in everything:
-            if len(row) != width:
-                raise Refused(
-                    f"{function.name}() made a row of {len(row)} values; expected {width}: "
-                    f"{', '.join(names[:width])}"
-                )
+    def read(rows: Iterable[Any], heed: Callable[[], None]) -> list[Any]:
+        everything: list[Any] = []
+        left = iter(rows)
+        while some := list(islice(left, ROWS_AT_A_TIME)):
+            for row in some:
+                if len(row) != width:
+                    raise Refused(
+                        f"{function.name}() made a row of {len(row)} values; expected {width}: "
+                        f"{', '.join(names[:width])}"
+                    )
+            everything += some
+            heed()
         return everything
 
     def advance(cursor: int, scan: Scan) -> None:
@@ -197,7 +205,11 @@ def table_callbacks(
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
             scans.pop(cursor, None)
-            arguments, limit, within, costly = plan.unpack(given, pointers(argc, argv))
+            table = vtab_of(cursor)
+            connection = connection_at(table + VirtualTable.connection.offset)
+            heed = partial(heed_if_due, connection)
+            heed()
+            arguments, limit, within, costly = plan.unpack(given, pointers(argc, argv), heed)
             if MISSING in arguments[: len(required)]:
                 given_too = zip(required, arguments, strict=False)
                 lacking = [name for name, argument in given_too if argument is MISSING]
@@ -205,14 +217,13 @@ def table_callbacks(
                     f"{function.name}() needs {' and '.join(lacking)}: "
                     f"select * from {function.signature}"
                 )
-            table = vtab_of(cursor)
-            connection = connection_at(table + VirtualTable.connection.offset)
             owner = VirtualTable.from_address(table).connection
             keywords: dict[str, Any] = {"within": within} if function.within else {}
             if function.costly:
                 keywords["costly"] = costly
             with nesting:
-                rows = read(function.rows(connection, *arguments, limit=limit, **keywords))
+                rows = read(function.rows(connection, *arguments, limit=limit, **keywords), heed)
+            heed()
             scan = scans[cursor] = Scan(cursor, owner, arguments, within, rows)
             make_room(scans, scan)
             advance(cursor, scan)
@@ -289,11 +300,13 @@ def scalar_callback(
             try:
                 if argc < least or -1 < most < argc:
                     raise Refused(f"expected {bounds} arguments but received {argc}")
-                arguments = library.arguments(argc, argv)
                 connection = connection_at(library.user_data(context))
+                heed_if_due(connection)
+                arguments = library.arguments(argc, argv, function.limits)
                 with nesting:
                     value = function.function(connection, *arguments)
                 library.give(context, value)
+                heed_if_due(connection)
             except Refused as error:
                 raise Refused(f"{function.name}(): {error}") from None
         except BaseException as error:

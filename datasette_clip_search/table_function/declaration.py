@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
+from .limits import Limit
+
 
 class Missing(Enum):
     MISSING = "missing"
@@ -62,6 +64,8 @@ class TableFunction:
 
     `costly` names a column that takes work of its own. The function is then called with `costly`,
     whether the SQL may use that column: where it is False, any value there will do.
+
+    `limits` are those of the parameters, in their order; larger arguments are refused uncopied.
     """
 
     name: str
@@ -73,6 +77,7 @@ class TableFunction:
     within: str | None = None
     instead: str | None = None
     costly: str | None = None
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -90,6 +95,8 @@ class TableFunction:
             raise ValueError(f"{self.name}: there is no INTEGER column {self.within!r}")
         if self.costly is not None and self.costly not in self.columns:
             raise ValueError(f"{self.name}: there is no column {self.costly!r} to be costly")
+        if self.limits and len(self.limits) != len(self.parameters):
+            raise ValueError(f"{self.name}: every parameter needs a limit, or none")
 
     @property
     def signature(self) -> str:
@@ -110,7 +117,8 @@ class ScalarFunction:
     """Declares an SQL function that returns a value: `function(connection, *arguments)`.
 
     `max_arguments` is -1 for any number. A deterministic function gives the same result for the
-    same arguments for as long as a statement runs.
+    same arguments for as long as a statement runs. `limits` are those of the arguments, the last
+    one that of all that follow; larger ones are refused uncopied.
     """
 
     name: str
@@ -118,6 +126,7 @@ class ScalarFunction:
     max_arguments: int
     function: Callable[..., Any]
     deterministic: bool = False
+    limits: tuple[Limit, ...] = ()
 
     def __post_init__(self) -> None:
         _check_name(self.name)

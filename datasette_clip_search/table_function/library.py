@@ -6,7 +6,7 @@ driver uses, and the `sqlite3*` is read from the connection object.
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
 from functools import cache, partial
 from operator import index
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from .hidden import HiddenForGood, hidden_functions
+from .limits import Limit
 from .structures import (
     SQLITE_BLOB,
     SQLITE_FLOAT,
@@ -31,6 +32,9 @@ OLDEST_SQLITE = 3_010_000
 a statement uses is told from 3.10 on."""
 
 INT64_MAX = 2**63 - 1
+
+MOST_BYTES = 64 * 2**20
+"""How much the arguments of a function with limits may have together: all are copied."""
 
 SQLITE_OF_LISTS = 3_038_000
 """A virtual table gets the values of an IN all at once from 3.38 on."""
@@ -125,9 +129,38 @@ class Library:
             )
             self.value_frombind = bind(holding, "sqlite3_value_frombind", c_int, c_void_p)
 
-    def arguments(self, count: int, addresses: int | None) -> list[Any]:
-        """Returns the values of a C array of `sqlite3_value*`."""
-        return [self.value(address) for address in pointers(count, addresses)]
+    def arguments(
+        self, count: int, addresses: int | None, limits: Sequence[Limit] = ()
+    ) -> list[Any]:
+        """Returns the values of a C array of `sqlite3_value*`; the last limit is that of the rest.
+
+        Raises Refused as value() does.
+        """
+        values = pointers(count, addresses)
+        if not limits:
+            return [self.value(address) for address in values]
+        last = len(limits) - 1
+        # Before the first is copied: there may be a hundred.
+        sizes = [self.check(address, limits[min(n, last)]) for n, address in enumerate(values)]
+        if sum(sizes) > MOST_BYTES:
+            raise Refused(
+                f"the arguments have {sum(sizes)} bytes together and the limit is {MOST_BYTES}"
+            )
+        return [self.value(address) for address in values]
+
+    def check(self, address: int | None, limit: Limit) -> int:
+        """Returns the bytes of a text or a blob, which are not copied; 0 for any other value.
+
+        Raises Refused for more than the limit.
+        """
+        kind = self.value_type(address)
+        if kind not in (SQLITE_TEXT, SQLITE_BLOB):
+            return 0
+        most = limit.text if kind == SQLITE_TEXT else limit.blob
+        size: int = self.value_bytes(address)
+        if size > most:
+            raise Refused(limit.refusal(size, kind == SQLITE_TEXT))
+        return size
 
     def value(self, address: int | None, errors: str = "strict") -> Any:
         """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`.

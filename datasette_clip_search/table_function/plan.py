@@ -1,7 +1,7 @@
 """What SQLite's planner is told of a table-valued function."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .declaration import MISSING, MOST_PARAMETERS, TableFunction
@@ -54,6 +54,7 @@ class Plan:
         self.limit, self.offset = self.parameters, self.parameters + 1
         self.costly = names.index(function.costly) if function.costly else None
         self.costly_bit = 1 << self.offset + 1
+        self.limits = function.limits
 
     def _bit(self, column: int, operator: int) -> int | None:
         if operator == SQLITE_INDEX_CONSTRAINT_EQ and column >= self.first_hidden:
@@ -137,15 +138,23 @@ class Plan:
         return certain, uncertain
 
     def unpack(
-        self, number: int, addresses: Sequence[int | None]
+        self,
+        number: int,
+        addresses: Sequence[int | None],
+        heed: Callable[[], None] = lambda: None,
     ) -> tuple[tuple[Any, ...], int | None, set[int] | None, bool]:
         """Returns the arguments, the limit and the restriction that xFilter got.
 
-        The last value tells whether the costly column is used.
+        The last value tells whether the costly column is used. `heed` is called now and then, to
+        end a long list by an exception.
         """
         given, certain = number & (self.costly_bit - 1), number >> BITS
         count = len(addresses) - given.bit_count()
         try:
+            bits = (bit for bit in range(self.offset + 1) if given >> bit & 1)
+            for bit, address in zip(bits, addresses[count:], strict=True):
+                if bit < len(self.limits):
+                    self.library.check(address, self.limits[bit])
             left = iter([self.library.value(address) for address in addresses[count:]])
         except Refused as error:
             raise Refused(f"{self.name}(): {error}") from None
@@ -166,7 +175,7 @@ class Plan:
                     "For a newer SQLite: pip install pysqlite3-binary"
                 )
             if place < certain or self.library.value_frombind(address):
-                values = value_set(self.library, address)
+                values = value_set(self.library, address, heed)
                 within = values if within is None else within & values
             else:
                 # The value of a column, in a join or a correlated subquery: SQLite drops the

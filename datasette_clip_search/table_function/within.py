@@ -2,10 +2,11 @@
 
 import ctypes
 import re
+from collections.abc import Callable
 from typing import Any
 
 from .library import INT64_MAX, Library, Refused
-from .structures import SQLITE_DONE, SQLITE_INTEGER, SQLITE_OK
+from .structures import SQLITE_BLOB, SQLITE_DONE, SQLITE_INTEGER, SQLITE_OK, SQLITE_TEXT
 
 MOST_VALUES = 1_000_000
 """How many values an IN may have: Python takes some 100 bytes for each."""
@@ -13,9 +14,20 @@ MOST_VALUES = 1_000_000
 NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \t-\r]*", re.I)
 """The text that SQLite compares with an INTEGER column as the number that it spells."""
 
+MOST_BYTES = 400
+"""A longer text spells no such number but for zeros, and to read one takes the square of it."""
 
-def value_set(library: Library, address: int | None) -> set[int]:
-    """Returns the integers in an argument that is either a list or a value."""
+VALUES_AT_A_TIME = 5000
+
+
+def value_set(
+    library: Library, address: int | None, heed: Callable[[], None] = lambda: None
+) -> set[int]:
+    """Returns the integers in an argument that is either a list or a value.
+
+    `heed` is called now and then, to end a long list by an exception.
+    """
+    left = VALUES_AT_A_TIME
     found: set[int] = set()
     add, kind, integer = found.add, library.value_type, library.value_int64
     following = library.vtab_in_next
@@ -23,19 +35,31 @@ def value_set(library: Library, address: int | None) -> set[int]:
     result = ctypes.byref(value)
     code = library.vtab_in_first(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
-        _add(found, library.value(address, "replace"))
+        _add(found, _value(library, address))
         return found
     while code == SQLITE_OK and value:
+        left -= 1
+        if not left:
+            heed()
+            left = VALUES_AT_A_TIME
         if kind(value) == SQLITE_INTEGER:
             add(integer(value))
             if len(found) > MOST_VALUES:
                 raise Refused(f"in (...) has more than {MOST_VALUES} values")
         else:
-            _add(found, library.value(value.value, "replace"))
+            _add(found, _value(library, value.value))
         code = following(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
         raise Refused(f"the values of in (...) cannot be read: SQLite's error {code}")
     return found
+
+
+def _value(library: Library, address: int | None) -> Any:
+    is_text = library.value_type(address) == SQLITE_TEXT
+    if is_text and library.value_bytes(address) <= MOST_BYTES:
+        return library.value(address, "replace")
+    # A blob is no number either.
+    return None if is_text or library.value_type(address) == SQLITE_BLOB else library.value(address)
 
 
 def _add(found: set[int], value: Any) -> None:

@@ -21,6 +21,7 @@ from ..database import transaction
 from ..errors import EncoderUnavailable
 from ..onnx_file.wire import Refused
 from ..schema import TOWERS, Model, fetch, has_table
+from ..terminal_text import visible
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
 FORMAT = 1
@@ -103,7 +104,7 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
                 f"Run: pip install --upgrade 'datasette-clip-search>={needed}'"
             )
         if "refused" in facts:
-            raise NoTower(_plain(facts["refused"]), _plain(facts["release"]))
+            raise NoTower(visible(str(facts["refused"])[:500]), visible(str(facts["release"])[:40]))
         if facts["fingerprint"] != model.fingerprint:
             raise damaged(tower, "is of other weights than the pictures")
         if facts["dimension"] != model.dimension:
@@ -119,11 +120,6 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(tower) from error
     return facts
-
-
-def _plain(text: object) -> str:
-    """Returns a text of a database as a terminal may show it."""
-    return "".join(each if each.isprintable() else "?" for each in str(text)[:500])
 
 
 def read_tower(

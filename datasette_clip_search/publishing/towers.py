@@ -1,0 +1,41 @@
+"""The towers as they are published: without what their manifests tell of how they were made."""
+
+import json
+
+# What reading a tower takes, and how well it passed its tests. Others may be numbers.
+_TOLD = frozenset(
+    [
+        "format",
+        "needs",
+        "sections",
+        "sha256",
+        "fingerprint",
+        "precision",
+        "tokenizer",
+        "preprocess",
+        "verified",
+    ]
+)
+# How many pictures there were to check it with, at home.
+_UNTOLD = "pictures"
+
+
+def published_manifest(manifest: object) -> str:
+    """Returns a tower's manifest without the dates, reasons and counts of its owner's.
+
+    One that can't be read becomes one that says nothing, and is damaged as before.
+    """
+    try:
+        facts = json.loads(manifest) if isinstance(manifest, str) else None
+    except (ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        return "{}"
+    told = {
+        name: value
+        for name, value in facts.items()
+        if name in _TOLD or isinstance(value, int | float)
+    }
+    if isinstance(verified := told.get("verified"), dict):
+        verified.pop(_UNTOLD, None)
+    return json.dumps(told)
