@@ -488,6 +488,60 @@ PARTS = {
 }
 
 
+def preprocess(**values: Any) -> Change:
+    """Returns a change of what an image tower sees of a picture."""
+
+    def change(all_facts: dict[str, Any], sections: dict[str, bytes]) -> None:
+        all_facts["preprocess"].update(values)
+
+    return change
+
+
+def _another(operator: str) -> Change:
+    return file(lambda m: setattr(m.graph.node[0], "op_type", operator))
+
+
+PICTURE_BROKEN = "Its image tower does not load"
+PICTURE_NOT_OURS = "Its image tower is not one that this release makes"
+
+# What replaces an image tower.
+IMAGE: dict[str, tuple[Change, str]] = {
+    "sides_huge": (preprocess(height=10**9, width=10**9), PICTURE_BROKEN),
+    "sides_other": (preprocess(height=64), PICTURE_NOT_OURS),
+    "sides_text": (preprocess(height="32"), PICTURE_BROKEN),
+    "sides_none": (preprocess(height=0), PICTURE_BROKEN),
+    "means_text": (preprocess(mean="abc"), PICTURE_BROKEN),
+    "means_many": (preprocess(mean=[0.5] * 10**4), PICTURE_BROKEN),
+    "means_infinite": (preprocess(mean=[float("inf")] * 3), PICTURE_BROKEN),
+    "deviation_zero": (preprocess(std=[0, 0, 0]), PICTURE_BROKEN),
+    "resized_oddly": (preprocess(resize_mode=["shortest"]), PICTURE_BROKEN),
+    "filled_oddly": (preprocess(fill_color=10**9), PICTURE_BROKEN),
+    "size_of_open_clip": (
+        facts(preprocess={"size": 10**9, "mean": [0] * 3, "std": [1] * 3}),
+        PICTURE_BROKEN,
+    ),
+    "picture_short": (section("picture", b"x"), PICTURE_BROKEN),
+    "vector_short": (section("vector", b"1234"), PICTURE_BROKEN),
+    "precision": (facts(precision="\x1b[2J"), PICTURE_BROKEN),
+    "picture_external": (
+        file(lambda m: _make_external(m.graph.initializer[0])),
+        "data outside the file",
+    ),
+    "picture_loop": (_another("Loop"), "the operator Loop"),
+    "picture_garbage": (section("onnx", b"\x08"), PICTURE_NOT_OURS),
+    "text_in_place": (graph(lambda b: b.scalar()), "another input"),
+}
+
+
+def make_images(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """Makes a database of each kind of image tower, and returns what its answer is to say."""
+    made = {}
+    for name, (change, says) in IMAGE.items():
+        made[name] = Path(shutil.copy(sound, folder / f"{name}.db")), says
+        rewrite(made[name][0], change, "image")
+    return made
+
+
 def make_all(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
     """Makes a database of each kind, and returns what its answer is to say."""
     made: dict[str, tuple[Path, str]] = {}

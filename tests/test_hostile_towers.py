@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,8 +14,17 @@ import time
 import urllib.request
 
 import pytest
-from conftest import make_database
-from hostile_towers import DAMAGED, graph, heavy, make_all, make_parts, rewrite
+from conftest import make_database, make_picture, run
+from hostile_towers import (
+    DAMAGED,
+    IMAGE,
+    graph,
+    heavy,
+    make_all,
+    make_images,
+    make_parts,
+    rewrite,
+)
 
 pytest.importorskip("open_clip")
 
@@ -52,6 +62,8 @@ def ask(databases, seconds=30, sql=VECTOR):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-2000:]
+    # Nor is anything written there under the names that a file gives its parts.
+    assert "onnxruntime" not in result.stderr
     lines = map(json.loads, result.stdout.splitlines())
     return {name: (answer, peak) for name, answer, peak in lines}
 
@@ -99,6 +111,62 @@ def test_sound_databases_answer_as_before(answers):
     *_, found = answers
     assert len(found["first"][0]) == 2 * 4 * 16
     assert found["last"] == (found["first"][0], found["last"][1])
+
+
+@pytest.fixture(scope="module")
+def pictured(tiny_model, tmp_path_factory):
+    """A database with an image tower, and a picture to search with."""
+    folder = tmp_path_factory.mktemp("pictured")
+    picture = make_picture(folder / "pictures" / "0.png")
+    options = ["--pretrained", tiny_model, "--with-image-search"]
+    result = run("embed-images", folder / "photos.db", picture, *options)
+    assert result.exit_code == 0, result.output
+    return folder / "photos.db", picture
+
+
+def test_image_towers_are_refused_as_well(pictured, tmp_path):
+    database, picture = pictured
+    made = make_images(database, tmp_path)
+    last = shutil.copy(database, tmp_path / "last.db")
+    sql = f"select hex(clip_vector(x'{picture.read_bytes().hex()}'))"
+    hostile = {name: path for name, (path, _) in made.items()}
+    found = ask({"first": database, **hostile, "last": last}, sql=sql)
+    wrong = {
+        name: found[name][0]
+        for name, (_, says) in made.items()
+        if says not in found[name][0] or not found[name][0].isprintable()
+    }
+    assert not wrong
+    assert len(found["first"][0]) == 2 * 4 * 16
+    assert found["last"][0] == found["first"][0]
+    assert found["last"][1] - found["first"][1] < 300
+
+
+@pytest.mark.parametrize("kind", IMAGE)
+def test_runs_refuse_what_would_embed(pictured, kind):
+    """Where embed-images takes the database's own tower, and where it keeps one in int8."""
+    from datasette_clip_search.image_tower.tower import ImageTower
+    from datasette_clip_search.int8.encoder import Int8Encoder
+    from datasette_clip_search.schema import default_model
+    from datasette_clip_search.text_tower.stored import (
+        Kept,
+        TowerUnusable,
+        read_manifest,
+        read_tower,
+    )
+
+    change, _ = IMAGE[kind]
+    with contextlib.closing(sqlite3.connect(pictured[0])) as connection:
+        _, model = default_model(connection)
+        kept = read_tower(connection, model, read_manifest(connection, model, "image"), "image")
+    facts, sections = json.loads(json.dumps(kept.facts)), dict(kept.sections)
+    change(facts, sections)
+    with pytest.raises(TowerUnusable, match="To make it anew"):
+        ImageTower(Kept("x", facts, sections))
+    sections["of_noise"] = bytes(2 * 4 * 16)
+    if kind not in ("picture_short", "vector_short", "precision"):
+        with pytest.raises(TowerUnusable, match="--precision int8"):
+            Int8Encoder(Kept("x", facts, sections))
 
 
 @pytest.fixture(scope="module")

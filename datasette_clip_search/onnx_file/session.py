@@ -25,6 +25,7 @@ Heed = Callable[[], None]
 
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02
+_SILENT = 4
 _TOO_MUCH = "more work or memory than a tower takes"
 # Texts or pictures that go through together at most, so that memory stays bounded.
 _MOST_TOGETHER = 32
@@ -149,8 +150,8 @@ def _loaded(
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # An arena keeps the memory of the longest text for ever, and saves nothing here.
     options.enable_cpu_mem_arena = False
-    # Errors only; warnings would go to stderr.
-    options.log_severity_level = 3
+    # Errors are raised. To stderr it would write them with the names that a file gives its parts.
+    options.log_severity_level = _SILENT
     if careful:
         options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimised:
@@ -175,6 +176,7 @@ def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors
     import onnxruntime
 
     options = onnxruntime.RunOptions()
+    options.log_severity_level = _SILENT
     outcome: list[Any] = []
 
     def work() -> None:
