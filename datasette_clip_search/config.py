@@ -103,7 +103,7 @@ class Config:
     max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
-    encoder_cache_entries: int = 2
+    encoder_cache_entries: int = 4
     # A damaged text tower is read once, not for every query.
     unusable_towers_remembered: int = 64
     # What clip_duplicates() takes for near-identical: a smaller or re-encoded copy, a slight crop.
@@ -154,6 +154,21 @@ class Config:
     tower_part_bytes: int = 262_144
     # What a database may have a server load; ONNX files end at 2 GB.
     max_tower_bytes: int = 2_000_000_000
+    # Towers come from strangers' databases. Deep models have some 5,000 operators, the largest that
+    # fit into the bytes above take 5e11 multiplications for a picture, none of which is half of it.
+    max_tower_tokens: int = 1024
+    max_tower_nodes: int = 10_000
+    max_tower_work: float = 1e12
+    max_tower_node_work: float = 5e10
+    max_tower_folding_work: float = 1e9
+    # What runs without a look at the time limit: a tenth of a second.
+    uninterrupted_work: float = 4e9
+    # After that, a tower that is being loaded is given up.
+    tower_load_seconds: float = 60
+    # And so long Python's end waits for one, which was told to stop.
+    tower_end_seconds: float = 5
+    # What a tower takes besides its weights: 1,024 patches by 16 heads take half of it.
+    max_tower_working_bytes: int = 400_000_000
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64

@@ -1,7 +1,6 @@
 """The tables, and how a database gets them."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -357,9 +356,14 @@ class Model:
     revision: int
 
     @property
+    def has_path(self) -> bool:
+        """Whether its pretraining is a file or folder of the owner's, rather than a tag."""
+        return any(separator in self.pretrained for separator in "/\\")
+
+    @property
     def label(self) -> str:
         """The model with its pretraining, unless that is a file of the owner's."""
-        is_tag = re.fullmatch(r"[^/\\]+", self.pretrained)
+        is_tag = self.pretrained and not self.has_path
         return f"{self.name} ({self.pretrained})" if is_tag else self.name
 
 
