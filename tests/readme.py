@@ -46,6 +46,28 @@ def index_status() -> str:
     return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
 
 
+def page_limits() -> str:
+    """Returns the limits of the search page, from the configuration itself."""
+    from datasette_clip_search.config import CONFIG
+
+    limits = {
+        "pictures shown at a time": f"{CONFIG.results_per_page}, at most "
+        f"{CONFIG.max_results_per_page} (`k` in the address)",
+        "characters of a search": f"{CONFIG.max_query_characters:,}",
+        "seconds that a search may take": f"{CONFIG.search_seconds:g}",
+        "a picture that is sent": f"{CONFIG.max_query_image_bytes // 10**6} MB and "
+        f"{CONFIG.max_query_image_megapixels:g} megapixels, or "
+        f"{CONFIG.max_query_image_decoded_megapixels:g} where it is no JPEG",
+        "seconds for it to arrive, and to be decoded": f"{CONFIG.upload_seconds:g} and "
+        f"{CONFIG.query_decode_seconds:g}",
+        "pictures sent by all visitors that wait": f"{CONFIG.max_waiting_uploads}, and "
+        f"{CONFIG.max_uploads_bytes // 10**6} MB",
+        "a thumbnail": f"{CONFIG.max_thumbnail_bytes // 10**6} MB",
+    }
+    rows = [f"| {name} | {limit} |" for name, limit in limits.items()]
+    return "\n".join(["| limit of the page | |", "|---|---|", *rows])
+
+
 def tables() -> str:
     """Returns the tables with their columns, from the database itself."""
     from datasette_clip_search.schema import OWN_TABLES
