@@ -12,7 +12,7 @@ from .index import Facts, IndexUnusable, Wish, index_path, open_index, write
 from .index.build import Watch, build
 from .index.kinds import KINDS
 from .index.sample import Sample
-from .loaded import collection_for
+from .loaded import check_size, collection_for
 from .schema import Model
 from .vectors import batches
 
@@ -45,6 +45,7 @@ def keep_index(
     """
     file = index_path(database, model.id)
     try:
+        check_size(connection, file)
         _, facts = open_index(file, model.fingerprint, model.dimension)
         wish = wish or facts.wish
         if not anew and wish == facts.wish and _serves(connection, model, facts):
@@ -106,6 +107,7 @@ def status_of(
     file = index_path(database, model.id)
     facts, problem, behind = None, "", 0
     try:
+        check_size(connection, file)
         facts = open_index(file, model.fingerprint, model.dimension)[1]
         changes = changes_since(connection, model, facts.moment)
         if changes is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import datasette_clip_search
-from datasette_clip_search.errors import CommandError
+from datasette_clip_search.errors import CommandError, QueryError
 from datasette_clip_search.terminal_text import say, visible
 
 PACKAGE = Path(datasette_clip_search.__file__).parent
@@ -18,10 +18,8 @@ PACKAGE = Path(datasette_clip_search.__file__).parent
         ("a b.jpg", "a b.jpg"),
         ("Zoë 狗 🐶 \\x1b", "Zoë 狗 🐶 \\x1b"),
         # Families, and Persian: their joiners hide nothing.
-        (
-            "👨\u200d👩\u200d👧 \u0645\u06cc\u200c\u0634",
-            "👨\u200d👩\u200d👧 \u0645\u06cc\u200c\u0634",
-        ),
+        ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
+        ("\u0645\u06cc\u200c\u0634", "\u0645\u06cc\u200c\u0634"),
         ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
         ("\x9b31m", "\\x9b31m"),
         ("\x7f\x00\x08", "\\x7f\\x00\\x08"),
@@ -43,6 +41,7 @@ def test_visible(text, shown):
 def test_lines_that_are_ours_stay():
     assert visible("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
     assert str(CommandError("one\ntwo\x1b\u202e")) == "one\ntwo\\x1b\\u202e"
+    assert str(QueryError("one\ntwo\x1b\u202e")) == "one\\ntwo\\x1b\\u202e"
 
 
 def test_say(capsys):
