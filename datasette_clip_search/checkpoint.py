@@ -12,7 +12,9 @@ import importlib
 import json
 import os
 import socket
+import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ from .errors import CommandError, EncoderUnavailable
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
+# Bytes of a configuration, which have some thousand.
+_MOST_CONFIG = 1_000_000
 HUB_PREFIX = "hf-hub:"
 INSTALL = "pip install 'datasette-clip-search[embed]'"
 
@@ -105,8 +109,9 @@ def _from_folder(model: str | None, folder: Path) -> Checkpoint:
             "Give a folder in OpenCLIP's layout, or --model NAME with --pretrained WEIGHTS_FILE"
         )
     try:
-        model_config = json.loads(config.read_text("utf-8"))["model_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+        with open(config, "rb", opener=_regular) as file:
+            model_config = json.loads(file.read(_MOST_CONFIG).decode())["model_cfg"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError(f"{config} is not an OpenCLIP model configuration: {error}") from error
     files = sorted(file for file in folder.iterdir() if file.suffix in WEIGHTS_SUFFIXES)
     preferred = [file for file in files if file.name == WEIGHTS_FILE] or files
@@ -136,15 +141,45 @@ def _from_file(model: str | None, file: Path) -> Checkpoint:
     return Checkpoint(model, str(file), weights=file)
 
 
-def fingerprint(checkpoint: Checkpoint) -> str:
-    """Returns the SHA-256, in hex, of the weights file and the model's configuration."""
+def fingerprint(checkpoint: Checkpoint, is_stopped: Callable[[], bool] = lambda: False) -> str:
+    """Returns the SHA-256, in hex, of the weights file and the model's configuration.
+
+    Raises OSError for a file that can't be read, or where `is_stopped`.
+    """
     assert checkpoint.weights is not None, "locate() first"
     digest = hashlib.sha256((checkpoint.config or checkpoint.name).encode())
-    with open(checkpoint.weights, "rb") as file:
+    with open(checkpoint.weights, "rb", opener=_regular) as file:
         # In large blocks, so that a thread seldom waits for the interpreter.
         while block := file.read(1 << 24):
+            if is_stopped():
+                raise OSError("Reading the weights was ended")
             digest.update(block)
     return digest.hexdigest()
+
+
+def _regular(path: str, flags: int) -> int:
+    """Opens a file that is neither a pipe, which may never be written to, nor a device."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(f"{path} is not a file")
+    return descriptor
+
+
+def check_unpickling(checkpoint: Checkpoint) -> None:
+    """Raises EncoderUnavailable for weights that a database names and that could run code.
+
+    OpenCLIP asks torch for weights only, which before torch 2.6 did not keep out all else.
+    """
+    from importlib.metadata import version
+
+    parts = version("torch").split(".")[:2]
+    is_safe = [int(part) if part.isdigit() else 0 for part in parts] >= [2, 6]
+    if checkpoint.weights and checkpoint.weights.suffix != ".safetensors" and not is_safe:
+        raise EncoderUnavailable(
+            f"{checkpoint.weights.name} could run code when it is loaded. Give it with "
+            "--pretrained if you trust it, or update: pip install --upgrade torch"
+        )
 
 
 def import_open_clip() -> ModuleType:
@@ -285,6 +320,12 @@ def _suggest(name: str, names: list[str]) -> str:
     return f"Did you mean {' or '.join(close)}? " if close else ""
 
 
+# For the threads that keep it off the network now, and what the switch was before.
+_offline: list[bool] = []
+_before: list[bool] = []
+_offline_lock = threading.Lock()
+
+
 @contextmanager
 def network(allowed: bool) -> Iterator[None]:
     """Keeps the hub client off the network unless `allowed`."""
@@ -294,9 +335,15 @@ def network(allowed: bool) -> Iterator[None]:
     # Its switch is an environment variable read at import; the constant is asked at each call.
     from huggingface_hub import constants
 
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
+    with _offline_lock:
+        if not _offline:
+            _before.append(constants.HF_HUB_OFFLINE)
+        _offline.append(True)
+        constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        with _offline_lock:
+            _offline.pop()
+            if not _offline:
+                constants.HF_HUB_OFFLINE = _before.pop()

@@ -80,6 +80,9 @@ class Config:
     seconds_per_vector: float = 15e-6
     # Searching within fewer pictures than this fetches all of their vectors.
     fetched_within: int = 2000
+    # An index file may have so many bytes more than its database accounts for: one of a few vectors
+    # has its own overhead.
+    small_index_bytes: int = 10_000_000
     # An index is built anew when more of the collection has changed since; below that, what has
     # changed is scored beside it. Small ones are built anew at once.
     index_lag: float = 0.02
@@ -100,7 +103,7 @@ class Config:
     max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
     collection_cache_entries: int = 8
-    encoder_cache_entries: int = 2
+    encoder_cache_entries: int = 4
     # A damaged text tower is read once, not for every query.
     unusable_towers_remembered: int = 64
     # What clip_duplicates() takes for near-identical: a smaller or re-encoded copy, a slight crop.
@@ -123,8 +126,14 @@ class Config:
     table: str = "images"
     # A 493 kB file can hold 169 megapixels and take 1.3 GB to decode.
     max_megapixels: float = 150
-    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
+    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine. Reading
+    # the file does not count.
     decode_seconds: float = 60
+    # A disk or network that delivers no byte for so long is given up, for this run. Files that a
+    # cloud keeps elsewhere arrive whole, after minutes.
+    read_pause_seconds: float = 600
+    # And one that only trickles: 1 GB at 300 KB/s.
+    read_seconds: float = 3600
     # So many small pictures are given to a decoder at a time, where many wait: each turn costs the
     # main process a third of a millisecond, which has too few of them for sixteen cores.
     decoded_together: int = 16
@@ -145,9 +154,26 @@ class Config:
     tower_part_bytes: int = 262_144
     # What a database may have a server load; ONNX files end at 2 GB.
     max_tower_bytes: int = 2_000_000_000
+    # Towers come from strangers' databases. Deep models have some 5,000 operators, the largest that
+    # fit into the bytes above take 5e11 multiplications for a picture, none of which is half of it.
+    max_tower_tokens: int = 1024
+    max_tower_nodes: int = 10_000
+    max_tower_work: float = 1e12
+    max_tower_node_work: float = 5e10
+    max_tower_folding_work: float = 1e9
+    # What runs without a look at the time limit: a tenth of a second.
+    uninterrupted_work: float = 4e9
+    # After that, a tower that is being loaded is given up.
+    tower_load_seconds: float = 60
+    # And so long Python's end waits for one, which was told to stop.
+    tower_end_seconds: float = 5
+    # What a tower takes besides its weights: 1,024 patches by 16 heads take half of it.
+    max_tower_working_bytes: int = 400_000_000
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # How often --watch looks at files that the system does not tell changes of.
+    poll_seconds: float = 30
     # One is prepared while another is computed.
     gpu_batches_at_once: int = 2
     # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:

@@ -30,8 +30,14 @@ def connect(path: Path) -> sqlite3.Connection:
         raise CommandError(f"There is no folder {path.absolute().parent} to make {path.name} in")
     connection = sqlite3.connect(path, isolation_level=None)
     wait_for_lock(connection, CONFIG.first_write_wait_seconds)
+    heed_signals(connection)
     connection.execute(f"pragma page_size = {CONFIG.page_size}")
     return connection
+
+
+def heed_signals(connection: sqlite3.Connection) -> None:
+    """Lets Ctrl-C end a long statement: Python handles signals between its own instructions."""
+    connection.set_progress_handler(lambda: None, 10_000)
 
 
 def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
@@ -72,6 +78,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         text = str(error)
+        if text == "interrupted":
+            raise KeyboardInterrupt from error
         if "not a database" in text or "malformed" in text:
             raise CommandError(f"{path} is not a SQLite database: {text}") from error
         if "readonly" in text or "unable to open" in text:
@@ -88,6 +96,8 @@ def explained(path: Path) -> Iterator[None]:
                 f"{what}. What was embedded before is kept; make room and run the same command "
                 "again"
             ) from error
+        if isinstance(error, sqlite3.OperationalError | sqlite3.DataError):
+            raise CommandError(f"{path} can't be used: {text}") from error
         raise
 
 

@@ -1,6 +1,6 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
@@ -14,6 +14,8 @@ from .checkpoint import Checkpoint
 from .errors import EncoderUnavailable
 from .pictures.preprocess import Preprocess
 from .text_tower.cleaning import safe
+
+Heed = Callable[[], None]
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -108,10 +110,10 @@ class Encoder:
         self._model, self._tokenizer = _load(self.checkpoint)
         self.device, self.precision, self.matmul = "cpu", "fp32", "highest"
 
-    def encode_pixels(self, pixels: Pixels) -> Vectors:
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
 
-        Threads may share an encoder.
+        Threads may share an encoder. `heed` is what those of databases ask meanwhile.
         """
         import torch
 
@@ -125,7 +127,7 @@ class Encoder:
             features = self._model.encode_image(batch)
         return unit(features.float().cpu().numpy())
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
+    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of n texts."""
         import torch
 

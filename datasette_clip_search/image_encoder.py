@@ -1,16 +1,15 @@
 """What turns pictures into vectors: the tower that a database brings, else torch."""
 
-import importlib.util
 import sqlite3
-from functools import cache
 from typing import Protocol
 
 from .arrays import Pixels, Vectors
+from .encoder import Heed
 from .errors import EncoderUnavailable
 from .image_tower.tower import ImageTower
 from .kept_towers import KeptTowers
 from .pictures.preprocess import Preprocess
-from .query_encoder import encoder_of
+from .query_encoder import encoder_of, is_torch_here
 from .schema import Model, is_published
 from .text_tower.stored import IMAGE, read_manifest
 
@@ -35,8 +34,11 @@ class ImageEncoder(Protocol):
     def preprocess(self) -> Preprocess:
         """What it sees of a picture."""
 
-    def encode_pixels(self, pixels: Pixels) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+
+        `heed` may be called while that takes long, and may raise to end it.
+        """
 
 
 def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncoder:
@@ -54,7 +56,9 @@ def image_encoder_of(connection: sqlite3.Connection, model: Model) -> ImageEncod
     except EncoderUnavailable as error:
         if is_published(connection) and not reason:
             raise EncoderUnavailable(NOT_PUBLISHED) from error
-        advice = reason or ("" if _has_torch() else NO_TOWER)
+        if reason and not is_torch_here():
+            raise EncoderUnavailable(reason) from error
+        advice = reason or ("" if is_torch_here() else NO_TOWER)
         raise EncoderUnavailable(f"{error}. {advice}" if advice else str(error)) from error
 
 
@@ -66,9 +70,4 @@ def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
     if read_manifest(connection, model, IMAGE) is not None:
         return True
     # Torch may be here, but the weights of what was published are elsewhere.
-    return _has_torch() and not is_published(connection)
-
-
-@cache
-def _has_torch() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))
+    return is_torch_here() and not is_published(connection)

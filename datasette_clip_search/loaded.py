@@ -206,6 +206,7 @@ def _from_file(
                 # It looks at a state of the database from before the index was built.
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
+        _check_size(connection, file)
         base, facts = open_index(file, model.fingerprint, model.dimension)
         # Another one may have been put there meanwhile; `advanced` looks at what it says.
         return Collection(model, facts.moment, base)
@@ -217,6 +218,20 @@ def _from_file(
             name = visible(file.name)
             log.warning("Not using the index %s: %s. Searching exactly", name, error)
         return None
+
+
+def _check_size(connection: sqlite3.Connection, file: Path) -> None:
+    """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
+
+    Every vector takes at most six bytes a number in it, and at least two in the database.
+    """
+    [pages], [page_size] = (
+        fetch(connection, f"pragma main.{name}").fetchone() for name in ("page_count", "page_size")
+    )
+    # Where it has gone meanwhile, opening it says so.
+    size = file.stat().st_size if file.exists() else 0
+    if size > 4 * pages * page_size + CONFIG.small_index_bytes:
+        raise IndexUnusable("it is larger than an index of this database can be")
 
 
 @lru_cache(CONFIG.collection_cache_entries)

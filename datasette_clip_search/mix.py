@@ -15,6 +15,7 @@ from .modality import Sides, everyday_vectors, sides_of
 from .query import Value, is_embedding, query_vector, shown
 from .schema import Model
 from .text_encoder import text_encoder_of
+from .time_limit import heed_time_limit
 from .vector_format import check_encoded
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
@@ -100,7 +101,8 @@ def _sides(
     collection = collection_for(connection, model)
     try:
         distribution = collection.distribution(connection)
-        texts = everyday_vectors(text_encoder_of(connection, model))
+        encoder = text_encoder_of(connection, model)
+        texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
         sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:

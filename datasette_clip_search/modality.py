@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from .arrays import Vectors
+from .encoder import Heed
 from .text_encoder import TextEncoder
 
 # A sample of what people search for, by which a model's texts are known: single words, phrases
@@ -58,7 +59,7 @@ EVERYDAY_TEXTS = (
 _NO_SPREAD = 1e-5
 
 _texts: WeakKeyDictionary[TextEncoder, Vectors] = WeakKeyDictionary()
-_encoding = threading.Lock()
+_keeping = threading.Lock()
 
 
 class Sides(NamedTuple):
@@ -98,10 +99,15 @@ def sides_of(pictures: tuple[Vectors, Vectors], texts: Vectors) -> Sides | None:
     return Sides(mean, texts.mean(axis=0), of_pictures / of_texts)
 
 
-def everyday_vectors(encoder: TextEncoder) -> Vectors:
-    """Returns the unit vectors, (n, d) float32, of EVERYDAY_TEXTS, made once per encoder."""
-    with _encoding:
-        vectors = _texts.get(encoder)
-        if vectors is None:
-            vectors = _texts[encoder] = encoder.encode_texts(EVERYDAY_TEXTS)
-        return vectors
+def everyday_vectors(encoder: TextEncoder, heed: Heed | None = None) -> Vectors:
+    """Returns the unit vectors, (n, d) float32, of EVERYDAY_TEXTS, made once per encoder.
+
+    `heed` may be called while that takes long, and may raise to end it.
+    """
+    vectors = _texts.get(encoder)
+    if vectors is None:
+        # Two threads may both make them. With a lock, one database's tower keeps others waiting.
+        vectors = encoder.encode_texts(EVERYDAY_TEXTS, heed)
+        with _keeping:
+            _texts[encoder] = vectors
+    return vectors

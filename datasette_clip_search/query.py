@@ -9,12 +9,13 @@ import numpy as np
 from . import vector_format
 from .arrays import Vectors
 from .config import CONFIG
+from .encoder import Heed
 from .errors import NotAPicture, QueryError
 from .image_encoder import ImageEncoder, image_encoder_of
 from .recent import Recent
 from .schema import EMBEDDINGS, Model, fetch, made_from_it, quote
 from .text_encoder import text_encoder_of, text_key
-from .time_limit import heed_if_due
+from .time_limit import heed_if_due, heed_time_limit
 
 if TYPE_CHECKING:
     from .decoding import Decoded, Refused, Settings
@@ -77,7 +78,8 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     if vector is None:
         # What was encoded before is kept, so that asking again gets further.
         heed_if_due(connection)
-        vector = text_encoder_of(connection, model).encode_texts([text])[0]
+        encoder = text_encoder_of(connection, model)
+        [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
     # Another model may have the same encoder.
     unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
@@ -124,7 +126,8 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
     from .query_decoder import decode
 
     encoder, settings = picture_encoder(connection, model, data)
-    return encoded_picture(model, encoder, decode(connection, data, settings))
+    outcome = decode(connection, data, settings)
+    return encoded_picture(model, encoder, outcome, lambda: heed_time_limit(connection))
 
 
 def picture_encoder(
@@ -153,8 +156,12 @@ def picture_encoder(
     return encoder, settings
 
 
-def encoded_picture(model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused") -> Vectors:
+def encoded_picture(
+    model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused", heed: Heed
+) -> Vectors:
     """Returns the unit vector (d,) float32 of a decoded picture.
+
+    `heed` is called again and again where that takes long, and may raise to end it.
 
     Raises NotAPicture and QueryError as picture_vector() does.
     """
@@ -170,6 +177,6 @@ def encoded_picture(model: Model, encoder: ImageEncoder, outcome: "Decoded | Ref
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
-    vectors = encoder.encode_pixels(outcome.pixels[np.newaxis])
+    vectors = encoder.encode_pixels(outcome.pixels[np.newaxis], heed)
     vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
     return vector

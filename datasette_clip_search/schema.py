@@ -1,7 +1,6 @@
 """The tables, and how a database gets them."""
 
 import json
-import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
 REPLACED = "clip_replaced"
 PRUNED = "clip_pruned"
+PLACES = "clip_places"
 OWN_TABLES = (
     *(MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION),
-    *(REPLACED, PRUNED),
+    *(REPLACED, PRUNED, PLACES),
 )
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
@@ -33,6 +33,7 @@ KNOWN_MIGRATIONS = (
     "m004_towers",
     "m005_publication",
     "m006_kept_rows",
+    "m007_places",
 )
 # So much of a picture's content_hash is beside what was made from it.
 HASH_KEPT = 16
@@ -101,6 +102,10 @@ def migrate(connection: sqlite3.Connection, table: str) -> None:
     def m006_kept_rows(db: Database) -> None:
         for statement in _m006(quote(table)):
             db.execute(statement)
+
+    @migrations()
+    def m007_places(db: Database) -> None:
+        db.execute(f"create table {PLACES} (path text primary key)")
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -351,9 +356,14 @@ class Model:
     revision: int
 
     @property
+    def has_path(self) -> bool:
+        """Whether its pretraining is a file or folder of the owner's, rather than a tag."""
+        return any(separator in self.pretrained for separator in "/\\")
+
+    @property
     def label(self) -> str:
         """The model with its pretraining, unless that is a file of the owner's."""
-        is_tag = re.fullmatch(r"[^/\\]+", self.pretrained)
+        is_tag = self.pretrained and not self.has_path
         return f"{self.name} ({self.pretrained})" if is_tag else self.name
 
 

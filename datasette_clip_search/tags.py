@@ -10,7 +10,7 @@ import numpy as np
 
 from .arrays import Vectors
 from .config import CONFIG
-from .encoder import unit
+from .encoder import Heed, unit
 from .errors import QueryError
 from .query import Value, query_vector, shown
 from .recent import Recent
@@ -162,13 +162,18 @@ def _label_vector(connection: sqlite3.Connection, encoder: TextEncoder, name: st
     if vector is None:
         # What was encoded before is kept, so that asking again gets further.
         heed_time_limit(connection)
-        vector = ensembled(encoder, [name], TEMPLATES)[0]
+        [vector] = ensembled(encoder, [name], TEMPLATES, lambda: heed_time_limit(connection))
         _vectors.put(key, vector)
     return vector
 
 
-def ensembled(encoder: TextEncoder, names: Sequence[str], templates: Sequence[str]) -> Vectors:
+def ensembled(
+    encoder: TextEncoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    heed: Heed | None = None,
+) -> Vectors:
     """Returns the unit vectors, (n, d) float32, of n labels: means of their prompts' directions."""
     prompts = [template.format(name) for name in names for template in templates]
-    vectors = encoder.encode_texts(prompts).reshape(len(names), len(templates), -1)
+    vectors = encoder.encode_texts(prompts, heed).reshape(len(names), len(templates), -1)
     return unit(vectors.mean(axis=1))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from .arrays import Vectors
+from .encoder import Heed
 from .errors import EncoderUnavailable
 from .kept_towers import KeptTowers
-from .query_encoder import encoder_of
+from .query_encoder import encoder_of, is_torch_here
 from .schema import Model
 from .text_tower.stored import TEXT, key_of, read_manifest
 from .text_tower.tower import TextTower
@@ -29,8 +30,11 @@ class TextEncoder(Protocol):
     def logit_scale(self) -> float:
         """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts."""
+    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of n texts.
+
+        `heed` may be called while that takes long, and may raise to end it.
+        """
 
 
 _towers: KeptTowers[TextTower] = KeptTowers(TEXT, TextTower)
@@ -55,4 +59,6 @@ def text_encoder_of(connection: sqlite3.Connection, model: Model) -> TextEncoder
     try:
         return encoder_of(connection, model)
     except EncoderUnavailable as error:
+        if reason and not is_torch_here():
+            raise EncoderUnavailable(reason) from error
         raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error

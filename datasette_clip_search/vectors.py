@@ -120,7 +120,9 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 
     What the model has not embedded is left out. Raises DatabaseError as `batches` does.
     """
-    return _joined(model, batches_by_id(connection, model, wanted), len(wanted))
+    # More of them may be asked for than there are.
+    expected = min(len(wanted), _IDS)
+    return _joined(model, batches_by_id(connection, model, wanted), expected)
 
 
 def batches_by_id(

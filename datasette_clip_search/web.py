@@ -16,7 +16,13 @@ from markupsafe import Markup
 
 from . import versions
 from .config import CONFIG
-from .errors import ClipSearchError, NoEmbeddings, QueryError, TookTooLong
+from .errors import (
+    ClipSearchError,
+    EncoderUnavailable,
+    NoEmbeddings,
+    QueryError,
+    TookTooLong,
+)
 from .schema import Model, choose_model, default_model, images_table, models
 from .thumbnails import has_thumbnail, read_thumbnail
 from .versions import Actor
@@ -130,6 +136,11 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             message, status = "You may not see the pictures of this database", 403
     except UploadRefused as error:
         message, status = str(error), error.status
+    except EncoderUnavailable as error:
+        # What it advises is not for visitors to do.
+        message, status = f"For whoever runs this site: {error}", 400
+        if request.args.get("q"):
+            message = f"Words can't be searched for here now, only pictures. {message}"
     except ClipSearchError as error:
         message, status = str(error), _STATUS.get(type(error), 400)
     except QueryInterrupted:

@@ -32,6 +32,7 @@ from .schema import (
     quote,
 )
 from .standing import Standing, schema_version, standing_of
+from .time_limit import heed_time_limit
 from .web_lookup import look_up
 from .web_question import Question, vector_text
 
@@ -146,7 +147,7 @@ async def question_of_picture(
     except asyncio.CancelledError:
         give_up(picture)
         raise
-    vector = await run(_vector_of, model, encoder, outcome)
+    vector = await run(_vector_of, database, model, encoder, outcome)
     return replace(question, vector=vector)
 
 
@@ -162,11 +163,16 @@ def _submitted(
     return encoder, submit(data, settings, sender)
 
 
-def _vector_of(model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused") -> str:
+def _vector_of(
+    database: Database, model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused"
+) -> str:
     from .query import encoded_picture
 
+    connection = _connection(database)
     try:
-        vector = encoded_picture(model, encoder, outcome)
+        with bounded(connection, CONFIG.search_seconds):
+            heed = partial(heed_time_limit, connection)
+            vector = encoded_picture(model, encoder, outcome, heed)
     except NotAPicture as error:
         raise QueryError(
             f"What was sent can't be searched with: {error}. "

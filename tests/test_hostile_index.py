@@ -280,6 +280,20 @@ def test_a_search_survives_them(indexes, database, tmp_path):
         assert told.endswith("Searching exactly"), name
 
 
+def test_a_file_without_end_is_not_read(indexes, database, tmp_path, connect, caplog):
+    """It takes a stranger no room, and would take a minute to read."""
+    path = tmp_path / "p.db"
+    shutil.copy(database, path)
+    body, ids, facts = indexes["flat"]
+    file = index_path(path, 1)
+    whole = put_together(body, ids, facts)
+    with open(file, "wb") as opened:
+        opened.seek(10**12 - len(whole))
+        opened.write(whole)
+    assert len(connect(path).execute("select * from clip_search(1, 5)").fetchall()) == 5
+    assert "larger than an index of this database can be" in caplog.text
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_files_are_used(indexes, database, kind, tmp_path):
     """The means of these tests change nothing by themselves."""

@@ -5,12 +5,12 @@ import json
 import logging
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 from web_helpers import PAGE, change, wait_for_loading
 
 from datasette_clip_search import plugin, query_encoder, text_encoder
-from datasette_clip_search.recent import Recent
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["web_fixtures"]
@@ -40,13 +40,13 @@ async def test_memory_database_has_no_functions(serve):
 
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
-    monkeypatch.setattr(query_encoder, "_encoders", Recent(2))
-    monkeypatch.setattr(text_encoder._towers, "loaded", Recent(2))
+    monkeypatch.setattr(query_encoder._encoders, "_loaded", OrderedDict())
+    monkeypatch.setattr(text_encoder._towers._loading, "_loaded", OrderedDict())
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
-    assert len(text_encoder._towers.loaded._kept) == 1
-    assert not query_encoder._encoders._kept
+    assert len(text_encoder._towers._loading._loaded) == 1
+    assert not query_encoder._encoders._loaded
     assert not caplog.records
 
 

@@ -323,7 +323,8 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
         return result.stdout
 
     # A picture's id needs no weights; words need the right ones.
-    assert "5\nThe pictures were embedded by tiny with weights " in fresh()
+    others = fresh()
+    assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
     with sqlite3.connect(tiny_database) as other:
         from datasette_clip_search.checkpoint import fingerprint, resolve
@@ -331,13 +332,11 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
         new = fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
     other.close()
-    told = fresh()
-    assert "The weights of tiny do not load; the log says why" in told
-    assert str(tiny_database.parent) not in told
+    # Nobody who may query the database learns which of the three it is.
+    assert fresh() == others
     shutil.rmtree(moved)
-    told = fresh()
-    assert "The weights of tiny are not where they were" in told
-    assert str(tiny_database.parent) not in told
+    assert fresh() == others
+    assert str(tiny_database.parent) not in others
 
 
 def test_stored_vectors_that_are_damaged(tiny_database, connect):

@@ -79,6 +79,8 @@ class Loader:
             store.model = recorded
             return
         self.checkpoint = checkpoints.resolve(model, pretrained)
+        if recorded and recorded.has_path:
+            checkpoints.check_unpickling(self.checkpoint)
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())

@@ -3,11 +3,16 @@
 import numpy as np
 
 from ..arrays import Pixels, Vectors
-from ..encoder import normalized, unit
+from ..encoder import normalized
+from ..onnx_file.model import FLOAT, Declared
+from ..onnx_file.session import Heed, Session
 from ..pictures.preprocess import Preprocess
-from ..text_tower.stored import IMAGE, Kept, TowerUnusable, damaged
-from ..text_tower.tower import session_of
+from ..stopping import Stopped, Stopping
+from ..text_tower.border import broken, unit_vectors
+from ..text_tower.stored import IMAGE, Kept, TowerUnusable, unfit
 
+INPUT, OUTPUT = "pixels", "features"
+_BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
 # The least cosine to torch's vector of a picture, where the tower wakes.
 _AWAKE = 0.99
 
@@ -23,10 +28,13 @@ class ImageTower:
     matmul = None
     label = "The image tower"
 
-    def __init__(self, kept: Kept):
+    def __init__(self, kept: Kept, stopping: Stopping | None = None):
         """Loads a tower, and has it encode the picture it was kept with.
 
-        Raises TowerUnusable for one that does not load, or makes another vector of that picture.
+        `stopping` ends that.
+
+        Raises TowerUnusable for one that does not load, or makes another vector of that picture,
+        and Stopped.
         """
         facts = kept.facts
         self.key = kept.key
@@ -34,15 +42,24 @@ class ImageTower:
             self.preprocess = Preprocess.from_identity(facts["preprocess"])
             self.dimension = int(facts["dimension"])
             self.fingerprint = str(facts["fingerprint"])
-            self.precision = f"onnx-{facts['precision'].replace('-', '')}"
-            self._session = session_of(kept.sections["onnx"])
+            self.precision = f"onnx-{_BITS[facts['precision']]}"
+            self._session = Session(
+                kept.sections["onnx"],
+                given(self.preprocess),
+                (OUTPUT, self.dimension),
+                stopping=stopping,
+            )
             shape = 1, self.preprocess.height, self.preprocess.width, 3
             pixels = np.frombuffer(kept.sections["picture"], np.uint8).reshape(shape)
-            [vector] = self.encode_pixels(pixels)
+            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else None)
             cosine = float(vector @ np.frombuffer(kept.sections["vector"], "<f4"))
+        except (Stopped, TowerUnusable):
+            raise
         except Exception as error:
+            if stopping and stopping.is_set:
+                raise Stopped from error
             # ONNX Runtime has an exception each for what is broken.
-            raise damaged(IMAGE, f"does not load ({type(error).__name__})") from error
+            raise unfit(IMAGE, error) from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
                 f"Its image tower makes other vectors on this processor than it should (cosine "
@@ -50,9 +67,17 @@ class ImageTower:
                 "sqlite-utils embed-images with --image-tower 32-bit"
             )
 
-    def encode_pixels(self, pixels: Pixels) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
-        features: Vectors = self._session.run(
-            None, {"pixels": normalized(self.preprocess, pixels)}
-        )[0]
-        return unit(features)
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+
+        `heed` is called again and again where that takes long, and may raise to end it.
+
+        Raises TowerUnusable for pictures that the tower breaks at.
+        """
+        with broken(IMAGE):
+            return unit_vectors(self._session.run(normalized(self.preprocess, pixels), heed))
+
+
+def given(preprocess: Preprocess) -> Declared:
+    """Returns what an image tower takes: pictures as `normalized` makes them."""
+    return Declared(INPUT, FLOAT, (None, 3, preprocess.height, preprocess.width))

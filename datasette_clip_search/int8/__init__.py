@@ -9,7 +9,8 @@ functions stay in float32.
 
 import importlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import EncoderUnavailable
+from ..onnx_file.model import Declared
+from ..onnx_file.session import Session, open_file
 from ..processors import on_all_cores
 
 Floats = NDArray[np.float32]
@@ -32,20 +35,27 @@ VERSION = 1
 class Int8Tower:
     """An image tower in int8, for any number of threads at once."""
 
-    def __init__(self, model: Path | bytes, of_noise: Floats | None = None):
+    def __init__(
+        self,
+        model: Path | bytes,
+        of_noise: Floats | None = None,
+        given: Declared | None = None,
+    ):
         """Loads what `quantize` wrote; a file is not needed afterwards.
 
         `of_noise` is what features_of_noise() returned, here or elsewhere: without it, loading
-        takes three times as long.
+        takes three times as long. `given` is what the tower is to take, where that is known.
+
+        Raises ValueError for bytes that no tower of ours is.
         """
-        self._session = _session(model)
-        found = _of_noise(self._session)
+        self._run = _runner(model, given=given)
+        found = _of_noise(self._run)
         if of_noise is not None and _are_alike(found, of_noise):
             return
         # On another processor, floats may round otherwise and be right nevertheless.
-        careful = _session(model, careful=True)
+        careful = _runner(model, careful=True, given=given)
         if not _are_alike(found, _of_noise(careful)):
-            self._session = careful
+            self._run = careful
 
     def encode(self, pixels: Floats) -> Floats:
         """Returns the features, (n, d) float32, of preprocessed pixels, (n, 3, h, w) float32.
@@ -54,8 +64,7 @@ class Int8Tower:
         """
         # A single row goes through other code, whose sums differ in the last bit.
         rows = np.repeat(pixels, 2, axis=0) if len(pixels) == 1 else pixels
-        features: Floats = self._session.run(None, {"pixels": rows})[0]
-        return features[: len(pixels)]
+        return self._run.encode(rows)[: len(pixels)]
 
 
 def build(
@@ -107,7 +116,7 @@ def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
     # Beside the original, whose weights it refers to.
     onnx.save(model, watching)
     try:
-        session = _session(watching)
+        session = _opened(watching)
     finally:
         watching.unlink()
     outputs = [output.name for output in session.get_outputs()[1:]]
@@ -187,37 +196,45 @@ def _top(vectors: Floats, k: int) -> NDArray[np.intp]:
 
 def features_of_noise(model: bytes) -> Floats:
     """Returns the features of some noise, (n, d) float32, by which a tower is found to be right."""
-    return _of_noise(_session(model, careful=True))
+    return _of_noise(_runner(model, careful=True))
 
 
-def _of_noise(session: Any) -> Floats:
-    shape = (2, *session.get_inputs()[0].shape[1:])
-    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    features: Floats = session.run(None, {"pixels": noise})[0]
-    return features
+@dataclass(frozen=True)
+class _Runner:
+    """A session with the size of what it takes, (3, height, width)."""
+
+    encode: Callable[[Floats], Floats]
+    size: tuple[int, ...]
+
+
+def _of_noise(runner: _Runner) -> Floats:
+    noise = np.random.default_rng(0).normal(size=(2, *runner.size)).astype(np.float32)
+    return runner.encode(noise)
 
 
 def _are_alike(found: Floats, exact: Floats) -> bool:
-    return np.allclose(found, exact, 1e-3, 1e-3 * exact.std())
+    return found.shape == exact.shape and np.allclose(found, exact, 1e-3, 1e-3 * exact.std())
 
 
-def _session(model: Path | bytes, careful: bool = False) -> Any:
+def _runner(model: Path | bytes, careful: bool = False, given: Declared | None = None) -> _Runner:
     """Loads a model; a `careful` one never saturates.
 
     Where the processor has no VNNI, sums of uint8 by int8 products saturate at 16 bits, and the
     vectors are far off. Where it has, being careful takes twice as long for the same numbers.
     """
-    onnxruntime = _import("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Errors only; warnings would go to stderr.
-    options.log_severity_level = 3
-    if careful:
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    # What it was made from, which it keeps for other providers to try.
-    session._model_bytes = None
-    return session
+    _import("onnxruntime")
+    if isinstance(model, Path):
+        opened = _opened(model, careful)
+        size = tuple(opened.get_inputs()[0].shape[1:])
+        return _Runner(lambda pixels: opened.run(None, {"pixels": pixels})[0], size)
+    session = Session(model, given, ("features", None), careful)
+    dimensions = session.given.dimensions or ()
+    return _Runner(session.run, tuple(size or 0 for size in dimensions[1:]))
+
+
+def _opened(file: Path, careful: bool = False) -> Any:
+    _import("onnxruntime")
+    return open_file(file, careful)
 
 
 def _import(name: str) -> Any:

@@ -10,18 +10,20 @@ import numpy as np
 
 from ..arrays import Pixels, Vectors
 from ..config import CONFIG
-from ..encoder import Encoder, normalized, unit
+from ..encoder import Encoder, normalized
+from ..image_tower.tower import given
 from ..pictures.preprocess import Preprocess
 from ..schema import Model
+from ..text_tower.border import broken, unit_vectors
 from ..text_tower.stored import (
     INT8,
     Kept,
     TowerUnusable,
-    damaged,
     keep,
     parse,
     read_manifest,
     read_tower,
+    unfit,
     write_tower,
 )
 from . import VERSION, Int8Tower, Ranges, features_of_noise
@@ -47,14 +49,15 @@ class Int8Encoder:
             self.dimension = int(facts["dimension"])
             self.fingerprint = str(facts["fingerprint"])
             of_noise = np.frombuffer(kept.sections["of_noise"], "<f4").reshape(-1, self.dimension)
-            self._tower = Int8Tower(kept.sections["onnx"], of_noise)
+            self._tower = Int8Tower(kept.sections["onnx"], of_noise, given(self.preprocess))
         except Exception as error:
             # ONNX Runtime has an exception each for what is broken.
-            raise damaged(INT8, f"does not load ({type(error).__name__})") from error
+            raise unfit(INT8, error) from error
 
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
-        return unit(self._tower.encode(normalized(self.preprocess, pixels)))
+        with broken(INT8):
+            return unit_vectors(self._tower.encode(normalized(self.preprocess, pixels)))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """OpenCLIP's image towers as ONNX graphs, in float32 and in the form that int8 gains most from."""
 
 import copy
-import importlib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import EncoderUnavailable
+from ..onnx_file.session import open_file
 
 INPUT, OUTPUT = "pixels", "features"
 # The least cosine between a vector of the graph in float32 and torch's own.
@@ -78,11 +78,7 @@ def to_onnx(module: Any, example: Any, file: Path, input_name: str, output_name:
 
 
 def _run(file: Path, pixels: Any) -> Any:
-    onnxruntime = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = open_file(file, optimised=False)
     # One more than in the export, which may have taken its number for a constant.
     return session.run(None, {INPUT: np.concatenate([pixels, pixels[:1]])})[0][: len(pixels)]
 

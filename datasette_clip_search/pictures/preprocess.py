@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 # Part of what is stored with a model; a new number for whatever changes the pixels of a picture.
 VERSION = 1
+# OpenCLIP's largest models see 512.
+_LARGEST_SIDE = 2048
+_LARGEST_MEAN = 1e6
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,29 @@ class Preprocess:
     def from_identity(cls, settings: Mapping[str, Any]) -> "Preprocess":
         """Takes the settings as they are stored; the first release stored OpenCLIP's own."""
         if "size" in settings:
-            return cls.from_open_clip(settings)
+            return cls.from_open_clip(settings)._checked()
         named = {name: settings[name] for name in cls.__dataclass_fields__}
-        return cls(**{**named, "mean": tuple(named["mean"]), "std": tuple(named["std"])})
+        stored = cls(**{**named, "mean": tuple(named["mean"]), "std": tuple(named["std"])})
+        return stored._checked()
+
+    def _checked(self) -> "Preprocess":
+        """Returns these settings, which come from a database.
+
+        Raises ValueError for such as no model has.
+        """
+        sizes = (self.height, self.width)
+        if not all(type(size) is int and 0 < size <= _LARGEST_SIDE for size in sizes):
+            raise ValueError(f"a model can't see pictures of {self.height!r:.20} pixels")
+        for numbers in (self.mean, self.std):
+            if len(numbers) != 3 or not all(type(each) in (int, float) for each in numbers):
+                raise ValueError("a model's means and deviations are three numbers each")
+            if not all(abs(number) < _LARGEST_MEAN for number in numbers):
+                raise ValueError("a model's means and deviations are finite")
+        if min(self.std) <= 0 or self.resize_mode not in ("shortest", "longest", "squash"):
+            raise ValueError("a model's settings are OpenCLIP's")
+        if type(self.fill_color) is not int or not 0 <= self.fill_color <= 255:
+            raise ValueError("a model's fill colour is a byte")
+        return self
 
     @property
     def identity(self) -> dict[str, Any]:

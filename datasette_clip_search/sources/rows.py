@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ..errors import CommandError, PictureUnreadable
 from .found import Found
+from .same import Seen, looks_of
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -22,8 +23,8 @@ from .source import (
     printable,
     stored_path,
 )
+from .spelling import as_on_disk
 from .statement import EXAMPLE, columns, explained, single_statement, tables_read
-from .walk import identity
 
 # Named like nothing that the select may itself read from.
 _CTE = "clip_search_source"
@@ -154,7 +155,7 @@ class _Lister:
         self.folder = folder
         self.found = Found(folder=printable(folder))
         self.keys: set[str] = set()
-        self.files: set[object] = set()
+        self.files: Seen[str] = Seen(str)
 
     def list(self) -> None:
         for key, kind, length, text in self.select.rows():
@@ -192,7 +193,7 @@ class _Lister:
         if not text or "\0" in text:
             self._note(row, "The value is not the path of a file")
             return
-        path = absolute(os.path.join(self.folder, text))
+        path = as_on_disk(absolute(os.path.join(self.folder, text)))
         stored = stored_path(path, self.folder)
         try:
             info = os.stat(path)
@@ -207,8 +208,8 @@ class _Lister:
             self._note(printable(stored), "It is a folder" if is_folder else NOT_REGULAR)
         elif not is_utf8(stored):
             self._note(printable(stored), MISNAMED)
-        elif (who := identity(info, path)) not in self.files:
-            self.files.add(who)
+        elif self.files.find(looks := looks_of(info), path) is None:
+            self.files.add(looks, path)
             self.found.sources.append(
                 DiskFile(stored, info.st_size, info.st_mtime, self.folder, key, self.name)
             )

@@ -9,6 +9,7 @@ there is no tower.
 import hashlib
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,22 @@ from typing import Any
 from ..config import CONFIG
 from ..database import transaction
 from ..errors import EncoderUnavailable
+from ..onnx_file.wire import Refused
 from ..schema import TOWERS, Model, fetch, has_table
+from ..terminal_text import visible
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
 FORMAT = 1
+# Thousands of characters at most, most of them special tokens of a tokenizer.
+_MOST_MANIFEST = 200_000
+# Of any release; ours are CONFIG.tower_part_bytes.
+_MOST_PART = 1 << 24
+_SECTIONS = {
+    TEXT: {"tokenizer", "example", "onnx"},
+    IMAGE: {"picture", "vector", "onnx"},
+    INT8: {"onnx", "of_noise"},
+}
+_RELEASE = re.compile(r"[0-9A-Za-z.+!-]{1,40}")
 # The first release that reads this format.
 NEEDS = "0.1a0"
 _ANEW = {
@@ -62,8 +75,10 @@ def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEX
     """
     if not has_table(connection, TOWERS):
         return None
-    sql = f"select data from main.{TOWERS} where model_id = ? and tower = ? and part = 0"
-    row = fetch(connection, sql, model.id, tower).fetchone()
+    # Of a larger one only what is no JSON any more.
+    sql = f"""select substr(data, 1, ?) from main.{TOWERS}
+        where model_id = ? and tower = ? and part = 0"""
+    row = fetch(connection, sql, _MOST_MANIFEST, model.id, tower).fetchone()
     return None if row is None else str(row[0])
 
 
@@ -81,22 +96,27 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(manifest)
         if facts["format"] > FORMAT:
+            needed = str(facts["needs"])
+            if not _RELEASE.fullmatch(needed):
+                raise ValueError("needs")
             raise TowerUnusable(
                 f"Its {tower} tower was made by a newer release. "
-                f"Run: pip install --upgrade 'datasette-clip-search>={facts['needs']}'"
+                f"Run: pip install --upgrade 'datasette-clip-search>={needed}'"
             )
         if "refused" in facts:
-            raise NoTower(facts["refused"], facts["release"])
+            raise NoTower(visible(str(facts["refused"])[:500]), visible(str(facts["release"])[:40]))
         if facts["fingerprint"] != model.fingerprint:
             raise damaged(tower, "is of other weights than the pictures")
-        sizes = facts["sections"].values()
-        if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        if facts["dimension"] != model.dimension:
+            raise damaged(tower, "makes vectors of another length than the pictures have")
+        sizes = facts["sections"]
+        if not isinstance(sizes, dict) or set(sizes) != _SECTIONS[tower]:
+            raise ValueError("sections")
+        if not all(type(size) is int and size >= 0 for size in sizes.values()):
             raise ValueError("sizes")
-        if sum(sizes) > CONFIG.max_tower_bytes:
-            raise TowerUnusable(
-                f"Its {tower} tower has {sum(sizes)} bytes and the limit is "
-                f"{CONFIG.max_tower_bytes}"
-            )
+        if sum(sizes.values()) > CONFIG.max_tower_bytes:
+            total, most = sum(sizes.values()), CONFIG.max_tower_bytes
+            raise damaged(tower, f"has {total} bytes and the limit is {most}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise damaged(tower) from error
     return facts
@@ -117,12 +137,10 @@ def read_tower(
         section = io.BytesIO()
         while section.tell() < size:
             part = next(parts, None)
-            if not isinstance(part, bytes) or not part:
+            if not isinstance(part, bytes) or not 0 < len(part) <= size - section.tell():
                 raise damaged(tower)
             digest.update(part)
             section.write(part)
-        if section.tell() != size:
-            raise damaged(tower)
         # Without a copy.
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
@@ -181,12 +199,19 @@ def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
 
 
 def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator[object]:
-    sql = f"""select data from main.{TOWERS}
+    sql = f"""select case when length(data) <= ? then data end from main.{TOWERS}
         where model_id = ? and tower = ? and part > 0 order by part"""
-    for (data,) in fetch(connection, sql, model.id, tower):
+    for (data,) in fetch(connection, sql, _MOST_PART, model.id, tower):
         yield data
 
 
 def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
     """Returns what to raise for a tower that has to be made anew."""
     return TowerUnusable(f"Its {tower} tower {how}. {_ANEW[tower]}")
+
+
+def unfit(tower: str, error: Exception) -> TowerUnusable:
+    """Returns what to raise for a tower that something makes of another error than its own."""
+    if isinstance(error, Refused):
+        return damaged(tower, f"is not one that this release makes ({error})")
+    return damaged(tower, f"does not load ({type(error).__name__})")

@@ -1,5 +1,6 @@
 """Texts to tokens without torch and OpenCLIP, from what was kept of a model's own tokenizer."""
 
+import re
 import zlib
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,10 +9,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..config import CONFIG
 from .cleaning import Clean, cleaning, safe
+from .library_tokenizer import check_library_tokenizer, panics_are_errors
 
 Tokens = NDArray[np.int64]
 
+# OpenCLIP's own has 49,000 merges in half a megabyte, Gemma's library one 34 MB of JSON.
+_MOST_BYTES = {"open_clip": 2_000_000, "tokenizers": 48_000_000}
+# Some models have one for each of hundreds of languages.
+_MOST_SPECIAL, _LONGEST_SPECIAL = 1024, 100
 # Of OpenCLIP's tokenizer: contractions, runs of letters, single digits, runs of anything else.
 WORDS = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
@@ -28,13 +35,33 @@ def read_tokenizer(facts: dict[str, Any], data: bytes) -> Tokenizer:
     Raises KeyError, ValueError or zlib.error for what no tokenizer was kept as, ImportError where
     a library that it takes is missing.
     """
-    text = zlib.decompress(data).decode()
-    clean = safe(cleaning(facts["clean"]), facts["special"])
-    if facts["kind"] == "open_clip":
-        return BytePairs(text, facts["special"], clean, facts["context_length"])
-    if facts["kind"] == "tokenizers":
-        return Fast(text, clean, facts["context_length"], facts["pad"], facts["zeroed"])
-    raise ValueError(f"a tokenizer of the kind {facts['kind']!r}")
+    kind, special, length = facts["kind"], facts["special"], facts["context_length"]
+    if kind not in _MOST_BYTES:
+        raise ValueError(f"a tokenizer of the kind {kind!r:.40}")
+    if type(length) is not int or not 2 <= length <= CONFIG.max_tower_tokens:
+        raise ValueError("context_length")
+    if not isinstance(special, list) or len(special) > _MOST_SPECIAL:
+        raise ValueError("special")
+    if not all(isinstance(token, str) and len(token) <= _LONGEST_SPECIAL for token in special):
+        raise ValueError("special")
+    clean = safe(cleaning(facts["clean"]), special)
+    text = inflated(data, _MOST_BYTES[kind]).decode()
+    if kind == "open_clip":
+        return BytePairs(text, special, clean, length)
+    check_library_tokenizer(text)
+    return Fast(text, clean, length, facts["pad"], facts["zeroed"])
+
+
+def inflated(data: bytes, most: int) -> bytes:
+    """Returns what was compressed.
+
+    Raises ValueError where it is more bytes than `most`, and zlib.error.
+    """
+    decompressor = zlib.decompressobj()
+    whole = decompressor.decompress(data, most)
+    if not decompressor.eof or decompressor.unused_data:
+        raise ValueError(f"compressed data of more than {most} bytes, or broken")
+    return whole
 
 
 class BytePairs:
@@ -56,8 +83,8 @@ class BytePairs:
         self.ids = {piece: number for number, piece in enumerate([*pieces, *special])}
         self._start, self._end = (self.ids[token] for token in special[:2])
         self._special = set(special)
-        # Joined as OpenCLIP does, which escapes nothing.
-        self.words = "|".join(special) + WORDS
+        # OpenCLIP escapes nothing, but a special token of a database is to be no pattern.
+        self.words = "|".join(map(re.escape, special)) + WORDS
         self._find_words = regex.compile(self.words, regex.IGNORECASE).findall
         self._clean, self._length = clean, context_length
 
@@ -110,14 +137,18 @@ class Fast:
         from tokenizers import Tokenizer as Library
 
         number, token, kind, side = pad
-        self._library = Library.from_str(text)
+        with panics_are_errors():
+            self._library = Library.from_str(text)
         self._library.enable_truncation(context_length)
         self._library.enable_padding(
             direction=side, pad_id=number, pad_type_id=kind, pad_token=token, length=context_length
         )
-        self._clean, self._zeroed = clean, zeroed
+        self._clean, self._zeroed, self._length = clean, zeroed, context_length
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        encoded = self._library.encode_batch([self._clean(text) for text in texts])
+        with panics_are_errors():
+            encoded = self._library.encode_batch([self._clean(text) for text in texts])
         tokens = np.array([each.ids for each in encoded], np.int64)
+        if tokens.shape != (len(texts), self._length):
+            raise ValueError("texts of several lengths")
         return tokens if self._zeroed is None else np.where(tokens == self._zeroed, 0, tokens)

@@ -1,17 +1,19 @@
 """A text tower at work: words to unit vectors by ONNX Runtime, without torch."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..arrays import Vectors
-from ..encoder import unit
-from .stored import TEXT, Kept, TowerUnusable, damaged
+from ..onnx_file.model import INT64, Declared
+from ..onnx_file.session import Heed, Session
+from ..stopping import Stopped, Stopping
+from .border import broken, example_of, logit_scale_of, unit_vectors
+from .stored import TEXT, Kept, TowerUnusable, damaged, unfit
 from .tokens import Tokens, read_tokenizer
 
-# Texts that go through together, so that memory stays bounded.
+INPUT, OUTPUT = "tokens", "features"
+# Texts that are split into tokens together, so that memory stays bounded.
 _BATCH = 32
 # The least cosine to torch's vector of a text, where the tower wakes; other processors round
 # otherwise, and one that multiplies wrongly is far off.
@@ -21,28 +23,43 @@ _AWAKE = 0.99
 class TextTower:
     """A text tower that was kept in a database, for any number of threads at once."""
 
-    def __init__(self, kept: Kept):
+    def __init__(self, kept: Kept, stopping: Stopping | None = None):
         """Loads a tower with its tokenizer, and has it encode the text it was kept with.
 
-        Raises TowerUnusable for one that does not load, or makes another vector of that text.
+        `stopping` ends that.
+
+        Raises TowerUnusable for one that does not load, or makes another vector of that text, and
+        Stopped.
         """
         facts = kept.facts
         self.key = kept.key
         try:
-            self.logit_scale = float(facts["logit_scale"])
-            self._cut = bool(facts["cut"])
+            self.dimension = int(facts["dimension"])
+            self.logit_scale = logit_scale_of(facts)
+            self._cut = facts["cut"] is True
             self._tokenize = read_tokenizer(facts["tokenizer"], kept.sections["tokenizer"])
-            self._session = session_of(kept.sections["onnx"])
-            example = json.loads(kept.sections["example"])
-            cosine = float(self.encode_texts([example["text"]])[0] @ np.array(example["vector"]))
+            length = facts["tokenizer"]["context_length"]
+            self._session = Session(
+                kept.sections["onnx"],
+                Declared(INPUT, INT64, (None, length)),
+                (OUTPUT, self.dimension),
+                stopping=stopping,
+            )
+            text, vector = example_of(kept.sections["example"], self.dimension)
+            heed = stopping.heed if stopping else None
+            cosine = float(self.encode_texts([text], heed)[0] @ vector)
+        except (Stopped, TowerUnusable):
+            raise
         except ModuleNotFoundError as error:
             raise TowerUnusable(
                 f"Its text tower needs {error.name}, which is not installed. "
                 f"Run: pip install {error.name}"
             ) from error
         except Exception as error:
+            if stopping and stopping.is_set:
+                raise Stopped from error
             # ONNX Runtime, zlib, json and the tokenizer have an exception each for what is broken.
-            raise damaged(TEXT, f"does not load ({type(error).__name__})") from error
+            raise unfit(TEXT, error) from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
                 f"Its text tower makes other vectors on this processor than it should (cosine "
@@ -50,37 +67,33 @@ class TextTower:
                 "sqlite-utils embed-images with --text-tower 16-bit"
             )
 
-    def encode_texts(self, texts: Sequence[str]) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts."""
-        batches = [self._encode(texts[at : at + _BATCH]) for at in range(0, len(texts), _BATCH)]
-        return unit(np.concatenate(batches))
+    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of n texts.
 
-    def _encode(self, texts: Sequence[str]) -> Vectors:
-        tokens = self._tokenize(texts)
+        `heed` is called again and again where that takes long, and may raise to end it.
+
+        Raises TowerUnusable for a text that the tower breaks at.
+        """
+        batches = []
+        for at in range(0, len(texts), _BATCH):
+            if at and heed:
+                heed()
+            batches.append(self._encode(texts[at : at + _BATCH], heed))
+        return np.concatenate(batches) if len(batches) > 1 else batches[0]
+
+    def _encode(self, texts: Sequence[str], heed: Heed | None) -> Vectors:
+        try:
+            tokens = self._tokenize(texts)
+        except Exception as error:
+            # A vocabulary that lacks a piece, or what the library tokenizers finds.
+            raise damaged(TEXT, "can't split a text into tokens") from error
         if self._cut:
             tokens = tokens[:, : _longest(tokens)]
-        features: Vectors = self._session.run(None, {"tokens": np.ascontiguousarray(tokens)})[0]
-        return features
+        with broken(TEXT):
+            return unit_vectors(self._session.run(np.ascontiguousarray(tokens), heed))
 
 
 def _longest(tokens: Tokens) -> int:
     """Returns how many columns the longest text has, without what fills it up: zeros."""
     used = np.flatnonzero(tokens.any(axis=0))
     return int(used[-1]) + 1 if len(used) else 1
-
-
-def session_of(model: bytes) -> Any:
-    """Loads an ONNX file for threads that take one core each."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Queries come from many threads at once, and each wants one core.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # An arena keeps the memory of the longest text for ever, and saves nothing here.
-    options.enable_cpu_mem_arena = False
-    # Errors only; warnings would go to stderr.
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    # What it was made from, which it keeps for other providers to try.
-    session._model_bytes = None
-    return session

@@ -1,0 +1,43 @@
+"""Telling work in another thread that it is to end."""
+
+import threading
+from collections.abc import Callable
+
+
+class Stopping:
+    """Whether work is to end, and what to call then: libraries have switches of their own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: list[Callable[[], object]] = []
+        self._is_set = False
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the work is to end."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Ends the work."""
+        with self._lock:
+            self._is_set = True
+            calls = self._calls
+        for call in calls:
+            call()
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Adds what to call when the work is to end, at once where that is so already."""
+        with self._lock:
+            self._calls.append(function)
+            is_set = self._is_set
+        if is_set:
+            function()
+
+    def heed(self) -> None:
+        """Raises Stopped where the work is to end."""
+        if self._is_set:
+            raise Stopped
+
+
+class Stopped(Exception):
+    "The work was told to end"
