@@ -47,8 +47,8 @@ def clip_index(
     from ..database import connect, explained
     from ..embedding.terminal import IndexBar
     from ..indexing import keep_index, nothing, status_of
-    from ..restoring import restored
     from ..schema import choose_model
+    from ..upkeep import restored
     from .database import open_database
 
     if status and (index or memory):

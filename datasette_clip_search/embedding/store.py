@@ -12,7 +12,6 @@ from ..database import in_parts, transaction
 from ..errors import CommandError
 from ..int8 import Ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
-from ..restoring import restored
 from ..schema import (
     EMBEDDINGS,
     FAILURES,
@@ -30,6 +29,7 @@ from ..schema import (
     quote,
 )
 from ..sources import Source
+from ..upkeep import restored
 from .results import Embedded, Failed, Known, Moved, Result, Same
 
 

@@ -20,8 +20,8 @@ import numpy as np
 from datasette_clip_search.database import connect
 from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.restoring import restored
 from datasette_clip_search.schema import choose_model, create_tables
+from datasette_clip_search.upkeep import restored
 from datasette_clip_search.vectors import count_vectors, count_without, lost_ids
 
 
