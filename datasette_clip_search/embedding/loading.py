@@ -58,6 +58,8 @@ class Loader:
         if pretrained is None:
             known = (known for known in store.models if model in (None, known.name))
             recorded = next(known, None)
+        # By the database, which may be a stranger's, and not by whoever runs this.
+        self._is_recorded = recorded is not None
         if recorded:
             beside = store.folder / recorded.pretrained
             model, pretrained = recorded.name, recorded.pretrained or None
@@ -79,8 +81,6 @@ class Loader:
             store.model = recorded
             return
         self.checkpoint = checkpoints.resolve(model, pretrained)
-        if recorded and recorded.has_path:
-            checkpoints.check_unpickling(self.checkpoint)
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())
@@ -131,6 +131,8 @@ class Loader:
             loaded.choice = Choice(notes=[_note(tower, self._is_gone)])
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
+            if self._is_recorded:
+                checkpoints.check_unpickling(self.checkpoint)
             encoder = Encoder(self.checkpoint, self._fingerprint)
             ahead.use(encoder.preprocess)
             if precision == "int8":
