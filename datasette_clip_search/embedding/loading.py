@@ -15,7 +15,7 @@ from ..checkpoint import Checkpoint
 from ..config import CONFIG
 from ..decoding import Decoders, Settings
 from ..encoder import Encoder, PictureEncoder
-from ..errors import EncoderUnavailable
+from ..errors import DatabaseError, EncoderUnavailable
 from ..image_tower.tower import ImageTower
 from ..int8.encoder import find_int8, keep_int8
 from ..pictures.preprocess import Preprocess
@@ -106,7 +106,13 @@ class Loader:
         if self._loaded.encoder:
             return self._loaded.encoder.preprocess
         if recorded := self._store.model:
-            return Preprocess.from_identity(json.loads(recorded.preprocess))
+            try:
+                return Preprocess.from_identity(json.loads(recorded.preprocess))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise DatabaseError(
+                    f"What {recorded.label} sees of pictures is damaged in clip_models.preprocess. "
+                    "Delete the model's row there, and its pictures are embedded anew"
+                ) from error
         return expected_preprocess(self.checkpoint)
 
     def load(
