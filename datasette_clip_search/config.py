@@ -188,8 +188,8 @@ class Config:
     # Those that have arrived are decoded one by one, which takes query_decode_seconds at most.
     max_waiting_uploads: int = 10
     # What one search may take where its vectors have to be read first, and what the loading after
-    # the start may: a million vectors without an index take 20 seconds on a good disk.
-    search_seconds: float = 60
+    # the start may: ten million vectors without an index take a minute on a good disk.
+    search_seconds: float = 300
     load_seconds: float = 600
     # What the menus and cells of Datasette's own pages wait for us, and how long a database that
     # took longer is then left in peace.

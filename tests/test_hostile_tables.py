@@ -179,6 +179,13 @@ def test_a_view_by_the_name_of_a_function_is_not_asked(bad, wired, name):
     assert wired.calls == 0
 
 
+def test_a_declaration_of_great_length(bad, wired):
+    text = "/* " + "x" * 200_000 + " */"
+    path = bad(f"alter table images add column notes text {text} default 'x'")
+    with pytest.raises(DatabaseError, match="images in this database is no ordinary table"):
+        choose_model(wired(path), None)
+
+
 def test_a_key_that_is_none(bad, wired):
     """Without one, each picture of a page would be looked for among all."""
     statements = ["alter table clip_thumbnails rename to kept"]
