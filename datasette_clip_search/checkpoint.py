@@ -169,10 +169,13 @@ def _regular(path: str, flags: int) -> int:
 def check_unpickling(checkpoint: Checkpoint) -> None:
     """Raises EncoderUnavailable for weights that a database names and that could run code.
 
-    OpenCLIP asks torch for weights only, which before torch 2.6 did not keep out all else.
+    OpenCLIP asks torch for weights only, which before torch 2.6 did not keep out all else. The
+    weights of OpenCLIP's own tags are as its release has them.
     """
     from importlib.metadata import version
 
+    if not checkpoint.is_local and not checkpoint.name.startswith(HUB_PREFIX):
+        return
     parts = version("torch").split(".")[:2]
     is_safe = [int(part) if part.isdigit() else 0 for part in parts] >= [2, 6]
     if checkpoint.weights and checkpoint.weights.suffix != ".safetensors" and not is_safe:

@@ -160,7 +160,7 @@ class Config:
     max_tower_nodes: int = 10_000
     max_tower_work: float = 1e12
     max_tower_node_work: float = 5e10
-    max_tower_folding_work: float = 1e9
+    max_tower_folding_work: float = 5e9
     # What runs without a look at the time limit: a tenth of a second.
     uninterrupted_work: float = 4e9
     # After that, a tower that is being loaded is given up.

@@ -206,7 +206,7 @@ def _from_file(
                 # It looks at a state of the database from before the index was built.
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
-        _check_size(connection, file)
+        check_size(connection, file)
         base, facts = open_index(file, model.fingerprint, model.dimension)
         # Another one may have been put there meanwhile; `advanced` looks at what it says.
         return Collection(model, facts.moment, base)
@@ -220,7 +220,7 @@ def _from_file(
         return None
 
 
-def _check_size(connection: sqlite3.Connection, file: Path) -> None:
+def check_size(connection: sqlite3.Connection, file: Path) -> None:
     """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
 
     Every vector takes at most six bytes a number in it, and at least two in the database.

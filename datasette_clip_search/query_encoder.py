@@ -87,6 +87,7 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Enc
     torch.set_num_threads(1)
     try:
         checkpoint = checkpoints.locate(_recorded(model, folder), fetch=False)
+        checkpoints.check_unpickling(checkpoint)
         if _fingerprint(checkpoint, stopping) != model.fingerprint:
             raise EncoderUnavailable("Other weights are in their place")
         with checkpoints.network(allowed=False):
@@ -115,9 +116,7 @@ def _recorded(model: Model, folder: Path | None) -> Checkpoint:
     path = folder / model.pretrained
     if not path.is_dir() and path.suffix not in checkpoints.WEIGHTS_SUFFIXES:
         raise EncoderUnavailable("The path is not one of weights")
-    checkpoint = checkpoints.resolve(model.name, os.fspath(path))
-    checkpoints.check_unpickling(checkpoint)
-    return checkpoint
+    return checkpoints.resolve(model.name, os.fspath(path))
 
 
 def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:

@@ -187,7 +187,3 @@ class _Threads:
 
 
 _threads = _Threads()
-
-
-def no_heed() -> None:
-    """Lets whatever takes long go on: for those whom nothing but Ctrl-C ends."""

@@ -60,8 +60,8 @@ def page_limits() -> str:
         f"{CONFIG.max_query_image_decoded_megapixels:g} where it is no JPEG",
         "seconds for it to arrive, and to be decoded": f"{CONFIG.upload_seconds:g} and "
         f"{CONFIG.query_decode_seconds:g}",
-        "pictures sent by all visitors that wait": f"{CONFIG.max_waiting_uploads}, and "
-        f"{CONFIG.max_uploads_bytes // 10**6} MB",
+        "pictures sent by all visitors that wait": f"{CONFIG.max_uploads_bytes // 10**6} MB, where "
+        f"each counts as {CONFIG.least_upload_bytes // 1000} KB at least",
         "a thumbnail": f"{CONFIG.max_thumbnail_bytes // 10**6} MB",
     }
     rows = [f"| {name} | {limit} |" for name, limit in limits.items()]

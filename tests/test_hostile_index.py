@@ -14,6 +14,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from conftest import run
 from vector_database import clustered, make
 
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, layout, open_index
@@ -292,6 +293,10 @@ def test_a_file_without_end_is_not_read(indexes, database, tmp_path, connect, ca
         opened.write(whole)
     assert len(connect(path).execute("select * from clip_search(1, 5)").fetchall()) == 5
     assert "larger than an index of this database can be" in caplog.text
+    result = run("clip-index", path, "--status")
+    assert "larger than an index of this database can be" in result.output
+    assert run("clip-index", path, "--silent").exit_code == 0
+    assert file.stat().st_size < 10**6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -18,6 +18,7 @@ from conftest import make_database, make_picture, run
 from hostile_towers import (
     DAMAGED,
     IMAGE,
+    execute,
     graph,
     heavy,
     make_all,
@@ -230,3 +231,36 @@ def _wait_until_up(address):
 def _ask_in_vain(address):
     with contextlib.suppress(OSError, http.client.HTTPException):
         urllib.request.urlopen(address, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "[1]",
+        "7",
+        '{"a": 1}',
+        '{"a": [1, 2]}',
+        '{"a": [0, Infinity, []]}',
+        '{"a": [0, NaN, []]}',
+        '{"a": [0, 1, [1000000000]]}',
+        '{"a": [0, 1, "x"]}',
+        b"\xff",
+    ],
+)
+def test_ranges_of_strangers_are_none(text):
+    from datasette_clip_search.int8 import read_ranges
+
+    assert read_ranges('{"a": [-1.5, 2, [0, -3]]}') == {"a": (-1.5, 2.0, [0, -3])}
+    assert read_ranges(text) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 9000, "[]", "{}", '{"height": 1e9}', "\x1b"])
+def test_settings_of_strangers_are_one_sentence(pictured, tmp_path, text):
+    database, _ = pictured
+    copy = shutil.copy(database, tmp_path / "photos.db")
+    execute(copy, "update clip_models set preprocess = ?", text)
+    another = make_picture(tmp_path / "new.png", 7)
+    result = run("embed-images", copy, another)
+    assert result.exit_code == 1
+    assert "is damaged in clip_models.preprocess" in result.stderr

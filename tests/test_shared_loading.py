@@ -227,3 +227,29 @@ def test_messages_tell_nothing_of_files(tmp_path, tiny_model, other_model):
     [answer] = set(others)
     assert "are not where they were" in answer
     assert right == "an answer"
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "torch", "is_refused"),
+    [
+        ("mine", "weights.pt", "2.5.1", True),
+        ("mine", "weights.bin", "2.4.0+cu121", True),
+        ("mine", "weights.pt", "2.6.0", False),
+        ("mine", "weights.safetensors", "2.5.1", False),
+    ],
+)
+def test_weights_of_strangers_run_no_code(monkeypatch, tmp_path, name, file, torch, is_refused):
+    """Before torch 2.6, files of other kinds than safetensors could."""
+    import importlib.metadata
+
+    from datasette_clip_search.checkpoint import check_unpickling, resolve
+    from datasette_clip_search.errors import EncoderUnavailable
+
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: torch)
+    (tmp_path / file).write_bytes(b"x")
+    checkpoint = resolve(name, str(tmp_path / file))
+    if is_refused:
+        with pytest.raises(EncoderUnavailable, match="could run code"):
+            check_unpickling(checkpoint)
+    else:
+        check_unpickling(checkpoint)

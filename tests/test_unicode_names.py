@@ -160,6 +160,24 @@ def test_lists_and_rows(here, typed, stored):
     }
 
 
+@either
+@pytest.mark.parametrize("pattern", ["Privé", "Été/Privé", "{here}/photos/Été/Privé", "é.jpg"])
+@pytest.mark.parametrize("database", ["photos", "elsewhere"])
+def test_exclude_of_paths_in_rows(here, typed, stored, pattern, database):
+    """A path from the folder of the database, or from the root."""
+    put(here, form(stored, "photos/Été/Privé/é.jpg"), "photos/b.jpg", "elsewhere/c.jpg")
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table p (id integer primary key, path text)")
+    paths = (f"{here}/photos/Été/Privé/é.jpg", f"{here}/photos/b.jpg")
+    connection.executemany("insert into p (path) values (?)", [(form(typed, p),) for p in paths])
+    excluded = [form(typed, pattern.format(here=here))]
+    if pattern == "Été/Privé" and database == "elsewhere":
+        excluded = [form(typed, "photos/Été/Privé")]
+    found = find_rows(connection, "select id, path from p", here / database, excluded)
+    assert [Path(name).name for name in names(found)] == ["b.jpg"]
+    assert found.excluded == 1
+
+
 def test_the_spelling_given_comes_first(here):
     for each in ("NFC", "NFD"):
         put(here, form(each, "é.jpg"))

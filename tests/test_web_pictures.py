@@ -217,6 +217,19 @@ async def test_slow_pictures_make_room_for_those_that_come(limits):
     await asyncio.wait([second])
 
 
+async def test_of_those_that_arrive_the_largest_makes_room(limits):
+    small, large = (
+        asyncio.create_task(refusal(request_of(part(b"x" * size), None))) for size in (5, 90)
+    )
+    await asyncio.sleep(0.01)
+    async with received(request_of(part(b"y" * 60, more_body=False))) as data:
+        assert data == b"y" * 60
+        assert await large == 503
+        assert not small.done()
+    small.cancel()
+    await asyncio.wait([small])
+
+
 async def test_small_pictures_count_as_larger_ones(limits):
     def small():
         return request_of(part(b"x", more_body=False))

@@ -61,7 +61,7 @@ class Asked:
             exclusion = Exclusion(options.exclude, path)
             found.places[printable(path)] = Place(exclusion, False, frozenset(), is_absent=True)
         if options.sql is not None:
-            found.extend(find_rows(self._connection, options.sql, self._folder))
+            found.extend(find_rows(self._connection, options.sql, self._folder, options.exclude))
         if not found.sources and not found.unreadable:
             self._check_deletion(found)
         return found

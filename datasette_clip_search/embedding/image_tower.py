@@ -76,9 +76,9 @@ def _kept(connection: sqlite3.Connection, model: Model, is_whole: bool) -> tuple
         facts = parse(manifest, model, IMAGE)
         if is_whole:
             read_tower(connection, model, manifest, IMAGE)
+        return f"{shown(facts, IMAGE)}  (up to date)", facts["precision"]
     except TowerUnusable as error:
         return str(error), ""
-    return f"{shown(facts, IMAGE)}  (up to date)", facts["precision"]
 
 
 def _make(

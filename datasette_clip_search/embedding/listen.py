@@ -72,7 +72,7 @@ class Listener:
             is_first = True
             for changes in self._listen([root for root in self._roots if os.path.exists(root)]):
                 # What was deleted or unmounted is not heard of again, even when it is made anew.
-                if self._seen() != seen or self._has_new_folder(changes):
+                if self._seen() != seen or self._is_over(changes):
                     break
                 if changes or is_first or self._is_due():
                     is_first = False
@@ -116,7 +116,12 @@ class Listener:
         is_needed = self._watch is None or any(map(_network_of, self._roots))
         return is_needed and time.monotonic() - self._looked >= self._seconds
 
-    def _has_new_folder(self, changes: set[Change]) -> bool:
+    def _is_over(self, changes: set[Change]) -> bool:
+        """Tell whether to begin again: a root was deleted, or a folder is not listened to yet."""
+        # One that is made anew may get the same inode number.
+        deleted = {os.path.abspath(path) for what, path in changes if what.name == "deleted"}
+        if deleted.intersection(map(os.path.abspath, self._roots)):
+            return True
         return self._is_single and any(os.path.isdir(path) for _, path in changes)
 
     def _seen(self) -> object:

@@ -15,7 +15,7 @@ from ..checkpoint import Checkpoint
 from ..config import CONFIG
 from ..decoding import Decoders, Settings
 from ..encoder import Encoder, PictureEncoder
-from ..errors import EncoderUnavailable
+from ..errors import DatabaseError, EncoderUnavailable
 from ..image_tower.tower import ImageTower
 from ..int8.encoder import find_int8, keep_int8
 from ..pictures.preprocess import Preprocess
@@ -58,6 +58,8 @@ class Loader:
         if pretrained is None:
             known = (known for known in store.models if model in (None, known.name))
             recorded = next(known, None)
+        # By the database, which may be a stranger's, and not by whoever runs this.
+        self._is_recorded = recorded is not None
         if recorded:
             beside = store.folder / recorded.pretrained
             model, pretrained = recorded.name, recorded.pretrained or None
@@ -79,8 +81,6 @@ class Loader:
             store.model = recorded
             return
         self.checkpoint = checkpoints.resolve(model, pretrained)
-        if recorded and recorded.has_path:
-            checkpoints.check_unpickling(self.checkpoint)
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())
@@ -106,7 +106,13 @@ class Loader:
         if self._loaded.encoder:
             return self._loaded.encoder.preprocess
         if recorded := self._store.model:
-            return Preprocess.from_identity(json.loads(recorded.preprocess))
+            try:
+                return Preprocess.from_identity(json.loads(recorded.preprocess))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                raise DatabaseError(
+                    f"What {recorded.label} sees of pictures is damaged in clip_models.preprocess. "
+                    "Delete the model's row there, and its pictures are embedded anew"
+                ) from error
         return expected_preprocess(self.checkpoint)
 
     def load(
@@ -131,6 +137,8 @@ class Loader:
             loaded.choice = Choice(notes=[_note(tower, self._is_gone)])
         if loaded.encoder is None:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
+            if self._is_recorded:
+                checkpoints.check_unpickling(self.checkpoint)
             encoder = Encoder(self.checkpoint, self._fingerprint)
             ahead.use(encoder.preprocess)
             if precision == "int8":

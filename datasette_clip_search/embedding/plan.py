@@ -126,6 +126,7 @@ def make_plan(
     absent = {path: row.image_id for path, row in known.items() if path not in present}
     gone = {path: image_id for path, image_id in absent.items() if found.lacks(path)}
     places = Places(found, read_places(store.connection, found), known, gone, deleted)
+    excluded = (path for path in absent if found.excludes(path))
     over = [path for path in failures if path not in present and _is_over(path, found)]
     return Plan(
         work,
@@ -133,7 +134,7 @@ def make_plan(
         unchanged,
         failed_before,
         gone,
-        {path: image_id for path, image_id in absent.items() if found.excludes(path)},
+        {path: absent[path] for path in excluded if places.keeping(path) is None},
         [path for path in over if places.keeping(path) is None],
         keys,
         places,

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..config import CONFIG
 from ..database import in_parts, transaction
 from ..errors import CommandError
-from ..int8 import Ranges
+from ..int8 import Ranges, read_ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
 from ..schema import (
     EMBEDDINGS,
@@ -124,12 +124,15 @@ class Store:
                 self._execute(sql, pretrained, self.model.id)
 
     def calibration(self) -> Ranges | None:
-        """Returns the ranges that the model in use was calibrated for int8 with, if it was."""
+        """Returns the ranges that the model in use was calibrated for int8 with, if it was.
+
+        Ranges that are damaged are as good as none.
+        """
         if self.model is None:
             return None
         sql = f"select calibration from {MODELS} where id = ?"
         (ranges,) = fetch(self.connection, sql, self.model.id).fetchone()
-        return json.loads(ranges) if ranges else None
+        return read_ranges(ranges) if ranges else None
 
     def note_calibration(self, ranges: Ranges) -> None:
         """Keeps the ranges for later runs, whose vectors are then made in the same way."""

@@ -18,6 +18,7 @@ from ..text_tower.stored import (
     TEXT,
     NoTower,
     TowerUnusable,
+    damaged,
     delete_tower,
     keep,
     read_manifest,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ..text_tower.make import Made
 
 AUTO, NONE = "auto", "none"
+PRECISIONS = ("8-bit", "16-bit", "32-bit")
 # What one is made with, besides what an install without extras has.
 NEEDED = ("torch", "open_clip", "onnx")
 
@@ -85,6 +87,7 @@ def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> tuple[st
         return nothing
     try:
         facts = read_tower(connection, model, manifest).facts
+        told = f"{shown(facts)}  (up to date)"
     except NoTower as refused:
         # By another release, or of another precision, it may be possible.
         if wanted != AUTO or refused.release != version("datasette-clip-search"):
@@ -92,7 +95,7 @@ def _kept(connection: sqlite3.Connection, model: Model, wanted: str) -> tuple[st
         return f"need torch; no text tower is made: {refused.reason}", True
     except TowerUnusable:
         return nothing
-    return f"{shown(facts)}  (up to date)", wanted in (AUTO, facts["precision"])
+    return told, wanted in (AUTO, facts["precision"])
 
 
 def _make(
@@ -141,12 +144,24 @@ def keep_made(
 
 
 def shown(facts: dict[str, Any], tower: str = TEXT) -> str:
-    """Returns a line about a kept tower: its precision, size, and how well it passed."""
+    """Returns a line about a kept tower: its precision, size, and how well it passed.
+
+    Raises TowerUnusable for one whose manifest lacks that, or holds something else.
+    """
+    try:
+        return _shown(facts, tower)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise damaged(tower) from error
+
+
+def _shown(facts: dict[str, Any], tower: str) -> str:
     size = sum(facts["sections"].values()) / 1e6
     verified = facts["verified"]
     agreement = ""
     if verified["agreement"] is not None:
         agreement = f", {verified['agreement']:.1%} of the best pictures the same"
+    if facts["precision"] not in PRECISIONS:
+        raise ValueError("precision")
     needs = ""
     if tower == TEXT and facts["tokenizer"]["kind"] == "tokenizers":
         needs = ", takes the package tokenizers (pip install tokenizers)"

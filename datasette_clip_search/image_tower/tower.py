@@ -5,7 +5,7 @@ import numpy as np
 from ..arrays import Pixels, Vectors
 from ..encoder import normalized
 from ..onnx_file.model import FLOAT, Declared
-from ..onnx_file.session import Heed, Session
+from ..onnx_file.session import Heed, Session, nothing
 from ..pictures.preprocess import Preprocess
 from ..stopping import Stopped, Stopping
 from ..text_tower.border import broken, unit_vectors
@@ -51,7 +51,7 @@ class ImageTower:
             )
             shape = 1, self.preprocess.height, self.preprocess.width, 3
             pixels = np.frombuffer(kept.sections["picture"], np.uint8).reshape(shape)
-            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else None)
+            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else nothing)
             cosine = float(vector @ np.frombuffer(kept.sections["vector"], "<f4"))
         except (Stopped, TowerUnusable):
             raise

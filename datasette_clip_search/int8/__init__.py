@@ -8,6 +8,8 @@ functions stay in float32.
 """
 
 import importlib
+import json
+import math
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -95,6 +97,22 @@ def build(
         ranges = sample if isinstance(sample, dict) else calibrate(exact, sample)
         quantize(exact, ranges, quantized)
         return quantized.read_bytes(), ranges
+
+
+def read_ranges(text: object) -> Ranges | None:
+    """Returns ranges that were kept as JSON, None for what are none."""
+    try:
+        ranges: Ranges = {
+            str(name): (float(low), float(high), [int(shift) for shift in shifts])
+            for name, (low, high, shifts) in json.loads(str(text)).items()
+        }
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    for low, high, shifts in ranges.values():
+        # The powers of two that channel_shifts() gives.
+        if not (math.isfinite(low) and math.isfinite(high) and {*shifts} <= {*range(-12, 13)}):
+            return None
+    return ranges
 
 
 def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:

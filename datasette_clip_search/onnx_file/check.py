@@ -74,7 +74,7 @@ class Graph:
             _add(known, name, Value(shape, kind))
         uses = Counter(name for node in self._nodes for name in node.inputs) + Counter(self._wanted)
         live = sum(known[name].bytes for name in inputs)
-        most, work, largest, folded = live, 0, 0, 0
+        most, work, largest, folded, folding = live, 0, 0, 0, 0
         for node in self._nodes:
             call = Call(node, [known[name] if name else None for name in _inputs(node, known)])
             made = _made(call)
@@ -83,7 +83,8 @@ class Graph:
             if all(value.is_constant for value in made):
                 # Nothing of ours multiplies constants with each other.
                 folded += sum(value.bytes for value in made) + call.scratch
-                if call.work > CONFIG.max_tower_folding_work:
+                folding += call.work
+                if folding > CONFIG.max_tower_folding_work:
                     raise Refused(f"{node.operator} of constants alone")
             else:
                 live += sum(value.bytes for value in made)

@@ -31,6 +31,10 @@ _TOO_MUCH = "more work or memory than a tower takes"
 _MOST_TOGETHER = 32
 
 
+def nothing() -> None:
+    """Let a run go on, which Ctrl-C can then end."""
+
+
 class Session:
     """A graph of a database at work, for any number of threads at once."""
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Before anything imports numpy.
+limit_threads()
+
 Link = dict[str, str]
 
 
@@ -104,7 +107,6 @@ def render_cell(
 @hookimpl
 def startup(datasette: Datasette) -> None:
     """Starts loading what queries need, so that the first one need not wait."""
-    limit_threads()
     stopping = threading.Event()
     thread = threading.Thread(
         target=_load,

@@ -4,12 +4,13 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from ..errors import CommandError, PictureUnreadable
+from .exclude import Exclusion
 from .found import Found
 from .same import Seen, looks_of
 from .source import (
@@ -121,11 +122,15 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def find_rows(connection: sqlite3.Connection, sql: str, folder: Path) -> Found:
+def find_rows(
+    connection: sqlite3.Connection, sql: str, folder: Path, exclude: Sequence[str] = ()
+) -> Found:
     """Finds the pictures that a select gives: a key, and a blob or the path of a file.
 
     Paths are relative to `folder`, the database file's. A blob is stored under
     `sqlite:TABLE/KEY`, with the table that the select reads, or the tables joined by `+`.
+    `exclude` has patterns for the paths of files, from that folder, or from the root for those that
+    lie elsewhere.
 
     Raises CommandError for anything but one select of two columns, and for keys that are null,
     not unique, or neither integers nor texts.
@@ -142,6 +147,7 @@ def find_rows(connection: sqlite3.Connection, sql: str, folder: Path) -> Found:
         )
     with explained(), _any_text(connection):
         lister = _Lister(_Select(connection, statement), name, gives[0], absolute(folder))
+        lister.exclusions = [Exclusion(exclude, base) for base in (lister.folder, "/")]
         lister.list()
     lister.found.tables.add(name)
     return lister.found
@@ -156,6 +162,8 @@ class _Lister:
         self.found = Found(folder=printable(folder))
         self.keys: set[str] = set()
         self.files: Seen[str] = Seen(str)
+        # Below the database's folder, and elsewhere.
+        self.exclusions = [Exclusion((), folder), Exclusion((), "/")]
 
     def list(self) -> None:
         for key, kind, length, text in self.select.rows():
@@ -195,6 +203,9 @@ class _Lister:
             return
         path = as_on_disk(absolute(os.path.join(self.folder, text)))
         stored = stored_path(path, self.folder)
+        if self.exclusions[os.path.isabs(stored)].covers(stored.lstrip("/")):
+            self.found.excluded += 1
+            return
         try:
             info = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):

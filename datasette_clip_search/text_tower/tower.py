@@ -6,7 +6,7 @@ import numpy as np
 
 from ..arrays import Vectors
 from ..onnx_file.model import INT64, Declared
-from ..onnx_file.session import Heed, Session
+from ..onnx_file.session import Heed, Session, nothing
 from ..stopping import Stopped, Stopping
 from .border import broken, example_of, logit_scale_of, unit_vectors
 from .stored import TEXT, Kept, TowerUnusable, damaged, unfit
@@ -46,7 +46,7 @@ class TextTower:
                 stopping=stopping,
             )
             text, vector = example_of(kept.sections["example"], self.dimension)
-            heed = stopping.heed if stopping else None
+            heed = stopping.heed if stopping else nothing
             cosine = float(self.encode_texts([text], heed)[0] @ vector)
         except (Stopped, TowerUnusable):
             raise
