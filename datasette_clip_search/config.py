@@ -180,9 +180,10 @@ class Config:
     # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
     thumbnail_bytes: int = 32_000
-    # Rows of one transaction where many are deleted, which takes half a second, and how long others
-    # have to get in before the next one: SQLite looks every tenth of a second.
-    rows_at_once: int = 2000
+    # Where many rows are deleted, so many at a time, a transaction ends after so long, and others
+    # have so long to get in before the next one: SQLite looks every tenth of a second.
+    rows_at_once: int = 100
+    part_seconds: float = 0.5
     pause_seconds: float = 0.12
     # Before, there is no `returning`.
     sqlite_at_least: tuple[int, ...] = (3, 35, 0)

@@ -64,11 +64,19 @@ def in_parts(
 
     Other programs can write between them, and what is done stays done when the run is killed.
     """
-    for start in range(0, len(items), CONFIG.rows_at_once):
+    start = 0
+    while start < len(items):
         if start:
             time.sleep(CONFIG.pause_seconds)
+        begun = time.monotonic()
         with transaction(connection):
-            write(items[start : start + CONFIG.rows_at_once])
+            is_first = True
+            while start < len(items) and (
+                is_first or time.monotonic() - begun < CONFIG.part_seconds
+            ):
+                write(items[start : start + CONFIG.rows_at_once])
+                start += CONFIG.rows_at_once
+                is_first = False
 
 
 @contextmanager
