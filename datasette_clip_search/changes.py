@@ -37,7 +37,10 @@ def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
 def _moment(row: tuple[object, ...]) -> Moment:
     seq, revision = row
     if not (isinstance(seq, int) and isinstance(revision, int)):
-        raise DatabaseError(f"{CHANGES} holds a seq or a revision that is not an integer")
+        raise DatabaseError(
+            f"The database's table {CHANGES} has a row with something else than whole numbers. "
+            "Delete its rows, and run sqlite-utils clip-index"
+        )
     return Moment(seq, revision)
 
 

@@ -564,7 +564,7 @@ def _read_model(row: tuple[object, ...]) -> Model:
 
 
 def _no_model(how: str) -> DatabaseError:
-    return DatabaseError(f"A row of {MODELS} is none that embed-images made: its {how}")
+    return DatabaseError(f"The table {MODELS} has a row that embed-images did not write: its {how}")
 
 
 def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:

@@ -80,7 +80,7 @@ def ids_of(values: Collection[object]) -> Ids:
     """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
     if set(map(type, values)) - {int}:
         raise DatabaseError(
-            "The tables of the vectors hold an image_id that is no whole number. "
+            "A table of the vectors has a row whose image_id is no whole number. "
             "Delete that row and run sqlite-utils embed-images again"
         )
     return np.fromiter(cast(Collection[int], values), np.int64, len(values))
