@@ -239,8 +239,8 @@ class Config:
     # A small one counts as so many, because it takes its time to be decoded and encoded: 200 wait.
     least_upload_bytes: int = 250_000
     # What one search may take where its vectors have to be read first, and what the loading after
-    # the start may: a million vectors without an index take 20 seconds on a good disk.
-    search_seconds: float = 60
+    # the start may: ten million vectors without an index take a minute on a good disk.
+    search_seconds: float = 300
     load_seconds: float = 600
     # What the menus and cells of Datasette's own pages wait for us, and how long a database that
     # took longer is then left in peace.

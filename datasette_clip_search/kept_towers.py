@@ -42,7 +42,7 @@ class KeptTowers(Generic[T]):
     def __init__(self, tower: str, load: Callable[[Kept, Stopping], T]):
         """`tower` is TEXT or IMAGE; `load` makes one of what was kept, or raises TowerUnusable."""
         self._tower, self._load = tower, load
-        self._loading: SharedLoading[T] = SharedLoading(self._too_slow)
+        self._loading: SharedLoading[T] = SharedLoading(self._too_slow, TowerUnusable)
 
     def find(self, connection: sqlite3.Connection, model: Model) -> tuple[T | None, str]:
         """Returns a model's tower; where there is none to use, None and why one can't be used.

@@ -34,13 +34,8 @@ def _too_slow() -> EncoderUnavailable:
     return EncoderUnavailable("The model's weights take too long to load here")
 
 
-_encoders: SharedLoading[Encoder] = SharedLoading(
-    # The libraries alone can take a minute on a busy machine, and can't be told to stop.
-    _too_slow,
-    seconds=600,
-    end_seconds=600,
-    remembers_failures=False,
-)
+# The libraries alone can take a minute on a busy machine, and can't be told to stop.
+_encoders: SharedLoading[Encoder] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
 # By the weights file with its size and time: where it is another one than it was, each query would
 # read all of it to see that.
 _fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.unusable_towers_remembered)

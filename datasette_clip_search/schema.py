@@ -446,6 +446,12 @@ def _check_migrations(applied: list[object], found: Iterable[Declared]) -> None:
         raise _not_ours(found)
 
 
+def check_migrations_table(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError where migrations would be noted in what is no ordinary table."""
+    for found in declared(connection, (_MIGRATIONS,)):
+        check_is_table(found)
+
+
 def _not_ours(found: Iterable[Declared]) -> DatabaseError:
     taken = ", ".join(sorted(name for name, *_ in found if name.lower() in OWN_TABLES))
     return DatabaseError(

@@ -45,22 +45,23 @@ class SharedLoading(Generic[T]):
     def __init__(
         self,
         too_slow: Callable[[], ClipSearchError],
+        again: type[ClipSearchError] | None,
         seconds: float = CONFIG.tower_load_seconds,
         end_seconds: float = CONFIG.tower_end_seconds,
-        remembers_failures: bool = True,
     ):
         """`too_slow` makes the error for what takes more than `seconds`.
 
-        Python's end waits `end_seconds` for what is loading, which was told to stop.
+        `again` is the error for what has failed before, with the message that it had then; with
+        None, it is loaded again. Python's end waits `end_seconds` for what is loading, which was
+        told to stop.
         """
-        self._too_slow, self._seconds, self._end_seconds = too_slow, seconds, end_seconds
-        self._remembers_failures = remembers_failures
+        self._too_slow, self._again = too_slow, again
+        self._seconds, self._end_seconds = seconds, end_seconds
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, tuple[T, str]] = OrderedDict()
         self._loading: dict[str, _Loading] = {}
-        self._failures: Recent[tuple[str, str], ClipSearchError] = Recent(
-            CONFIG.unusable_towers_remembered
-        )
+        # Messages alone: an error holds on to all that was read.
+        self._failures: Recent[tuple[str, str], str] = Recent(CONFIG.unusable_towers_remembered)
 
     def get(self, key: str) -> T | None:
         """Returns what is loaded, None where it is not."""
@@ -87,8 +88,9 @@ class SharedLoading(Generic[T]):
         and `heed` raise.
         """
         while True:
-            if failure := self._failures.get((owner, key)):
-                raise failure
+            failure = self._failures.get((owner, key))
+            if failure is not None and self._again is not None:
+                raise self._again(failure)
             with self._lock:
                 if key in self._loaded:
                     return self._loaded[key][0]
@@ -150,8 +152,8 @@ class SharedLoading(Generic[T]):
             loading.error = error
             if self._loading.get(owner) is loading:
                 del self._loading[owner]
-        if isinstance(error, ClipSearchError) and self._remembers_failures:
-            self._failures.put((owner, loading.key), error)
+        if isinstance(error, ClipSearchError) and self._again is not None:
+            self._failures.put((owner, loading.key), str(error))
         loading.done.set()
 
     def _make_room(self) -> None:

@@ -12,6 +12,7 @@ from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted
 from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request
+from datasette.utils.sqlite import sqlite3 as driver
 from markupsafe import Markup
 
 from . import versions
@@ -146,7 +147,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except QueryInterrupted:
         # Datasette asks the database whether a visitor may see it.
         message, status = "This database takes longer to read than the limit here", 503
-    except sqlite3.Error as error:
+    except driver.Error as error:
         message, status = f"This database can't be searched: {error}", 500
         log.warning("%s can't be searched: %s", request.url_vars["database"], error)
     except Exception:
@@ -170,7 +171,7 @@ async def _place(datasette: Datasette, request: Request) -> Place:
     actor, database = request.actor, _database(datasette, request)
     try:
         table, model = await look_up(database, default_model)
-    except (ClipSearchError, sqlite3.Error):
+    except (ClipSearchError, driver.Error):
         # What a database lacks is told to those who may see it.
         if not await versions.may_view_database(datasette, actor, database.name):
             raise Forbidden("view-database") from None
@@ -324,7 +325,7 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     try:
         place = await _place(datasette, request)
         found = await look_up(place.database, lambda conn: read_thumbnail(conn, image_id))
-    except (ClipSearchError, QueryInterrupted, sqlite3.Error) as error:
+    except (ClipSearchError, QueryInterrupted, driver.Error) as error:
         raise NotFound(f"There is no thumbnail to show: {error}") from error
     if found is None:
         raise NotFound(f"There is no thumbnail of the picture {image_id}")

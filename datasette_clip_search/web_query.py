@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
+from datasette.utils.sqlite import sqlite3 as driver
 
 from .config import CONFIG
 from .deadline import bounded, end_with_signals
@@ -196,7 +197,7 @@ async def count_pictures(database: Database, model: Model) -> int | None:
     """Returns how many pictures a model has embedded, or None where that takes too long."""
     try:
         return await look_up(database, lambda conn: _count(database, conn, model))
-    except (ClipSearchError, sqlite3.Error):
+    except (ClipSearchError, driver.Error):
         return None
 
 

@@ -18,6 +18,7 @@ from vector_database import clustered, make
 from web_helpers import wait_for_loading
 
 from datasette_clip_search.config import CONFIG
+from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.errors import DatabaseError, NoEmbeddings
 from datasette_clip_search.schema import OWN_TABLES, choose_model, images_table
 from datasette_clip_search.sql import add_functions
@@ -179,6 +180,13 @@ def test_a_view_by_the_name_of_a_function_is_not_asked(bad, wired, name):
     assert wired.calls == 0
 
 
+def test_a_declaration_of_great_length(bad, wired):
+    text = "/* " + "x" * 200_000 + " */"
+    path = bad(f"alter table images add column notes text {text} default 'x'")
+    with pytest.raises(DatabaseError, match="images in this database is no ordinary table"):
+        choose_model(wired(path), None)
+
+
 def test_a_key_that_is_none(bad, wired):
     """Without one, each picture of a page would be looked for among all."""
     statements = ["alter table clip_thumbnails rename to kept"]
@@ -288,6 +296,15 @@ def test_a_database_without_our_tables_is_anybodys(tmp_path, wired):
     assert images_table(connection) is None
     with pytest.raises(NoEmbeddings):
         choose_model(connection, None)
+    assert wired.calls == 0
+
+
+def test_nothing_is_noted_in_a_view(tmp_path, wired):
+    connection = wired(tmp_path / "other.db")
+    connection.execute("create view _sqlite_migrations as select tripwire() as name")
+    assert images_table(connection) is None
+    with pytest.raises(DatabaseError, match="_sqlite_migrations in this database is a view"):
+        Store(connection, tmp_path / "other.db", None)
     assert wired.calls == 0
 
 

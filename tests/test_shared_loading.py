@@ -1,5 +1,6 @@
 """Loading what databases bring: shared, under the waiting statement's limit, each on its own."""
 
+import gc
 import json
 import os
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -36,7 +38,7 @@ def interrupt():
 
 @pytest.fixture
 def loading():
-    return SharedLoading(Slow)
+    return SharedLoading(Slow, ClipSearchError)
 
 
 @contextmanager
@@ -123,6 +125,27 @@ def test_failures_are_of_one_database(loading):
     assert loading.load("other", "x", nothing, quick("x"), interrupt_after(60)) == "x"
 
 
+def test_failures_hold_on_to_nothing(loading):
+    class Read:
+        "What was read of a tower"
+
+    read = weakref.WeakSet()
+
+    def prepare():
+        read.add(one := Read())
+        return one
+
+    def fail(prepared, stopping):
+        raise ClipSearchError("broken")
+
+    with pytest.raises(ClipSearchError, match="broken"):
+        loading.load("stranger", "x", prepare, fail, interrupt_after(60))
+    latest = time.monotonic() + 60
+    while len(read):
+        gc.collect()
+        assert time.monotonic() < latest
+
+
 def test_what_could_not_be_read_is_read_again(loading):
     with pytest.raises(Interrupted):
         loading.load("one", "x", interrupt, quick("x"), nothing)
@@ -130,7 +153,7 @@ def test_what_could_not_be_read_is_read_again(loading):
 
 
 def test_loading_ends_when_it_is_too_late():
-    loading = SharedLoading(Slow, seconds=0.1)
+    loading = SharedLoading(Slow, Slow, seconds=0.1)
     with stuck(loading) as stopping:
         with pytest.raises(Slow):
             loading.load("stranger", "x", nothing, quick("no"), nothing)

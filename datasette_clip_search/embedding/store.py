@@ -21,6 +21,7 @@ from ..schema import (
     THUMBNAILS,
     TOWERS,
     Model,
+    check_migrations_table,
     create_tables,
     fetch,
     images_table,
@@ -65,6 +66,8 @@ class Store:
                 "embed-images. Give the pictures' table another name with --table, for instance "
                 "--table pictures"
             )
+        if not self.exists:
+            check_migrations_table(connection)
         self.models = models(connection) if self.exists else []
         self.model: Model | None = None
 
