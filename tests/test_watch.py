@@ -147,6 +147,17 @@ def test_limits_of_the_system(listening, limit, value, name):
     assert "--poll SECONDS" in note
 
 
+def test_a_limit_that_is_reached_later(listening, tmp_path):
+    heard = listening(*limited("max_inotify_watches", 8), seconds=0.5)
+    heard.next_run()
+    assert heard.notes == []
+    (tmp_path / "p" / "f" / "g" / "h" / "i").mkdir(parents=True)
+    for _ in range(4):
+        heard.next_run()
+    (note,) = heard.notes
+    assert "fs.inotify.max_user_watches = 8" in note
+
+
 def test_polling_by_choice(listening):
     heard = listening(way="poll")
     for _ in range(3):

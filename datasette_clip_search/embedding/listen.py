@@ -10,7 +10,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _NETWORKS = frozenset(
 Change = tuple[Any, str]
 """What happened, and the path that it happened to."""
 
-Watch = Callable[..., Iterator[set[Change]]]
+Watch = Callable[..., Generator[set[Change], None, None]]
 
 
 class Listener:
@@ -65,21 +66,21 @@ class Listener:
         self._is_single = False
         self._looked = time.monotonic()
 
-    def changes(self) -> Iterator[None]:
+    def changes(self) -> Generator[None, None, None]:
         """Yield when it begins to listen, and whenever files may have changed."""
         while not self._stop.is_set():
             seen = self._seen()
             is_first = True
             for changes in self._listen([root for root in self._roots if os.path.exists(root)]):
                 # What was deleted or unmounted is not heard of again, even when it is made anew.
-                if self._seen() != seen or self._is_over(changes):
+                if self._seen() != seen or self._is_over(changes) or self._is_full(changes):
                     break
                 if changes or is_first or self._is_due():
                     is_first = False
                     yield
                     self._looked = time.monotonic()
 
-    def _listen(self, roots: Sequence[str]) -> Iterator[set[Change]]:
+    def _listen(self, roots: Sequence[str]) -> Generator[set[Change], None, None]:
         """Yield changes, and from time to time none, as long as that goes well."""
         if self._watch is None or not roots:
             yield set()
@@ -107,9 +108,27 @@ class Listener:
             # watchfiles ends with errors of a dozen kinds, and panics that are no Exceptions.
             if isinstance(error, PermissionError) and not self._is_single:
                 self._is_single = True
-                return
-            self._watch = None
-            self._say(f"{_reason(error)}; the files are looked at every {self._seconds:g} seconds")
+            else:
+                self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self._watch = None
+        self._say(f"{_reason(error)}; the files are looked at every {self._seconds:g} seconds")
+
+    def _is_full(self, changes: set[Change]) -> bool:
+        """Tell whether no more folders can be listened to, which watchfiles keeps to itself."""
+        new = [path for what, path in changes if what.name == "added" and os.path.isdir(path)]
+        if not new or self._watch is None:
+            return False
+        try:
+            with closing(self._watch(new[0], rust_timeout=1, yield_on_timeout=True)) as probe:
+                next(probe, None)
+        except (FileNotFoundError, PermissionError):
+            return False
+        except Exception as error:
+            self._give_up(error)
+            return True
+        return False
 
     def _is_due(self) -> bool:
         """Tell whether it is time to look at the files, where that has to be done."""
