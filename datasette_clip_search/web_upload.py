@@ -35,7 +35,8 @@ async def received(request: Request) -> AsyncIterator[bytes]:
     """
     data = await _received(request)
     size = max(len(data), CONFIG.least_upload_bytes)
-    if sum(_waiting) + size > CONFIG.max_uploads_bytes:
+    # Twice, so that large ones leave room for smaller ones.
+    if sum(_waiting) + 2 * size > CONFIG.max_uploads_bytes:
         raise UploadRefused(_TOO_MANY, 503)
     _waiting.append(size)
     try:

@@ -178,7 +178,7 @@ def limits(monkeypatch):
     limits = replace(
         CONFIG,
         max_query_image_bytes=100,
-        max_uploads_bytes=150,
+        max_uploads_bytes=200,
         least_upload_bytes=50,
     )
     monkeypatch.setattr(web_upload, "CONFIG", limits)
@@ -194,7 +194,7 @@ async def test_what_is_received_is_counted_and_let_go_of(limits):
     assert await refusal(request_of(part(b"", more_body=False))) == 400
     async with received(request_of(part(b"x" * 40), part(b"y" * 50, more_body=False))) as data:
         assert data == b"x" * 40 + b"y" * 50
-        assert await refusal(request_of(part(b"x" * 61))) == 503
+        assert await refusal(request_of(part(b"x" * 61, more_body=False))) == 503
     async with received(request_of(part(b"x" * 100, more_body=False))):
         pass
 
@@ -206,7 +206,7 @@ async def test_a_picture_that_does_not_arrive_is_given_up(limits, monkeypatch):
 
 async def test_slow_pictures_make_room_for_those_that_come(limits):
     first, second = (
-        asyncio.create_task(refusal(request_of(part(b"x" * 70), None))) for _ in range(2)
+        asyncio.create_task(refusal(request_of(part(b"x" * 75), None))) for _ in range(2)
     )
     await asyncio.sleep(0)
     async with received(request_of(part(b"y" * 60, more_body=False))) as data:
@@ -219,7 +219,7 @@ async def test_slow_pictures_make_room_for_those_that_come(limits):
 
 async def test_of_those_that_arrive_the_largest_makes_room(limits):
     small, large = (
-        asyncio.create_task(refusal(request_of(part(b"x" * size), None))) for size in (5, 90)
+        asyncio.create_task(refusal(request_of(part(b"x" * size), None))) for size in (50, 100)
     )
     await asyncio.sleep(0.01)
     async with received(request_of(part(b"y" * 60, more_body=False))) as data:

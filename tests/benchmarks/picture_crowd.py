@@ -42,7 +42,7 @@ def photo(seed: int, size: tuple[int, int], **options: object) -> bytes:
 
 
 def pieces() -> bytes:
-    """Makes a PNG, of a size that looks quick, whose pixels come a byte at a time."""
+    """Makes a PNG whose pixels come a byte at a time."""
     file = io.BytesIO()
     Image.new("L", (2400, 2400), 90).save(file, "PNG", compress_level=0)
     data = file.getvalue()
@@ -119,7 +119,7 @@ def main() -> None:
                 "slow JPEGs, each another": lambda n: send(
                     url, scans + f"{n} {time.time()}".encode()
                 )[0],
-                "PNGs that look quick": lambda n: send(url, png + f"{n} {time.time()}".encode())[0],
+                "PNGs of 8 MB in pieces of a byte": lambda n: send(url, png + f"{n} {time.time()}".encode())[0],
             }
             for name, ask in slow.items():
                 report(name, *beside(ask, arguments.clients, url, photos))
