@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .arrays import Chosen, Ids, Vectors
+from .arrays import Chosen, Ids, Vectors, ascending
 from .changes import Moment
 from .config import CONFIG
 from .crowd import Crowd
@@ -99,10 +99,7 @@ class Collection:
 
         With `within`, ids of pictures, they are the nearest of these.
         """
-        wanted: Ids | None = None
-        if within is not None:
-            given = within if isinstance(within, np.ndarray) else np.fromiter(within, np.int64)
-            wanted = np.unique(given)
+        wanted = None if within is None else ascending(within)
         ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
         if len(self.fresh):
             more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)

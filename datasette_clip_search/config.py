@@ -80,6 +80,9 @@ class Config:
     seconds_per_vector: float = 15e-6
     # Searching within fewer pictures than this fetches all of their vectors.
     fetched_within: int = 2000
+    # An index file may have so many bytes more than its database accounts for: one of a few vectors
+    # has its own overhead.
+    small_index_bytes: int = 10_000_000
     # An index is built anew when more of the collection has changed since; below that, what has
     # changed is scored beside it. Small ones are built anew at once.
     index_lag: float = 0.02
@@ -123,8 +126,14 @@ class Config:
     table: str = "images"
     # A 493 kB file can hold 169 megapixels and take 1.3 GB to decode.
     max_megapixels: float = 150
-    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine.
+    # A decoder that takes longer hangs: 150 megapixels take 10 seconds on a slow machine. Reading
+    # the file does not count.
     decode_seconds: float = 60
+    # A disk or network that delivers no byte for so long is given up, for this run. Files that a
+    # cloud keeps elsewhere arrive whole, after minutes.
+    read_pause_seconds: float = 600
+    # And one that only trickles: 1 GB at 300 KB/s.
+    read_seconds: float = 3600
     # So many small pictures are given to a decoder at a time, where many wait: each turn costs the
     # main process a third of a millisecond, which has too few of them for sixteen cores.
     decoded_together: int = 16
@@ -163,15 +172,18 @@ class Config:
     # Small batches keep every core busy with decoding and encoding at once; a GPU wants more.
     cpu_batch_size: int = 8
     gpu_batch_size: int = 64
+    # How often --watch looks at files that the system does not tell changes of.
+    poll_seconds: float = 30
     # One is prepared while another is computed.
     gpu_batches_at_once: int = 2
     # Pictures that are decoded while the model loads, or ahead of it later, and so wait in memory:
     # some two hundred, which takes a core no longer than to load a model. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
     thumbnail_bytes: int = 32_000
-    # Rows of one transaction where many are deleted, which takes half a second, and how long others
-    # have to get in before the next one: SQLite looks every tenth of a second.
-    rows_at_once: int = 2000
+    # Where many rows are deleted, so many at a time, a transaction ends after so long, and others
+    # have so long to get in before the next one: SQLite looks every tenth of a second.
+    rows_at_once: int = 100
+    part_seconds: float = 0.5
     pause_seconds: float = 0.12
     # Before, there is no `returning`.
     sqlite_at_least: tuple[int, ...] = (3, 35, 0)
@@ -227,8 +239,8 @@ class Config:
     # A small one counts as so many, because it takes its time to be decoded and encoded: 200 wait.
     least_upload_bytes: int = 250_000
     # What one search may take where its vectors have to be read first, and what the loading after
-    # the start may: a million vectors without an index take 20 seconds on a good disk.
-    search_seconds: float = 60
+    # the start may: ten million vectors without an index take a minute on a good disk.
+    search_seconds: float = 300
     load_seconds: float = 600
     # What the menus and cells of Datasette's own pages wait for us, and how long a database that
     # took longer is then left in peace.

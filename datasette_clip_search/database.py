@@ -30,8 +30,14 @@ def connect(path: Path) -> sqlite3.Connection:
         raise CommandError(f"There is no folder {path.absolute().parent} to make {path.name} in")
     connection = sqlite3.connect(path, isolation_level=None)
     wait_for_lock(connection, CONFIG.first_write_wait_seconds)
+    heed_signals(connection)
     connection.execute(f"pragma page_size = {CONFIG.page_size}")
     return connection
+
+
+def heed_signals(connection: sqlite3.Connection) -> None:
+    """Lets Ctrl-C end a long statement: Python handles signals between its own instructions."""
+    connection.set_progress_handler(lambda: None, 10_000)
 
 
 def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
@@ -58,11 +64,19 @@ def in_parts(
 
     Other programs can write between them, and what is done stays done when the run is killed.
     """
-    for start in range(0, len(items), CONFIG.rows_at_once):
+    start = 0
+    while start < len(items):
         if start:
             time.sleep(CONFIG.pause_seconds)
+        begun = time.monotonic()
         with transaction(connection):
-            write(items[start : start + CONFIG.rows_at_once])
+            is_first = True
+            while start < len(items) and (
+                is_first or time.monotonic() - begun < CONFIG.part_seconds
+            ):
+                write(items[start : start + CONFIG.rows_at_once])
+                start += CONFIG.rows_at_once
+                is_first = False
 
 
 @contextmanager
@@ -72,6 +86,8 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         text = str(error)
+        if text == "interrupted":
+            raise KeyboardInterrupt from error
         if "not a database" in text or "malformed" in text:
             raise CommandError(f"{path} is not a SQLite database: {text}") from error
         if "readonly" in text or "unable to open" in text:
@@ -88,6 +104,8 @@ def explained(path: Path) -> Iterator[None]:
                 f"{what}. What was embedded before is kept; make room and run the same command "
                 "again"
             ) from error
+        if isinstance(error, sqlite3.OperationalError | sqlite3.DataError):
+            raise CommandError(f"{path} can't be used: {text}") from error
         raise
 
 

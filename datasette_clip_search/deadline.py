@@ -23,7 +23,14 @@ from .errors import TookTooLong
 _OPERATIONS = 1000
 _LIMIT_LENGTH = 0
 
-_running: set[threading.Event] = set()
+
+class _Work:
+    """What runs under a deadline: ended by handlers of signals, which can't wait for a lock."""
+
+    is_over = False
+
+
+_running: set[_Work] = set()
 
 
 @contextmanager
@@ -32,36 +39,37 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
 
     Raises TookTooLong for a statement that was ended, and for one that begins too late.
     """
-    over, deadline = threading.Event(), time.monotonic() + seconds
+    work, deadline = _Work(), time.monotonic() + seconds
 
     def is_over() -> bool:
-        return over.is_set() or time.monotonic() > deadline
+        return work.is_over or time.monotonic() > deadline
 
     # Other drivers than Python's own may lack the limits.
     set_limit: Callable[[int, int], int] = getattr(connection, "setlimit", lambda *_: 0)
     before = set_limit(_LIMIT_LENGTH, CONFIG.max_value_bytes)
     connection.set_progress_handler(is_over, _OPERATIONS)
-    _running.add(over)
+    _running.add(work)
     try:
         yield
-    except sqlite3.OperationalError as error:
-        if str(error) != "interrupted" or not is_over():
+    except Exception as error:
+        # Another driver than Python's own has exceptions of its own.
+        if error.args != ("interrupted",) or not is_over():
             raise
-        if over.is_set():
+        if work.is_over:
             raise TookTooLong("The search was ended, because the server ends") from error
         raise TookTooLong(
             f"The database takes longer to read than {seconds:g} seconds, the limit here"
         ) from error
     finally:
-        _running.discard(over)
+        _running.discard(work)
         connection.set_progress_handler(None, 0)
         set_limit(_LIMIT_LENGTH, before)
 
 
 def end_all() -> None:
     """End everything that runs under a deadline."""
-    for over in list(_running):
-        over.set()
+    for work in list(_running):
+        work.is_over = True
 
 
 class _Ending:

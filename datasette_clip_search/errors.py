@@ -11,13 +11,19 @@ from .terminal_text import visible
 class ClipSearchError(Exception):
     "Something is wrong that the person who asked can mend; the message says how"
 
+    # What stays of control codes.
+    _keep = ""
+
     def __str__(self) -> str:
         # It may quote a stranger's database, and end in a terminal by many ways.
-        return visible(super().__str__(), keep="\n")
+        return visible(super().__str__(), self._keep)
 
 
 class CommandError(ClipSearchError):
     "A command was given something that can't be used; may name the user's own files"
+
+    # Some are lists.
+    _keep = "\n"
 
 
 class NoEmbeddings(ClipSearchError):
@@ -38,6 +44,9 @@ class TooBusy(ClipSearchError):
 
 class EncoderUnavailable(ClipSearchError):
     "The encoder needed to turn a text or an image into a vector can't be had here"
+
+    # Some have two lines.
+    _keep = "\n"
 
 
 class ModelMismatch(ClipSearchError):

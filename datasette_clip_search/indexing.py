@@ -12,7 +12,7 @@ from .index import Facts, IndexUnusable, Wish, index_path, open_index, write
 from .index.build import Watch, build
 from .index.kinds import KINDS
 from .index.sample import Sample
-from .loaded import collection_for
+from .loaded import check_size, collection_for
 from .schema import Model, images_table
 from .standing import standing_of
 from .vectors import batches, count_vectors, count_without, lost_ids
@@ -46,6 +46,7 @@ def keep_index(
     """
     file = index_path(database, model.id)
     try:
+        check_size(connection, file)
         _, facts = open_index(file, model.fingerprint, model.dimension)
         wish = wish or facts.wish
         if not anew and wish == facts.wish and _serves(connection, model, facts):
@@ -114,6 +115,7 @@ def status_of(
     table = images_table(connection)
     assert table is not None
     try:
+        check_size(connection, file)
         facts = open_index(file, model.fingerprint, model.dimension)[1]
         if not standing_of(connection, table).history:
             gone = "the triggers of clip_embeddings are gone, which tell whether it is out of date"

@@ -4,7 +4,6 @@ The database tells what has happened to its vectors since an index was made, so 
 always that of the database as the connection sees it.
 """
 
-import hashlib
 import logging
 import os
 import sqlite3
@@ -89,11 +88,9 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Collection:
             "The triggers of clip_embeddings are gone, so every search reads all vectors. "
             "Run: sqlite-utils clip-index"
         )
-    base = _without_index(connection, model)
-    digest = hashlib.blake2b(digest_size=8)
-    digest.update(base.ids.tobytes())
-    digest.update(base.vectors.tobytes() if base.kind.is_exact else os.urandom(8))
-    state = int.from_bytes(digest.digest(), "big", signed=True)
+    # Nobody shares it, so it must not fill the memory, but where there is no file to read from.
+    base = Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    state = int.from_bytes(os.urandom(8), "big", signed=True)
     return Collection(model, Moment(-1, state), base).without(lost_ids(connection, model))
 
 
@@ -209,6 +206,7 @@ def _from_file(
                 # It looks at a state of the database from before the index was built.
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
+        check_size(connection, file)
         base, facts = open_index(file, model.fingerprint, model.dimension)
         # Another one may have been put there meanwhile; `advanced` looks at what it says.
         return Collection(model, facts.moment, base)
@@ -220,6 +218,20 @@ def _from_file(
             name = visible(file.name)
             log.warning("Not using the index %s: %s. Searching exactly", name, error)
         return None
+
+
+def check_size(connection: sqlite3.Connection, file: Path) -> None:
+    """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
+
+    Every vector takes at most six bytes a number in it, and at least two in the database.
+    """
+    [pages], [page_size] = (
+        fetch(connection, f"pragma main.{name}").fetchone() for name in ("page_count", "page_size")
+    )
+    # Where it has gone meanwhile, opening it says so.
+    size = file.stat().st_size if file.exists() else 0
+    if size > 4 * pages * page_size + CONFIG.small_index_bytes:
+        raise IndexUnusable("it is larger than an index of this database can be")
 
 
 @lru_cache(CONFIG.collection_cache_entries)

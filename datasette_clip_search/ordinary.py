@@ -50,15 +50,19 @@ def _statement(names: tuple[str, ...]) -> str:
         where type in ('table', 'view') and name collate nocase in ({listed})"""
 
 
+# Declarations are compared at every search, and ours have some hundred characters.
+_LONGEST = 100_000
+
+
 def check_is_table(found: Declared) -> None:
     """Raise DatabaseError for what is no ordinary table."""
     name, kind, sql = found
     # As SQLite itself begins it, however it was typed.
-    if kind == "table" and isinstance(sql, str) and sql.startswith("CREATE TABLE "):
-        return
     what = "a view" if kind == "view" else "no ordinary table"
-    if isinstance(sql, str) and sql.startswith("CREATE VIRTUAL "):
-        what = "a virtual table"
+    if kind == "table" and isinstance(sql, str):
+        if sql.startswith("CREATE TABLE ") and len(sql) <= _LONGEST:
+            return
+        what = "a virtual table" if sql.startswith("CREATE VIRTUAL ") else what
     raise DatabaseError(
         f"{name[:80]} in this database is {what}, not the table of that name {_MADE}. "
         "It is not read"

@@ -6,7 +6,7 @@ A guess, for the order in which pictures wait: what it misses, the decoder's own
 # Rough figures of one core: seconds for each pixel, for each pixel of each pass of a JPEG, and for
 # each byte.
 _PIXEL, _PASS, _BYTE = 3e-9, 3e-9, 3e-8
-_PNG_PIXEL = 3e-8
+_PNG_PIXEL, _PNG_CHUNK = 3e-8, 5e-6
 _OTHER, _OTHER_BYTE = 0.05, 1e-7
 # A JPEG with more parts before its pixels is none that a camera or a program makes: Pillow joins
 # some kinds of them one by one.
@@ -26,7 +26,8 @@ def expected_seconds(data: bytes) -> float:
         passes = data.count(b"\xff\xda")
         return pixels * (_PIXEL + passes * _PASS) + size * _BYTE
     if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return _number(data, 16, 4) * _number(data, 20, 4) * _PNG_PIXEL + size * _BYTE
+        pixels = _number(data, 16, 4) * _number(data, 20, 4)
+        return pixels * _PNG_PIXEL + data.count(b"IDAT") * _PNG_CHUNK + size * _BYTE
     return _OTHER + size * _OTHER_BYTE
 
 

@@ -17,7 +17,7 @@ class Fact:
 FACTS = (
     Fact(
         "gps",
-        "where a picture was taken, and the time zone that tells it roughly",
+        "where a picture was taken, and in which time zone",
         "`latitude`, `longitude`, the offset in `taken`",
         False,
     ),
@@ -31,7 +31,7 @@ FACTS = (
     Fact(
         "table",
         "the name of that row's table; only ever with the key",
-        "`path`, which begins with `sqlite:`",
+        "`key_table`, `path`",
         True,
     ),
     Fact("folder", "its folders, as far as paths keep any", "`path`", True),
@@ -40,8 +40,8 @@ FACTS = (
     Fact("size", "the bytes of its file", "`size`", True),
     Fact(
         "content_hash",
-        "its SHA-256: whoever has the file can tell that it is among yours",
-        "`content_hash`",
+        "its SHA-256, by which whoever has the file recognises it",
+        "`content_hash`, `made_from`",
         True,
     ),
     Fact("taken", "when it was taken", "`taken`", True),

@@ -30,6 +30,7 @@ from .errors import ClipSearchError, EncoderUnavailable, TooBusy
 from .picture_cost import expected_seconds
 from .pictures.messages import Job
 from .recent import Recent
+from .terminal_text import visible
 from .time_limit import LOOK_SECONDS, heed_time_limit
 
 log = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ class QueryDecoder:
             return lane.decoder
         except (ClipSearchError, OSError) as error:
             # What it says names files, which are no visitor's business.
-            log.warning("%s", error)
+            log.warning("%s", visible(str(error)))
             raise EncoderUnavailable(
                 "Query images can't be decoded here, because the process for it does not start; "
                 "the log says why. Search with words, or with the id of a picture"

@@ -24,6 +24,7 @@ from .recent import Recent
 from .schema import Model, is_published
 from .shared_loading import SharedLoading
 from .stopping import Stopping
+from .terminal_text import visible
 from .time_limit import heed_time_limit
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Enc
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
         # It names the library's file, which is no visitor's business.
-        log.warning("%s", error)
+        log.warning("%s", visible(str(error)))
         raise EncoderUnavailable(
             "torch and open_clip are installed, but can't be imported; the log says why"
         ) from error
@@ -90,7 +91,7 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Enc
             return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
         # One sentence for all, which neither names files nor tells which there are.
-        log.info("%s: %s", model.label, error)
+        log.info("%s", visible(f"{model.label}: {error}"))
         raise EncoderUnavailable(
             f"The weights of {model.name} are not where they were when it embedded the pictures, "
             "or are others now. Run sqlite-utils embed-images again with --pretrained and the "

@@ -7,23 +7,18 @@ add-foreign-key, Datasette's alter, and what people do by hand. Nothing that is 
 
 import re
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from functools import lru_cache
 from typing import NamedTuple
 
-from .database import in_parts, transaction
 from .errors import DatabaseError
 from .schema import (
     CHANGES,
     EMBEDDINGS,
     MODELS,
     OWN_TABLES,
-    THUMBNAILS,
-    create_tables,
     fetch,
     history_triggers,
-    made_from_it,
     migrate,
     quote,
 )
@@ -36,7 +31,9 @@ class _Column(NamedTuple):
     key: int
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
+    """A table as it is, or as it should be."""
+
     sql: str
     columns: dict[str, _Column]
     # Columns, the table that is meant, and its column.
@@ -45,7 +42,7 @@ class _Table(NamedTuple):
 
 
 class _Schema(NamedTuple):
-    tables: dict[str, _Table]
+    tables: dict[str, Table]
     indexes: dict[str, tuple[str, str]]
     triggers: dict[str, tuple[str, str]]
 
@@ -80,36 +77,6 @@ def restore(connection: sqlite3.Connection, images: str) -> list[str]:
     return said
 
 
-def restored_tables(connection: sqlite3.Connection, images: str) -> list[str]:
-    """Brings the tables of a database up to date, and deletes what belongs to no picture.
-
-    Returns in words what was missing, and what was deleted.
-    """
-    with transaction(connection):
-        said = create_tables(connection, images)
-    for table, what in ((EMBEDDINGS, "vectors"), (THUMBNAILS, "thumbnails")):
-        if count := _delete_lost(connection, images, table):
-            said.append(f"{count} {what} without a picture deleted")
-    return said
-
-
-def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
-    """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
-    rowid = "rowid" if table == EMBEDDINGS else "image_id"
-    same = made_from_it(connection, "t", "i")
-    lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
-        on i.id = t.image_id and {same} where i.id is null"""
-    found = fetch(connection, lost).fetchall()
-
-    def delete(rows: Sequence[tuple[int]]) -> None:
-        # One may have got its picture meanwhile.
-        sql = f"delete from main.{table} where {rowid} in ({lost} and t.{rowid} = ?)"
-        connection.executemany(sql, rows)
-
-    in_parts(connection, found, delete)
-    return len(found)
-
-
 _HISTORY = {trigger_name(sql) for sql in history_triggers()}
 
 
@@ -124,12 +91,12 @@ def _wanted(images: str) -> _Schema:
             {name: (table, sql) for name, table, sql in fetch(connection, sql, kind)}
             for kind in ("index", "trigger")
         )
-        tables = {name: _table(connection, name) for name in names}
+        tables = {name: read_table(connection, name) for name in names}
         ours = {name: each for name, each in indexes.items() if each[0] in tables}
         return _Schema({n: t for n, t in tables.items() if t}, ours, triggers)
 
 
-def _table(connection: sqlite3.Connection, name: str) -> _Table | None:
+def read_table(connection: sqlite3.Connection, name: str) -> Table | None:
     """Returns a table as it is; None where there is none."""
     sql = "select sql from main.sqlite_master where type = 'table' and lower(name) = lower(?)"
     row = fetch(connection, sql, name).fetchone()
@@ -154,12 +121,12 @@ def _table(connection: sqlite3.Connection, name: str) -> _Table | None:
         if is_unique and not partial:
             info = fetch(connection, f"pragma main.index_info({quote(index)})")
             unique.add(tuple(sorted(str(column).lower() for _, _, column in info)))
-    return _Table(row[0], columns, links, unique)
+    return Table(row[0], columns, links, unique)
 
 
-def _is_whole(connection: sqlite3.Connection, name: str, wanted: _Table) -> bool:
+def _is_whole(connection: sqlite3.Connection, name: str, wanted: Table) -> bool:
     """Tells whether one of our tables has its columns, keys and links."""
-    table = _table(connection, name)
+    table = read_table(connection, name)
     return (
         table is not None
         and table.columns.keys() >= wanted.columns.keys()
@@ -169,15 +136,15 @@ def _is_whole(connection: sqlite3.Connection, name: str, wanted: _Table) -> bool
     )
 
 
-def _key(table: _Table) -> list[str]:
+def _key(table: Table) -> list[str]:
     """Returns the columns of the primary key, in its order."""
     keys = {column.key: name for name, column in table.columns.items() if column.key}
     return [keys[place] for place in sorted(keys)]
 
 
-def _rebuild(connection: sqlite3.Connection, name: str, wanted: _Table) -> None:
+def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
     """Makes one of our tables as it should be, with the rows and columns that it has."""
-    table = _table(connection, name)
+    table = read_table(connection, name)
     if table is None:
         connection.execute(wanted.sql)
         return
@@ -211,9 +178,9 @@ def _rebuild(connection: sqlite3.Connection, name: str, wanted: _Table) -> None:
         connection.execute("pragma legacy_alter_table = off")
 
 
-def _restore_pictures(connection: sqlite3.Connection, images: str, wanted: _Table) -> list[str]:
+def _restore_pictures(connection: sqlite3.Connection, images: str, wanted: Table) -> list[str]:
     """Gives the pictures' table the columns and the unique keys that it lacks."""
-    table = _table(connection, images)
+    table = read_table(connection, images)
     if table is None:
         raise DatabaseError(
             f"The pictures' table {images} is gone. Make it again from a copy of the database, or "
@@ -284,7 +251,7 @@ def _is_same(there: tuple[str, str] | None, wanted: tuple[str, str]) -> bool:
 
 def _begin_history(connection: sqlite3.Connection) -> None:
     """Lets no index or loaded collection of before be taken for fresh."""
-    last = "select model_id, max(seq) as seq from clip_changes group by model_id"
+    last = f"select model_id, max(seq) as seq from {CHANGES} group by model_id"
     connection.execute(f"update {MODELS} set revision = random()")
     begun = fetch(
         connection,

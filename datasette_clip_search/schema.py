@@ -20,9 +20,10 @@ TOWERS = "clip_towers"
 PUBLICATION = "clip_publication"
 REPLACED = "clip_replaced"
 PRUNED = "clip_pruned"
+PLACES = "clip_places"
 OWN_TABLES = (
     *(MODELS, EMBEDDINGS, THUMBNAILS, FAILURES, CHANGES, TOWERS, PUBLICATION),
-    *(REPLACED, PRUNED),
+    *(REPLACED, PRUNED, PLACES),
 )
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = (
@@ -32,6 +33,7 @@ KNOWN_MIGRATIONS = (
     "m004_towers",
     "m005_publication",
     "m006_kept_rows",
+    "m007_places",
 )
 # So much of a picture's content_hash is beside what was made from it.
 HASH_KEPT = 16
@@ -100,6 +102,10 @@ def migrate(connection: sqlite3.Connection, table: str) -> None:
     def m006_kept_rows(db: Database) -> None:
         for statement in _m006(quote(table)):
             db.execute(statement)
+
+    @migrations()
+    def m007_places(db: Database) -> None:
+        db.execute(f"create table {PLACES} (path text primary key)")
 
     migrations.apply(Database(connection, execute_plugins=False))
 
@@ -315,17 +321,18 @@ def _columns(key: str, others: str = "", facts: str = "") -> Columns:
 
 
 # What is read of our tables, as every release has made them.
+# Their keys are not asked for where a rebuilt table may have another one: it is then slower.
 _IMAGES = _columns(
-    "id",
-    "path content_hash",
+    "",
+    "id path content_hash",
     "size mtime width height format taken latitude longitude camera key key_table",
 )
 _COLUMNS = {
     MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
-    EMBEDDINGS: _columns("model_id image_id", "embedding", "precision made_from"),
-    THUMBNAILS: _columns("image_id", "format data", "made_from"),
+    EMBEDDINGS: _columns("", "model_id image_id embedding", "precision made_from"),
+    THUMBNAILS: _columns("", "image_id format data", "made_from"),
     FAILURES: _columns("path", "reason failed size mtime"),
-    CHANGES: _columns("model_id seq", "image_id revision"),
+    CHANGES: _columns("", "model_id seq image_id revision"),
     TOWERS: _columns("model_id tower part", "precision data"),
     PUBLICATION: _columns("", "published release originals_url"),
     "_sqlite_migrations": _columns("", "migration_set name"),
@@ -439,6 +446,12 @@ def _check_migrations(applied: list[object], found: Iterable[Declared]) -> None:
         raise _not_ours(found)
 
 
+def check_migrations_table(connection: sqlite3.Connection) -> None:
+    """Raise DatabaseError where migrations would be noted in what is no ordinary table."""
+    for found in declared(connection, (_MIGRATIONS,)):
+        check_is_table(found)
+
+
 def _not_ours(found: Iterable[Declared]) -> DatabaseError:
     taken = ", ".join(sorted(name for name, *_ in found if name.lower() in OWN_TABLES))
     return DatabaseError(
@@ -454,7 +467,7 @@ def _referenced(connection: sqlite3.Connection, found: Iterable[Declared]) -> De
                 return images[0]
             raise DatabaseError(
                 f"The database has no table {table[:80]}, which its vectors refer to as the one of "
-                "the pictures"
+                "the pictures. If it was rebuilt under another name, run: sqlite-utils clip-index"
             )
     raise _not_ours(found)
 
@@ -467,8 +480,14 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
     """Tells whether one of our tables has a column: those of earlier releases lack some."""
-    rows = fetch(connection, f"pragma main.table_info({quote(table)})")
-    return any(name == column for _, name, *_ in rows)
+    try:
+        # Prepared once for a connection, which a pragma is not.
+        fetch(connection, f"select {column} from main.{quote(table)} limit 0").close()
+    except sqlite3.OperationalError as error:
+        if "no such column" in str(error):
+            return False
+        raise
+    return True
 
 
 def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
@@ -478,14 +497,16 @@ def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
     return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
-def made_from_it(connection: sqlite3.Connection, of: str, picture: str) -> str:
+def made_from_it(
+    connection: sqlite3.Connection, of: str, picture: str, table: str = EMBEDDINGS
+) -> str:
     """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
 
-    It is about rows of the tables called so in a statement: one with the picture's id may be of
-    what it held before.
+    In a statement `of` is what the rows of the table are called, and `picture` the pictures: one
+    with a picture's id may be of what that held before.
     """
     # Databases of earlier releases don't say.
-    if not has_column(connection, EMBEDDINGS, "made_from"):
+    if not has_column(connection, table, "made_from"):
         return "true"
     kept = hash_kept(f"{picture}.content_hash")
     return f"({of}.made_from is null or {of}.made_from = {kept})"

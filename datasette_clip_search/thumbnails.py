@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .config import CONFIG
 from .errors import PictureError
-from .schema import THUMBNAILS, fetch, images_table, made_from_it, quote
+from .schema import THUMBNAILS, fetch, has_table, images_table, made_from_it, quote
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,12 +34,13 @@ def has_thumbnail(connection: sqlite3.Connection, image_id: object) -> bool:
 
 def _read(connection: sqlite3.Connection, image_id: object, what: str) -> tuple[str, bytes] | None:
     images = images_table(connection)
-    if images is None:
+    if images is None or not has_table(connection, THUMBNAILS):
         return None
     # The length of a blob is known before any of it is read.
     formats = ", ".join(f"'{name}'" for name in CONTENT_TYPES)
+    same = made_from_it(connection, "t", "i", THUMBNAILS)
     sql = f"""select t.format, {what} from main.{THUMBNAILS} as t join main.{quote(images)} as i
-        on i.id = t.image_id and {made_from_it(connection, "t", "i")} where t.image_id = ?
+        on i.id = t.image_id and {same} where t.image_id = ?
         and typeof(t.data) = 'blob' and length(t.data) <= {CONFIG.max_thumbnail_bytes}
         and t.format collate binary in ({formats})"""
     row: tuple[str, bytes] | None = fetch(connection, sql, image_id).fetchone()

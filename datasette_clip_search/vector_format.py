@@ -32,9 +32,11 @@ def decode(blobs: Sequence[bytes], dimension: int) -> Vectors:
     data = np.frombuffer(b"".join(blobs), "<f2" if is_half else "<f4")
     vectors: Vectors = data.astype(np.float32, copy=False).reshape(len(blobs), dimension)
     if is_half:
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        lengths[~np.isfinite(lengths) | (lengths == 0)] = 1
-        vectors /= lengths
+        # What is not finite is for the caller to refuse, not for numpy to warn of.
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            lengths[~np.isfinite(lengths) | (lengths == 0)] = 1
+            vectors /= lengths
     return vectors
 
 
@@ -64,5 +66,6 @@ def is_vector(value: object, dimension: int) -> bool:
         return False
     if len(value) == 4 * dimension:
         return True
-    length = np.linalg.norm(np.frombuffer(value, "<f2").astype(np.float32))
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(np.frombuffer(value, "<f2").astype(np.float32))
     return bool(abs(length - 1) < _LENGTH_ERROR)

@@ -61,7 +61,7 @@ def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = N
             marks = ",".join("?" * len(some))
             part = f"{sql} and e.model_id = ? and e.image_id in ({marks})"
             found += fetch(connection, part, model.id, *some)
-    return np.unique(np.fromiter((id for (id,) in found), np.int64))
+    return np.unique(ids_of([id for (id,) in found]))
 
 
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
@@ -120,7 +120,9 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 
     What the model has not embedded is left out. Raises DatabaseError as `batches` does.
     """
-    return _joined(model, batches_by_id(connection, model, wanted), len(wanted))
+    # More of them may be asked for than there are.
+    expected = min(len(wanted), _IDS)
+    return _joined(model, batches_by_id(connection, model, wanted), expected)
 
 
 def batches_by_id(

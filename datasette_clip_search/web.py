@@ -12,11 +12,18 @@ from datasette.app import Datasette
 from datasette.database import Database, QueryInterrupted
 from datasette.utils import add_cors_headers, tilde_decode, tilde_encode
 from datasette.utils.asgi import Request
+from datasette.utils.sqlite import sqlite3 as driver
 from markupsafe import Markup
 
 from . import versions
 from .config import CONFIG
-from .errors import ClipSearchError, NoEmbeddings, QueryError, TookTooLong
+from .errors import (
+    ClipSearchError,
+    EncoderUnavailable,
+    NoEmbeddings,
+    QueryError,
+    TookTooLong,
+)
 from .schema import Model, choose_model, default_model, images_table, models
 from .thumbnails import has_thumbnail, read_thumbnail
 from .versions import Actor
@@ -130,12 +137,17 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             message, status = "You may not see the pictures of this database", 403
     except UploadRefused as error:
         message, status = str(error), error.status
+    except EncoderUnavailable as error:
+        # What it advises is not for visitors to do.
+        message, status = f"For whoever runs this site: {error}", 400
+        if request.args.get("q"):
+            message = f"Words can't be searched for here now, only pictures. {message}"
     except ClipSearchError as error:
         message, status = str(error), _STATUS.get(type(error), 400)
     except QueryInterrupted:
         # Datasette asks the database whether a visitor may see it.
         message, status = "This database takes longer to read than the limit here", 503
-    except sqlite3.Error as error:
+    except driver.Error as error:
         message, status = f"This database can't be searched: {error}", 500
         log.warning("%s can't be searched: %s", request.url_vars["database"], error)
     except Exception:
@@ -159,7 +171,7 @@ async def _place(datasette: Datasette, request: Request) -> Place:
     actor, database = request.actor, _database(datasette, request)
     try:
         table, model = await look_up(database, default_model)
-    except (ClipSearchError, sqlite3.Error):
+    except (ClipSearchError, driver.Error):
         # What a database lacks is told to those who may see it.
         if not await versions.may_view_database(datasette, actor, database.name):
             raise Forbidden("view-database") from None
@@ -313,7 +325,7 @@ async def thumbnail(datasette: Datasette, request: Request) -> Response:
     try:
         place = await _place(datasette, request)
         found = await look_up(place.database, lambda conn: read_thumbnail(conn, image_id))
-    except (ClipSearchError, QueryInterrupted, sqlite3.Error) as error:
+    except (ClipSearchError, QueryInterrupted, driver.Error) as error:
         raise NotFound(f"There is no thumbnail to show: {error}") from error
     if found is None:
         raise NotFound(f"There is no thumbnail of the picture {image_id}")

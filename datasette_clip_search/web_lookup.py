@@ -10,6 +10,7 @@ from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
+from datasette.utils.sqlite import sqlite3 as driver
 
 from .config import CONFIG
 from .deadline import bounded
@@ -49,6 +50,6 @@ async def if_quick(database: Database, function: Callable[[sqlite3.Connection], 
         return await look_up(database, function, CONFIG.hook_seconds)
     except TookTooLong:
         _paused[database] = time.monotonic() + CONFIG.hook_pause_seconds
-    except (ClipSearchError, sqlite3.Error):
+    except (ClipSearchError, driver.Error):
         pass
     return None

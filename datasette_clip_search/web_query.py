@@ -14,13 +14,24 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from datasette.database import Database
+from datasette.utils.sqlite import sqlite3 as driver
 
 from .config import CONFIG
 from .deadline import bounded, end_with_signals
 from .errors import ClipSearchError, NotAPicture, QueryError
 from .originals import original_url, originals_template
 from .processors import cores
-from .schema import EMBEDDINGS, THUMBNAILS, Model, facts, fetch, images_table, made_from_it, quote
+from .schema import (
+    EMBEDDINGS,
+    THUMBNAILS,
+    Model,
+    facts,
+    fetch,
+    has_table,
+    images_table,
+    made_from_it,
+    quote,
+)
 from .standing import Standing, schema_version, standing_of
 from .time_limit import heed_time_limit
 from .web_lookup import look_up
@@ -186,7 +197,7 @@ async def count_pictures(database: Database, model: Model) -> int | None:
     """Returns how many pictures a model has embedded, or None where that takes too long."""
     try:
         return await look_up(database, lambda conn: _count(database, conn, model))
-    except (ClipSearchError, sqlite3.Error):
+    except (ClipSearchError, driver.Error):
         return None
 
 
@@ -216,14 +227,19 @@ def _pictures(
 ) -> list[dict[str, Any]]:
     """Returns what is shown of pictures, in the order of their ids."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
-    kept = made_from_it(connection, "t", "images")
+    has_thumbnail = "0"
+    if has_table(connection, THUMBNAILS):
+        kept = made_from_it(connection, "t", "images", THUMBNAILS)
+        has_thumbnail = f"""exists (
+                select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept}
+            )"""
     shown = facts(connection, table, "width", "height", "taken")
     # Types and lengths are anyone's choice who made the database.
     sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
             case typeof(width) when 'integer' then width end,
             case typeof(height) when 'integer' then height end,
             case typeof(taken) when 'text' then substr(taken, 1, 40) end,
-            exists (select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept})
+            {has_thumbnail}
         from (select id, path, content_hash, {shown} from main.{quote(table)}) as images
         where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}

@@ -57,21 +57,29 @@ def read_question(
 
     Raises QueryError for what can't be searched for, ModelMismatch for a vector of another model.
     """
-    from .search import check_k
-
-    number = check_k(k or CONFIG.results_per_page, CONFIG.max_results_per_page)
-    if number == 0:
-        raise QueryError(f"k is from 1 to {CONFIG.max_results_per_page} on this page, but it is 0")
+    most = CONFIG.max_results_per_page
+    number = CONFIG.results_per_page
+    if k:
+        # int() takes other digits than these, and underscores.
+        number = int(k) if re.fullmatch("[0-9]{1,9}", k) else 0
+        if not 1 <= number <= most:
+            raise QueryError(
+                f"This page shows 1 to {most} pictures at a time, and its address asks for "
+                f"{k[:40]!r}"
+            )
     if q is not None and not q.strip():
         q = None
     if sum(bool(each) for each in (q, like, vector)) > 1:
         raise QueryError(
-            "Give only one of q, words, like, the id of a picture, and vector, that of another one"
+            "Search by one thing at a time: by words (q), by a picture here (like), or by one of "
+            "yours (vector)"
         )
     if vector:
         _check_vector(model, vector)
     if like and not re.fullmatch(r"-?[0-9]{1,18}", like):
-        raise QueryError(f"like must be the id of a picture, but it is {like[:40]!r}")
+        raise QueryError(
+            f"A picture here goes by its number, such as 12, and the address names {like[:40]!r}"
+        )
     return Question(q, int(like) if like else None, vector or None, named or None, number)
 
 
@@ -85,13 +93,14 @@ def _check_vector(model: Model, text: str) -> None:
     fingerprint, stop, numbers = text.partition(".")
     if not stop or not vector_format.is_vector(_from_base64(numbers), model.dimension):
         raise QueryError(
-            f"vector must be one that this page made for {model.label}, but it is {text[:40]!r}. "
-            "Search by your picture again"
+            f"The address of this search was cut or changed: {text[:40]!r} is no picture that this "
+            f"page turned into a vector of {model.label}. Search by your picture again"
         )
     if not model.fingerprint.startswith(fingerprint) or len(fingerprint) < _FINGERPRINT:
         raise ModelMismatch(
-            f"The vector is of the model {fingerprint[:40]}, but these pictures are embedded by "
-            f"{model.label}, {model.fingerprint[:_FINGERPRINT]}. Search by your picture again"
+            f"Your picture was turned into a vector by the model {fingerprint[:40]}, but these "
+            f"pictures are embedded by {model.label}, {model.fingerprint[:_FINGERPRINT]}. "
+            "Search by your picture again"
         )
 
 

@@ -21,9 +21,9 @@ class UploadRefused(ClipSearchError):
 
 _TOO_MANY = "Too many pictures are being sent here now. Try again in a moment"
 
-# Of all visitors: the pictures that are being sent, the oldest first, with their bytes so far; and
-# what those count for that have arrived and wait to be searched with.
-_arriving: dict[asyncio.Timeout, int] = {}
+# Of all visitors: the pictures that are being sent, the oldest first, with when they began and
+# their bytes so far; and what those count for that have arrived and wait to be searched with.
+_arriving: dict[asyncio.Timeout, tuple[float, int]] = {}
 _waiting: list[int] = []
 
 
@@ -49,7 +49,7 @@ async def received(request: Request) -> AsyncIterator[bytes]:
 async def _received(request: Request) -> bytes:
     data = io.BytesIO()
     arriving = asyncio.timeout(CONFIG.upload_seconds)
-    _arriving[arriving] = 0
+    _arriving[arriving] = asyncio.get_running_loop().time(), 0
     try:
         async with arriving:
             async for chunk in _chunks(request):
@@ -70,17 +70,20 @@ async def _received(request: Request) -> bytes:
 
 
 def _hold(arriving: asyncio.Timeout, size: int) -> None:
-    """Counts bytes that have come; where all are too many, the oldest pictures are given up.
+    """Counts bytes that have come; where all are too many, some pictures are given up.
 
-    So that nobody keeps others from sending theirs by sending some slowly.
+    They are those that have held the most bytes for the longest time: nobody keeps others from
+    sending theirs by sending large ones, or by sending some slowly.
     """
     if arriving in _arriving:
-        _arriving[arriving] += size
-    while sum(_arriving.values()) + sum(_waiting) > CONFIG.max_uploads_bytes:
-        oldest = next(iter(_arriving))
-        del _arriving[oldest]
-        if oldest is not arriving:
-            oldest.reschedule(asyncio.get_running_loop().time())
+        began, before = _arriving[arriving]
+        _arriving[arriving] = began, before + size
+    now = asyncio.get_running_loop().time()
+    while sum(size for _, size in _arriving.values()) + sum(_waiting) > CONFIG.max_uploads_bytes:
+        costly = max(_arriving, key=lambda each: (now - _arriving[each][0]) * _arriving[each][1])
+        del _arriving[costly]
+        if costly is not arriving:
+            costly.reschedule(now)
     if arriving not in _arriving:
         raise UploadRefused(_TOO_MANY, 503)
 

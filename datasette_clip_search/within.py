@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Ids
+from .arrays import Ids, ascending
 from .config import CONFIG
 from .errors import QueryError
 from .query import Value, shown
@@ -89,7 +89,7 @@ def _ids(text: str, connection: sqlite3.Connection) -> Ids:
         parts.append(part)
         heed_if_due(connection)
         at = stop + 1
-    return np.unique(np.concatenate(parts))
+    return ascending(np.concatenate(parts))
 
 
 def _integers(part: bytes) -> Ids | None:

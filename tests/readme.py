@@ -46,6 +46,28 @@ def index_status() -> str:
     return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
 
 
+def page_limits() -> str:
+    """Returns the limits of the search page, from the configuration itself."""
+    from datasette_clip_search.config import CONFIG
+
+    limits = {
+        "pictures shown at a time": f"{CONFIG.results_per_page}, at most "
+        f"{CONFIG.max_results_per_page} (`k` in the address)",
+        "characters of a search": f"{CONFIG.max_query_characters:,}",
+        "seconds that a search may take": f"{CONFIG.search_seconds:g}",
+        "a picture that is sent": f"{CONFIG.max_query_image_bytes // 10**6} MB and "
+        f"{CONFIG.max_query_image_megapixels:g} megapixels, or "
+        f"{CONFIG.max_query_image_decoded_megapixels:g} where it is no JPEG",
+        "seconds for it to arrive, and to be decoded": f"{CONFIG.upload_seconds:g} and "
+        f"{CONFIG.query_decode_seconds:g}",
+        "pictures sent by all visitors that wait": f"{CONFIG.max_uploads_bytes // 10**6} MB, where "
+        f"each counts as {CONFIG.least_upload_bytes // 1000} KB at least",
+        "a thumbnail": f"{CONFIG.max_thumbnail_bytes // 10**6} MB",
+    }
+    rows = [f"| {name} | {limit} |" for name, limit in limits.items()]
+    return "\n".join(["| limit of the page | |", "|---|---|", *rows])
+
+
 def tables() -> str:
     """Returns the tables with their columns, from the database itself."""
     from datasette_clip_search.schema import OWN_TABLES
@@ -59,6 +81,9 @@ def tables() -> str:
         "clip_changes": "one change of a vector",
         "clip_towers": "a part of what encodes without torch",
         "clip_publication": "when and how a database was published; none at home",
+        "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
+        "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
+        "clip_places": "a folder with pictures that begins a disk of its own",
     }
     assert set(described) == {"images", *OWN_TABLES}
     lines = ["| table | one row is | columns |", "|---|---|---|"]
@@ -70,7 +95,7 @@ def tables() -> str:
 
 
 def private_facts() -> str:
-    """Returns the table of what a published database tells, and of how to change that."""
+    """Returns the table of what a published database reveals, and of how to change that."""
     from datasette_clip_search.private_facts import FACTS
 
     lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
@@ -90,8 +115,8 @@ def private_facts() -> str:
         ("the name of the pictures' table; the weights' SHA-256", "", "yes", ""),
         ("your other tables, with their declarations and indexes", "", "no", "`--with-table`"),
         ("your columns of the pictures' table", "", "no", "`--with-column`"),
-        ("views, triggers, deleted rows, failures, int8's calibration, when and with how many "
-         "pictures towers were made, and why not", "", "no", ""),
+        ("views, triggers, deleted rows, failures, pruned pictures, int8's calibration, dates and "
+         "picture counts of towers", "", "no", ""),
         ("when it was published, by which release, where originals are", "`clip_publication`",
          "yes", ""),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+from conftest import run
 from vector_database import clustered, make
 
 from datasette_clip_search.index import IndexUnusable, Wish, index_path, layout, open_index
@@ -278,6 +279,24 @@ def test_a_search_survives_them(indexes, database, tmp_path):
         [told] = answer["told"]
         assert told.startswith("Not using the index"), name
         assert told.endswith("Searching exactly"), name
+
+
+def test_a_file_without_end_is_not_read(indexes, database, tmp_path, connect, caplog):
+    """It takes a stranger no room, and would take a minute to read."""
+    path = tmp_path / "p.db"
+    shutil.copy(database, path)
+    body, ids, facts = indexes["flat"]
+    file = index_path(path, 1)
+    whole = put_together(body, ids, facts)
+    with open(file, "wb") as opened:
+        opened.seek(10**12 - len(whole))
+        opened.write(whole)
+    assert len(connect(path).execute("select * from clip_search(1, 5)").fetchall()) == 5
+    assert "larger than an index of this database can be" in caplog.text
+    result = run("clip-index", path, "--status")
+    assert "larger than an index of this database can be" in result.output
+    assert run("clip-index", path, "--silent").exit_code == 0
+    assert file.stat().st_size < 10**6
 
 
 @pytest.mark.parametrize("kind", KINDS)

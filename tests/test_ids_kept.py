@@ -89,7 +89,7 @@ def test_what_is_noted_of_pruned_pictures_is_not_published(tiny_database, pictur
 
 def test_many_are_deleted_in_parts(tmp_path, configured, monkeypatch):
     """What is done stays done, and another program gets in between."""
-    configured(rows_at_once=10, pause_seconds=0)
+    configured(rows_at_once=10, part_seconds=0, pause_seconds=0)
     path = make(tmp_path / "p.db", clustered(45))
     pauses = []
 

@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +16,8 @@ import pytest
 from conftest import make_model, make_picture, rows, run
 from contents import contents
 from processes import assert_ended, decoding_processes, start, wait_for_decoders
+
+from datasette_clip_search.text_encoder import NO_TOWER
 
 pytest.importorskip("open_clip")
 
@@ -31,6 +35,13 @@ INTERRUPTIONS = {
     "while the model loads": [["load", 1, INT, True]],
     "in the index": [["replace", 1, INT, True]],
 }
+WITHOUT_TORCH = """
+import importlib.util, sys
+for name in ("torch", "open_clip"):
+    sys.modules[name] = None
+from sqlite_utils.cli import cli
+cli(["clip-search", sys.argv[1], "a dog"])
+"""
 # Where nothing more is finished, and nothing told.
 AT_ONCE = ("twice", "in the index")
 
@@ -102,7 +113,9 @@ def test_interruption(place, runs, undisturbed, name):
         assert "Aborted!" in interrupted.stderr
     else:
         assert interrupted.stderr.count("Finishing what is under way, and the index.") == 1
-        assert interrupted.stderr.rstrip().endswith(GO_ON)
+        last = interrupted.stderr.splitlines()[-1]
+        assert last.startswith(GO_ON)
+        assert ("the database has no text tower yet" in last) == bool(held)
     if "model" in name:
         assert held == {}
     elif "index" in name:
@@ -110,6 +123,10 @@ def test_interruption(place, runs, undisturbed, name):
     else:
         assert 0 < len(held) < PICTURES
     if held and name not in AT_ONCE:
+        # Words find what was kept, here; an install without torch is told what it lacks.
+        found = run("clip-search", interrupted.database, "a dog", "--csv")
+        assert len(found.stdout.splitlines()) == min(len(held), 10) + 1, found.output
+        assert without_torch(interrupted.database).endswith(NO_TOWER + "\n")
         # The index holds what was embedded before it stopped.
         again = run("embed-images", interrupted.database, place / next(iter(held)))
         assert "(up to date)" in again.stdout, again.output
@@ -118,6 +135,14 @@ def test_interruption(place, runs, undisturbed, name):
     assert contents(interrupted.database) == undisturbed
     assert not list(place.glob(f".{interrupted.database.name}*"))
     assert not list(place.glob(f"{interrupted.database.name}-*"))
+
+
+def without_torch(database: Path) -> str:
+    """Returns what an install without torch says of a search for words."""
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(database)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    return result.stderr
 
 
 def test_what_it_says_while_it_finishes(runs):
@@ -299,7 +324,7 @@ def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     if pause:
-        assert stderr.count(f"There is no file or folder {folder}") == 1
+        assert stderr.count(f"There are no pictures in {folder} any more") == 1
 
 
 def test_watch_goes_on_when_the_database_is_busy(watch):

@@ -6,10 +6,14 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from conftest import rows, run
+from changing_database import everything
+from conftest import make_picture, rows, run
 from vector_database import clustered, make, put
 
+from datasette_clip_search.index import Wish
+from datasette_clip_search.index.kinds import KINDS
 from datasette_clip_search.indexing import keep_index
+from datasette_clip_search.loaded import collection_for
 from datasette_clip_search.schema import default_model
 from datasette_clip_search.thumbnails import read_thumbnail
 
@@ -68,6 +72,16 @@ OF_PICTURES = {
     ),
     "drop triggers": sql("drop trigger clip_image_deleted"),
 }
+
+
+def renamed_and_copied(path):
+    """The vectors then refer to a table that is gone."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("alter table images rename to images_old")
+        connection.execute("create table images as select * from images_old")
+        connection.execute("drop table images_old")
+
+
 # These, those that tell of changed vectors, and keys.
 OF_VECTORS = {
     "vectors": command("transform", "clip_embeddings", "--type", "precision", "text"),
@@ -109,8 +123,8 @@ def path(tmp_path):
         # Of other content now, they have lost their vectors.
         put(connection, range(1, COUNT + 1), VECTORS)
         connection.execute(
-            "insert into clip_thumbnails (image_id, format, data) "
-            "select id, 'png', cast('x' as blob) from images"
+            "insert into clip_thumbnails (image_id, format, data) select id, 'png', ? from images",
+            [make_picture(tmp_path / "thumbnail.png").read_bytes()],
         )
         for table in ("clip_embeddings", "clip_thumbnails"):
             connection.execute(f"update {table} set made_from = printf('%016d', image_id)")
@@ -118,9 +132,9 @@ def path(tmp_path):
     return path
 
 
-def index(path):
+def index(path, wish=None, anew=False):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return keep_index(connection, path, default_model(connection)[1])
+        return keep_index(connection, path, default_model(connection)[1], wish, anew=anew)
 
 
 def table_of(path):
@@ -197,6 +211,26 @@ def test_pictures_without_triggers(path, connect, name):
     delete(path, [4])
     assert counts(path) == (COUNT - 4, COUNT - 4)
     assert found(warm, 1) == nearest(1, [*gone, 4])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monkeypatch, kind):
+    configured(depths=(64, 100))
+    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    path = make(tmp_path / "photos.db", clustered(1200))
+    index(path, Wish(kind))
+    warm = connect(path)
+    gone = {id for query in (1, 2) for id in found(warm, query, 40)[::2]}
+    sql("drop trigger clip_image_deleted")(path)
+    delete(path, gone)
+    for connection in (warm, connect(path)):
+        for query in (1, 2):
+            if query not in gone:
+                assert found(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
+        crowd = collection_for(connection, default_model(connection)[1]).crowd(connection)
+        assert not gone & set(crowd.ids.tolist())
+    # What is built now holds none of them.
+    assert index(path, Wish(kind), anew=True).facts.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])
@@ -309,6 +343,46 @@ def test_other_content_under_an_id_has_no_vector(path, connect):
     told = status(path, "--status")
     assert (told["pictures"], told["pictures_without_vector"]) == (49, 11)
     assert told["vectors_without_picture"] == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        renamed_and_copied,
+        command("transform", "clip_embeddings", "--drop-foreign-key", "image_id"),
+    ],
+)
+def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
+    change(path)
+    result = run("clip-search", path, "--like", "1")
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    result = run("clip-index", path)
+    assert "the table clip_embeddings" in result.output
+    assert found(connect(path), 1) == nearest(1)
+    delete(path, [2])
+    assert counts(path) == (COUNT - 1, COUNT - 1)
+    assert rows(path, "pragma foreign_key_check") == []
+    assert status(path)["restored"] == []
+
+
+@pytest.mark.parametrize("table", ["clip_thumbnails", "clip_embeddings", "clip_failures"])
+def test_a_table_that_was_dropped_is_made_again(path, table):
+    sql(f"drop table {table}")(path)
+    result = run("clip-index", path)
+    assert f"the table {table}" in result.output
+    delete(path, [2])
+    vectors, thumbnails = counts(path)
+    assert vectors == (0 if table == "clip_embeddings" else COUNT - 1)
+    assert thumbnails == (0 if table == "clip_thumbnails" else COUNT - 1)
+    assert status(path)["restored"] == []
+
+
+def test_thumbnails_that_were_dropped_are_not_missed(path, connect):
+    sql("drop table clip_thumbnails")(path)
+    connection = connect(path)
+    assert found(connection, 1) == nearest(1)
+    assert read_thumbnail(connection, 1) is None
 
 
 @pytest.mark.parametrize("column", ["path", "content_hash"])

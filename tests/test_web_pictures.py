@@ -87,7 +87,7 @@ async def test_the_page_offers_it_after_every_search(photos):
         (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture has more than 10,000,000 bytes, the limit here"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
-        (b"x", "?k=0", 400, "k is from 1 to 100"),
+        (b"x", "?k=0", 400, "This page shows 1 to 100 pictures at a time"),
     ],
 )
 async def test_refuses_with_a_reason(photos, content, asked, status, told):
@@ -122,9 +122,7 @@ async def test_a_vector_that_is_none_is_refused(photos, vector):
     for path in [PAGE, JSON]:
         response = await photos.client.get(path, params={"vector": vector})
         assert response.status_code == 400
-        assert "vector must be one that this page made for tiny" in response.text.replace(
-            "&#39;", "'"
-        )
+        assert "this page turned into a vector of tiny" in response.text
 
 
 async def test_a_vector_of_another_model_is_refused(folder, serve, picture, tmp_path):
@@ -136,7 +134,9 @@ async def test_a_vector_of_another_model_is_refused(folder, serve, picture, tmp_
     change(folder / "photos.db", "update clip_models set is_default = id = 2")
     response = await datasette.client.get(JSON, params={"vector": vector})
     assert response.status_code == 400
-    assert f"The vector is of the model {vector.partition('.')[0]}" in response.json()["error"]
+    assert (
+        f"turned into a vector by the model {vector.partition('.')[0]}" in response.json()["error"]
+    )
 
 
 async def test_only_one_question_at_a_time(photos, picture):
@@ -144,7 +144,7 @@ async def test_only_one_question_at_a_time(photos, picture):
     for other in [{"q": "red"}, {"like": "7"}]:
         response = await photos.client.get(JSON, params={"vector": vector, **other})
         assert response.status_code == 400
-        assert "Give only one of q" in response.json()["error"]
+        assert "Search by one thing at a time" in response.json()["error"]
 
 
 def request_of(*messages, **headers):
@@ -215,6 +215,19 @@ async def test_slow_pictures_make_room_for_those_that_come(limits):
         assert not second.done()
     second.cancel()
     await asyncio.wait([second])
+
+
+async def test_of_those_that_arrive_the_largest_makes_room(limits):
+    small, large = (
+        asyncio.create_task(refusal(request_of(part(b"x" * size), None))) for size in (5, 90)
+    )
+    await asyncio.sleep(0.01)
+    async with received(request_of(part(b"y" * 60, more_body=False))) as data:
+        assert data == b"y" * 60
+        assert await large == 503
+        assert not small.done()
+    small.cancel()
+    await asyncio.wait([small])
 
 
 async def test_small_pictures_count_as_larger_ones(limits):

@@ -103,18 +103,22 @@ async def test_database_without_pictures_says_what_to_run(folder, serve):
     ("asked", "says"),
     [
         ({"q": "x" * 2001}, "The query has 2001 characters and the limit is 2000"),
-        ({"q": "red", "k": "0"}, "k is from 1 to 100 on this page, but it is 0"),
-        ({"q": "red", "k": "101"}, "k is too large: provided 101 and the limit is 100"),
-        ({"q": "red", "k": "-1"}, "k must be 0 or more, but it is -1"),
-        ({"q": "red", "k": "1e3"}, "k must be a whole number, the most rows wanted, but it is"),
-        ({"q": "red", "k": "ten"}, "k must be a whole number, the most rows wanted, but it is"),
-        ({"q": "red", "k": "9" * 5000}, "k must be a whole number, the most rows wanted, but it"),
-        ({"like": "dog"}, "like must be the id of a picture, but it is 'dog'"),
-        ({"like": "1.5"}, "like must be the id of a picture, but it is '1.5'"),
-        ({"like": "9" * 30}, "like must be the id of a picture, but it is '9999"),
+        ({"q": "red", "k": "0"}, "1 to 100 pictures at a time, and its address asks for '0'"),
+        ({"q": "red", "k": "101"}, "1 to 100 pictures at a time, and its address asks for '101'"),
+        ({"q": "red", "k": "-1"}, "1 to 100 pictures at a time, and its address asks for '-1'"),
+        ({"q": "red", "k": "1e3"}, "1 to 100 pictures at a time, and its address asks for '1e3'"),
+        ({"q": "red", "k": "ten"}, "1 to 100 pictures at a time, and its address asks for 'ten'"),
+        (
+            {"q": "red", "k": "9" * 5000},
+            "1 to 100 pictures at a time, and its address asks for '9",
+        ),
+        ({"q": "red", "k": "٣"}, "1 to 100 pictures at a time, and its address asks for '٣'"),
+        ({"like": "dog"}, "its number, such as 12, and the address names 'dog'"),
+        ({"like": "1.5"}, "its number, such as 12, and the address names '1.5'"),
+        ({"like": "9" * 30}, "its number, such as 12, and the address names '9999"),
         ({"like": "4000"}, "There is no picture with the id 4000 in images"),
         ({"like": "-1"}, "There is no picture with the id -1 in images"),
-        ({"q": "red", "like": "1"}, "Give only one of q, words, like, the id of a picture"),
+        ({"q": "red", "like": "1"}, "Search by one thing at a time: by words (q), by a picture"),
     ],
 )
 async def test_what_cannot_be_asked(photos, asked, says):
@@ -138,6 +142,8 @@ async def test_moved_checkpoint(tmp_path, serve):
     for path in [f"{PAGE}?q=dog", f"{PAGE}.json?q=dog"]:
         response = await client.get(path)
         assert response.status_code == 400
+        assert "Words can" in response.text
+        assert "For whoever runs this site: The weights of" in response.text
         assert "are not where they were" in response.text
         assert str(tmp_path) not in response.text
     assert (await client.get(f"{PAGE}?like=1")).status_code == 200

@@ -6,10 +6,14 @@ import sqlite3
 import click
 from sqlite_utils import hookimpl
 
+from ..processors import limit_threads
+
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     """Adds the commands to sqlite-utils."""
+    # Before any of them imports numpy.
+    limit_threads()
     # Here, because one takes its options from sqlite-utils' own, which imports this package.
     from .clip_index import clip_index
     from .clip_publish import clip_publish

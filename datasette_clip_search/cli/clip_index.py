@@ -47,8 +47,8 @@ def clip_index(
     from ..database import connect, explained
     from ..embedding.terminal import IndexBar
     from ..indexing import keep_index, nothing, status_of
-    from ..restoring import restored_tables
     from ..schema import choose_model
+    from ..upkeep import restored
     from .database import open_database
 
     if status and (index or memory):
@@ -58,11 +58,9 @@ def clip_index(
     started = time.monotonic()
     try:
         with explained(path), closing(open_database(str(path)) if status else connect(path)) as db:
-            table, chosen = choose_model(db, model)
-            restored: list[str] = []
+            mended = [] if status else restored(db)
+            _, chosen = choose_model(db, model)
             if not status:
-                restored = restored_tables(db, table)
-                table, chosen = choose_model(db, chosen.id)
                 keep_index(db, path, chosen, wish_of(index, memory), watch, anew=True)
                 db.execute("pragma wal_checkpoint(truncate)")
             seconds = time.monotonic() - started
@@ -71,7 +69,7 @@ def clip_index(
         raise click.ClickException(str(error)) from error
     finally:
         bar.close()
-    told = _told(found, chosen.label, restored, None if status else seconds)
+    told = _told(found, chosen.label, mended, None if status else seconds)
     if as_json:
         click.echo(json.dumps(told, indent=4))
         return

@@ -116,8 +116,8 @@ def clip_publish(
     """Write embedded pictures to a file that is ready to be published
 
     TARGET is one SQLite file with all that a read-only Datasette needs to search the pictures:
-    their facts, vectors and thumbnails, and what turns words into vectors. It tells no place
-    where pictures were taken, no time of a file, no key of a table's, and no folder of this machine
+    their facts, vectors and thumbnails, and what turns words into vectors. By default it
+    reveals no place where a picture was taken, no file time, no key of a table, and no folder
     outside the database's own. The database itself stays as it is; run the same command again to
     bring what was published up to date.
 

@@ -4,6 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
+from ..database import heed_signals
 from ..errors import CommandError
 from ..schema import fetch
 
@@ -29,6 +30,7 @@ def open_database(path: str) -> sqlite3.Connection:
             connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
             fetch(connection, "select 1 from sqlite_master").fetchone()
         Database(connection)
+        heed_signals(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         if "not a database" in str(error):

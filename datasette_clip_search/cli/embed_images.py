@@ -92,6 +92,13 @@ from .index_options import index_options, wish_of
 @click.option("--retry-failed", is_flag=True, help="Try again what failed, though it is unchanged")
 @click.option("--prune", is_flag=True, help="Delete pictures whose files are gone")
 @click.option("--watch", is_flag=True, help="Go on, with every change of the files, until Ctrl-C")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="With --watch: look at the files every so many seconds, where the system does not tell of "
+    f"changes, as on network drives  [default: {CONFIG.poll_seconds:g}, there alone]",
+)
 @click.option("--strict", is_flag=True, help="End with exit status 1 if any picture failed")
 @click.option("--silent", is_flag=True, help="Print nothing but errors")
 def embed_images(
@@ -100,6 +107,7 @@ def embed_images(
     silent: bool,
     strict: bool,
     watch: bool,
+    poll: float | None,
     no_thumbnails: bool,
     index: str | None,
     memory: int | None,
@@ -123,12 +131,14 @@ def embed_images(
     """
     from ..embedding import Options, embed_images
     from ..embedding.report import Watcher
-    from ..embedding.terminal import PrintedWatch, print_summary, progress
+    from ..embedding.terminal import PrintedWatch, interruption, print_summary, progress
     from ..errors import ClipSearchError
     from .quiet import quiet_libraries
 
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures: folders, files, archives, or --sql")
+    if poll is not None and not watch:
+        raise click.UsageError("--poll says how --watch is to look for changes")
     wish = wish_of(index, memory)
     if with_image_search and image_tower == "none":
         raise click.UsageError("--with-image-search keeps what --image-tower none deletes")
@@ -141,7 +151,7 @@ def embed_images(
                 from ..embedding.watch import watch_images
 
                 watcher = Watcher() if silent else PrintedWatch(path)
-                watch_images(path, pictures, chosen, progress(silent), watcher)
+                watch_images(path, pictures, chosen, progress(silent), watcher, poll)
                 return
             summary = embed_images(path, pictures, chosen, progress(silent), stdin)
     except ClipSearchError as error:
@@ -152,9 +162,7 @@ def embed_images(
     if not silent:
         print_summary(path, summary)
     if summary.interrupted:
-        raise click.ClickException(
-            "Interrupted. What was embedded is kept; run the same command again to go on"
-        )
+        raise click.ClickException(interruption(summary))
     failed = len(summary.failed) + summary.failed_before
     if strict and failed:
         raise click.ClickException(f"{failed} could not be embedded, and --strict was given")

@@ -50,7 +50,7 @@ def print_report(report: Report, folder: Path | None) -> None:
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
     if report.told:
-        lines.append(("Tells", f"{', '.join(report.told)}  (--drop leaves any out)"))
+        lines.append(("Reveals", f"{', '.join(report.told)}  (--drop leaves out any)"))
     if report.left_out:
         lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
     if report.recall is not None:

@@ -19,6 +19,7 @@ from ..query import Value
 from ..schema import choose_model, fetch, quote
 from ..search import Hit, check_k, search
 from ..sources.source import absolute, is_utf8, printable, stored_path
+from ..terminal_text import visible
 from ..thumbnails import Thumbnail, make, read_thumbnail
 from ..vector_format import check_encoded
 from ..vectors import count_vectors
@@ -147,7 +148,8 @@ class Question:
         part = printable(posixpath.splitext(posixpath.basename(name))[0])
         sql = f"""select path from main.{quote(self.table)}
             where instr(lower(path), lower(?)) order by path limit 3"""
-        near = [path for (path,) in fetch(self.connection, sql, part)] if part else []
+        found = fetch(self.connection, sql, part) if part else ()
+        near = [visible(str(path)) for (path,) in found]
         if near:
             return f"Did you mean {' or '.join(near)}?"
         return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..config import CONFIG
 from ..errors import ClipSearchError
-from ..pictures.messages import Job, Outcome, Refused, Settings, Unneeded
+from ..pictures.messages import ARRIVING, Job, Outcome, Refused, Settings, Unneeded
 
 IsWanted = Callable[[str], bool]
 """Tells by a content's hash whether its picture is to be decoded."""
@@ -39,6 +39,8 @@ class Decoder:
         self._lock = threading.Lock()
         self._began: float | None = None
         self._seconds = CONFIG.decode_seconds
+        # Since when files are being read.
+        self._reading_since: float | None = None
         self._is_ended = False
         self._start()
 
@@ -62,7 +64,7 @@ class Decoder:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._is_ready = False
-        self._is_late = False
+        self._late: Refused | None = None
 
     def make_ready(self) -> bool:
         """Starts the process anew if it has ended; tells whether it may, and waits until it is up.
@@ -108,9 +110,7 @@ class Decoder:
             asked = list(islice(left, together))
             is_read = False
             try:
-                with self._limited(asked[0][0].settings):
-                    self._send([job for job, _ in asked])
-                    hashes = self._receive()
+                hashes = self._read([job for job, _ in asked])
                 is_read = True
                 needed = [
                     isinstance(each, str) and is_wanted(each)
@@ -139,9 +139,8 @@ class Decoder:
     def stop_if_late(self) -> None:
         """Kills the process where its picture has kept it too long; for another thread to call."""
         with self._lock:
-            began = self._began
-            if began is not None and time.monotonic() - began > self._seconds:
-                self._is_late = True
+            if late := self._lateness():
+                self._late = late
                 self._process.kill()
                 # The next picture must not be given to a process that is about to end.
                 self._process.wait()
@@ -167,6 +166,39 @@ class Decoder:
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
+
+    def _lateness(self) -> Refused | None:
+        """Return what to say of a picture that has taken the process too long, if one has."""
+        now, began, since = time.monotonic(), self._began, self._reading_since
+        is_late = began is not None and now - began > self._seconds
+        if since is not None and now - since > CONFIG.read_seconds:
+            return _unread(f"it did not arrive within {CONFIG.read_seconds:g} seconds")
+        if is_late and since is not None:
+            return _unread(f"no byte of it arrived for {self._seconds:g} seconds")
+        if is_late:
+            reason = f"Decoding it took longer than {self._seconds:g} seconds and was stopped"
+            return Refused(reason, too_slow=True)
+        return None
+
+    def _read(self, jobs: Sequence[Job]) -> Any:
+        """Have the process read some files; return their hashes, or why there are none.
+
+        How long that takes is a matter of the disk, not of the pictures: it is given up only
+        where nothing arrives.
+        """
+        if all(job.data is not None for job in jobs):
+            with self._limited(jobs[0].settings):
+                self._send(list(jobs))
+                return self._receive()
+        self._seconds = CONFIG.read_pause_seconds
+        self._reading_since = self._began = time.monotonic()
+        try:
+            self._send(list(jobs))
+            while (answer := self._receive()) == ARRIVING:
+                self._began = time.monotonic()
+            return answer
+        finally:
+            self._reading_since = self._began = None
 
     @contextlib.contextmanager
     def _limited(self, settings: Settings) -> Iterator[None]:
@@ -198,11 +230,8 @@ class Decoder:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)
             self.close()
-            if self._is_late:
-                return Refused(
-                    f"Decoding it took longer than {self._seconds:g} seconds and was stopped",
-                    too_slow=True,
-                )
+            if self._late:
+                return self._late
         status = self._process.returncode
         if status == _KILLED:
             return Refused("Decoding it was killed, perhaps for lack of memory", again=True)
@@ -217,3 +246,7 @@ class Decoder:
     def _receive(self) -> Any:
         assert self._process.stdout is not None
         return pickle.load(self._process.stdout)
+
+
+def _unread(why: str) -> Refused:
+    return Refused(f"It can't be read: {why}. The next run tries again", again=True, unread=True)

@@ -1,9 +1,10 @@
 """Pictures in, vectors out: processes decode, threads run the model, both one for each core."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -20,6 +21,24 @@ from ..sources import Source
 from .ahead import Ahead, Picture
 from .plan import Contents
 from .results import Embedded, Failed, Moved, Result, Same
+
+# How often an interrupt is looked for, and how long it waits for a picture that is under way.
+_LOOK_SECONDS, _PATIENCE_SECONDS = 0.5, 5
+
+
+class _Patience:
+    """How long a picture that is under way is waited for when the run is to end."""
+
+    def __init__(self, is_stopped: Callable[[], bool]):
+        self._is_stopped = is_stopped
+        self._until: float | None = None
+
+    def is_over(self) -> bool:
+        """Tell whether the run was to end, and the picture has not come since."""
+        if not self._is_stopped():
+            return False
+        self._until = self._until or time.monotonic() + _PATIENCE_SECONDS
+        return time.monotonic() > self._until
 
 
 @dataclass
@@ -77,6 +96,13 @@ class Pipeline:
             under_way: deque[Future[list[Result]]] = deque()
             batch = _Batch()
             for picture in self._ahead:
+                patience = _Patience(self._ahead.is_stopped)
+                while not wait([picture.future], _LOOK_SECONDS).done and not patience.is_over():
+                    # A slow disk takes minutes to deliver a file: what is done need not wait.
+                    while under_way and under_way[0].done():
+                        yield under_way.popleft().result()
+                if not picture.future.done():
+                    break
                 outcome = picture.future.result()
                 if result := self._settled(picture, outcome):
                     batch.results.append(result)
@@ -117,8 +143,10 @@ class Pipeline:
         content_hash = outcome.content_hash
         if row and row.embedded and row.content_hash == content_hash:
             return Same(source, content_hash, row.image_id, is_itself=True)
-        if row is None and (moved := self._contents.take_moved(content_hash)) is not None:
-            return Moved(source, content_hash, moved)
+        if row is None:
+            moved = self._contents.take_moved(content_hash, source.stored)
+            if moved is not None:
+                return Moved(source, content_hash, moved)
         if isinstance(outcome, Unneeded) or content_hash in self._begun:
             return Same(source, content_hash, self._contents.find(content_hash))
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..sources import Found, Source, is_gone
+from .places import Places, read_places
 from .results import Known
 from .store import Store
 
@@ -25,8 +26,11 @@ class NewKey(NamedTuple):
 class Contents:
     """Which contents are embedded already, by the SHA-256 of the whole file."""
 
-    def __init__(self, folder: Path, rows: Iterable[tuple[str, Known]]):
+    def __init__(
+        self, folder: Path, rows: Iterable[tuple[str, Known]], places: Places | None = None
+    ):
         self._folder = folder
+        self._places = places
         self._images: dict[str, int] = {}
         self._copies: dict[str, list[int]] = {}
         self._paths: dict[int, str] = {}
@@ -41,13 +45,18 @@ class Contents:
         """Returns the id of a picture with this content; any thread may ask."""
         return self._images.get(content_hash)
 
-    def take_moved(self, content_hash: str) -> int | None:
-        """Returns the id of a picture with this content whose file is gone; each only once."""
+    def take_moved(self, content_hash: str, path: str) -> int | None:
+        """Returns the id of a picture with this content whose file is gone; each only once.
+
+        That is where the file at the stored `path` may come from.
+        """
         if content_hash not in self._images:
             return None
         for image_id in [self._images[content_hash], *self._copies.get(content_hash, [])]:
             stored = self._paths.get(image_id)
-            if stored is not None and is_gone(stored, self._folder):
+            if stored is None or not is_gone(stored, self._folder):
+                continue
+            if self._places is None or self._places.allows_move(stored, path):
                 del self._paths[image_id]
                 return image_id
         return None
@@ -62,8 +71,10 @@ class Plan:
     """What to do, and how much need not be done.
 
     `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
-    the run looked; those that turn out to have been moved are among them. `forgotten` are paths
-    of failures that can't be failures any more. `keys` are of pictures that need nothing else.
+    the run looked; those that turn out to have been moved are among them, and those that a disk
+    which is not mounted may hold. `excluded` are those that are passed over now. `forgotten` are
+    paths of failures that can't be failures any more. `keys` are of pictures that need nothing
+    else.
     """
 
     work: list[Work]
@@ -71,8 +82,10 @@ class Plan:
     unchanged: int
     failed_before: int
     gone: dict[str, int]
+    excluded: dict[str, int]
     forgotten: list[str]
     keys: list[NewKey]
+    places: Places
 
     @property
     def surely_new(self) -> int:
@@ -80,10 +93,13 @@ class Plan:
         return sum(row is None or not row.embedded for _, row in self.work)
 
 
-def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> Plan:
+def make_plan(
+    found: Found, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
+) -> Plan:
     """Compares by size and modification time; with `rehash`, content is compared as well.
 
-    What could not be embedded is left alone until it changes, or with `retry_failed`.
+    What could not be embedded is left alone until it changes, or with `retry_failed`. `deleted` is
+    the absolute path of the one place whose pictures are to be deleted where there are none now.
     """
     known, failures = store.known_files(), store.known_failures()
     present = {source.stored for source in found.sources}
@@ -107,15 +123,21 @@ def make_plan(found: Found, store: Store, rehash: bool, retry_failed: bool) -> P
     # files that swapped their contents, each would be taken for the other's row.
     changing = {source.stored for source, _ in work}
     still = ((path, row) for path, row in known.items() if row.embedded and path not in changing)
-    absent = (path for path in known if path not in present)
+    absent = {path: row.image_id for path, row in known.items() if path not in present}
+    gone = {path: image_id for path, image_id in absent.items() if found.lacks(path)}
+    places = Places(found, read_places(store.connection, found), known, gone, deleted)
+    excluded = (path for path in absent if found.excludes(path))
+    over = [path for path in failures if path not in present and _is_over(path, found)]
     return Plan(
         work,
-        Contents(store.folder, still),
+        Contents(store.folder, still, places),
         unchanged,
         failed_before,
-        {path: known[path].image_id for path in absent if found.lacks(path)},
-        [path for path in failures if path not in present and _is_over(path, found)],
+        gone,
+        {path: absent[path] for path in excluded if places.keeping(path) is None},
+        [path for path in over if places.keeping(path) is None],
         keys,
+        places,
     )
 
 

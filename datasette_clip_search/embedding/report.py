@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .places import Kept
+
 
 @dataclass(frozen=True)
 class ModelInUse:
@@ -20,13 +22,15 @@ class Summary:
 
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
-    files are gone, and `pruned` counts those that were deleted. `without_vector` counts
-    pictures that the model has not embedded, wherever they are. `keyed` counts those embedded
-    before that got the key of their row, `rekeyed` those of them that had another's. `restored` are
-    what was missing from the tables, in words. `notes` are sentences about the
-    choice of device and number format, and `text_tower` and `image_tower` one
-    about queries of words and of pictures. `other_default` is
-    the model that searches use, where it is not the one of this run, and `used` is that one.
+    files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
+    of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
+    would be passed over now. `without_vector` counts pictures that the model has not embedded,
+    wherever they are. `keyed` counts those embedded before that got the key of their row, `rekeyed`
+    those of them that had another's. `restored` are what was missing from the tables, in words.
+    `notes` are sentences about the choice of device and number format, and `text_tower` and
+    `image_tower` one about queries of words and of pictures. `lacks_text_tower` says that an
+    interrupted run has not come to make it. `other_default` is the model that searches use, where
+    it is not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0
@@ -41,6 +45,8 @@ class Summary:
     keyed: int = 0
     rekeyed: int = 0
     restored: list[str] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
+    excluded_before: int = 0
     others: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     links: int = 0
@@ -55,6 +61,7 @@ class Summary:
     cosine: float | None = None
     text_tower: str = ""
     image_tower: str = ""
+    lacks_text_tower: bool = False
     notes: list[str] = field(default_factory=list)
     index: Path | None = None
     index_rebuilt: bool = False
@@ -105,6 +112,12 @@ class Watcher:
 
     def change(self, summary: Summary) -> None:
         """A later run found something to do, and did it."""
+
+    def kept(self, summary: Summary) -> None:
+        """Other places than before show none of their pictures, which are kept, or none do."""
+
+    def note(self, text: str) -> None:
+        """Changes are not heard of as they should be; why, and what is done instead."""
 
     def problem(self, error: str) -> None:
         """A later run could not be done; the next change brings another."""

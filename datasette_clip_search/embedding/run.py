@@ -17,20 +17,23 @@ from ..errors import CommandError
 from ..index import Wish
 from ..indexing import keep_index
 from ..processors import cores
-from ..schema import fetch, images_table, models, quote
-from ..sources import Found, find, find_rows
+from ..schema import Model, models
+from ..sources import Found
 from ..terminal_text import visible
+from ..text_tower.stored import read_manifest
 from ..vectors import count_vectors, count_without
 from .ahead import Ahead
+from .asked import Asked
 from .image_tower import keep_image_tower
 from .interrupt import Interrupt, interruptible
 from .loading import Loaded, Loader
 from .pipeline import Pipeline
+from .places import divide, note_places
 from .plan import Plan, Work, make_plan
 from .report import ModelInUse, Progress, Summary
 from .results import Embedded, Failed, Moved, Result
 from .store import Store
-from .text_tower import AUTO, keep_text_tower
+from .text_tower import AUTO, NONE, keep_text_tower
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ class Options:
     rehash: bool = False
     retry_failed: bool = False
     prune: bool = False
+    # Whether what is absent is kept where a place shows no picture, even if it is named alone.
+    is_watch: bool = False
+    # Whether it is a later run of --watch, in which what was given may be absent.
+    is_again: bool = False
     thumbnails: bool = True
     # The kind of index; None is the kind that the database's index is of.
     wish: Wish | None = None
@@ -81,9 +88,10 @@ def embed_images(
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()
-                found = _find(connection, database, pictures, options, stdin)
+                asked = Asked(connection, database, pictures, options)
+                found = asked.find(stdin)
                 run = _Run(connection, database, options, progress, loaded or Loaded())
-                run.embed(found)
+                run.embed(found, asked.deleted)
                 run.keep_towers(found)
                 run.finish()
         except sqlite3.OperationalError as error:
@@ -94,45 +102,6 @@ def embed_images(
             raise
     run.summary.seconds = time.monotonic() - started
     return run.summary
-
-
-def _find(
-    connection: sqlite3.Connection,
-    database: Path,
-    pictures: Sequence[str | os.PathLike[str]],
-    options: Options,
-    stdin: BinaryIO | None,
-) -> Found:
-    folder = Path(os.path.abspath(database)).parent
-    arguments = [os.fspath(picture) for picture in pictures]
-    found = find(arguments, folder, options.exclude, stdin)
-    if options.sql is not None:
-        found.extend(find_rows(connection, options.sql, folder))
-    if not found.sources and not found.unreadable:
-        where = ", ".join([*arguments, *([options.sql] if options.sql else [])])
-        if held := _held(connection, found):
-            raise CommandError(
-                f"There are no pictures in {where} any more. The {held} that the database has from "
-                "there are kept, as a disk may not be mounted. If they are gone for good, run it "
-                "with --prune for a folder above that has others"
-            )
-        others = sum(found.others.values())
-        kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
-        beside = [f"{others} other files: {kinds}"] if others else []
-        if found.excluded:
-            beside.append(f"{found.excluded} excluded")
-        told = f" ({'; '.join(beside)})" if beside else ""
-        raise CommandError(f"There are no pictures in {where}{told}")
-    return found
-
-
-def _held(connection: sqlite3.Connection, found: Found) -> int:
-    """Returns how many pictures the database has from where none are now."""
-    table = images_table(connection)
-    if table is None:
-        return 0
-    rows = fetch(connection, f"select path from {quote(table)}")
-    return sum(found.lacks(path) for (path,) in rows)
 
 
 @contextmanager
@@ -174,9 +143,13 @@ class _Run:
         self.moved: set[int] = set()
         self.written = time.monotonic()
 
-    def embed(self, found: Found) -> None:
-        """Embeds what is new or changed, and notes the rest."""
-        plan = make_plan(found, self.store, self.options.rehash, self.options.retry_failed)
+    def embed(self, found: Found, deleted: str | None) -> None:
+        """Embeds what is new or changed, and notes the rest.
+
+        `deleted` is the place that was named to have its pictures deleted.
+        """
+        options = self.options
+        plan = make_plan(found, self.store, options.rehash, options.retry_failed, deleted)
         self._count(found, plan)
         if plan.work:
             with (
@@ -192,6 +165,7 @@ class _Run:
             raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
         self.store.note_unreadable(found.unreadable)
         self.summary.failed += found.unreadable
+        note_places(self.connection, found, plan.places, deleted)
         self.store.set_keys([key[:3] for key in plan.keys])
         self.summary.keyed = len(plan.keys)
         self.summary.rekeyed = sum(key.replaces for key in plan.keys)
@@ -200,9 +174,12 @@ class _Run:
     def keep_towers(self, found: Found) -> None:
         """Has the database bring what encodes texts and, if asked for, pictures."""
         model = self.store.model if self.store.exists else None
-        if model is None or self.summary.interrupted:
+        if model is None:
             return
         self.loader.copy_towers()
+        if self.summary.interrupted:
+            self._note_text_tower(model)
+            return
         with interruptible(self.progress.finishing) as interrupt:
             # Of runs that follow each other, only the first looks.
             self.loaded.text_tower = self.loaded.text_tower or keep_text_tower(
@@ -226,6 +203,12 @@ class _Run:
         self.summary.text_tower = self.loaded.text_tower
         self.summary.image_tower = self.loaded.image_tower
         self.summary.interrupted = interrupt.requested
+        if interrupt.requested:
+            self._note_text_tower(model)
+
+    def _note_text_tower(self, model: Model) -> None:
+        is_wanted = self.options.text_tower != NONE
+        self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
     def _count(self, found: Found, plan: Plan) -> None:
         summary = self.summary
@@ -314,10 +297,14 @@ class _Run:
             # What was moved may not have been found under its new name yet.
             return
         gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
-        pruned = gone if self.options.prune else {}
+        surely, self.summary.kept = divide(gone, plan.places)
+        # --watch prunes without being asked to, but not what the first run has left.
+        excluded = {} if self.options.is_again else plan.excluded
+        pruned = surely | excluded if self.options.prune else {}
         self.store.prune(pruned.values(), plan.forgotten)
         self.summary.pruned = len(pruned)
-        self.summary.missing = [] if self.options.prune else sorted(gone)
+        self.summary.missing = [] if self.options.prune else sorted(surely)
+        self.summary.excluded_before = 0 if self.options.prune else len(excluded)
 
     def _waiting_failures(self) -> list[Failed]:
         return [result for result in self.waiting if isinstance(result, Failed)]

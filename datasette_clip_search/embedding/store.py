@@ -12,7 +12,6 @@ from ..database import in_parts, transaction
 from ..errors import CommandError
 from ..int8 import Ranges, read_ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
-from ..restoring import restored_tables
 from ..schema import (
     EMBEDDINGS,
     FAILURES,
@@ -22,6 +21,7 @@ from ..schema import (
     THUMBNAILS,
     TOWERS,
     Model,
+    check_migrations_table,
     create_tables,
     fetch,
     images_table,
@@ -30,6 +30,7 @@ from ..schema import (
     quote,
 )
 from ..sources import Source
+from ..upkeep import restored
 from .results import Embedded, Failed, Known, Moved, Result, Same
 
 
@@ -43,6 +44,8 @@ class Store:
         """
         self.connection = connection
         self.folder = Path(os.path.abspath(path)).parent
+        # In words.
+        self.restored = restored(connection)
         existing = images_table(connection)
         if existing and table and table != existing:
             raise CommandError(
@@ -51,8 +54,6 @@ class Store:
             )
         self.table = existing or (CONFIG.table if table is None else table)
         self.exists = existing is not None
-        # In words.
-        self.restored = restored_tables(connection, self.table) if self.exists else []
         if not self.exists and not is_table_name(self.table):
             raise CommandError(
                 f"The pictures' table can't be named {self.table!r}. Give --table another name, "
@@ -65,6 +66,8 @@ class Store:
                 "embed-images. Give the pictures' table another name with --table, for instance "
                 "--table pictures"
             )
+        if not self.exists:
+            check_migrations_table(connection)
         self.models = models(connection) if self.exists else []
         self.model: Model | None = None
 

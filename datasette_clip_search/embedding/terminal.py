@@ -10,6 +10,8 @@ from typing import Any
 import click
 
 from ..terminal_text import say, visible
+from .asked import deletion
+from .places import Kept
 from .report import Progress, Summary, Watcher
 
 # Paths of a kind that are listed before it says how many more there are.
@@ -101,6 +103,17 @@ def print_summary(path: Path, summary: Summary) -> None:
         say(f"{name + ':':<14}{value}")
 
 
+def interruption(summary: Summary) -> str:
+    """Returns what became of the work of a run that was interrupted, and what to do."""
+    told = "Interrupted. What was embedded is kept; run the same command again to go on"
+    if summary.lacks_text_tower:
+        told += (
+            ". Until a run has ended by itself, words find the pictures only where torch is "
+            "installed: the database has no text tower yet"
+        )
+    return told
+
+
 class PrintedWatch(Watcher):
     """Prints a summary, and then a line for each change."""
 
@@ -109,7 +122,10 @@ class PrintedWatch(Watcher):
 
     def first_run(self, summary: Summary) -> None:
         print_summary(self.path, summary)
-        say("Watching for changes; Ctrl-C ends it", err=True)
+        if summary.interrupted:
+            say(interruption(summary), err=True)
+        else:
+            say("Watching for changes; Ctrl-C ends it", err=True)
 
     def change(self, summary: Summary) -> None:
         _list([f"{file}: {reason}" for file, reason in summary.failed])
@@ -123,6 +139,14 @@ class PrintedWatch(Watcher):
         }
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         say(f"{time.strftime('%H:%M:%S')}  {done}")
+
+    def kept(self, summary: Summary) -> None:
+        now, database = time.strftime("%H:%M:%S"), shlex.quote(str(self.path))
+        for kept in summary.kept:
+            say(f"{now}  {kept.pictures} kept: {why_kept(database, kept)}", err=True)
+
+    def note(self, text: str) -> None:
+        say(text, err=True)
 
     def problem(self, error: str) -> None:
         # Some of our messages are lists.
@@ -163,6 +187,11 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "No vector", f"{summary.without_vector}  ({why})"
     if summary.restored:
         yield "Restored", ", ".join(summary.restored)
+    for kept in summary.kept:
+        yield "Kept", f"{kept.pictures}  ({why_kept(database, kept)})"
+    if summary.excluded_before:
+        also = "embedded before, and excluded now; --prune deletes them"
+        yield "Excluded", f"{summary.excluded_before}  ({also})"
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"
@@ -196,6 +225,14 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
     yield "Seconds", f"{summary.seconds:.1f}{embedding}"
     if summary.index:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
+
+
+def why_kept(database: str, kept: Kept) -> str:
+    """Returns why pictures that are not there are kept, and how they are deleted all the same."""
+    return (
+        f"{kept.shown} does not show them, as where a disk is not mounted. If they are gone for "
+        f"good: {deletion(database, kept)}"
+    )
 
 
 def _gain(summary: Summary) -> str:

@@ -1,28 +1,25 @@
 """Keeping a database in step with its pictures, until Ctrl-C."""
 
 import os
+import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..config import CONFIG
 from ..errors import ClipSearchError, CommandError
 from ..sources.globs import fixed_part, is_glob
+from ..sources.spelling import as_on_disk
+from .asked import NothingThere
 from .interrupt import interruptible
+from .listen import Listener
 from .loading import Loaded
-from .report import Progress, Watcher
+from .report import Progress, Summary, Watcher
 from .run import Options, embed_images
 
 INSTALL = "pip install 'datasette-clip-search[embed]'"
-# Changes that come this close together are taken in one run.
-QUIET_MILLISECONDS = 1500
-# How long Ctrl-C may take to be seen.
-LISTEN_MILLISECONDS = 500
-
-Changes = set[tuple[Any, str]]
-"""What happened, and the path that it happened to."""
 
 
 def watch_images(
@@ -31,95 +28,111 @@ def watch_images(
     options: Options,
     progress: Progress,
     watcher: Watcher,
+    poll: float | None = None,
 ) -> None:
     """Embeds pictures, and again after every change of their files, until interrupted.
 
-    From the second run on, pictures whose files are gone are deleted, but never all of them.
+    From the second run on, pictures whose files are gone are deleted, but never all of a place's.
+    With `poll`, nothing is listened to: there is a run every so many seconds.
 
     Raises ClipSearchError as embed_images does in the first run, and for what can't be watched.
     """
     if "-" in pictures or options.sql is not None:
         raise CommandError("--watch is for files and folders, not for a list or --sql")
     stop = threading.Event()
+    listener = _listener(database, pictures, stop, poll, watcher)
     loaded = Loaded()
-    again = replace(options, prune=True)
     with interruptible(stop.set) as interrupt:
-        summary = embed_images(database, pictures, options, progress, loaded=loaded)
-        watcher.first_run(summary)
-        if not summary.interrupted and not interrupt.requested:
-            for _ in _changes(database, pictures, stop):
-                try:
-                    summary = embed_images(database, pictures, again, loaded=loaded)
-                except ClipSearchError as error:
-                    watcher.problem(str(error))
-                    continue
-                if summary.changed:
-                    watcher.change(summary)
-                if summary.interrupted:
-                    break
+        first = replace(options, is_watch=True)
+        problem = ""
+        try:
+            before = embed_images(database, pictures, first, progress, loaded=loaded)
+            watcher.first_run(before)
+        except NothingThere as error:
+            # Services begin before disks are mounted.
+            before, problem = Summary(), str(error)
+            watcher.problem(problem)
+        if not before.interrupted and not interrupt.requested:
+            later = _Later(database, pictures, options, loaded, watcher)
+            later.follow(listener, before, problem)
     watcher.stopped()
 
 
-def _changes(database: Path, pictures: Sequence[str], stop: threading.Event) -> Iterator[None]:
-    """Yields when it has begun to listen, and after every change, until stopped."""
-    try:
-        from watchfiles import Change, watch
-    except ModuleNotFoundError as error:
-        raise CommandError(f"--watch needs watchfiles. Run: {INSTALL}") from error
+class _Later:
+    """The runs after the first one."""
+
+    def __init__(
+        self,
+        database: Path,
+        pictures: Sequence[str],
+        options: Options,
+        loaded: Loaded,
+        watcher: Watcher,
+    ):
+        self._database = database
+        self._pictures = pictures
+        self._options = replace(options, prune=True, is_watch=True, is_again=True)
+        self._loaded = loaded
+        self._watcher = watcher
+
+    def follow(self, listener: Listener, before: Summary, problem: str) -> None:
+        """Run after each change, until interrupted; say what is new, but no problem twice."""
+        kept, failed = before.kept, before.failed
+        for _ in listener.changes():
+            try:
+                summary = embed_images(
+                    self._database, self._pictures, self._options, loaded=self._loaded
+                )
+            except (ClipSearchError, OSError, sqlite3.Error) as error:
+                if str(error) != problem:
+                    problem = str(error)
+                    self._watcher.problem(problem)
+                continue
+            problem = ""
+            # A folder that can't be listed fails in every run.
+            told, failed = failed, summary.failed
+            summary.failed = [each for each in failed if each not in told]
+            if summary.changed:
+                self._watcher.change(summary)
+            if summary.kept != kept:
+                kept = summary.kept
+                self._watcher.kept(summary)
+            if summary.interrupted:
+                break
+
+
+def _listener(
+    database: Path,
+    pictures: Sequence[str],
+    stop: threading.Event,
+    poll: float | None,
+    watcher: Watcher,
+) -> Listener:
+    """Returns what says when to run again. Raises CommandError where watchfiles is missing."""
     folder, name = os.path.split(os.path.abspath(database))
 
-    def is_picture(_: object, path: str) -> bool:
+    def is_ours(path: str) -> bool:
         # Our own writing is no change of the pictures; temporary files begin with a dot.
         where, what = os.path.split(os.path.abspath(path))
-        return where != folder or not what.removeprefix(".").startswith(name)
+        return where == folder and what.removeprefix(".").startswith(name)
 
-    roots = [
-        fixed_part(path) if is_glob(path) and not os.path.lexists(path) else path
-        for path in pictures
-    ]
-    places = {os.path.abspath(root) for root in roots}
-    while not stop.is_set():
-        seen = [_identity(root) for root in roots]
-        there = [root for root, identity in zip(roots, seen, strict=True) if identity]
-        is_first = True
-        for changes in _listen(watch, there, is_picture, stop):
-            # watchfiles hears no more of a folder that was deleted, even when it is made anew.
-            deleted = {os.path.abspath(path) for what, path in changes if what is Change.deleted}
-            if deleted & places or seen != [_identity(root) for root in roots]:
-                break
-            if changes or is_first:
-                is_first = False
-                yield
+    listen: Any = None
+    if poll is None:
+        try:
+            from watchfiles import watch as listen
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"--watch needs watchfiles, or --poll SECONDS. Run: {INSTALL}"
+            ) from error
+    seconds = CONFIG.poll_seconds if poll is None else poll
+    return Listener(
+        [_root(path) for path in pictures], is_ours, stop, seconds, listen, watcher.note
+    )
 
 
-def _listen(
-    watch: Callable[..., Iterator[Changes]],
-    roots: Sequence[str],
-    is_picture: Callable[[object, str], bool],
-    stop: threading.Event,
-) -> Iterator[Changes]:
-    """Yields changes below some roots, and from time to time none, until stopped."""
-    while not roots and not stop.wait(LISTEN_MILLISECONDS / 1000):
-        yield set()
-    if not roots:
-        return
-    # One may be deleted before it is listened to.
-    with suppress(FileNotFoundError):
-        yield from watch(
-            *roots,
-            watch_filter=is_picture,
-            debounce=QUIET_MILLISECONDS,
-            stop_event=stop,
-            rust_timeout=LISTEN_MILLISECONDS,
-            yield_on_timeout=True,
-            raise_interrupt=False,
-        )
-
-
-def _identity(root: str) -> tuple[int, int] | None:
-    """Returns what a folder that is made anew does not share with the one before."""
-    try:
-        found = os.stat(root)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _root(picture: str) -> str:
+    """Returns the folder or file that an argument is about."""
+    picture = as_on_disk(picture)
+    if is_glob(picture) and not os.path.lexists(picture):
+        return as_on_disk(fixed_part(picture))
+    return picture

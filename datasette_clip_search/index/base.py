@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from ..arrays import Chosen, Ids, Vectors
+from ..arrays import Chosen, Ids, Vectors, ascending
 from . import exact
 from .kinds import KINDS, NONE, Kind
 
@@ -84,9 +84,9 @@ class Base:
         vectors = faiss.rev_swig_ptr(self._exact.get_xb(), len(self) * self.dimension)
         return cast(Vectors, vectors.reshape(len(self), self.dimension))
 
-    def positions(self, ids: Iterable[int]) -> Ids:
+    def positions(self, ids: Iterable[int] | Ids) -> Ids:
         """Returns the positions (m,), ascending, of those of some pictures that are here."""
-        wanted = np.unique(np.fromiter(ids, np.int64))
+        wanted = ascending(ids)
         positions = np.searchsorted(self.ids, wanted)
         is_here = positions < len(self)
         is_here[is_here] = self.ids[positions[is_here]] == wanted[is_here]

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ..arrays import Pixels
 
 
+# A decoder sends this while the files that it was given arrive slowly.
+ARRIVING = "arriving"
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to decode.

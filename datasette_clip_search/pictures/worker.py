@@ -3,7 +3,7 @@
 Decoders are the part of the work that meets broken and hostile files. Here they can crash, hang,
 or write to the terminal, and only this process is lost. It talks pickle over its standard streams:
 for a list of jobs it answers with the list of the contents' hashes and then, one by one, with each
-picture that turns out to be needed.
+picture that turns out to be needed. While files are slow to arrive, it says so before the list.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import pickle
 import signal
 import stat
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import compress
@@ -20,12 +21,15 @@ from typing import Any, BinaryIO, TypeVar
 from ..config import CONFIG
 from ..errors import PictureError, PictureUnreadable
 from .decode import decode, make_thumbnail, without_pillow_limit
-from .messages import Decoded, Job, Refused
+from .messages import ARRIVING, Decoded, Job, Refused
 
 T = TypeVar("T")
 
 # Holds an answer with its picture, so that it is sent, and waited for, at once.
 _ANSWER_BYTES = 1 << 18
+# What even a slow disk delivers in seconds, and how often a run hears of it.
+_CHUNK_BYTES = 1 << 20
+_TELL_SECONDS = 0.25
 
 
 def main() -> None:
@@ -59,7 +63,8 @@ def _give_way() -> None:
 
 
 def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
-    contents = [_unless_refused(_read, job) for job in jobs]
+    arrival = _Arrival(replies)
+    contents = [_unless_refused(_read, job, arrival) for job in jobs]
     hashes = [
         content if isinstance(content, Refused) else hashlib.sha256(content).hexdigest()
         for content in contents
@@ -102,7 +107,22 @@ def _decode(job: Job, data: bytes, content_hash: str) -> Decoded:
     )
 
 
-def _read(job: Job) -> bytes:
+class _Arrival:
+    """Tells the run that bytes arrive, where they are slow to."""
+
+    def __init__(self, replies: BinaryIO):
+        self._replies = replies
+        self._told = time.monotonic()
+
+    def note(self) -> None:
+        """Is called whenever some bytes have been read."""
+        now = time.monotonic()
+        if now - self._told > _TELL_SECONDS:
+            self._told = now
+            _send(self._replies, ARRIVING)
+
+
+def _read(job: Job, arrival: _Arrival) -> bytes:
     if job.data is not None:
         return job.data
     assert job.path is not None
@@ -111,7 +131,12 @@ def _read(job: Job) -> bytes:
         if not stat.S_ISREG(os.stat(job.path).st_mode):
             raise PictureUnreadable("It is not a regular file")
         with open(job.path, "rb") as file:
-            return file.read()
+            # Most files take one call.
+            chunks = []
+            while chunk := file.read(_CHUNK_BYTES):
+                arrival.note()
+                chunks.append(chunk)
+            return b"".join(chunks)
     except OSError as error:
         raise PictureUnreadable(f"It can't be read: {error.strerror}") from error
 

@@ -19,7 +19,9 @@ from datasette import hookimpl
 from .. import deadline
 from ..config import CONFIG
 from ..errors import ClipSearchError, NoEmbeddings
+from ..processors import limit_threads
 from ..schema import default_model
+from ..terminal_text import visible
 
 if TYPE_CHECKING:
     # Datasette loads its plugins while it is itself being imported.
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from datasette.database import Database
 
 log = logging.getLogger(__name__)
+
+# Before anything imports numpy.
+limit_threads()
 
 Link = dict[str, str]
 
@@ -41,7 +46,8 @@ def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
         if database not in web.NEVER_SEARCHED:
             sql.add_functions(conn)
     except Exception as error:
-        log.warning("The SQL functions of clip-search are missing in %s: %s", database, error)
+        said = visible(f"{database}: {error}")
+        log.warning("The SQL functions of clip-search are missing in %s", said)
 
 
 @hookimpl
@@ -152,7 +158,8 @@ def _reported(database: Database, work: Callable[[Database], bool]) -> bool:
     except Exception as error:
         is_told = isinstance(error, (ClipSearchError, sqlite3.Error))
         reason = str(error) if is_told else repr(error)
-        log.warning("Searching the pictures of %s may fail: %s", database.name, reason)
+        said = visible(f"{database.name} may fail: {reason}")
+        log.warning("Searching the pictures of %s", said)
         return False
 
 

@@ -54,6 +54,7 @@ class Copy:
         self.table = table
         self.models = models
         self.progress = progress
+        self._tells_contents = False
         create_tables(writer, table)
         sql = "select name, sql from main.sqlite_master where type = 'trigger'"
         self._triggers = fetch(writer, sql).fetchall()
@@ -79,7 +80,7 @@ class Copy:
 
         In a statement they are called by the name, and the picture `i`.
         """
-        same = made_from_it(self.reader, name, "i")
+        same = made_from_it(self.reader, name, "i", table)
         pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
         return f"main.{table} as {name} join {pictures}"
 
@@ -108,6 +109,7 @@ class Copy:
 
     def copy_pictures(self, published: Published, columns: Sequence[str]) -> None:
         """Copies the pictures' facts, and columns that the user added to them."""
+        self._tells_contents = published.tells_contents
         for name in columns:
             self._add_column(name)
 
@@ -244,6 +246,9 @@ class Copy:
     def _published(self, table: str) -> list[str]:
         """Returns the columns of a table of ours that are published, of those that are there."""
         ours = COLUMNS.get(table, IMAGE_COLUMNS)
+        if not self._tells_contents:
+            # It begins as content_hash does; where it is null, nothing is compared.
+            ours = ours - {"made_from"}
         return [name for name in self._shared(table) if name in ours]
 
     def _copy(self, table: str, where: str, change: Change, columns: Sequence[str] = ()) -> None:

@@ -19,9 +19,9 @@ from .run import publish
 from .target import is_published, put, sync, workplace
 
 DATABASE = "pictures.db"
-# The releases that what is written here was tried with, and their later ones that change nothing
-# of it: the next line of Datasette has other permissions, and an instance is built again by itself.
-# `~=` needs no quoting in a Dockerfile, where Datasette's own don't quote.
+# The line of Datasette that published pages are tested with. The next one has other permissions,
+# and a server that builds its image again must not change lines by itself. Datasette's own
+# Dockerfiles don't quote what they install, and `~=` needs no quotes.
 DATASETTE = "datasette~=0.65.2"
 
 
@@ -96,8 +96,8 @@ Without a container:
     venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml \\
         {SETTINGS}
 
-SQL tells visitors in which folder the database lies: put this one where that says nothing of you,
-such as /srv/pictures.
+Visitors can read the path of the database file by SQL: put this folder where its path reveals
+nothing, such as /srv/pictures.
 
 Then open /-/clip-search. To publish anew, write this folder again by the same command: the
 database is replaced, and every other file that still has its first line.

@@ -58,6 +58,8 @@ class Paths:
         self._tables = {name.lower() for name in tables}
         self._folder = folder.rstrip("/") + "/"
         self._home = (str(Path.home()) if home is None else home).strip("/").split("/")
+        self._inside = self._folder.strip("/").split("/")
+        self._is_at_home = self._is_home([*self._inside, ""])
         self._taken = {path for path in stored if isinstance(path, str) and self._is_kept(path)}
 
     def keeps_key(self, table: object) -> bool:
@@ -166,12 +168,11 @@ class Paths:
         if ".." in parts or self._is_home(parts):
             return True
         # The database may lie above its owner's home folder, even if only by a part of its path.
-        inside = self._folder.strip("/").split("/")
-        return self._is_home([*inside, *parts]) and not self._is_home([*inside, ""])
+        return not self._is_at_home and self._is_home([*self._inside, *parts])
 
     def _is_home(self, parts: list[str]) -> bool:
         """Tells whether a path leads through a home folder like the owner's, anywhere in it."""
         run = self._home
-        if len(run) < 2:
+        if len(run) < 2 or run[-1] not in parts:
             return False
         return any(parts[at : at + len(run)] == run for at in range(len(parts) - len(run)))

@@ -1,13 +1,13 @@
 """Thumbnails as they are published: nothing but a picture in them, and smaller where asked for."""
 
 import io
-import os
 import re
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from ..config import CONFIG
+from ..processors import cores
 from ..schema import THUMBNAILS, fetch
 from ..thumbnails import CONTENT_TYPES
 from .options import Progress
@@ -30,7 +30,7 @@ def plain_thumbnail(format: object, data: object) -> tuple[str, bytes] | None:
     """
     if format == "jpeg" and isinstance(data, bytes) and _is_plain(data):
         return "jpeg", data
-    return _made_anew(data, CONFIG.thumbnail_size)
+    return _remade(data, CONFIG.thumbnail_size)
 
 
 def _is_plain(data: bytes) -> bool:
@@ -64,7 +64,7 @@ def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Progr
     progress.start("Thumbnails", len(ids))
     failed = 0
     connection.execute("begin")
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for start in range(0, len(ids), _AT_ONCE):
             batch = ids[start : start + _AT_ONCE]
             sql = f"select data from {THUMBNAILS} where image_id between ? and ? order by image_id"
@@ -96,10 +96,10 @@ def _shrunk(data: object, size: int) -> tuple[str, bytes] | tuple[()] | None:
         # Pillow raises errors of a dozen kinds for damaged pictures.
         return None
     # As large as was asked for, or very nearly.
-    return _made_anew(data, size, size * 15 // 16)
+    return _remade(data, size, size * 15 // 16)
 
 
-def _made_anew(
+def _remade(
     data: object, size: int, least: int = CONFIG.thumbnail_least
 ) -> tuple[str, bytes] | None:
     from PIL import Image, ImageOps
@@ -109,6 +109,8 @@ def _made_anew(
     try:
         assert isinstance(data, bytes)
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > CONFIG.max_query_image_megapixels * 1e6:
+                return None
             upright = ImageOps.exif_transpose(image).convert("RGB")
             return THUMBNAIL_FORMAT, make_thumbnail(upright, size, least)
     except Exception:

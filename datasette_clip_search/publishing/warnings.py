@@ -60,7 +60,7 @@ def warnings(
         counted = count(len(paths.folders), "folder")
         example = min(paths.folders)
         example = example if example.isprintable() else ascii(example)
-        yield f"Paths tell {counted}, such as {example}; --drop folder leaves them out"
+        yield f"Paths name {counted}, such as {example}; --drop folder leaves them out"
     if options.condition is None:
         sql = f"select count(*) from main.{images} where not {chosen}"
         if others := copy.count(sql):

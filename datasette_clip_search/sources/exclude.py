@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from .source import absolute
+from .spelling import as_on_disk, composed
 
 # Files and folders that systems keep for themselves, some of them full of tiny copies.
 _SYSTEM_NAMES = frozenset(
@@ -31,7 +32,7 @@ class Exclusion:
     A pattern without a slash is matched with the names of files and of folders; one with a slash
     with paths from the given folder, in which `*` matches slashes too. A pattern may also be
     written as a path from the working directory, as a shell completes it. What matches a folder
-    excludes everything in it.
+    excludes everything in it. Forms of Unicode make no difference.
     """
 
     def __init__(self, patterns: Sequence[str], base: str):
@@ -39,9 +40,9 @@ class Exclusion:
         names: set[str] = set()
         paths: set[str] = set()
         for written in patterns:
-            pattern = written.replace(os.sep, "/").rstrip("/").removeprefix("./")
+            pattern = composed(written).replace(os.sep, "/").rstrip("/").removeprefix("./")
             if "/" in pattern:
-                paths.update(_spellings(pattern, base))
+                paths.update(map(composed, _spellings(pattern, base)))
             elif pattern:
                 names.add(pattern)
         self._name = _compile(names)
@@ -50,9 +51,9 @@ class Exclusion:
 
     def matches(self, name: str, relative: str) -> bool:
         """Tells whether a pattern names this file or folder itself."""
-        if self._name and self._name.match(name):
+        if self._name and self._name.match(composed(name)):
             return True
-        return bool(self._path and self._path.match(relative))
+        return bool(self._path and self._path.match(composed(relative)))
 
     def covers(self, relative: str) -> bool:
         """Tells whether a pattern names a path or any folder that it lies in."""
@@ -67,9 +68,17 @@ def _spellings(pattern: str, base: str) -> Iterator[str]:
         # `private/*` means all of that folder: it need not be looked into.
         yield re.sub(r"(/\*+)+\Z", "", spelling) or spelling
     whole = absolute(pattern)
-    below = base.rstrip("/") + "/"
-    if whole.startswith(below):
-        yield whole[len(below) :]
+    # A base may be reached by a link, and the pattern written without it, or the other way round.
+    for path in {whole, _without_links_around(as_on_disk(whole))}:
+        for folder in {base, os.path.realpath(base)}:
+            below = composed(folder).rstrip("/") + "/"
+            if composed(path).startswith(below):
+                yield composed(path)[len(below) :]
+
+
+def _without_links_around(path: str) -> str:
+    # What a link leads to is not what was named.
+    return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 
 def _leading(relative: str) -> Iterator[str]:

@@ -12,8 +12,10 @@ from .archives import list_archive
 from .exclude import Exclusion
 from .found import Found, Place, extension_of, kind_of
 from .globs import expand, fixed_part, is_glob
+from .same import Seen, looks_of
 from .source import NOT_REGULAR, absolute, printable, stored_path
-from .walk import BROKEN_LINK, Walk, identity
+from .spelling import as_on_disk
+from .walk import BROKEN_LINK, Walk
 
 STANDARD_INPUT = "-"
 
@@ -36,7 +38,9 @@ def find(
     for argument in arguments:
         if argument == STANDARD_INPUT:
             finder.add_list(stdin)
-        elif is_glob(argument) and not os.path.lexists(argument):
+            continue
+        argument = as_on_disk(argument)
+        if is_glob(argument) and not os.path.lexists(argument):
             finder.add_glob(argument)
         else:
             finder.add(argument)
@@ -50,7 +54,7 @@ class _Finder:
         self.found = Found(folder=printable(self.folder))
         self.extensions = picture_extensions()
         self.walk = Walk(self.found, self.folder, self.extensions)
-        self.archives: set[object] = set()
+        self.archives: Seen[str] = Seen(str)
         self.exclusions: dict[str, Exclusion] = {}
 
     def add(self, argument: str, glob: str | None = None, is_listed: bool = False) -> None:
@@ -70,6 +74,7 @@ class _Finder:
         if self._excludes(path, glob):
             self.found.excluded += 1
             self.found.unseen.add(printable(path))
+            self.found.left_out.add(printable(path))
         elif stat.S_ISDIR(info.st_mode):
             exclusion = Exclusion(self.exclude, path)
             self.found.places[printable(path)] = Place(exclusion, False, self.extensions)
@@ -110,7 +115,7 @@ class _Finder:
                 "photos.db -"
             )
         for path in filter(None, paths):
-            self.add(os.fsdecode(path), is_listed=True)
+            self.add(as_on_disk(os.fsdecode(path)), is_listed=True)
 
     def finish(self) -> Found:
         """Returns what was found, with links only where their file is not there itself."""
@@ -138,7 +143,7 @@ class _Finder:
 
     def _excludes(self, path: str, glob: str | None) -> bool:
         """Tells whether an argument itself is excluded, seen from where it is written."""
-        base = absolute(fixed_part(glob)) if glob else absolute(".")
+        base = absolute(as_on_disk(fixed_part(glob)) if glob else ".")
         if not self.exclude or path == base:
             return False
         if base not in self.exclusions:
@@ -150,15 +155,15 @@ class _Finder:
     def _add_archive(self, path: str, info: os.stat_result) -> bool:
         """Adds the pictures of an archive; returns False where the file is none."""
         found = self.found
-        who = identity(info, path)
-        if who in self.archives:
+        looks = looks_of(info)
+        if self.archives.find(looks, path) is not None:
             return True
         place = Place(Exclusion(self.exclude, path), True, self.extensions)
         stored = printable(stored_path(path, self.folder))
         listing = list_archive(path, stored, info, place)
         if listing is None:
             return False
-        self.archives.add(who)
+        self.archives.add(looks, path)
         found.places[printable(path)] = place
         self.walk.sources.extend(listing.members.values())
         found.unreadable += listing.unreadable

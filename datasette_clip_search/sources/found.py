@@ -14,11 +14,15 @@ from .source import SQL_PREFIX, Source, printable
 
 @dataclass(frozen=True)
 class Place:
-    """A folder or an archive that was searched, and what of it was left out."""
+    """A folder or an archive that was searched, and what of it was left out.
+
+    One that is `absent` does not exist now.
+    """
 
     exclusion: Exclusion
     is_archive: bool
     extensions: frozenset[str]
+    is_absent: bool = False
 
     def takes(self, relative: str) -> bool:
         """Tells whether a path from here would have been found, had it existed."""
@@ -48,6 +52,11 @@ class Found:
     unseen: set[str] = field(default_factory=set)
     # Rows that name a file which another row names, too.
     doubles: int = 0
+    # Folders and files that were given, and are excluded.
+    left_out: set[str] = field(default_factory=set)
+    # Folders that begin a device of their own, and the devices of these and of the places.
+    mounts: set[str] = field(default_factory=set)
+    devices: dict[str, int] = field(default_factory=dict)
 
     def covers(self, stored: str) -> bool:
         """Tells whether a stored path lies in what was searched, so that its absence is news.
@@ -68,7 +77,28 @@ class Found:
         if stored.startswith(SQL_PREFIX):
             return self.covers(stored)
         place = self._place(stored)
-        return place is not None and (place.is_archive or is_gone(stored, Path(self.folder)))
+        return place is not None and (
+            place.is_archive or place.is_absent or is_gone(stored, Path(self.folder))
+        )
+
+    def excludes(self, stored: str) -> bool:
+        """Tells whether a stored path lies in what was searched, and is excluded there."""
+        if stored.startswith(SQL_PREFIX):
+            return False
+        path = self.absolute(stored)
+        if path in self.left_out:
+            return True
+        for parent in _parents(path):
+            if parent in self.left_out:
+                return True
+            place = self.places.get(parent)
+            if place is not None:
+                return place.exclusion.covers(path[len(parent.rstrip("/")) + 1 :])
+        return False
+
+    def absolute(self, stored: str) -> str:
+        """Returns the absolute path of a stored one, in printable form."""
+        return posixpath.normpath(posixpath.join(printable(self.folder), stored))
 
     def extend(self, other: "Found") -> None:
         """Adds what another search of the same database's folder found, files again only once."""
@@ -86,10 +116,13 @@ class Found:
         self.tables |= other.tables
         self.unseen |= other.unseen
         self.doubles += other.doubles
+        self.left_out |= other.left_out
+        self.mounts |= other.mounts
+        self.devices.update(other.devices)
         self.folder = self.folder or other.folder
 
     def _place(self, stored: str) -> Place | None:
-        path = posixpath.normpath(posixpath.join(printable(self.folder), stored))
+        path = self.absolute(stored)
         if path in self.unseen:
             return None
         for parent in _parents(path):

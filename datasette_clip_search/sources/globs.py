@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from itertools import takewhile
 
+from .spelling import as_on_disk, composed
+
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -47,7 +49,8 @@ def _expand(base: str, parts: list[str]) -> Iterator[str]:
         return
     part, rest = parts[0], parts[1:]
     if not is_glob(part):
-        yield from _expand(f"{base}{part}/" if rest else base + part, rest)
+        there = as_on_disk(base + part)
+        yield from _expand(f"{there}/" if rest else there, rest)
     elif part == "**":
         # At the end, the folder itself stands for everything below it.
         yield from _expand(base, rest) if rest else [base.rstrip("/") or "."]
@@ -60,7 +63,9 @@ def _expand(base: str, parts: list[str]) -> Iterator[str]:
             # A pattern that begins with a dot asks for hidden files.
             if entry.name.startswith(".") and not part.startswith("."):
                 continue
-            if fnmatch.fnmatch(entry.name, part) and (not rest or entry.is_dir()):
+            if fnmatch.fnmatch(composed(entry.name), composed(part)) and (
+                not rest or entry.is_dir()
+            ):
                 yield from _expand(base + entry.name + ("/" if rest else ""), rest)
 
 

@@ -4,13 +4,15 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from ..errors import CommandError, PictureUnreadable
+from .exclude import Exclusion
 from .found import Found
+from .same import Seen, looks_of
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -22,8 +24,8 @@ from .source import (
     printable,
     stored_path,
 )
+from .spelling import as_on_disk
 from .statement import EXAMPLE, columns, explained, single_statement, tables_read
-from .walk import identity
 
 # Named like nothing that the select may itself read from.
 _CTE = "clip_search_source"
@@ -120,11 +122,15 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def find_rows(connection: sqlite3.Connection, sql: str, folder: Path) -> Found:
+def find_rows(
+    connection: sqlite3.Connection, sql: str, folder: Path, exclude: Sequence[str] = ()
+) -> Found:
     """Finds the pictures that a select gives: a key, and a blob or the path of a file.
 
     Paths are relative to `folder`, the database file's. A blob is stored under
     `sqlite:TABLE/KEY`, with the table that the select reads, or the tables joined by `+`.
+    `exclude` has patterns for the paths of files, from that folder, or from the root for those that
+    lie elsewhere.
 
     Raises CommandError for anything but one select of two columns, and for keys that are null,
     not unique, or neither integers nor texts.
@@ -141,6 +147,7 @@ def find_rows(connection: sqlite3.Connection, sql: str, folder: Path) -> Found:
         )
     with explained(), _any_text(connection):
         lister = _Lister(_Select(connection, statement), name, gives[0], absolute(folder))
+        lister.exclusions = [Exclusion(exclude, base) for base in (lister.folder, "/")]
         lister.list()
     lister.found.tables.add(name)
     return lister.found
@@ -154,7 +161,9 @@ class _Lister:
         self.folder = folder
         self.found = Found(folder=printable(folder))
         self.keys: set[str] = set()
-        self.files: set[object] = set()
+        self.files: Seen[str] = Seen(str)
+        # Below the database's folder, and elsewhere.
+        self.exclusions = [Exclusion((), folder), Exclusion((), "/")]
 
     def list(self) -> None:
         for key, kind, length, text in self.select.rows():
@@ -192,8 +201,11 @@ class _Lister:
         if not text or "\0" in text:
             self._note(row, "The value is not the path of a file")
             return
-        path = absolute(os.path.join(self.folder, text))
+        path = as_on_disk(absolute(os.path.join(self.folder, text)))
         stored = stored_path(path, self.folder)
+        if self.exclusions[os.path.isabs(stored)].covers(stored.lstrip("/")):
+            self.found.excluded += 1
+            return
         try:
             info = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -207,8 +219,8 @@ class _Lister:
             self._note(printable(stored), "It is a folder" if is_folder else NOT_REGULAR)
         elif not is_utf8(stored):
             self._note(printable(stored), MISNAMED)
-        elif (who := identity(info, path)) not in self.files:
-            self.files.add(who)
+        elif self.files.find(looks := looks_of(info), path) is None:
+            self.files.add(looks, path)
             self.found.sources.append(
                 DiskFile(stored, info.st_size, info.st_mtime, self.folder, key, self.name)
             )

@@ -1,20 +1,17 @@
 """Walking through folders: every picture below one, in order, each real file once."""
 
 import os
+import posixpath
 import stat
 from errno import ELOOP
 
 from .exclude import Exclusion, is_hidden
 from .found import Found, extension_of, kind_of
+from .mounts import mount_around, mounts
+from .same import Seen, looks_of
 from .source import NOT_REGULAR, SQL_PREFIX, DiskFile, Source, is_utf8, printable, stored_path
 
 BROKEN_LINK = "It is a link to a file that does not exist"
-
-
-def identity(info: os.stat_result, path: str) -> object:
-    """Returns what tells whether two paths are the same file."""
-    # One number is half the memory of a pair. Not every file system has inodes to tell.
-    return info.st_dev << 64 | info.st_ino if info.st_ino else os.path.normcase(path)
 
 
 class Walk:
@@ -25,50 +22,74 @@ class Walk:
         self.found = found
         self.folder = folder
         self.extensions = extensions
+        self.mounted = frozenset(mount.path for mount in mounts())
+        self._mounts_around: dict[str, str | None] = {}
         self.sources: list[Source] = []
-        self._files: set[object] = set()
-        self._folders: set[object] = set()
-        # Places in `sources` of links, which only count where their file is not listed itself.
-        self._links: list[tuple[int, object]] = []
+        # Places in `sources`, of which there may be a million.
+        self._files: Seen[int] = Seen(self._path_at)
+        self._folders: Seen[str] = Seen(str)
+        # Places of links, which only count where their file is not listed itself.
+        self._links: list[tuple[int, int]] = []
 
     def add_file(self, path: str, info: os.stat_result) -> None:
         """Adds a regular file that was asked for by name."""
+        self._note_mount_around(posixpath.dirname(path))
         stored = stored_path(path, self.folder)
-        self._add(stored, info.st_size, info.st_mtime, identity(info, path), os.path.islink(path))
+        self._add(stored, info.st_size, info.st_mtime, looks_of(info), os.path.islink(path))
 
     def add_folder(self, top: str, exclusion: Exclusion) -> None:
         """Adds the pictures below a folder, those of a folder before those of its folders."""
-        pending = [(top, "")]
+        real = os.path.realpath(top).rstrip("/")
+        self._note_mount_around(top)
+        pending: list[tuple[str, str, int | None]] = [(top, "", None)]
         while pending:
-            path, relative = pending.pop()
-            names = self._add_names(path, relative, exclusion)
+            path, relative, around = pending.pop()
+            try:
+                info = os.stat(path)
+                names = self._add_names(path, relative, exclusion, info)
+            except FileNotFoundError:
+                # It was deleted a moment ago.
+                continue
+            except OSError as error:
+                self._note_folder(path, error)
+                continue
+            device = info.st_dev
+            is_mount = f"{real}/{relative}".rstrip("/") in self.mounted
+            if around is None or device != around or is_mount:
+                self.found.devices[printable(path)] = device
+                if around is not None:
+                    self.found.mounts.add(printable(path))
             below = path.rstrip("/")
-            pending += [(f"{below}/{name}", f"{relative}{name}/") for name in reversed(names)]
+            pending += [
+                (f"{below}/{name}", f"{relative}{name}/", device) for name in reversed(names)
+            ]
 
     def finish(self) -> list[Source]:
         """Returns the files, with links only where their file is not among them."""
         dropped = set()
-        for place, who in self._links:
-            if who in self._files:
+        for place, looks in self._links:
+            if self._files.find(looks, self._path_at(place)) is not None:
                 dropped.add(place)
-            self._files.add(who)
+            else:
+                self._files.add(looks, place)
         if not dropped:
             return self.sources
         return [source for place, source in enumerate(self.sources) if place not in dropped]
 
-    def _add_names(self, path: str, relative: str, exclusion: Exclusion) -> list[str]:
+    def _add_names(
+        self, path: str, relative: str, exclusion: Exclusion, info: os.stat_result
+    ) -> list[str]:
         """Adds the pictures in a folder itself, and returns the names of its folders."""
         found, folders = self.found, []
         # Not one entry of a folder is kept: there may be a million of them.
-        files: list[tuple[str, int, float, object, bool]] = []
+        files: list[tuple[str, int, float, int, bool]] = []
         prefix = stored_path(path, self.folder).rstrip("/") + "/"
         prefix = "" if prefix == "./" else prefix
+        looks = looks_of(info)
+        if self._folders.find(looks, path) is not None:
+            return []
+        self._folders.add(looks, path)
         try:
-            info = os.stat(path)
-            who = identity(info, path)
-            if who in self._folders:
-                return []
-            self._folders.add(who)
             with os.scandir(path) as entries:
                 for entry in entries:
                     name = entry.name
@@ -76,26 +97,41 @@ class Walk:
                         found.hidden += 1
                     elif not exclusion.is_empty and exclusion.matches(name, relative + name):
                         found.excluded += 1
-                    elif entry.is_dir(follow_symlinks=False):
+                    elif self._is_folder(entry, prefix):
                         folders.append(name)
-                    else:
-                        file = self._look_at(entry, prefix)
-                        if file:
-                            files.append(file)
+                    elif file := self._look_at(entry, prefix):
+                        files.append(file)
         except FileNotFoundError:
             # It was deleted a moment ago.
             return []
         except OSError as error:
-            self._note(
-                path, prefix.rstrip("/") or ".", f"The folder can't be listed: {error.strerror}"
-            )
-        for name, size, mtime, who, is_link in sorted(files):
-            self._add(_join(prefix, name), size, mtime, who, is_link)
+            self._note_folder(path, error)
+        for name, size, mtime, looks, is_link in sorted(files):
+            self._add(_join(prefix, name), size, mtime, looks, is_link)
         return sorted(folders)
+
+    def _is_folder(self, entry: os.DirEntry[str], prefix: str) -> bool:
+        try:
+            return entry.is_dir(follow_symlinks=False)
+        except OSError as error:
+            # Some file systems don't say it with the name, and a disk may be failing.
+            self._note(entry.path, prefix + entry.name, f"It can't be read: {error.strerror}")
+            return False
+
+    def _note_folder(self, path: str, error: OSError) -> None:
+        stored = stored_path(path, self.folder)
+        self._note(path, stored, f"The folder can't be listed: {error.strerror}")
+
+    def _note_mount_around(self, path: str) -> None:
+        """Notes what device a path lies on, so that its absence can be told from deletion."""
+        if path not in self._mounts_around:
+            self._mounts_around[path] = around = mount_around(path, self.mounted)
+            if around is not None:
+                self.found.mounts.add(printable(around))
 
     def _look_at(
         self, entry: os.DirEntry[str], prefix: str
-    ) -> tuple[str, int, float, object, bool] | None:
+    ) -> tuple[str, int, float, int, bool] | None:
         """Returns what is to be known of a picture, or counts what is none."""
         name = entry.name
         extension = extension_of(name)
@@ -119,8 +155,7 @@ class Walk:
         elif not stat.S_ISREG(info.st_mode):
             self._note(entry.path, prefix + name, NOT_REGULAR)
         else:
-            who = identity(info, entry.path)
-            return name, info.st_size, info.st_mtime, who, is_link
+            return name, info.st_size, info.st_mtime, looks_of(info), is_link
         return None
 
     def _note_failed(
@@ -144,17 +179,20 @@ class Walk:
         self.found.unreadable.append((printable(stored), reason))
         self.found.unseen.add(printable(path))
 
-    def _add(self, stored: str, size: int, mtime: float, who: object, is_link: bool) -> None:
+    def _add(self, stored: str, size: int, mtime: float, looks: int, is_link: bool) -> None:
         if is_link:
-            self._links.append((len(self.sources), who))
-        elif who in self._files:
+            self._links.append((len(self.sources), looks))
+        elif self._files.find(looks, printable(posixpath.join(self.folder, stored))) is not None:
             return
         else:
-            self._files.add(who)
+            self._files.add(looks, len(self.sources))
         if is_utf8(stored):
             self.sources.append(DiskFile(stored, size, mtime, self.folder))
         else:
             self.sources.append(DiskFile(printable(stored), size, mtime, None))
+
+    def _path_at(self, place: int) -> str:
+        return posixpath.join(printable(self.folder), self.sources[place].stored)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -159,7 +159,8 @@ OURS = {
     )
     + " from b",
     "clip_mix of words and a blob over and over": COUNT_UP
-    + "select max(clip_mix(i % 9 + 1, 1, 'dog ' || i % 50, 1, clip_vector(i % 9 + 1), -1)) from n",
+    + "select max(clip_mix(i % 9 + 1, 1, 'dog ' || (i % 50), 1, clip_vector(9 - i % 9), .5)) "
+    "from n",
     "5 x clip_tags of 100 new labels": "select "
     + ", ".join(
         f"(select max(score) from clip_tags(1, {LABELS.replace('{i}', str(i))}))" for i in range(5)

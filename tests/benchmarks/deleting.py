@@ -20,8 +20,8 @@ import numpy as np
 from datasette_clip_search.database import connect
 from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.restoring import restored_tables
 from datasette_clip_search.schema import choose_model, create_tables
+from datasette_clip_search.upkeep import restored
 from datasette_clip_search.vectors import count_vectors, count_without, lost_ids
 
 
@@ -127,7 +127,7 @@ def main() -> None:
             timed("counting the pictures", lambda: count_vectors(connection, model))
             timed("counting those without a vector", lambda: count_without(connection, model))
             timed("comparing vectors with pictures", lambda: len(lost_ids(connection, model)))
-            timed("what a run checks first", lambda: restored_tables(connection, "images"))
+            timed("what a run checks first", lambda: restored(connection))
             connection.execute("delete from clip_replaced")
             vector = np.ones(options.dimension, np.float32) / options.dimension**0.5
             timed("loading the collection", lambda: collection_for(connection, model).count)

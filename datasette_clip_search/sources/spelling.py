@@ -1,0 +1,37 @@
+"""Names typed in one Unicode form that the disk has in another: é as one character, or as two."""
+
+import os
+import unicodedata
+
+
+def composed(text: str) -> str:
+    """Return a name in the form that names are compared in, NFC."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def as_on_disk(path: str) -> str:
+    """Return a path in the spelling that exists, or as it is where none does.
+
+    Only forms of Unicode make a difference, not case; the spelling given comes first.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    made = "/" if path.startswith("/") else ""
+    for part in path.split("/"):
+        if not part:
+            continue
+        if not part.isascii() and not os.path.lexists(made + part):
+            other = _other_spelling(made, part)
+            if other is None:
+                return path
+            part = other
+        made += f"{part}/"
+    return made if path.endswith("/") else made[:-1]
+
+
+def _other_spelling(folder: str, name: str) -> str | None:
+    wanted = composed(name)
+    try:
+        return min(each for each in os.listdir(folder or ".") if composed(each) == wanted)
+    except (OSError, ValueError):
+        return None
