@@ -15,7 +15,7 @@ import logging
 import threading
 from collections.abc import Iterable
 from ctypes import c_int, c_int64, c_void_p
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from .declaration import MISSING, ScalarFunction, TableFunction
@@ -28,8 +28,11 @@ from .library import (
     keep_for_ever,
     pointers,
 )
-from .plan import Plan
-from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room
+from .meaning import Meaning, meaning_of
+from .memo import Result, run_of
+from .plan import Asked, Plan
+from .scans import MOST_BYTES, MOST_CALLS, Scan, kept, make_room
+from .statement import Note, running, runs_of, text_of
 from .structures import (
     SQLITE_ERROR,
     SQLITE_INTERRUPT,
@@ -44,6 +47,13 @@ from .structures import (
 MOST_NESTED = 20
 """How deep functions may call one another by SQL: far from where Python's stack ends, because an
 exception at the very entry of a callback can't be caught."""
+
+MOST_REMEMBERED = 10_000
+"""How many values a restriction may have for its rows to be kept for the next call."""
+
+FIRST_CHUNK, GROWTH = 40, 4
+MOST_UNCOUNTED = 10_000
+"""How many rows a LIMIT may come to read where nothing else says how many."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +116,10 @@ def table_callbacks(
     declaration = function.declaration.encode()
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
-    required = function.parameters[: function.required]
     # Whether a cursor has no row left, for SQLite to ask next: it calls the dict's own pop().
     ended: dict[int, bool] = {}
     end: Any = object()
+    column = plan.within
     malloc, free, give = library.malloc, library.free, library.give
 
     def fail(vtab: int, error: BaseException) -> int:
@@ -149,13 +159,66 @@ def table_callbacks(
                 )
         return everything
 
+    def answer(table: VirtualTable, note: Note, asked: Asked, limit: int | None) -> Result:
+        """Calls the function, unless the same statement has its answer."""
+        run, key = None, None
+        owners = running(library, table.handle, note)
+        if len(owners) == 1 and len(asked.within or ()) <= MOST_REMEMBERED:
+            started = runs_of(library, owners[0])
+            changes = library.total_changes(table.handle)
+            if started is not None:
+                run = run_of(owners[0], started, changes, note.serial)
+        if run is not None:
+            within = None if asked.within is None else frozenset(asked.within)
+            arguments = tuple([(type(value), kept(value)) for value in asked.arguments])
+            key = function, arguments, within, limit, asked.costly
+            if result := run.get(key):
+                return result
+        keywords: dict[str, Any] = {"within": asked.within} if function.within else {}
+        if function.costly:
+            keywords["costly"] = asked.costly
+        connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
+        with nesting:
+            rows = read(function.rows(connection, *asked.arguments, limit=limit, **keywords))
+        result = Result(rows)
+        if run is not None and run.changes == library.total_changes(table.handle):
+            run.put(key, result)
+        return result
+
+    def decide(table: VirtualTable, note: Note, arguments: tuple[Any, ...]) -> Meaning:
+        if note.decided:
+            return Meaning(note.restricting_lists, note.restricting_values, note.mode)
+        statements = [text_of(library, one) for one in running(library, table.handle, note)]
+        connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
+        meaning = meaning_of(function, note, library, statements, connection, arguments)
+        if note.sure:
+            note.restricting_lists, note.restricting_values, note.mode = meaning
+            note.decided = 1
+        return meaning
+
     def advance(cursor: int, scan: Scan) -> None:
-        scan.row = next(scan.rows, end)
-        scan.number += 1
-        scan.last = next(clock)
+        scan.step(end)
+        if scan.row is end and scan.more is not None:
+            grow(cursor, scan)
         if scan.row is end:
             scans.pop(cursor, None)
         ended[cursor] = scan.row is end
+
+    def grow(cursor: int, scan: Scan) -> None:
+        """Asks for more rows than before, where there may be more."""
+        note, asked, size = scan.more
+        if scan.read < size:
+            return
+        if size > MOST_UNCOUNTED:
+            raise Refused(
+                f"{function.name}() is given no {function.counted}, and more than "
+                f"{MOST_UNCOUNTED} rows are asked of it. Say how many: {function.example}"
+            )
+        size = min(size * GROWTH, MOST_UNCOUNTED + 1)
+        table = VirtualTable.from_address(vtab_of(cursor))
+        scan.go_on(answer(table, note, asked, size).rows, column or 0)
+        scan.more = note, asked, size
+        scan.step(end)
 
     @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
     def x_connect(handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int) -> int:
@@ -167,7 +230,9 @@ def table_callbacks(
             if not memory:
                 return SQLITE_NOMEM
             ctypes.memset(memory, 0, ctypes.sizeof(VirtualTable))
-            VirtualTable.from_address(memory).connection = c_void_p.from_address(pointer).value
+            table = VirtualTable.from_address(memory)
+            table.connection = c_void_p.from_address(pointer).value
+            table.handle = handle
             c_void_p.from_address(vtab).value = memory
             return SQLITE_OK
         except BaseException:
@@ -176,7 +241,8 @@ def table_callbacks(
     @callback(c_int, c_void_p, c_void_p)
     def x_best_index(vtab: int, info: int) -> int:
         try:
-            return plan.choose(IndexInfo.from_address(info))
+            handle = VirtualTable.from_address(vtab).handle
+            return plan.choose(handle, IndexInfo.from_address(info))
         except BaseException as error:
             return fail(vtab, error)
 
@@ -197,23 +263,18 @@ def table_callbacks(
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
             scans.pop(cursor, None)
-            arguments, limit, within, costly = plan.unpack(given, pointers(argc, argv))
-            if MISSING in arguments[: len(required)]:
-                given_too = zip(required, arguments, strict=False)
-                lacking = [name for name, argument in given_too if argument is MISSING]
-                raise Refused(
-                    f"{function.name}() needs {' and '.join(lacking)}: "
-                    f"select * from {function.signature}"
-                )
-            table = vtab_of(cursor)
-            connection = connection_at(table + VirtualTable.connection.offset)
-            owner = VirtualTable.from_address(table).connection
-            keywords: dict[str, Any] = {"within": within} if function.within else {}
-            if function.costly:
-                keywords["costly"] = costly
-            with nesting:
-                rows = read(function.rows(connection, *arguments, limit=limit, **keywords))
-            scan = scans[cursor] = Scan(cursor, owner, arguments, within, rows)
+            table = VirtualTable.from_address(vtab_of(cursor))
+            note = Note.from_address(text)
+            asked = plan.unpack(note, given, pointers(argc, argv), partial(decide, table, note))
+            limit = FIRST_CHUNK if asked.is_endless else asked.limit
+            result = answer(table, note, asked, limit)
+            places = None
+            if asked.only is not None and column is not None and not asked.is_endless:
+                places = result.places(column, asked.only)
+            more = (note, asked, FIRST_CHUNK) if asked.is_endless else None
+            scan = scans[cursor] = Scan(
+                cursor, table.connection, asked.arguments, asked.within, result.rows, places, more
+            )
             make_room(scans, scan)
             advance(cursor, scan)
             return SQLITE_OK

@@ -1,0 +1,239 @@
+"""What a call means: which of the conditions that reach it restrict it, and what its LIMIT is.
+
+See TableFunction for the rules.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .calls import Call, Select, Text
+from .declaration import MISSING, TableFunction
+from .library import Library, Refused
+from .statement import Note
+from .tokens import Token, Unreadable, is_name, is_operator, is_word, split
+
+DEFAULT, LIMITED, UNKNOWN = range(3)
+"""How many rows a call without a count makes: as many as it makes by default, as many as its LIMIT
+asks for, or what can't be known."""
+
+_text = lru_cache(32)(Text)
+
+
+class Meaning(NamedTuple):
+    """Which of the lists and values restrict, as bits; and how many rows are meant."""
+
+    lists: int
+    values: int
+    mode: int
+
+
+def meaning_of(
+    function: TableFunction,
+    note: Note,
+    library: Library,
+    statements: Sequence[str],
+    connection: Any,
+    arguments: Sequence[Any],
+) -> Meaning:
+    """Decides by the text of the statement, and of the views and triggers that it may come from.
+
+    Of several statements it may be any. Raises Refused where that can't be told, or where SQLite doesn't pass on what was meant.
+    """
+    try:
+        texts = list(_texts(function, connection, statements, bool(note.trigger)))
+    except (Unreadable, RecursionError):
+        raise Refused(_unclear(function)) from None
+    counted = function.parameters.index(function.counted) if function.counted else None
+    is_counted = counted is None or arguments[counted] is not MISSING
+    found: set[Meaning] = set()
+    refused: list[Call] = []
+    for text in texts:
+        if text.has_others:
+            found.add(Meaning(0, 0, DEFAULT))
+        for call in text.calls:
+            if not call.matches(arguments, MISSING):
+                continue
+            bits = _restricting(call, note, library.takes_lists)
+            if bits == "refused":
+                refused.append(call)
+            elif not isinstance(bits, str):
+                mode = DEFAULT if is_counted else _mode(function, text, call, note)
+                found.add(Meaning(*bits, mode))
+    if not found and not refused:
+        return Meaning(0, 0, DEFAULT)
+    if len({(meaning.lists, meaning.values) for meaning in found}) > 1 or (
+        refused and (not found or any(call.fixed for call in refused))
+    ):
+        raise Refused(_unclear(function) if library.takes_lists else _too_old(function, library))
+    if len(found) > 1 or UNKNOWN in {meaning.mode for meaning in found}:
+        raise Refused(
+            f"{function.name}() is given no {function.counted}, and how many rows this LIMIT asks "
+            f"it for is unclear. Say how many: {function.example}"
+        )
+    return found.pop()
+
+
+def _unclear(function: TableFunction) -> str:
+    return (
+        f"{function.name}() can't tell that this {function.within} in (...) is its own, or gets no "
+        f"whole list. To restrict it: {function.instead or function.signature}"
+    )
+
+
+def _too_old(function: TableFunction, library: Library) -> str:
+    dotted = ".".join(str(library.version // n % 1000) for n in (1_000_000, 1000, 1))
+    return (
+        f"{function.name}() cannot be restricted by its {function.within} before SQLite 3.38; "
+        f"this is {dotted}. "
+        + (f"To restrict it: {function.instead}. " if function.instead else "")
+        + "For a newer SQLite: pip install pysqlite3-binary"
+    )
+
+
+def _texts(
+    function: TableFunction, connection: Any, statements: Sequence[str], is_trigger: bool
+) -> Iterator[Text]:
+    name = function.name.lower()
+    stored = stored_texts(connection, name)
+    own: Sequence[str] = statements
+    if is_trigger:
+        own = [text for kind, _, text in stored if kind == "trigger"]
+    kind = "trigger" if is_trigger else "statement"
+    names: set[str] = set()
+    for text in own:
+        read = _text(text, name, function.within, kind)
+        names |= read.names
+        yield read
+    views = {view: text for kind, view, text in stored if kind == "view"}
+    waiting = [view for view in views if view in names]
+    seen = set(waiting)
+    while waiting:
+        read = _text(views[waiting.pop()], name, function.within, "view")
+        yield read
+        following = [view for view in views if view in read.names and view not in seen]
+        seen.update(following)
+        waiting += following
+
+
+def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
+    """Returns the kinds, names and texts of views and triggers; none where none names a function.
+
+    Whose database it is doesn't matter: what they are called is all that a statement says.
+    """
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    databases = cursor.execute("select cast(name as blob) from pragma_database_list").fetchall()
+    found: list[tuple[str, str, str]] = []
+    for (database,) in databases:
+        schema = '"' + database.decode().replace('"', '""') + '".sqlite_master'
+        cursor.execute(
+            "select cast(type as blob), cast(name as blob), cast(sql as blob) "
+            f"from {schema} where type in ('view', 'trigger')"
+        )
+        found += [
+            tuple(value.decode("utf-8", "replace") for value in row)
+            for row in cursor
+        ]
+    if not any(name in text.lower() for _, _, text in found):
+        return []
+    return [(kind, view.lower(), text) for kind, view, text in found]
+
+
+def _restricting(call: Call, note: Note, takes_lists: bool) -> tuple[int, int] | str:
+    """Returns the bits of the lists and values that restrict a call; else `other` or `refused`."""
+    maybe = "perhaps" in call.lists or "perhaps" in call.values
+    if not takes_lists:
+        return "refused" if call.restricts or maybe else (0, 0)
+    sure = len(call.lists) - call.lists.count("perhaps")
+    restricts = call.restricts
+    if note.lists > len(call.lists) and not (call.is_exposed or call.mixed):
+        return "other"
+    if note.lists > len(call.lists) and call.mixed and restricts:
+        # SQLite puts the conditions of one side of an OR first.
+        return "refused"
+    lists = values = 0
+    if note.lists >= len(call.lists):
+        lists = sum(1 << n for n, kind in enumerate(call.lists) if kind != "filters")
+    elif "restricts" in call.lists or (note.lists and sure):
+        return "refused"
+    if any(kind != "filters" for kind in call.values):
+        values = sum(1 << n for n, kind in enumerate(call.values) if kind == "restricts")
+        if ("perhaps" in call.values and note.values) or values >> note.values:
+            return "refused"
+    if lists & ~note.usable_lists or values & ~note.usable_values:
+        return "refused"
+    return lists, values
+
+
+def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
+    select = call.select
+    if call.outer and select.query.limit is not None:
+        return UNKNOWN
+    in_order = note.ordered == ORDERED or (
+        note.ordered == NO_ORDER and _is_ranked(function, select.query.order, call.alias)
+    )
+    return _asked(function, text, select, in_order, True, set())
+
+
+NO_ORDER, ORDERED, DISORDERED = range(3)
+
+
+def _asked(
+    function: TableFunction,
+    text: Text,
+    select: Select,
+    in_order: bool,
+    is_own: bool,
+    seen: set[Select],
+) -> int:
+    """Tells whether a LIMIT of a SELECT, or of one around it that passes rows on, counts rows."""
+    if select in seen:
+        return UNKNOWN
+    seen = {*seen, select}
+    query = select.query
+    limited = query.limit is not None and not _is_none(query.limit)
+    if select.grouped:
+        return UNKNOWN if is_own and limited else DEFAULT
+    if select.aggregate or query.kind == "value":
+        # Of the one row, or for the first.
+        return DEFAULT
+    in_order = in_order and not select.window and not query.compound
+    if limited:
+        return LIMITED if in_order else UNKNOWN
+    if query.kind == "from" and query.parent:
+        around = [query.parent]
+    elif query.kind == "cte":
+        around = [other for other in text.selects if query.name in other.froms]
+    else:
+        around = []
+    asked = set()
+    for other in around:
+        ranked = _is_ranked(function, other.query.order, query.name)
+        asked.add(_asked(function, text, other, in_order and ranked, False, seen))
+    if len(around) > 1 and asked != {DEFAULT}:
+        return UNKNOWN
+    return max(asked, default=DEFAULT)
+
+
+def _is_none(limit: Sequence[Token]) -> bool:
+    """Tells whether a limit is a negative number."""
+    return is_operator(limit, 0, "-") and len(limit) > 1 and limit[1].kind == "number"
+
+
+def _is_ranked(function: TableFunction, order: Sequence[Token], alias: str) -> bool:
+    """Tells whether an ORDER BY, if there is one, starts with the function's own order."""
+    if not order:
+        return True
+    term = split(order, ",")[0]
+    place = 0
+    if is_name(term, 0) and is_operator(term, 1, ".") and term[0].text == alias:
+        place = 2
+    if not is_name(term, place):
+        return False
+    way = term[place + 1 :]
+    if term[place].text in function.descending:
+        return len(way) == 1 and is_word(way, 0, "desc")
+    return term[place].text == function.ordered_by and (
+        not way or (len(way) == 1 and is_word(way, 0, "asc"))
+    )
