@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import CONFIG
 from ..table_function import MISSING, ScalarFunction, TableFunction
+from .given import asked, given
 
 
 def _clip_search(
@@ -24,16 +25,14 @@ def _clip_search(
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
     if ids_json is not MISSING:
-        from ..within import read_ids
-
-        given = read_ids(ids_json)
-        if within is None:
-            within = given
-        elif given is not None:
-            within = within & given
-    return search(
-        connection, query, k, None if model is MISSING else model, within, z_scores=costly
-    )
+        ids = _ids(ids_json)
+        if within is None or ids is None:
+            within = ids if within is None else within
+        else:
+            within = within & ids
+    model = None if model is MISSING else given(model)
+    query, k = asked(connection, query), _count(k)
+    return search(connection, query, k, model, within, z_scores=costly)
 
 
 def _clip_search_json(
@@ -44,10 +43,22 @@ def _clip_search_json(
     ids_json: Any = None,
 ) -> str:
     from ..search import search
+
+    query, k = asked(connection, query), _count(k)
+    hits = search(connection, query, k, given(model), _ids(ids_json))
+    return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
+
+
+def _count(k: Any) -> Any:
+    # NULL stays what it is, which is no number.
+    return 0 if k is not None and given(k) is None else k
+
+
+def _ids(ids_json: Any) -> set[int] | None:
+    """Returns the ids in an array: of blank text none, where NULL means all pictures."""
     from ..within import read_ids
 
-    hits = search(connection, query, k, model, read_ids(ids_json))
-    return json.dumps([hit._asdict() for hit in hits], ensure_ascii=False)
+    return set() if ids_json is not None and given(ids_json) is None else read_ids(ids_json)
 
 
 CLIP_SEARCH = TableFunction(

@@ -25,10 +25,16 @@ _AFTER_WHERE = ("group", "having", "window", "order", "limit", "returning")
 _NO_ALIAS = (*_JOINS, *_AFTER_WHERE, "where", "on", "using", "indexed", "not", "set")
 _COMPOUND = ("union", "except", "intersect")
 _AGGREGATES = frozenset(
-    ["avg", "count", "group_concat", "json_group_array", "json_group_object", "jsonb_group_array", "jsonb_group_object", "max", "median", "min", "percentile", "percentile_cont", "percentile_disc", "string_agg", "sum", "total"]
+    """
+    avg count group_concat json_group_array json_group_object jsonb_group_array jsonb_group_object
+    max median min percentile percentile_cont percentile_disc string_agg sum total
+    """.split()
 )
 _CONSTANTS = frozenset(
-    ["null", "true", "false", "cast", "as", "text", "integer", "int", "real", "blob", "numeric", "case", "when", "then", "else", "end", "and", "or", "not", "is", "collate", "current_date", "current_time", "current_timestamp"]
+    """
+    null true false cast as text integer int real blob numeric case when then else end and or not
+    is collate current_date current_time current_timestamp
+    """.split()
 )
 
 
@@ -59,8 +65,8 @@ class Select:
     froms: list[str] = field(default_factory=list)
     """The tables by their names, "" for a subquery."""
 
-    shared: list[bool | None] = field(default_factory=list)
-    """For each of the tables, whether its join is USING the column; None where NATURAL may be."""
+    shared: list[bool] = field(default_factory=list)
+    """For each of the tables, whether its join is, or may be, one by the column's name alone."""
 
     two_sided: bool = False
     """Whether a join is a RIGHT or FULL one."""
@@ -231,8 +237,7 @@ class Text:
                 ons.append((calls[before:] if outer else calls, tokens[place + 1 : end]))
                 self._values(tokens[place + 1 : end], select)
             elif is_word(tokens, place, "using") and is_group(tokens, place + 1):
-                if self._column in all_names(tokens[place + 1].inside):
-                    select.shared[-1] = True
+                select.shared[-1] |= self._column in all_names(tokens[place + 1].inside)
             outer, place = False, end
             while is_word(tokens, place, *_JOINS, "outer") or is_operator(tokens, place, ","):
                 outer |= is_word(tokens, place, "left", "right", "full")
@@ -279,7 +284,7 @@ class Text:
         length = _alias_length(tokens, place)
         alias = tokens[place + length - 1].text.strip("'").lower() if length else name
         select.froms.append(name)
-        select.shared.append(None if natural else False)
+        select.shared.append(natural)
         if subquery:
             subquery.name = alias
         if name == self._function:
@@ -343,7 +348,7 @@ class Text:
 def _is_own(call: Call) -> bool | None:
     """Tells whether a column without a table's name is a call's; None where that isn't sure."""
     select = call.select
-    if not any(shared is not False for shared in select.shared):
+    if True not in select.shared:
         # Of two tables with such a column, SQLite asks which one is meant.
         return True
     if call.place == 0:

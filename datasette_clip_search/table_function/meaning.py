@@ -38,7 +38,8 @@ def meaning_of(
 ) -> Meaning:
     """Decides by the text of the statement, and of the views and triggers that it may come from.
 
-    Of several statements it may be any. Raises Refused where that can't be told, or where SQLite doesn't pass on what was meant.
+    Of several statements it may be any. Raises Refused where that can't be told, or where SQLite
+    doesn't pass on what was meant.
     """
     try:
         texts = list(_texts(function, connection, statements, bool(note.trigger)))
@@ -131,10 +132,7 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
             "select cast(type as blob), cast(name as blob), cast(sql as blob) "
             f"from {schema} where type in ('view', 'trigger')"
         )
-        found += [
-            tuple(value.decode("utf-8", "replace") for value in row)
-            for row in cursor
-        ]
+        found += [tuple(value.decode("utf-8", "replace") for value in row) for row in cursor]
     if not any(name in text.lower() for _, _, text in found):
         return []
     return [(kind, view.lower(), text) for kind, view, text in found]

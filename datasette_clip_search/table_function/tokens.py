@@ -36,8 +36,8 @@ class Unreadable(Exception):
 class Token(NamedTuple):
     """A token; `text` is in lower case where SQL takes no notice of the case.
 
-    `many` is a list of eight constants or more, which may be very long. The tokens between two parentheses are a
-    `group`.
+    `many` is a list of eight constants or more, which may be very long. The tokens between two
+    parentheses are a `group`.
     """
 
     kind: str
