@@ -32,7 +32,7 @@ QUERIES = {number: str(number) for number in range(1, PICTURES + 1)} | {
 }
 SETS = {
     "some": "id in (1, 2, 3, 5, 8, 99)",
-    "one": "id = 7",
+    "one": "id in (7)",
     "wide": "id in (select id from images where id % 2)",
     "none": "id in ('x', null)",
 }

@@ -18,23 +18,24 @@ from .tokens import (
     literal,
     nested,
     split,
+    words,
 )
 
 _JOINS = ("join", "cross", "inner", "left", "right", "full", "natural")
 _AFTER_WHERE = ("group", "having", "window", "order", "limit", "returning")
 _NO_ALIAS = (*_JOINS, *_AFTER_WHERE, "where", "on", "using", "indexed", "not", "set")
 _COMPOUND = ("union", "except", "intersect")
-_AGGREGATES = frozenset(
+_AGGREGATES = words(
     """
     avg count group_concat json_group_array json_group_object jsonb_group_array jsonb_group_object
     max median min percentile percentile_cont percentile_disc string_agg sum total
-    """.split()
+    """
 )
-_CONSTANTS = frozenset(
+_CONSTANTS = words(
     """
     null true false cast as text integer int real blob numeric case when then else end and or not
     is collate current_date current_time current_timestamp
-    """.split()
+    """
 )
 
 
@@ -93,11 +94,18 @@ class Call:
     values: list[str] = field(default_factory=list)
     """The same of every `column = ...`, which filters, and every `column in (one value)`."""
 
+    called: list[tuple[int, int, str]] = field(default_factory=list)
+    """The same of every `column in (f(1))`: SQLite makes a list or a value of it, at these places
+    among the others."""
+
     fixed: bool = False
     """Whether one of `values` compares with a constant, which SQLite may put in a list's place."""
 
-    mixed: bool = False
+    has_more: bool = False
     """Whether SQLite may make other lists of its SELECT's conditions."""
+
+    is_mixed: bool = False
+    """Whether it may offer such a list before those in `lists`."""
 
     def matches(self, arguments: Sequence[object], missing: object) -> bool:
         """Tells whether a call with these arguments can be this one."""
@@ -114,7 +122,24 @@ class Call:
 
     @property
     def restricts(self) -> bool:
-        return "restricts" in self.lists or "restricts" in self.values
+        """Whether it says what it is restricted by, or may do so."""
+        return bool(self.called) or not {"restricts", "perhaps"}.isdisjoint(
+            [*self.lists, *self.values]
+        )
+
+    def conditions(self, lists: int) -> tuple[list[str], list[str]] | None:
+        """Returns `lists` and `values`, given how many lists SQLite offers.
+
+        None where it can't be told which of the two is `called`.
+        """
+        if not self.called:
+            return self.lists, self.values
+        at_list, at_value, restricts = self.called[0]
+        if len(self.called) > 1 or self.is_exposed or self.has_more or self.is_mixed:
+            return None
+        if lists > len(self.lists):
+            return [*self.lists[:at_list], restricts, *self.lists[at_list:]], self.values
+        return self.lists, [*self.values[:at_value], restricts, *self.values[at_value:]]
 
 
 class Text:
@@ -265,7 +290,7 @@ class Text:
                 before = len(calls)
                 ons = self._from(inside, select, calls)
                 for call in calls[before:]:
-                    call.mixed |= any(self._column in all_names(on) for _, on in ons)
+                    call.is_mixed |= any(self._column in all_names(on) for _, on in ons)
                 return place + _alias_length(tokens, place)
             subquery = Query("from", select)
             self._query(inside, subquery)
@@ -298,10 +323,12 @@ class Text:
         for term in _conjuncts(tokens):
             if len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside):
                 self._conditions(term[0].inside, call)
-            elif not self._note(term, call) and self._column in all_names(term):
-                call.mixed |= any(token.kind == "group" for token in term) or (
-                    _find(term, "or") < len(term)
-                )
+                continue
+            is_one_of = _find(term, "or") < len(term)
+            if (is_one_of or not self._note(term, call)) and self._column in all_names(term):
+                # `id = 1 or id = 2` becomes a list after all others.
+                call.has_more |= is_one_of or any(token.kind == "group" for token in term)
+                call.is_mixed |= call.has_more and "in" in all_names(term)
 
     def _note(self, term: Sequence[Token], call: Call) -> bool:
         """Notes a condition that SQLite offers; tells whether it is one."""
@@ -312,7 +339,9 @@ class Text:
                 kind = _right_side(rest[1:])
                 if kind and ours is not False:
                     restricts = "restricts" if ours else "perhaps"
-                    if kind == "one":
+                    if kind == "called":
+                        call.called.append((len(call.lists), len(call.values), restricts))
+                    elif kind == "one":
                         call.values.append(restricts)
                     elif kind != "nothing":
                         call.lists.append(kind if kind == "filters" else restricts)
@@ -357,9 +386,10 @@ def _is_own(call: Call) -> bool | None:
 
 
 def _right_side(tokens: Sequence[Token]) -> str | None:
-    """Returns what follows an IN: `one` value, a list that `restricts` or `filters`, `nothing`.
+    """Returns what follows an IN: a list that `restricts` or `filters`, or `nothing`.
 
-    None where that is not all of the condition.
+    `one` is a value, and `called` one that takes a call. None where that is not all of the
+    condition.
     """
     if is_name(tokens, 0):
         # A table, or a table function.
@@ -379,8 +409,9 @@ def _right_side(tokens: Sequence[Token]) -> str | None:
         return "filters"
     if len(split(inside, ",")) > 1 or inside[0].kind == "many":
         return "restricts"
-    # SQLite makes an equality of a value that it knows without a call.
-    return "restricts" if _has_call(inside) else "one"
+    if is_group(inside, 0) and len(inside) == 1 and is_query(inside[0].inside):
+        return "restricts"
+    return "called" if _has_call(inside) else "one"
 
 
 def _has_call(tokens: Sequence[Token]) -> bool:

@@ -140,28 +140,37 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
 
 def _restricting(call: Call, note: Note, takes_lists: bool) -> tuple[int, int] | str:
     """Returns the bits of the lists and values that restrict a call; else `other` or `refused`."""
-    maybe = "perhaps" in call.lists or "perhaps" in call.values
     if not takes_lists:
-        return "refused" if call.restricts or maybe else (0, 0)
-    sure = len(call.lists) - call.lists.count("perhaps")
-    restricts = call.restricts
-    if note.lists > len(call.lists) and not (call.is_exposed or call.mixed):
-        return "other"
-    if note.lists > len(call.lists) and call.mixed and restricts:
-        # SQLite puts the conditions of one side of an OR first.
+        return "refused" if call.restricts else (0, 0)
+    conditions = call.conditions(note.lists)
+    if conditions is None:
         return "refused"
-    lists = values = 0
-    if note.lists >= len(call.lists):
-        lists = sum(1 << n for n, kind in enumerate(call.lists) if kind != "filters")
-    elif "restricts" in call.lists or (note.lists and sure):
-        return "refused"
-    if any(kind != "filters" for kind in call.values):
-        values = sum(1 << n for n, kind in enumerate(call.values) if kind == "restricts")
-        if ("perhaps" in call.values and note.values) or values >> note.values:
+    of_lists, of_values = conditions
+    if note.lists > len(of_lists):
+        if not (call.is_exposed or call.has_more or call.is_mixed):
+            return "other"
+        if call.is_mixed and call.restricts:
             return "refused"
+    lists = values = 0
+    if note.lists >= len(of_lists):
+        lists = _bits(of_lists)
+    elif "restricts" in of_lists or (note.lists and "filters" in of_lists):
+        return "refused"
+    if "restricts" in of_values or "perhaps" in of_values:
+        values = _bits(of_values)
+        if values >> note.values and ("restricts" in of_values or note.values):
+            return "refused"
+        if "perhaps" in of_values:
+            if note.values:
+                return "refused"
+            values = 0
     if lists & ~note.usable_lists or values & ~note.usable_values:
         return "refused"
     return lists, values
+
+
+def _bits(kinds: Sequence[str]) -> int:
+    return sum(1 << place for place, kind in enumerate(kinds) if kind != "filters")
 
 
 def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:

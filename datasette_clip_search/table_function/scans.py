@@ -77,7 +77,7 @@ class Scan:
         self._everything = rows
         self._bytes: int | None = None
         self.rows = iter(rows if places is None else [rows[place] for place in places])
-        self._numbers = None if places is None else iter(places)
+        self._numbers = None if places is None else iter([place + 1 for place in places])
         self.more = more
         self.row: Any = None
         self.number = 0

@@ -142,3 +142,8 @@ def literal(tokens: Sequence[Token]) -> tuple[object] | None:
     if kind == "number" and text.isdecimal() and len(text) < 19:
         return (sign * int(text),)
     return (None,) if kind == "word" and text == "null" else None
+
+
+def words(text: str) -> frozenset[str]:
+    """Returns the words of a text."""
+    return frozenset(text.split())
