@@ -84,4 +84,4 @@ CLIP_SEARCH = TableFunction(
         "(select json_group_array(id) from images where taken >= '2020'))"
     ),
 )
-CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 4, _clip_search_json)
+CLIP_SEARCH_JSON = ScalarFunction("clip_search_json", 1, 4, _clip_search_json, steady=True)

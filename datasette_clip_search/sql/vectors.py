@@ -62,7 +62,7 @@ def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
     return mixed_vector(connection, chosen, table, terms).astype("<f4").tobytes()
 
 
-CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector)
-CLIP_SIMILARITY = ScalarFunction("clip_similarity", 2, 3, _clip_similarity)
+CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector, steady=True)
+CLIP_SIMILARITY = ScalarFunction("clip_similarity", 2, 3, _clip_similarity, steady=True)
 # Any number, so that too few are told what is wanted.
-CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix)
+CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix, steady=True)

@@ -31,6 +31,7 @@ from .library import (
 from .meaning import Meaning, meaning_of
 from .memo import Result, run_of
 from .plan import Asked, Plan
+from .repeats import Known, keep, repeated
 from .scans import MOST_BYTES, MOST_CALLS, Scan, kept, make_room
 from .statement import Note, running, runs_of, text_of
 from .structures import (
@@ -207,8 +208,6 @@ def table_callbacks(
     def grow(cursor: int, scan: Scan) -> None:
         """Asks for more rows than before, where there may be more."""
         note, asked, size = scan.more
-        if scan.read < size:
-            return
         if size > MOST_UNCOUNTED:
             raise Refused(
                 f"{function.name}() is given no {function.counted}, and more than "
@@ -216,8 +215,9 @@ def table_callbacks(
             )
         size = min(size * GROWTH, MOST_UNCOUNTED + 1)
         table = VirtualTable.from_address(vtab_of(cursor))
-        scan.go_on(answer(table, note, asked, size).rows, column or 0)
-        scan.more = note, asked, size
+        rows = answer(table, note, asked, size).rows
+        scan.more = (note, asked, size) if len(rows) == size else None
+        scan.go_on(rows[:MOST_UNCOUNTED], column or 0)
         scan.step(end)
 
     @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
@@ -271,7 +271,7 @@ def table_callbacks(
             places = None
             if asked.only is not None and column is not None and not asked.is_endless:
                 places = result.places(column, asked.only)
-            more = (note, asked, FIRST_CHUNK) if asked.is_endless else None
+            more = (note, asked, limit) if len(result.rows) == limit and asked.is_endless else None
             scan = scans[cursor] = Scan(
                 cursor, table.connection, asked.arguments, asked.within, result.rows, places, more
             )
@@ -350,11 +350,17 @@ def scalar_callback(
             try:
                 if argc < least or -1 < most < argc:
                     raise Refused(f"expected {bounds} arguments but received {argc}")
-                arguments = library.arguments(argc, argv)
                 connection = connection_at(library.user_data(context))
+                changes = connection.total_changes
+                if function.steady and (known := repeated(library, context, argc, changes)):
+                    library.give(context, known.value)
+                    return
+                arguments = library.arguments(argc, argv)
                 with nesting:
                     value = function.function(connection, *arguments)
                 library.give(context, value)
+                if function.steady and changes == connection.total_changes:
+                    keep(library, context, argc, Known(value, changes))
             except Refused as error:
                 raise Refused(f"{function.name}(): {error}") from None
         except BaseException as error:

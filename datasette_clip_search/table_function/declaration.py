@@ -118,7 +118,9 @@ class ScalarFunction:
     """Declares an SQL function that returns a value: `function(connection, *arguments)`.
 
     `max_arguments` is -1 for any number. A deterministic function gives the same result for the
-    same arguments for as long as a statement runs.
+    same arguments for as long as a statement runs. So does a `steady` one, unless the connection
+    changes rows meanwhile: it is not called again for constants and parameters; but SQLite, which
+    doesn't know, refuses it in an index.
     """
 
     name: str
@@ -126,6 +128,7 @@ class ScalarFunction:
     max_arguments: int
     function: Callable[..., Any]
     deterministic: bool = False
+    steady: bool = False
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -117,6 +117,10 @@ class Library:
         self.sql = bind(holding, "sqlite3_sql", c_char_p, c_void_p)
         self.stmt_busy = bind(holding, "sqlite3_stmt_busy", c_int, c_void_p)
         self.stmt_status = bind(holding, "sqlite3_stmt_status", c_int, c_void_p, c_int, c_int)
+        self.get_auxdata = bind(holding, "sqlite3_get_auxdata", c_void_p, c_void_p, c_int)
+        self.set_auxdata = bind(
+            holding, "sqlite3_set_auxdata", None, c_void_p, c_int, c_void_p, c_void_p
+        )
         self.total_changes = bind(holding, "sqlite3_total_changes", c_int, c_void_p)
         self.takes_lists: bool = self.version >= SQLITE_OF_LISTS
         if self.takes_lists:

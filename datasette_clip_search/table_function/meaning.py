@@ -211,7 +211,7 @@ def _asked(
     if query.kind == "from" and query.parent:
         around = [query.parent]
     elif query.kind == "cte":
-        around = [other for other in text.selects if query.name in other.froms]
+        around = [other for other in text.selects for name in other.froms if name == query.name]
     else:
         around = []
     asked = set()
