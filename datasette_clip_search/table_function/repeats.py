@@ -44,7 +44,14 @@ def repeated(library: Library, context: int, count: int, changes: int) -> Known 
             return None
         number = found
     known = _kept.get(number)
-    return known if known and known.changes == changes else None
+    if known is None or known.changes != changes:
+        return None
+    try:
+        # What calls with columns gave is thrown away first.
+        _kept.move_to_end(number)
+    except KeyError:
+        pass  # Another thread has just thrown it away.
+    return known
 
 
 def keep(library: Library, context: int, count: int, known: Known) -> None:
