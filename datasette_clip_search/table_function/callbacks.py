@@ -160,8 +160,13 @@ def table_callbacks(
                 )
         return everything
 
-    def answer(table: VirtualTable, note: Note, asked: Asked, limit: int | None) -> Result:
-        """Calls the function, unless the same statement has its answer."""
+    def answer(
+        table: VirtualTable, note: Note, asked: Asked, short: tuple[Any, ...], limit: int | None
+    ) -> Result:
+        """Calls the function, unless the same statement has its answer.
+
+        `short` are the arguments as a scan keeps them.
+        """
         run, key = None, None
         owners = running(library, table.handle, note)
         if len(owners) == 1 and len(asked.within or ()) <= MOST_REMEMBERED:
@@ -171,8 +176,8 @@ def table_callbacks(
                 run = run_of(owners[0], started, changes, note.serial)
         if run is not None:
             within = None if asked.within is None else frozenset(asked.within)
-            arguments = tuple([(type(value), kept(value)) for value in asked.arguments])
-            key = function, arguments, within, limit, asked.costly
+            # 1, 1.0 and True are the same to Python.
+            key = plan, short, tuple(map(type, short)), within, limit, asked.costly
             if result := run.get(key):
                 return result
         keywords: dict[str, Any] = {"within": asked.within} if function.within else {}
@@ -215,7 +220,7 @@ def table_callbacks(
             )
         size = min(size * GROWTH, MOST_UNCOUNTED + 1)
         table = VirtualTable.from_address(vtab_of(cursor))
-        rows = answer(table, note, asked, size).rows
+        rows = answer(table, note, asked, scan.arguments, size).rows
         scan.more = (note, asked, size) if len(rows) == size else None
         scan.go_on(rows[:MOST_UNCOUNTED], column or 0)
         scan.step(end)
@@ -267,13 +272,14 @@ def table_callbacks(
             note = Note.from_address(text)
             asked = plan.unpack(note, given, pointers(argc, argv), partial(decide, table, note))
             limit = FIRST_CHUNK if asked.is_endless else asked.limit
-            result = answer(table, note, asked, limit)
+            short = tuple(map(kept, asked.arguments))
+            result = answer(table, note, asked, short, limit)
             places = None
             if asked.only is not None and column is not None and not asked.is_endless:
                 places = result.places(column, asked.only)
             more = (note, asked, limit) if len(result.rows) == limit and asked.is_endless else None
             scan = scans[cursor] = Scan(
-                cursor, table.connection, asked.arguments, asked.within, result.rows, places, more
+                cursor, table.connection, short, asked.within, result.rows, places, more
             )
             make_room(scans, scan)
             advance(cursor, scan)

@@ -10,6 +10,9 @@ from typing import Any, Final
 class Missing(Enum):
     MISSING = "missing"
 
+    # It is part of a key for every call, and the one of Enum is written in Python.
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return self.name
 

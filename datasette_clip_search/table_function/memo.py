@@ -21,6 +21,8 @@ from .statement import serials
 MOST_RUNS = 64
 MOST_RESULTS = 64
 MOST_BYTES = 64 * 2**20
+# Weighing as few takes longer than a call whose rows are known.
+FEW_ROWS, BYTES_OF_ROW = 100, 500
 MOST_BYTES_OF_RUN = 16 * 2**20
 
 
@@ -31,7 +33,7 @@ class Result:
 
     def __init__(self, rows: list[Any]) -> None:
         self.rows = rows
-        self.bytes = weight(rows)
+        self.bytes = len(rows) * BYTES_OF_ROW if len(rows) <= FEW_ROWS else weight(rows)
         self._places: dict[int, list[int]] | None = None
 
     def places(self, column: int, value: int) -> list[int]:
@@ -55,7 +57,7 @@ class Run:
 
     def get(self, key: Hashable) -> Result | None:
         result = self.results.get(key)
-        if result is not None:
+        if result is not None and len(self.results) > 1:
             self.results.move_to_end(key)
         return result
 

@@ -1,7 +1,8 @@
 """What SQLite's planner is told of a table-valued function, and what a call then gets."""
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .declaration import MISSING, TableFunction
@@ -30,6 +31,9 @@ ROWS = 25
 
 MOST_ARGUMENTS = 31
 """Beyond the 32nd, SQLite cannot say which constraints and which arguments are lists."""
+
+
+PLAIN = Meaning(0, 0, DEFAULT)
 
 
 class Asked(NamedTuple):
@@ -193,10 +197,12 @@ class Plan:
         elif isinstance(offset, int) and offset > 0:
             limit += offset
         uncounted = self.counted is not None and arguments[self.counted] is MISSING
-        meaning = Meaning(0, 0, DEFAULT)
+        meaning = PLAIN
         if uncounted or note.lists or note.values:
             meaning = decide(arguments)
-        within, only, filters = self._restriction(note, meaning, addresses[:count])
+        within, only, filters = None, None, False
+        if count:
+            within, only, filters = self._restriction(note, meaning, addresses[:count])
         if filters or (uncounted and meaning.mode == DEFAULT):
             limit = None
         is_endless = limit is None and meaning.mode == LIMITED
@@ -210,12 +216,11 @@ class Plan:
         within: set[int] | None = None
         only: int | None = None
         filters = False
-        lists = _places(note.usable_lists)
-        values = _places(note.usable_values)
-        for place, address in enumerate(addresses):
-            is_list = note.are_lists >> place & 1
-            restricting = meaning.lists if is_list else meaning.values
-            if restricting >> next(lists if is_list else values) & 1:
+        kinds = _kinds(
+            note.are_lists, note.usable_lists, note.usable_values, meaning.lists, meaning.values
+        )
+        for address, (is_list, restricts) in zip(addresses, kinds, strict=False):
+            if restricts:
                 found = value_set(self.library, address)
                 within = found if within is None else within & found
             else:
@@ -226,5 +231,18 @@ class Plan:
         return within, only, filters
 
 
-def _places(bits: int) -> Iterator[int]:
-    return iter([place for place in range(32) if bits >> place & 1])
+@lru_cache(256)
+def _kinds(
+    are_lists: int, usable_lists: int, usable_values: int, lists: int, values: int
+) -> list[tuple[bool, bool]]:
+    """Tells of every list and value that a call gets whether it is a list, and restricts."""
+    numbers = {
+        True: [place for place in range(32) if usable_lists >> place & 1],
+        False: [place for place in range(32) if usable_values >> place & 1],
+    }
+    kinds = []
+    for place in range(len(numbers[True]) + len(numbers[False])):
+        is_list = bool(are_lists >> place & 1)
+        number = numbers[is_list].pop(0)
+        kinds.append((is_list, bool((lists if is_list else values) >> number & 1)))
+    return kinds

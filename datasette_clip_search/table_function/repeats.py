@@ -6,6 +6,7 @@ result is kept, so that no Python runs when SQLite throws the pointer away.
 """
 
 from collections import OrderedDict
+from contextlib import suppress
 from ctypes import c_uint64, sizeof
 from itertools import count
 from typing import Any, NamedTuple
@@ -46,11 +47,9 @@ def repeated(library: Library, context: int, count: int, changes: int) -> Known 
     known = _kept.get(number)
     if known is None or known.changes != changes:
         return None
-    try:
-        # What calls with columns gave is thrown away first.
+    # What calls with columns gave is thrown away first. Another thread may just have done so.
+    with suppress(KeyError):
         _kept.move_to_end(number)
-    except KeyError:
-        pass  # Another thread has just thrown it away.
     return known
 
 

@@ -5,7 +5,6 @@ goes away. So both keep their rows, within bounds, and those read from least rec
 """
 
 from array import array
-from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain, count
 from sys import getsizeof
@@ -62,16 +61,19 @@ class Scan:
         self,
         cursor: int,
         owner: int | None,
-        arguments: Sequence[Any],
+        arguments: tuple[Any, ...],
         within: set[int] | None,
         rows: list[Any],
         places: list[int] | None = None,
         more: Any = None,
     ) -> None:
-        """Reads rows, or those in some places; `more` is how there come to be others after."""
+        """Reads rows, or those in some places; `more` is how there come to be others after.
+
+        `arguments` are as kept() returns them.
+        """
         self.cursor = cursor
         self.owner = owner
-        self.arguments = [kept(argument) for argument in arguments]
+        self.arguments = arguments
         self._within = None if within is None else array("q", within)
         self._start: int | None = None
         self._everything = rows
