@@ -69,6 +69,9 @@ class Select:
     shared: list[bool] = field(default_factory=list)
     """For each of the tables, whether its join is, or may be, one by the column's name alone."""
 
+    has_lists: bool = False
+    """Whether one of its conditions is a list, or may become one."""
+
     two_sided: bool = False
     """Whether a join is a RIGHT or FULL one."""
 
@@ -116,18 +119,13 @@ class Call:
         return True
 
     @property
-    def is_exposed(self) -> bool:
-        """Whether conditions of another SELECT may reach it."""
-        return self.select.query.kind in ("from", "cte", "view")
-
-    @property
     def restricts(self) -> bool:
         """Whether it says what it is restricted by, or may do so."""
         return bool(self.called) or not {"restricts", "perhaps"}.isdisjoint(
             [*self.lists, *self.values]
         )
 
-    def conditions(self, lists: int) -> tuple[list[str], list[str]] | None:
+    def conditions(self, lists: int, is_exposed: bool) -> tuple[list[str], list[str]] | None:
         """Returns `lists` and `values`, given how many lists SQLite offers.
 
         None where it can't be told which of the two is `called`.
@@ -135,7 +133,7 @@ class Call:
         if not self.called:
             return self.lists, self.values
         at_list, at_value, restricts = self.called[0]
-        if len(self.called) > 1 or self.is_exposed or self.has_more or self.is_mixed:
+        if len(self.called) > 1 or is_exposed or self.has_more or self.is_mixed:
             return None
         if lists > len(self.lists):
             return [*self.lists[:at_list], restricts, *self.lists[at_list:]], self.values
@@ -229,6 +227,7 @@ class Text:
         select.grouped = _find(tokens, "group", after=start) < len(tokens)
         select.window = _find(columns, "over") < len(columns)
         select.aggregate = _find(columns, "filter") < len(columns) or _has_aggregate(columns)
+        select.has_lists = _has_list(tokens[where:])
         self._values(columns, select)
         self._values(tokens[where:], select)
         calls: list[Call] = []
@@ -260,6 +259,7 @@ class Text:
                 end += 1
             if is_word(tokens, place, "on"):
                 ons.append((calls[before:] if outer else calls, tokens[place + 1 : end]))
+                select.has_lists |= _has_list(tokens[place + 1 : end])
                 self._values(tokens[place + 1 : end], select)
             elif is_word(tokens, place, "using") and is_group(tokens, place + 1):
                 select.shared[-1] |= self._column in all_names(tokens[place + 1].inside)
@@ -412,6 +412,14 @@ def _right_side(tokens: Sequence[Token]) -> str | None:
     if is_group(inside, 0) and len(inside) == 1 and is_query(inside[0].inside):
         return "restricts"
     return "called" if _has_call(inside) else "one"
+
+
+def _has_list(tokens: Sequence[Token]) -> bool:
+    return any(
+        is_word(tokens, place, "in", "or")
+        or (token.kind == "group" and not is_query(token.inside) and _has_list(token.inside))
+        for place, token in enumerate(tokens)
+    )
 
 
 def _has_call(tokens: Sequence[Token]) -> bool:

@@ -55,7 +55,8 @@ def meaning_of(
         for call in text.calls:
             if not call.matches(arguments, MISSING):
                 continue
-            bits = _restricting(call, note, library.takes_lists)
+            exposed = _is_reached(texts, text, call.select, set())
+            bits = _restricting(call, note, library.takes_lists, exposed)
             if bits == "refused":
                 refused.append(call)
             elif not isinstance(bits, str):
@@ -138,16 +139,37 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
     return [(kind, view.lower(), text) for kind, view, text in found]
 
 
-def _restricting(call: Call, note: Note, takes_lists: bool) -> tuple[int, int] | str:
-    """Returns the bits of the lists and values that restrict a call; else `other` or `refused`."""
+def _is_reached(texts: Sequence[Text], text: Text, select: Select, seen: set[Select]) -> bool:
+    """Tells whether another SELECT may have a list that SQLite moves into this one."""
+    query = select.query
+    if select in seen:
+        return False
+    seen.add(select)
+    if query.kind == "view":
+        return any({"in", "or"} & other.names for other in texts if other is not text)
+    around: list[Select] = []
+    if query.kind == "from" and query.parent:
+        around = [query.parent]
+    elif query.kind == "cte":
+        around = [other for other in text.selects if query.name in other.froms]
+    return any(other.has_lists or _is_reached(texts, text, other, seen) for other in around)
+
+
+def _restricting(
+    call: Call, note: Note, takes_lists: bool, is_exposed: bool
+) -> tuple[int, int] | str:
+    """Returns the bits of the lists and values that restrict a call; else `other` or `refused`.
+
+    Conditions of other SELECTs may reach one that `is_exposed`.
+    """
     if not takes_lists:
         return "refused" if call.restricts else (0, 0)
-    conditions = call.conditions(note.lists)
+    conditions = call.conditions(note.lists, is_exposed)
     if conditions is None:
         return "refused"
     of_lists, of_values = conditions
     if note.lists > len(of_lists):
-        if not (call.is_exposed or call.has_more or call.is_mixed):
+        if not (is_exposed or call.has_more or call.is_mixed):
             return "other"
         if call.is_mixed and call.restricts:
             return "refused"
@@ -196,7 +218,8 @@ def _asked(
 ) -> int:
     """Tells whether a LIMIT of a SELECT, or of one around it that passes rows on, counts rows."""
     if select in seen:
-        return UNKNOWN
+        # A recursive CTE, of which the others that name it say more.
+        return DEFAULT
     seen = {*seen, select}
     query = select.query
     limited = query.limit is not None and not _is_none(query.limit)
