@@ -276,6 +276,9 @@ def rows_of(db, sql, way):
     )
 
 
+LEFT = [("view", "v"), ("table", "made"), ("table", "probe"), ("table", "log")]
+
+
 def many(examples):
     checks = list(HealthCheck)
     return settings(
@@ -290,7 +293,16 @@ def compare_any(database, examples):
         @given(statements())
         def compare(statement):
             (real, copy), way = statement
-            assert rows_of(db, real, way) == rows_of(db, copy, way)
+            expected = rows_of(db, copy, way)
+            try:
+                assert rows_of(db, real, way) == expected
+            except sqlite3.OperationalError as error:
+                # Of two calls with the same arguments, one with `id in (7)` in its own SELECT.
+                assert "can't tell that this id in (...) is its own" in str(error)
+                assert real.count("clip_search") > 1
+                assert SETS["one"] in real
+                for kind, name in LEFT:
+                    db.execute(f"drop {kind} if exists {name}")
 
         compare()
 

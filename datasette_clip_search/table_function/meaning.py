@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .calls import Call, Select, Text
+from .calls import Text
 from .declaration import MISSING, TableFunction
 from .library import Library, Refused
+from .selects import Call, Select
 from .statement import Note
 from .tokens import Token, Unreadable, is_name, is_operator, is_word, split
 

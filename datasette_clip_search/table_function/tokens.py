@@ -147,3 +147,11 @@ def literal(tokens: Sequence[Token]) -> tuple[object] | None:
 def words(text: str) -> frozenset[str]:
     """Returns the words of a text."""
     return frozenset(text.split())
+
+
+def find(tokens: Sequence[Token], *words: str, after: int = 0) -> int:
+    """Returns where a keyword stands, or else where the tokens end."""
+    for place in range(after, len(tokens)):
+        if is_word(tokens, place, *words) and not is_operator(tokens, place - 1, "."):
+            return place
+    return len(tokens)
