@@ -6,7 +6,7 @@ in: those on a view, a CTE or a subquery it moves inside. The text tells the two
 
 from collections.abc import Sequence
 
-from .conditions import note_conditions
+from .conditions import is_of_a_row, note_conditions
 from .selects import Call, Query, Select
 from .tokens import (
     Token,
@@ -127,6 +127,12 @@ class Text:
         calls: list[Call] = []
         ons = self._from(tokens[start + 1 : min(where, stop)], select, calls)
         for call in calls:
+            # What stands alone between double quotes is a string to SQLite, if no column has the
+            # name.
+            call.is_for_every_row = len(select.froms) > 1 and any(
+                is_of_a_row(argument) and not (len(argument) == 1 and argument[0].kind == "name")
+                for argument in call.arguments or ()
+            )
             note_conditions(tokens[where + 1 : min(stop, upsert)], call, self._column)
             for restricted, condition in ons:
                 if call in restricted:

@@ -55,14 +55,14 @@ def _note(term: Sequence[Token], call: Call, column: str | None) -> bool:
             return kind is not None
         if is_operator(rest, 0, "=", "=="):
             call.values += ["filters"] * (ours is not False)
-            call.fixed |= not _is_of_a_row(rest[1:])
+            call.fixed |= not is_of_a_row(rest[1:])
             return True
     for at in range(len(term)):
         if is_operator(term, at, "=", "=="):
             length, ours = _column_at_start(term[at + 1 :], call, column)
             if length and length == len(term) - at - 1:
                 call.values += ["filters"] * (ours is not False)
-                call.fixed |= not _is_of_a_row(term[:at])
+                call.fixed |= not is_of_a_row(term[:at])
                 return True
     return False
 
@@ -115,7 +115,7 @@ def _right_side(tokens: Sequence[Token]) -> str | None:
         return "nothing"
     if is_query(inside):
         return "restricts"
-    if _is_of_a_row(inside):
+    if is_of_a_row(inside):
         return "filters"
     if len(split(inside, ",")) > 1 or inside[0].kind == "many":
         return "restricts"
@@ -135,13 +135,13 @@ def _has_call(tokens: Sequence[Token]) -> bool:
     return False
 
 
-def _is_of_a_row(tokens: Sequence[Token]) -> bool:
+def is_of_a_row(tokens: Sequence[Token]) -> bool:
     """Tells whether a value, or one of several, names a column."""
     for place, token in enumerate(tokens):
         if token.kind == "name" or (token.kind == "word" and token.text not in _CONSTANTS):
             if not is_group(tokens, place + 1):
                 return True
-        elif token.kind == "group" and not is_query(token.inside) and _is_of_a_row(token.inside):
+        elif token.kind == "group" and not is_query(token.inside) and is_of_a_row(token.inside):
             return True
     return False
 

@@ -12,7 +12,7 @@ from .declaration import MISSING, TableFunction
 from .library import Library, Refused
 from .selects import Call, Select
 from .statement import Note
-from .tokens import Token, Unreadable, is_name, is_operator, is_word, split
+from .tokens import MOST_CHARACTERS, Token, Unreadable, is_name, is_operator, is_word, split
 
 DEFAULT, LIMITED, UNKNOWN = range(3)
 """How many rows a call without a count makes: as many as it makes by default, as many as its LIMIT
@@ -114,8 +114,8 @@ def _texts(
     while waiting:
         read = _text(views[waiting.pop()], name, function.within, "view")
         yield read
-        following = [view for view in views if view in read.names and view not in seen]
-        seen.update(following)
+        following = (views.keys() & read.names) - seen
+        seen |= following
         waiting += following
 
 
@@ -126,18 +126,24 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
     """
     cursor = connection.cursor()
     cursor.row_factory = None
-    databases = cursor.execute("select cast(name as blob) from pragma_database_list").fetchall()
+    # Not its table-valued form, which a view of the same name would stand in for.
+    databases = [row[1] for row in cursor.execute("pragma database_list")]
     found: list[tuple[str, str, str]] = []
-    for (database,) in databases:
-        schema = '"' + database.decode().replace('"', '""') + '".sqlite_master'
+    length = 0
+    for database in databases:
+        plain = database.decode() if isinstance(database, bytes) else database
+        schema = '"' + plain.replace('"', '""') + '".sqlite_master'
         cursor.execute(
             "select cast(type as blob), cast(name as blob), cast(sql as blob) "
             f"from {schema} where type in ('view', 'trigger')"
         )
-        found += [tuple(value.decode("utf-8", "replace") for value in row) for row in cursor]
-    if not any(name in text.lower() for _, _, text in found):
-        return []
-    return [(kind, view.lower(), text) for kind, view, text in found]
+        for row in cursor:
+            kind, view, text = [value.decode("utf-8", "replace") for value in row]
+            found.append((kind, view.lower(), text))
+            length += len(text)
+            if length > MOST_CHARACTERS:
+                raise Unreadable
+    return found if any(name in text.lower() for _, _, text in found) else []
 
 
 def _is_reached(texts: Sequence[Text], text: Text, select: Select, seen: set[Select]) -> bool:
@@ -198,12 +204,13 @@ def _bits(kinds: Sequence[str]) -> int:
 
 def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
     select = call.select
-    if call.outer and select.query.limit is not None:
-        return UNKNOWN
     in_order = note.ordered == ORDERED or (
         note.ordered == NO_ORDER and _is_ranked(function, select.query.order, call.alias)
     )
-    return _asked(function, text, select, in_order, True, set())
+    mode = _asked(function, text, select, in_order, True, set())
+    if mode == LIMITED and (call.outer or call.is_for_every_row):
+        return UNKNOWN
+    return mode
 
 
 NO_ORDER, ORDERED, DISORDERED = range(3)
