@@ -413,9 +413,9 @@ def test_an_unclear_limit_names_k(driver, db, sql):
 
 
 def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
-    from datasette_clip_search.table_function import callbacks
+    from datasette_clip_search.table_function import answers
 
-    monkeypatch.setattr(callbacks, "MOST_UNCOUNTED", 100)
+    monkeypatch.setattr(answers, "MOST_UNCOUNTED", 100)
     query = QUERIES[0].astype("<f4").tobytes()
     sql = "select id from clip_search(?) where rank >= 0 limit {}"
     assert len(db.execute(sql.format(100), [query]).fetchall()) == 100

@@ -754,6 +754,8 @@ def test_registering_again_replaces(db):
         lambda: TableFunction("a", {"n": ""}, tuple(f"p{i}" for i in range(24)), 0, top_rows),
         lambda: TableFunction("a", {"n": ""}, (), 0, top_rows, ordered_by="m"),
         lambda: TableFunction("a", {"n": ""}, (), 0, top_rows, costly="m"),
+        lambda: TableFunction("a", {"n": ""}, (), 0, top_rows, descending=("m",)),
+        lambda: TableFunction("a", {"n": ""}, ("q",), 1, top_rows, counted="q"),
         lambda: ScalarFunction("1a", 0, 0, raise_scalar),
         lambda: ScalarFunction("a", -1, 0, raise_scalar),
         lambda: ScalarFunction("a", 2, 1, raise_scalar),

@@ -18,6 +18,7 @@ from ctypes import c_int, c_int64, c_void_p
 from functools import cache, partial
 from typing import Any
 
+from .answers import FIRST_CHUNK, Answers
 from .declaration import MISSING, ScalarFunction, TableFunction
 from .library import (
     Library,
@@ -28,12 +29,10 @@ from .library import (
     keep_for_ever,
     pointers,
 )
-from .meaning import Meaning, meaning_of
-from .memo import Result, run_of
-from .plan import Asked, Plan
+from .plan import Plan
 from .repeats import Known, keep, repeated
 from .scans import MOST_BYTES, MOST_CALLS, Scan, kept, make_room
-from .statement import Note, running, runs_of, text_of
+from .statement import Note
 from .structures import (
     SQLITE_ERROR,
     SQLITE_INTERRUPT,
@@ -48,13 +47,6 @@ from .structures import (
 MOST_NESTED = 20
 """How deep functions may call one another by SQL: far from where Python's stack ends, because an
 exception at the very entry of a callback can't be caught."""
-
-MOST_REMEMBERED = 10_000
-"""How many values a restriction may have for its rows to be kept for the next call."""
-
-FIRST_CHUNK, GROWTH = 40, 4
-MOST_UNCOUNTED = 10_000
-"""How many rows a LIMIT may come to read where nothing else says how many."""
 
 logger = logging.getLogger(__name__)
 
@@ -160,70 +152,20 @@ def table_callbacks(
                 )
         return everything
 
-    def answer(
-        table: VirtualTable, note: Note, asked: Asked, short: tuple[Any, ...], limit: int | None
-    ) -> Result:
-        """Calls the function, unless the same statement has its answer.
-
-        `short` are the arguments as a scan keeps them.
-        """
-        run, key = None, None
-        owners = running(library, table.handle, note)
-        if len(owners) == 1 and len(asked.within or ()) <= MOST_REMEMBERED:
-            started = runs_of(library, owners[0])
-            changes = library.total_changes(table.handle)
-            if started is not None:
-                run = run_of(owners[0], started, changes, note.serial)
-        if run is not None:
-            within = None if asked.within is None else frozenset(asked.within)
-            # 1, 1.0 and True are the same to Python.
-            key = plan, short, tuple(map(type, short)), within, limit, asked.costly
-            if result := run.get(key):
-                return result
-        keywords: dict[str, Any] = {"within": asked.within} if function.within else {}
-        if function.costly:
-            keywords["costly"] = asked.costly
-        connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
+    def call(connection: Any, *arguments: Any, **options: Any) -> list[Any]:
         with nesting:
-            rows = read(function.rows(connection, *asked.arguments, limit=limit, **keywords))
-        result = Result(rows)
-        if run is not None and run.changes == library.total_changes(table.handle):
-            run.put(key, result)
-        return result
+            return read(function.rows(connection, *arguments, **options))
 
-    def decide(table: VirtualTable, note: Note, arguments: tuple[Any, ...]) -> Meaning:
-        if note.decided:
-            return Meaning(note.restricting_lists, note.restricting_values, note.mode)
-        statements = [text_of(library, one) for one in running(library, table.handle, note)]
-        connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
-        meaning = meaning_of(function, note, library, statements, connection, arguments)
-        if note.sure:
-            note.restricting_lists, note.restricting_values, note.mode = meaning
-            note.decided = 1
-        return meaning
+    answers = Answers(library, function, plan, call)
 
     def advance(cursor: int, scan: Scan) -> None:
         scan.step(end)
         if scan.row is end and scan.more is not None:
-            grow(cursor, scan)
+            answers.go_on(VirtualTable.from_address(vtab_of(cursor)), scan)
+            scan.step(end)
         if scan.row is end:
             scans.pop(cursor, None)
         ended[cursor] = scan.row is end
-
-    def grow(cursor: int, scan: Scan) -> None:
-        """Asks for more rows than before, where there may be more."""
-        note, asked, size = scan.more
-        if size > MOST_UNCOUNTED:
-            raise Refused(
-                f"{function.name}() is given no {function.counted}, and more than "
-                f"{MOST_UNCOUNTED} rows are asked of it. Say how many: {function.example}"
-            )
-        size = min(size * GROWTH, MOST_UNCOUNTED + 1)
-        table = VirtualTable.from_address(vtab_of(cursor))
-        rows = answer(table, note, asked, scan.arguments, size).rows
-        scan.more = (note, asked, size) if len(rows) == size else None
-        scan.go_on(rows[:MOST_UNCOUNTED], column or 0)
-        scan.step(end)
 
     @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
     def x_connect(handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int) -> int:
@@ -270,10 +212,12 @@ def table_callbacks(
             scans.pop(cursor, None)
             table = VirtualTable.from_address(vtab_of(cursor))
             note = Note.from_address(text)
-            asked = plan.unpack(note, given, pointers(argc, argv), partial(decide, table, note))
+            asked = plan.unpack(
+                note, given, pointers(argc, argv), partial(answers.meaning, table, note)
+            )
             limit = FIRST_CHUNK if asked.is_endless else asked.limit
             short = tuple(map(kept, asked.arguments))
-            result = answer(table, note, asked, short, limit)
+            result = answers.rows(table, note, asked, short, limit)
             places = None
             if asked.only is not None and column is not None and not asked.is_endless:
                 places = result.places(column, asked.only)

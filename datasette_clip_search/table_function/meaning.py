@@ -128,21 +128,27 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
     cursor.row_factory = None
     # Not its table-valued form, which a view of the same name would stand in for.
     databases = [row[1] for row in cursor.execute("pragma database_list")]
-    found: list[tuple[str, str, str]] = []
-    length = 0
+    schemas = []
     for database in databases:
         plain = database.decode() if isinstance(database, bytes) else database
         schema = '"' + plain.replace('"', '""') + '".sqlite_master'
-        cursor.execute(
-            "select cast(type as blob), cast(name as blob), cast(sql as blob) "
-            f"from {schema} where type in ('view', 'trigger')"
+        # As every release of SQLite calls it.
+        schemas.append("sqlite_temp_master" if plain == "temp" else schema)
+    columns = ", ".join(f"cast({column} as blob)" for column in ("type", "name", "sql"))
+    cursor.execute(
+        " union all ".join(
+            f"select {columns} from {schema} where type in ('view', 'trigger')"
+            for schema in schemas
         )
-        for row in cursor:
-            kind, view, text = [value.decode("utf-8", "replace") for value in row]
-            found.append((kind, view.lower(), text))
-            length += len(text)
-            if length > MOST_CHARACTERS:
-                raise Unreadable
+    )
+    found: list[tuple[str, str, str]] = []
+    length = 0
+    for row in cursor:
+        kind, view, text = [value.decode("utf-8", "replace") for value in row]
+        found.append((kind, view.lower(), text))
+        length += len(text)
+        if length > MOST_CHARACTERS:
+            raise Unreadable
     return found if any(name in text.lower() for _, _, text in found) else []
 
 

@@ -66,12 +66,25 @@ class Run:
             return
         self.results[key] = result
         self.bytes += result.bytes
+        if self.bytes > MOST_BYTES // MOST_RUNS:
+            _large.add(self)
         while len(self.results) > MOST_RESULTS or self.bytes > MOST_BYTES_OF_RUN:
             self.bytes -= self.results.popitem(last=False)[1].bytes
 
 
 _runs: dict[int, Run] = {}
+_large: set[Run] = set()
 _changing = Lock()
+
+
+def _heed_size() -> None:
+    """Throws the oldest runs away while all together take too much."""
+    if not _large:
+        return
+    size = sum([kept.bytes for kept in _runs.values()])
+    while size > MOST_BYTES and len(_runs) > 1:
+        size -= _runs.pop(next(iter(_runs))).bytes
+    _large.intersection_update(_runs.values())
 
 
 def run_of(statement: int, started: int, changes: int, plan: int) -> Run | None:
@@ -85,7 +98,7 @@ def run_of(statement: int, started: int, changes: int, plan: int) -> Run | None:
         with _changing:
             _runs.pop(statement, None)
             _runs[statement] = run
-            size = sum([kept.bytes for kept in _runs.values()])
-            while len(_runs) > MOST_RUNS or (size > MOST_BYTES and len(_runs) > 1):
-                size -= _runs.pop(next(iter(_runs))).bytes
+            if len(_runs) > MOST_RUNS:
+                del _runs[next(iter(_runs))]
+            _heed_size()
     return run if run.changes == changes else None

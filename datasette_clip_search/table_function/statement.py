@@ -32,6 +32,7 @@ class Note(ctypes.Structure):
     _fields_ = [
         # EXPLAIN shows it as text: an empty one.
         ("nothing", c_ubyte),
+        ("called", c_ubyte),
         ("sure", c_ubyte),
         ("trigger", c_ubyte),
         ("ordered", c_ubyte),
@@ -70,8 +71,13 @@ def running(library: Library, handle: int, note: Note) -> list[int]:
     """Returns the statement that a plan is being run for, or all that it may be."""
     if note.sure:
         return [note.statement]
-    busy = []
     statement = library.next_stmt(handle, None)
+    if not note.called:
+        # Most are run once, right after they were compiled: the list may be long.
+        note.called = 1
+        if statement == note.statement and not note.trigger and library.stmt_busy(statement):
+            return [statement]
+    busy = []
     while statement:
         if library.stmt_busy(statement):
             busy.append(statement)
