@@ -417,10 +417,10 @@ def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
 
     monkeypatch.setattr(answers, "MOST_UNCOUNTED", 100)
     query = QUERIES[0].astype("<f4").tobytes()
-    sql = "select id from clip_search(?) where rank >= 0 limit {}"
-    assert len(db.execute(sql.format(100), [query]).fetchall()) == 100
+    sql = "select id from clip_search(?) where rank >= 0 limit ?"
+    assert len(db.execute(sql, [query, 100]).fetchall()) == 100
     with pytest.raises(driver.OperationalError) as caught:
-        db.execute(sql.format(101), [query]).fetchall()
+        db.execute(sql, [query, 101]).fetchall()
     assert str(caught.value) == (
         "clip_search() is given no k, and more than 100 rows are asked of it. "
         "Say how many: select * from clip_search('dog', 100)"

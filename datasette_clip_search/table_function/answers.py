@@ -16,7 +16,7 @@ from .structures import VirtualTable
 MOST_REMEMBERED = 10_000
 """How many values a restriction may have for its rows to be kept for the next call."""
 
-FIRST_CHUNK, GROWTH = 40, 4
+GROWTH = 4
 MOST_UNCOUNTED = 10_000
 """How many rows a LIMIT may come to read where nothing else says how many."""
 
@@ -72,13 +72,13 @@ class Answers:
     def meaning(self, table: VirtualTable, note: Note, arguments: tuple[Any, ...]) -> Meaning:
         """Returns what a call means, and notes it where that is the same for the next."""
         if note.decided:
-            return Meaning(note.restricting_lists, note.restricting_values, note.mode)
+            return Meaning(note.restricting_lists, note.restricting_values, note.mode, note.first)
         library = self._library
         statements = [text_of(library, one) for one in running(library, table.handle, note)]
         connection = _connection_of(table)
         meaning = meaning_of(self._function, note, library, statements, connection, arguments)
         if note.sure:
-            note.restricting_lists, note.restricting_values, note.mode = meaning
+            note.restricting_lists, note.restricting_values, note.mode, note.first = meaning
             note.decided = 1
         return meaning
 

@@ -18,7 +18,7 @@ from ctypes import c_int, c_int64, c_void_p
 from functools import cache, partial
 from typing import Any
 
-from .answers import FIRST_CHUNK, Answers
+from .answers import Answers
 from .declaration import MISSING, ScalarFunction, TableFunction
 from .library import (
     Library,
@@ -31,7 +31,7 @@ from .library import (
 )
 from .plan import Plan
 from .repeats import Known, keep, repeated
-from .scans import MOST_BYTES, MOST_CALLS, Scan, kept, make_room
+from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, kept, make_room
 from .statement import Note
 from .structures import (
     SQLITE_ERROR,
@@ -143,7 +143,7 @@ def table_callbacks(
         return scan
 
     def read(rows: Iterable[Any]) -> list[Any]:
-        everything = list(rows)
+        everything = rows if type(rows) is list else list(rows)
         for row in everything:
             if len(row) != width:
                 raise Refused(
@@ -159,10 +159,15 @@ def table_callbacks(
     answers = Answers(library, function, plan, call)
 
     def advance(cursor: int, scan: Scan) -> None:
-        scan.step(end)
+        scan.row = next(scan.rows, end)
+        scan.last = next(clock)
+        if scan.numbers is None:
+            scan.number += 1
+        else:
+            scan.number = next(scan.numbers, 0)
         if scan.row is end and scan.more is not None:
             answers.go_on(VirtualTable.from_address(vtab_of(cursor)), scan)
-            scan.step(end)
+            scan.row = next(scan.rows, end)
         if scan.row is end:
             scans.pop(cursor, None)
         ended[cursor] = scan.row is end
@@ -215,13 +220,13 @@ def table_callbacks(
             asked = plan.unpack(
                 note, given, pointers(argc, argv), partial(answers.meaning, table, note)
             )
-            limit = FIRST_CHUNK if asked.is_endless else asked.limit
+            limit = asked.first or asked.limit
             short = tuple(map(kept, asked.arguments))
             result = answers.rows(table, note, asked, short, limit)
             places = None
-            if asked.only is not None and column is not None and not asked.is_endless:
+            if asked.only is not None and column is not None and asked.first is None:
                 places = result.places(column, asked.only)
-            more = (note, asked, limit) if len(result.rows) == limit and asked.is_endless else None
+            more = (note, asked, limit) if len(result.rows) == limit and asked.first else None
             scan = scans[cursor] = Scan(
                 cursor, table.connection, short, asked.within, result.rows, places, more
             )

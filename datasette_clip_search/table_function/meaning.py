@@ -12,11 +12,23 @@ from .declaration import MISSING, TableFunction
 from .library import Library, Refused
 from .selects import Call, Select
 from .statement import Note
-from .tokens import MOST_CHARACTERS, Token, Unreadable, is_name, is_operator, is_word, split
+from .tokens import (
+    MOST_CHARACTERS,
+    Token,
+    Unreadable,
+    is_name,
+    is_operator,
+    is_word,
+    literal,
+    split,
+)
 
 DEFAULT, LIMITED, UNKNOWN = range(3)
 """How many rows a call without a count makes: as many as it makes by default, as many as its LIMIT
 asks for, or what can't be known."""
+
+FIRST_CHUNK = 40
+"""How many rows are asked for first where the LIMIT is not known."""
 
 _text = lru_cache(32)(Text)
 
@@ -27,6 +39,8 @@ class Meaning(NamedTuple):
     lists: int
     values: int
     mode: int
+    first: int = 0
+    """How many rows a LIMIT probably comes to read."""
 
 
 def meaning_of(
@@ -74,7 +88,10 @@ def meaning_of(
             f"{function.name}() is given no {function.counted}, and how many rows this LIMIT asks "
             f"it for is unclear. Say how many: {function.example}"
         )
-    return found.pop()
+    meaning = found.pop()
+    if meaning.mode == LIMITED:
+        return meaning._replace(first=_likely(texts))
+    return meaning
 
 
 def _unclear(function: TableFunction) -> str:
@@ -217,6 +234,18 @@ def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
     if mode == LIMITED and (call.outer or call.is_for_every_row):
         return UNKNOWN
     return mode
+
+
+def _likely(texts: Sequence[Text]) -> int:
+    """Returns how many rows the only LIMIT takes, where it is a number."""
+    queries = {select.query for text in texts for select in text.selects}
+    limits = [query.limit for query in queries if query.limit is not None]
+    if len(limits) != 1:
+        return FIRST_CHUNK
+    numbers = [literal(part) for part in split(limits[0], ",", "offset")]
+    if any(number is None or type(number[0]) is not int for number in numbers):
+        return FIRST_CHUNK
+    return min(max(sum(int(str(number[0])) for number in numbers if number), 10), 1000)
 
 
 NO_ORDER, ORDERED, DISORDERED = range(3)

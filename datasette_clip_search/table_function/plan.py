@@ -43,8 +43,8 @@ class Asked(NamedTuple):
     limit: int | None
     """How many rows are used at most, where that is known."""
 
-    is_endless: bool
-    """Whether rows are wanted for as long as SQLite asks for more."""
+    first: int | None
+    """How many rows to begin with, where they are wanted for as long as SQLite asks for more."""
 
     within: set[int] | None
     only: int | None
@@ -205,9 +205,9 @@ class Plan:
             within, only, filters = self._restriction(note, meaning, addresses[:count])
         if filters or (uncounted and meaning.mode == DEFAULT):
             limit = None
-        is_endless = limit is None and meaning.mode == LIMITED
+        first = meaning.first if limit is None and meaning.mode == LIMITED else None
         costly = bool(number & self.costly_bit)
-        return Asked(arguments, limit, is_endless, within, only, costly)
+        return Asked(arguments, limit, first, within, only, costly)
 
     def _restriction(
         self, note: Note, meaning: Meaning, addresses: Iterable[int | None]

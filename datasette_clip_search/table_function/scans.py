@@ -44,7 +44,6 @@ class Scan:
     __slots__ = (
         "_bytes",
         "_everything",
-        "_numbers",
         "_start",
         "_within",
         "arguments",
@@ -52,6 +51,7 @@ class Scan:
         "last",
         "more",
         "number",
+        "numbers",
         "owner",
         "row",
         "rows",
@@ -79,16 +79,10 @@ class Scan:
         self._everything = rows
         self._bytes: int | None = None
         self.rows = iter(rows if places is None else [rows[place] for place in places])
-        self._numbers = None if places is None else iter([place + 1 for place in places])
+        self.numbers = None if places is None else iter([place + 1 for place in places])
         self.more = more
         self.row: Any = None
         self.number = 0
-        self.last = next(clock)
-
-    def step(self, end: Any) -> None:
-        """Goes on to the next row, or to `end`."""
-        self.row = next(self.rows, end)
-        self.number = self.number + 1 if self._numbers is None else next(self._numbers, 0)
         self.last = next(clock)
 
     def go_on(self, rows: list[Any], key: int) -> None:
@@ -103,7 +97,6 @@ class Scan:
         self.rows = iter(rows[len(read) :])
         self._everything = rows
         self._bytes = None
-        self.number -= 1
 
     @property
     def read(self) -> int:

@@ -45,6 +45,7 @@ class Note(ctypes.Structure):
         ("are_lists", c_uint32),
         ("restricting_lists", c_uint32),
         ("restricting_values", c_uint32),
+        ("first", c_uint32),
         ("serial", c_uint64),
         ("statement", c_void_p),
     ]

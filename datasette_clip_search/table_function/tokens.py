@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 MOST_CHARACTERS = 1_000_000
 MOST_DEPTH = 60
+MOST_TOKENS = 20_000
+"""Looking at so many takes some 60 ms, for which no other thread runs."""
 
 _NUMBER = r"(?:0x[0-9a-f]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:e[+-]?\d+)?)"
 _CONSTANT = rf"(?:-?{_NUMBER}|\?)"
@@ -50,7 +52,9 @@ def nested(text: str) -> list[Token]:
     if len(text) > MOST_CHARACTERS:
         raise Unreadable
     levels: list[list[Token]] = [[]]
-    for match in _TOKENS.finditer(text):
+    for number, match in enumerate(_TOKENS.finditer(text)):
+        if number > MOST_TOKENS:
+            raise Unreadable
         kind = str(match.lastgroup)
         if kind == "space":
             continue
