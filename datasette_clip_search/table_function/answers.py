@@ -49,6 +49,7 @@ class Answers:
         library, function = self._library, self._function
         run, key = None, None
         owners = running(library, table.handle, note)
+        note.called = 1
         if len(owners) == 1 and len(asked.within or ()) <= MOST_REMEMBERED:
             started = runs_of(library, owners[0])
             changes = library.total_changes(table.handle)

@@ -73,11 +73,10 @@ def running(library: Library, handle: int, note: Note) -> list[int]:
     if note.sure:
         return [note.statement]
     statement = library.next_stmt(handle, None)
-    if not note.called:
-        # Most are run once, right after they were compiled: the list may be long.
-        note.called = 1
-        if statement == note.statement and not note.trigger and library.stmt_busy(statement):
-            return [statement]
+    # Most are run once, right after they were compiled, and the list may be long.
+    is_head = statement == note.statement and not note.trigger
+    if not note.called and is_head and library.stmt_busy(statement):
+        return [statement]
     busy = []
     while statement:
         if library.stmt_busy(statement):
