@@ -215,6 +215,7 @@ FORMS = [
     ),
     # Limits without k.
     (f"select {S} from clip_search(:q) limit 20", "20"),
+    (f"select {S} from clip_search where query = :q limit 20", "20"),
     (f"select {S} from clip_search(:q) limit 0", "0"),
     (f"select {S} from clip_search(:q) limit :n", "20"),
     (f"select {S} from clip_search(:q) limit -1", "10"),
@@ -304,6 +305,9 @@ UNCLEAR = [
     "select s.id from clip_search(:q) s join images i using (id) order by i.taken limit 20",
     "select s.id from images i left join clip_search(:q) s using (id) limit 20",
     "select s.id from images i, clip_search(iif(i.id, :q, :q)) s limit 20",
+    "select id from clip_search where query in (:q, 7) limit 20",
+    "select id from clip_search where (query = :q or query = 7) limit 20",
+    "with v as (select :q as q) select s.id from v, clip_search s where s.query = v.q limit 20",
     "select id % 3, count(*) from clip_search(:q) group by 1 limit 20",
     "select id, row_number() over (order by id) from clip_search(:q) limit 20",
     "select id from clip_search(:q) union select id from clip_search(:q, 5) limit 20",
@@ -409,6 +413,7 @@ def test_an_unclear_limit_names_k(driver, db, sql):
         "Say how many: select * from clip_search('dog', 100)"
     )
     counted = re.sub(r"clip_search\((:q|iif\(.*?\))\)", r"clip_search(\1, 20)", sql)
+    counted = counted.replace("query ", "k = 20 and query ").replace("(k =", "k = 20 and (k =")
     assert db.execute(counted, {"q": query}).fetchall()
 
 

@@ -6,7 +6,7 @@ in: those on a view, a CTE or a subquery it moves inside. The text tells the two
 
 from collections.abc import Sequence
 
-from .conditions import is_of_a_row, note_conditions
+from .conditions import is_of_a_row, note_conditions, takes_several
 from .selects import Call, Query, Select
 from .tokens import (
     Token,
@@ -37,8 +37,16 @@ _AGGREGATES = words(
 class Text:
     """The calls of a function in the text of a statement, or of a view or a trigger."""
 
-    def __init__(self, sql: str, function: str, column: str | None, kind: str = "statement"):
-        self._function, self._column = function, column
+    def __init__(
+        self,
+        sql: str,
+        function: str,
+        column: str | None,
+        parameters: tuple[str, ...] = (),
+        kind: str = "statement",
+    ) -> None:
+        """Reads a text; `column` is the one that restricts, and names are in lower case."""
+        self._function, self._column, self._parameters = function, column, parameters
         self.calls: list[Call] = []
         self.selects: list[Select] = []
         tokens = nested(sql)
@@ -134,6 +142,9 @@ class Text:
                 for argument in call.arguments or ()
             )
             note_conditions(tokens[where + 1 : min(stop, upsert)], call, self._column)
+            call.is_for_every_row |= takes_several(
+                tokens[where + 1 : min(stop, upsert)], call, self._parameters
+            )
             for restricted, condition in ons:
                 if call in restricted:
                     note_conditions(condition, call, self._column)

@@ -37,6 +37,27 @@ def note_conditions(tokens: Sequence[Token], call: Call, column: str | None) -> 
             call.is_mixed |= call.has_more and "in" in all_names(term)
 
 
+def takes_several(tokens: Sequence[Token], call: Call, parameters: Sequence[str]) -> bool:
+    """Tells whether conditions give an argument several values, or one for each row of a table."""
+    for term in _conjuncts(tokens):
+        is_group_alone = len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside)
+        if is_group_alone and takes_several(term[0].inside, call, parameters):
+            return True
+        for place, token in enumerate(term):
+            qualified = is_operator(term, place - 1, ".")
+            if (
+                is_name(term, place)
+                and token.text in parameters
+                and (not qualified or term[place - 2].text == call.alias)
+            ):
+                others = [*term[: place - 2 * qualified], *term[place + 1 :]]
+                if is_of_a_row([other for other in others if other.text not in ("in", "or")]):
+                    return True
+                if any(is_word(term, at, "in", "or") for at in range(len(term))):
+                    return True
+    return False
+
+
 def _note(term: Sequence[Token], call: Call, column: str | None) -> bool:
     """Notes a condition that SQLite offers; tells whether it is one."""
     length, ours = _column_at_start(term, call, column)

@@ -59,7 +59,8 @@ def meaning_of(
     try:
         texts = list(_texts(function, connection, statements, bool(note.trigger)))
     except (Unreadable, RecursionError):
-        raise Refused(_unclear(function)) from None
+        restricted = note.lists or note.values
+        raise Refused(_unclear(function) if restricted else _uncounted(function)) from None
     counted = function.parameters.index(function.counted) if function.counted else None
     is_counted = counted is None or arguments[counted] is not MISSING
     found: set[Meaning] = set()
@@ -84,10 +85,7 @@ def meaning_of(
     ):
         raise Refused(_unclear(function) if library.takes_lists else _too_old(function, library))
     if len(found) > 1 or UNKNOWN in {meaning.mode for meaning in found}:
-        raise Refused(
-            f"{function.name}() is given no {function.counted}, and how many rows this LIMIT asks "
-            f"it for is unclear. Say how many: {function.example}"
-        )
+        raise Refused(_uncounted(function))
     meaning = found.pop()
     if meaning.mode == LIMITED:
         return meaning._replace(first=_likely(texts))
@@ -98,6 +96,13 @@ def _unclear(function: TableFunction) -> str:
     return (
         f"{function.name}() can't tell that this {function.within} in (...) is its own, or gets no "
         f"whole list. To restrict it: {function.instead or function.signature}"
+    )
+
+
+def _uncounted(function: TableFunction) -> str:
+    return (
+        f"{function.name}() is given no {function.counted}, and how many rows this LIMIT asks "
+        f"it for is unclear. Say how many: {function.example}"
     )
 
 
@@ -115,6 +120,7 @@ def _texts(
     function: TableFunction, connection: Any, statements: Sequence[str], is_trigger: bool
 ) -> Iterator[Text]:
     name = function.name.lower()
+    parameters = tuple(parameter.lower() for parameter in function.parameters)
     stored = stored_texts(connection, name)
     own: Sequence[str] = statements
     if is_trigger:
@@ -122,14 +128,14 @@ def _texts(
     kind = "trigger" if is_trigger else "statement"
     names: set[str] = set()
     for text in own:
-        read = _text(text, name, function.within, kind)
+        read = _text(text, name, function.within, parameters, kind)
         names |= read.names
         yield read
     views = {view: text for kind, view, text in stored if kind == "view"}
     waiting = [view for view in views if view in names]
     seen = set(waiting)
     while waiting:
-        read = _text(views[waiting.pop()], name, function.within, "view")
+        read = _text(views[waiting.pop()], name, function.within, parameters, "view")
         yield read
         following = (views.keys() & read.names) - seen
         seen |= following

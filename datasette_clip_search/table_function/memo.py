@@ -18,12 +18,18 @@ from typing import Any
 from .scans import weight
 from .statement import serials
 
-MOST_RUNS = 64
+MOST_RUNS = 16
+"""How many running or lately run statements of the process are remembered."""
+
 MOST_RESULTS = 64
-MOST_BYTES = 64 * 2**20
-# Weighing as few takes longer than a call whose rows are known.
-FEW_ROWS, BYTES_OF_ROW = 100, 500
-MOST_BYTES_OF_RUN = 16 * 2**20
+"""How many calls with different arguments one of them keeps."""
+
+MOST_BYTES_OF_RUN = 8 * 2**20
+MOST_BYTES = 16 * 2**20
+"""How much one of them keeps, and all of them together."""
+
+ROWS_WEIGHED = 4
+"""Weighing more would take longer than a call whose rows are known."""
 
 
 class Result:
@@ -33,7 +39,7 @@ class Result:
 
     def __init__(self, rows: list[Any]) -> None:
         self.rows = rows
-        self.bytes = len(rows) * BYTES_OF_ROW if len(rows) <= FEW_ROWS else weight(rows)
+        self.bytes = weight(rows, ROWS_WEIGHED)
         self._places: dict[int, list[int]] | None = None
 
     def places(self, column: int, value: int) -> list[int]:

@@ -149,9 +149,9 @@ def kept(argument: Any) -> Any:
     return Large(len(data), blake2b(data, person=kind).hexdigest())
 
 
-def weight(rows: list[Any]) -> int:
+def weight(rows: list[Any], weighed: int = ROWS_WEIGHED) -> int:
     """Returns about how many bytes rows take, by a few of them."""
-    sample = rows[:: 1 + len(rows) // ROWS_WEIGHED]
+    sample = rows[:: 1 + len(rows) // weighed]
     size = sum(map(getsizeof, chain(sample, *sample)))
     return getsizeof(rows) + size * len(rows) // max(1, len(sample))
 

@@ -54,7 +54,7 @@ class Call:
     """Which of the tables of the FROM it is."""
 
     is_for_every_row: bool = False
-    """Whether an argument is a column of another table of the FROM."""
+    """Whether an argument is a column of another table, or has several values."""
 
     outer: bool = False
     """Whether an outer join may make up rows for it, or search for each row of another table."""
