@@ -177,7 +177,7 @@ def test_where_is_before_ranking(demo_database, connect):
         ("taken > ?", "Use :name in it, and give the value with -p name value"),
         ("score > 0.5", "score is a column of the result, not of images. Cut the result in SQL: "),
         ("1 and Z_score > 2", "Z_score is a column of the result, not of images"),
-        ("clip_similarity(id, '') > 0", "The query is empty"),
+        ("clip_similarity(id, 1.5) > 0", "The query 1.5 is a float"),
     ],
 )
 def test_conditions_that_are_none(demo_database, where, message):

@@ -32,7 +32,7 @@ QUERIES = {number: str(number) for number in range(1, PICTURES + 1)} | {
 }
 SETS = {
     "some": "id in (1, 2, 3, 5, 8, 99)",
-    "one": "id = 7",
+    "one": "id in (7)",
     "wide": "id in (select id from images where id % 2)",
     "none": "id in ('x', null)",
 }
@@ -76,8 +76,11 @@ def connect(database):
 
 
 @st.composite
-def sources(draw, alias):
-    """A FROM item over the functions, and the same over the tables."""
+def sources(draw, alias, limited):
+    """A FROM item over the functions, and the same over the tables.
+
+    Where it is `limited`, one without k would be more than the ten rows.
+    """
     number, k = draw(st.sampled_from(list(QUERIES))), draw(st.sampled_from(KS))
     query = QUERIES[number]
     table = f"(select * from answers where query = {number} and k = {k} and within is null) {alias}"
@@ -87,7 +90,7 @@ def sources(draw, alias):
             [
                 (f"clip_search({query}, {k}) {alias}", table),
                 (
-                    f"clip_search({query}) {alias}",
+                    f"clip_search({query}{', 10' * limited}) {alias}",
                     f"(select * from answers where query = {number} and k is null) {alias}",
                 ),
                 (
@@ -219,17 +222,18 @@ SHAPES = [
 @st.composite
 def statements(draw):
     """SQL over the functions, the same over the tables, and how to run them."""
-    real, copy = draw(sources("s"))
+    shape = draw(st.sampled_from(SHAPES))
+    limited = " limit " in shape
+    real, copy = draw(sources("s", limited))
     join = draw(st.sampled_from(JOINS))
     if draw(st.integers(0, 3)) == 0:
-        other = draw(sources("u"))
+        other = draw(sources("u", limited))
         real, copy = (
             f"{real} join {other[0]} on u.id = s.id",
             f"{copy} join {other[1]} on u.id = s.id",
         )
         join = ""
     where = draw(st.lists(terms("s"), max_size=2))
-    shape = draw(st.sampled_from(SHAPES))
     pair = []
     for place, source in enumerate((real, copy)):
         conditions = " and ".join(f"({term[place]})" for term in where) or "true"
@@ -272,6 +276,9 @@ def rows_of(db, sql, way):
     )
 
 
+LEFT = [("view", "v"), ("table", "made"), ("table", "probe"), ("table", "log")]
+
+
 def many(examples):
     checks = list(HealthCheck)
     return settings(
@@ -286,7 +293,16 @@ def compare_any(database, examples):
         @given(statements())
         def compare(statement):
             (real, copy), way = statement
-            assert rows_of(db, real, way) == rows_of(db, copy, way)
+            expected = rows_of(db, copy, way)
+            try:
+                assert rows_of(db, real, way) == expected
+            except sqlite3.OperationalError as error:
+                # Of two calls with the same arguments, one has it in its own SELECT.
+                assert "can't tell that this id in (...) is its own" in str(error)
+                assert real.count("clip_search") > 1
+                assert any(terms in real for terms in SETS.values())
+                for kind, name in LEFT:
+                    db.execute(f"drop {kind} if exists {name}")
 
         compare()
 

@@ -37,13 +37,17 @@ Link = dict[str, str]
 
 
 @hookimpl
-def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
-    """Adds the SQL functions to the connections of every real database."""
+def prepare_connection(conn: sqlite3.Connection, database: str, datasette: Datasette) -> None:
+    """Adds the SQL functions to the connections of every real database.
+
+    Where all are attached to `_memory`, they say there where to search.
+    """
     # An exception here would end every page of Datasette.
     try:
         from .. import sql, web
 
-        if database not in web.NEVER_SEARCHED:
+        crossed = database == "_memory" and datasette.crossdb
+        if database not in web.NEVER_SEARCHED or crossed:
             sql.add_functions(conn)
     except Exception as error:
         said = visible(f"{database}: {error}")

@@ -7,11 +7,13 @@ called: each connection of sqlite-utils and Datasette imports this.
 import ctypes
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..errors import ClipSearchError
 from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
 from .duplicates import CLIP_DUPLICATES
+from .given import naming_attached
 from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
 from .tags import CLIP_TAGS
 from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
@@ -19,14 +21,19 @@ from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 # SQLite's own errors, "interrupted" above all, are as fit to be shown.
 EXPECTED = (ClipSearchError, sqlite3.Error)
 
-FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = (
-    CLIP_SEARCH,
-    CLIP_SEARCH_JSON,
-    CLIP_VECTOR,
-    CLIP_SIMILARITY,
-    CLIP_MIX,
-    CLIP_DUPLICATES,
-    CLIP_TAGS,
+FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = tuple(
+    replace(function, rows=naming_attached(function.rows))
+    if isinstance(function, TableFunction)
+    else replace(function, function=naming_attached(function.function))
+    for function in (
+        CLIP_SEARCH,
+        CLIP_SEARCH_JSON,
+        CLIP_VECTOR,
+        CLIP_SIMILARITY,
+        CLIP_MIX,
+        CLIP_DUPLICATES,
+        CLIP_TAGS,
+    )
 )
 
 

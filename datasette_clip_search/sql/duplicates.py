@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import CONFIG
 from ..table_function import MISSING, TableFunction
+from .given import given
 from .limits import MODEL, THRESHOLD
 
 
@@ -17,7 +18,9 @@ def _clip_duplicates(
 
     if threshold is MISSING:
         threshold = CONFIG.duplicate_threshold
-    found = duplicates(connection, threshold, None if model is MISSING else model)
+    if threshold is not None and given(threshold) is None:
+        return iter(())
+    found = duplicates(connection, threshold, None if model is MISSING else given(model))
     return islice(found, limit)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..config import CONFIG
 from ..table_function import MISSING, ScalarFunction, TableFunction
 from ..time_limit import heed_if_due
+from .given import asked, given
 from .limits import MODEL, QUERY, WITHIN, K
 
 _HITS_AT_A_TIME = 1000
@@ -29,16 +30,14 @@ def _clip_search(
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
     if ids_json is not MISSING:
-        from ..within import read_ids
-
-        given = read_ids(ids_json, connection)
-        if within is None:
-            within = given
-        elif given is not None:
-            within = within.intersection(given.tolist())
-    return search(
-        connection, query, k, None if model is MISSING else model, within, z_scores=costly
-    )
+        ids = _ids(ids_json, connection)
+        if within is None or ids is None:
+            within = ids if within is None else within
+        else:
+            within = within.intersection(ids.tolist())
+    model = None if model is MISSING else given(model)
+    query, k = asked(connection, query), _count(k)
+    return search(connection, query, k, model, within, z_scores=costly)
 
 
 def _clip_search_json(
@@ -49,15 +48,32 @@ def _clip_search_json(
     ids_json: Any = None,
 ) -> str:
     from ..search import search
-    from ..within import read_ids
 
-    hits = search(connection, query, k, model, read_ids(ids_json, connection))
+    query, k = asked(connection, query), _count(k)
+    hits = search(connection, query, k, given(model), _ids(ids_json, connection))
     parts = []
     # To write all at once would stop every other thread.
     while some := [hit._asdict() for hit in islice(hits, _HITS_AT_A_TIME)]:
         parts.append(json.dumps(some, ensure_ascii=False)[1:-1])
         heed_if_due(connection)
     return f"[{', '.join(parts)}]"
+
+
+def _count(k: Any) -> Any:
+    # NULL stays what it is, which is no number.
+    return 0 if k is not None and given(k) is None else k
+
+
+def _ids(ids_json: Any, connection: sqlite3.Connection) -> Any:
+    """Returns the ids in an array (n,): of blank text none, where NULL means all pictures."""
+    import numpy as np
+
+    from ..within import read_ids
+
+    none = np.empty(0, np.int64)
+    return (
+        none if ids_json is not None and given(ids_json) is None else read_ids(ids_json, connection)
+    )
 
 
 CLIP_SEARCH = TableFunction(
@@ -73,6 +89,9 @@ CLIP_SEARCH = TableFunction(
     required=1,
     rows=_clip_search,
     ordered_by="rank",
+    descending=("score", "z_score"),
+    counted="k",
+    example="select * from clip_search('dog', 100)",
     within="id",
     costly="z_score",
     limits=(QUERY, K, MODEL, WITHIN),
@@ -82,5 +101,5 @@ CLIP_SEARCH = TableFunction(
     ),
 )
 CLIP_SEARCH_JSON = ScalarFunction(
-    "clip_search_json", 1, 4, _clip_search_json, limits=(QUERY, K, MODEL, WITHIN)
+    "clip_search_json", 1, 4, _clip_search_json, limits=(QUERY, K, MODEL, WITHIN), steady=True
 )

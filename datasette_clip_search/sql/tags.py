@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..table_function import MISSING, TableFunction
+from .given import asked, given
 from .limits import LABELS, MODEL, QUERY
 
 
@@ -17,7 +18,8 @@ def _clip_tags(
 ) -> Iterator[Any]:
     from ..tags import tags
 
-    return tags(connection, query, labels_json, None if model is MISSING else model)
+    model = None if model is MISSING else given(model)
+    return tags(connection, asked(connection, query), given(labels_json), model)
 
 
 CLIP_TAGS = TableFunction(

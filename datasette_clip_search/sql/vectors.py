@@ -4,6 +4,7 @@ import sqlite3
 from typing import Any
 
 from ..table_function import ScalarFunction
+from .given import asked, given
 from .limits import MODEL, QUERY, TERM
 
 
@@ -11,7 +12,8 @@ def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) 
     from ..query import query_vector
     from ..schema import choose_model
 
-    table, chosen = choose_model(connection, model)
+    table, chosen = choose_model(connection, given(model))
+    query = asked(connection, query)
     if query is None:
         return None
     return query_vector(connection, chosen, table, query).astype("<f4").tobytes()
@@ -23,7 +25,8 @@ def _clip_similarity(
     from ..query import query_vector
     from ..schema import choose_model
 
-    table, chosen = choose_model(connection, model)
+    table, chosen = choose_model(connection, given(model))
+    a, b = asked(connection, a), asked(connection, b)
     if a is None or b is None:
         return None
     one, other = (query_vector(connection, chosen, table, query) for query in (a, b))
@@ -44,23 +47,26 @@ def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
         # A number is a forgotten weight's query rather than a model's id.
         if is_odd and not isinstance(arguments[-1], str | None):
             raise QueryError(f"There is no model named {arguments[-1]!r:.40}")
-        table, chosen = choose_model(connection, arguments[-1] if is_odd else None)
+        table, chosen = choose_model(connection, given(arguments[-1]) if is_odd else None)
     except QueryError as error:
         raise QueryError(
             f"{error}. clip_mix takes an odd number of arguments for one that ends with the "
             f"model; without one, give every query a weight, such as {example}"
         ) from error
-    queries = arguments[: len(arguments) - is_odd : 2]
-    weights = [check_weight(weight) for weight in arguments[1::2]]
+    queries = [asked(connection, query) for query in arguments[: len(arguments) - is_odd : 2]]
+    given_weights = arguments[1::2]
+    if any(weight is not None and given(weight) is None for weight in given_weights):
+        return None
+    weights = [check_weight(weight) for weight in given_weights]
     if None in queries:
         return None
     terms = list(zip(queries, weights, strict=True))
     return mixed_vector(connection, chosen, table, terms).astype("<f4").tobytes()
 
 
-CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector, limits=(QUERY, MODEL))
+CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector, limits=(QUERY, MODEL), steady=True)
 CLIP_SIMILARITY = ScalarFunction(
-    "clip_similarity", 2, 3, _clip_similarity, limits=(QUERY, QUERY, MODEL)
+    "clip_similarity", 2, 3, _clip_similarity, limits=(QUERY, QUERY, MODEL), steady=True
 )
 # Any number, so that too few are told what is wanted.
-CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix, limits=(TERM,))
+CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix, limits=(TERM,), steady=True)

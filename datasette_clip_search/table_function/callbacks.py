@@ -19,6 +19,7 @@ from functools import cache, partial
 from itertools import islice
 from typing import Any
 
+from .answers import Answers
 from .declaration import MISSING, ScalarFunction, TableFunction
 from .library import (
     Library,
@@ -31,7 +32,9 @@ from .library import (
 )
 from .limits import heed_if_due
 from .plan import Plan
-from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room
+from .repeats import Known, keep, repeated
+from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, kept, make_room
+from .statement import Note
 from .structures import (
     SQLITE_ERROR,
     SQLITE_INTERRUPT,
@@ -110,10 +113,10 @@ def table_callbacks(
     declaration = function.declaration.encode()
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
-    required = function.parameters[: function.required]
     # Whether a cursor has no row left, for SQLite to ask next: it calls the dict's own pop().
     ended: dict[int, bool] = {}
     end: Any = object()
+    column = plan.within
     malloc, free, give = library.malloc, library.free, library.give
 
     def fail(vtab: int, error: BaseException) -> int:
@@ -157,10 +160,23 @@ def table_callbacks(
             heed()
         return everything
 
+    def call(connection: Any, *arguments: Any, **options: Any) -> list[Any]:
+        heed = partial(heed_if_due, connection)
+        with nesting:
+            return read(function.rows(connection, *arguments, **options), heed)
+
+    answers = Answers(library, function, plan, call)
+
     def advance(cursor: int, scan: Scan) -> None:
         scan.row = next(scan.rows, end)
-        scan.number += 1
         scan.last = next(clock)
+        if scan.numbers is None:
+            scan.number += 1
+        else:
+            scan.number = next(scan.numbers, 0)
+        if scan.row is end and scan.more is not None:
+            answers.go_on(VirtualTable.from_address(vtab_of(cursor)), scan)
+            scan.row = next(scan.rows, end)
         if scan.row is end:
             scans.pop(cursor, None)
         ended[cursor] = scan.row is end
@@ -175,7 +191,9 @@ def table_callbacks(
             if not memory:
                 return SQLITE_NOMEM
             ctypes.memset(memory, 0, ctypes.sizeof(VirtualTable))
-            VirtualTable.from_address(memory).connection = c_void_p.from_address(pointer).value
+            table = VirtualTable.from_address(memory)
+            table.connection = c_void_p.from_address(pointer).value
+            table.handle = handle
             c_void_p.from_address(vtab).value = memory
             return SQLITE_OK
         except BaseException:
@@ -184,7 +202,8 @@ def table_callbacks(
     @callback(c_int, c_void_p, c_void_p)
     def x_best_index(vtab: int, info: int) -> int:
         try:
-            return plan.choose(IndexInfo.from_address(info))
+            handle = VirtualTable.from_address(vtab).handle
+            return plan.choose(handle, IndexInfo.from_address(info))
         except BaseException as error:
             return fail(vtab, error)
 
@@ -205,26 +224,25 @@ def table_callbacks(
     def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
         try:
             scans.pop(cursor, None)
-            table = vtab_of(cursor)
-            connection = connection_at(table + VirtualTable.connection.offset)
+            table = VirtualTable.from_address(vtab_of(cursor))
+            connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
             heed = partial(heed_if_due, connection)
             heed()
-            arguments, limit, within, costly = plan.unpack(given, pointers(argc, argv), heed)
-            if MISSING in arguments[: len(required)]:
-                given_too = zip(required, arguments, strict=False)
-                lacking = [name for name, argument in given_too if argument is MISSING]
-                raise Refused(
-                    f"{function.name}() needs {' and '.join(lacking)}: "
-                    f"select * from {function.signature}"
-                )
-            owner = VirtualTable.from_address(table).connection
-            keywords: dict[str, Any] = {"within": within} if function.within else {}
-            if function.costly:
-                keywords["costly"] = costly
-            with nesting:
-                rows = read(function.rows(connection, *arguments, limit=limit, **keywords), heed)
+            note = Note.from_address(text)
+            asked = plan.unpack(
+                note, given, pointers(argc, argv), partial(answers.meaning, table, note), heed
+            )
+            limit = asked.first or asked.limit
+            short = tuple(map(kept, asked.arguments))
+            result = answers.rows(table, note, asked, short, limit)
             heed()
-            scan = scans[cursor] = Scan(cursor, owner, arguments, within, rows)
+            places = None
+            if asked.only is not None and column is not None and asked.first is None:
+                places = result.places(column, asked.only)
+            more = (note, asked, limit) if len(result.rows) == limit and asked.first else None
+            scan = scans[cursor] = Scan(
+                cursor, table.connection, short, asked.within, result.rows, places, more
+            )
             make_room(scans, scan)
             advance(cursor, scan)
             return SQLITE_OK
@@ -302,10 +320,16 @@ def scalar_callback(
                     raise Refused(f"expected {bounds} arguments but received {argc}")
                 connection = connection_at(library.user_data(context))
                 heed_if_due(connection)
+                changes = connection.total_changes
+                if function.steady and (known := repeated(library, context, argc, changes)):
+                    library.give(context, known.value)
+                    return
                 arguments = library.arguments(argc, argv, function.limits)
                 with nesting:
                     value = function.function(connection, *arguments)
                 library.give(context, value)
+                if function.steady and changes == connection.total_changes:
+                    keep(library, context, argc, Known(value, changes))
                 heed_if_due(connection)
             except Refused as error:
                 raise Refused(f"{function.name}(): {error}") from None

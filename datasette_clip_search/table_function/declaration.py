@@ -12,6 +12,9 @@ from .limits import Limit
 class Missing(Enum):
     MISSING = "missing"
 
+    # It is part of a key for every call, and the one of Enum is written in Python.
+    __hash__ = object.__hash__
+
     def __repr__(self) -> str:
         return self.name
 
@@ -39,28 +42,28 @@ class TableFunction:
     Only the first `required` parameters must be given. `ordered_by` names a column whose values
     ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
 
-    `within` names an INTEGER column that SQL can restrict before the function chooses its rows: it
-    is then called with `within`, a set of integers, and should choose among the rows that have
-    one of them there, else with None. Of what SQL can ask of `id`, say, this is
+    `descending` names columns that descend in the same order, for `order by … desc`.
 
-    - `id in (1, ?, ...)` and `id in (select ...)`, and every one of several that `and` joins;
-    - `id = 5` and `id = ?`, which is also what SQLite makes of `id in (5)` and `id in (?)`; and
-      therefore the `id = ?` that it concludes from `other.id = ? and id = other.id`.
+    A call chooses its rows by its arguments. What the SQL around it asks of them filters the rows
+    that it chose, as it would filter a table's, with two exceptions:
 
-    It is not an `id` that equals a column or anything else to be worked out, in a join of any kind
-    or a correlated subquery, nor `id in (other.a, other.b)` in an inner join: the function chooses
-    its rows first, as if they were a table's. So it does where one side of an `or` leaves `id`
-    free, and where the arguments in each side of an `or`, or outside of it, make one call of it:
-    `query = 1 and (id = 7 and k = 3 or id = 8 and k = 3)` has those rows of `query = 1 and k = 3`
-    that are 7 or 8, while `query = 1 and k = 3 and id in (7, 8)`, or a `union all`, is restricted.
-    SQLite looks through views, common table expressions and subqueries, except those that
-    are `materialized` or limited.
+    - `within` names an INTEGER column, `id`, say. `id in (1, ?)` and `id in (select ...)` restrict
+      a call where an AND of the WHERE, or of a join's ON, has them in the very SELECT whose FROM
+      names the function: `rows` is called with `within`, a set of integers, all that every such
+      list has, and should choose among the rows that have one of them there. Else it is None. A
+      list of values from another table's columns filters, and so do `id = 5` and `id = ?`.
+    - `counted` names a parameter, the most rows wanted. Where it is not given, `rows` is called
+      with the `limit` of the SELECT that names the function, or of one around it that passes its
+      rows on, and should then make that many rows. Where conditions and joins drop rows of a
+      limited SELECT, SQLite reads on until it has enough: `rows` is called with ever larger
+      limits, and its first rows should stay the same. An ORDER BY of something else, a GROUP BY,
+      an outer join or a compound with a LIMIT is then an error that shows `example`. What a view
+      calls is never limited from outside.
 
-    Before SQLite 3.38 a restriction is an error: of an IN, SQLite hands over one value at a time,
-    each to be answered before the next is known, and it doesn't tell them from a join's. So a join
-    on `id` is one too where SQLite calls the function for every row of the other table, such as an
-    outer join with the function on its right, or a join of two functions; `+a.id = +b.id` is none.
-    `instead` is a statement that has a restriction in its arguments, for that error to name.
+    SQLite moves conditions of a view, a CTE or a subquery to the function; which are its own is
+    read from the text of the statement: see meaning. Where that can't be told, the error shows
+    `instead`, a statement that has a restriction in its arguments. So it does for each restriction
+    before SQLite 3.38, which hands over one value of an IN at a time.
 
     `costly` names a column that takes work of its own. The function is then called with `costly`,
     whether the SQL may use that column: where it is False, any value there will do.
@@ -78,6 +81,9 @@ class TableFunction:
     instead: str | None = None
     costly: str | None = None
     limits: tuple[Limit, ...] = ()
+    descending: tuple[str, ...] = ()
+    counted: str | None = None
+    example: str | None = None
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -93,6 +99,11 @@ class TableFunction:
             raise ValueError(f"{self.name}: there is no column {self.ordered_by!r} to order by")
         if self.within is not None and self.columns.get(self.within) != "INTEGER":
             raise ValueError(f"{self.name}: there is no INTEGER column {self.within!r}")
+        for name in self.descending:
+            if name not in self.columns:
+                raise ValueError(f"{self.name}: there is no column {name!r} to order by")
+        if self.counted is not None and self.counted not in self.parameters[self.required :]:
+            raise ValueError(f"{self.name}: there is no optional parameter {self.counted!r}")
         if self.costly is not None and self.costly not in self.columns:
             raise ValueError(f"{self.name}: there is no column {self.costly!r} to be costly")
         if self.limits and len(self.limits) != len(self.parameters):
@@ -117,8 +128,10 @@ class ScalarFunction:
     """Declares an SQL function that returns a value: `function(connection, *arguments)`.
 
     `max_arguments` is -1 for any number. A deterministic function gives the same result for the
-    same arguments for as long as a statement runs. `limits` are those of the arguments, the last
-    one that of all that follow; larger ones are refused uncopied.
+    same arguments for as long as a statement runs. So does a `steady` one, unless the connection
+    changes rows meanwhile: it is not called again for constants and parameters; but SQLite, which
+    doesn't know, refuses it in an index. `limits` are those of the arguments, the last one that of
+    all that follow; larger ones are refused uncopied.
     """
 
     name: str
@@ -127,6 +140,7 @@ class ScalarFunction:
     function: Callable[..., Any]
     deterministic: bool = False
     limits: tuple[Limit, ...] = ()
+    steady: bool = False
 
     def __post_init__(self) -> None:
         _check_name(self.name)

@@ -65,7 +65,8 @@ class Library:
 
         # Before any function that an older one lacks.
         self.version_number = bind(holding, "sqlite3_libversion_number", c_int)
-        if self.version_number() < OLDEST_SQLITE:
+        self.version: int = self.version_number()
+        if self.version < OLDEST_SQLITE:
             raise NativeUnavailable("table-valued functions need SQLite 3.10 or newer")
         self.sourceid = bind(holding, "sqlite3_sourceid", c_char_p)
         self.malloc = bind(holding, "sqlite3_malloc64", c_void_p, c_uint64)
@@ -115,7 +116,17 @@ class Library:
             c_void_p,
             c_void_p,
         )
-        self.takes_lists: bool = self.version_number() >= SQLITE_OF_LISTS
+        # The connection's mutex is already this thread's wherever these are called.
+        self.next_stmt = bind(holding, "sqlite3_next_stmt", c_void_p, c_void_p, c_void_p)
+        self.sql = bind(holding, "sqlite3_sql", c_char_p, c_void_p)
+        self.stmt_busy = bind(holding, "sqlite3_stmt_busy", c_int, c_void_p)
+        self.stmt_status = bind(holding, "sqlite3_stmt_status", c_int, c_void_p, c_int, c_int)
+        self.get_auxdata = bind(holding, "sqlite3_get_auxdata", c_void_p, c_void_p, c_int)
+        self.set_auxdata = bind(
+            holding, "sqlite3_set_auxdata", None, c_void_p, c_int, c_void_p, c_void_p
+        )
+        self.total_changes = bind(holding, "sqlite3_total_changes", c_int, c_void_p)
+        self.takes_lists: bool = self.version >= SQLITE_OF_LISTS
         if self.takes_lists:
             self.vtab_in = bind(holding, "sqlite3_vtab_in", c_int, c_void_p, c_int, c_int)
             self.vtab_in_first = bind(

@@ -1,11 +1,14 @@
-"""What SQLite's planner is told of a table-valued function."""
+"""What SQLite's planner is told of a table-valued function, and what a call then gets."""
 
 import ctypes
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from .declaration import MISSING, MOST_PARAMETERS, TableFunction
+from .declaration import MISSING, TableFunction
 from .library import Library, Refused
+from .meaning import DEFAULT, DISORDERED, LIMITED, NO_ORDER, ORDERED, Meaning
+from .statement import Note, add_note
 from .structures import (
     SQLITE_CONSTRAINT,
     SQLITE_INDEX_CONSTRAINT_EQ,
@@ -23,18 +26,31 @@ COST_OF_NOT_GIVEN = 1e6
 """How many times dearer a call looks for every optional parameter that is not given: `k = 1 or
 k = 2` should become two calls, not one call without k whose rows are then all dropped."""
 
-COST_OF_NO_WITHIN = 2
-"""How many times dearer a call without the restriction looks than one with it, before SQLite 3.38.
-There an IN can't be told from a join: an IN must be seen, to be refused, and a join that looks up
-a restriction for two rows or more is dearer still. From 3.38 on the two cost the same, and of two
-such plans SQLite takes the one that waits for no other table."""
-
 COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
 
-BITS = MOST_PARAMETERS + 3
 MOST_ARGUMENTS = 31
 """Beyond the 32nd, SQLite cannot say which constraints and which arguments are lists."""
+
+
+PLAIN = Meaning(0, 0, DEFAULT)
+
+
+class Asked(NamedTuple):
+    """What one call is asked for."""
+
+    arguments: tuple[Any, ...]
+    limit: int | None
+    """How many rows are used at most, where that is known."""
+
+    first: int | None
+    """How many rows to begin with, where they are wanted for as long as SQLite asks for more."""
+
+    within: set[int] | None
+    only: int | None
+    """The value that the column of `within` has in every row that is used."""
+
+    costly: bool
 
 
 class Plan:
@@ -46,11 +62,15 @@ class Plan:
         self.name = function.name
         self.first_hidden = len(names)
         self.parameters = len(function.parameters)
+        self.needed = function.parameters[: function.required]
+        self.signature = function.signature
         self.required = (1 << function.required) - 1
-        self.ordered_by = names.index(function.ordered_by) if function.ordered_by else None
+        self.orders = {(names.index(name), 1) for name in function.descending}
+        if function.ordered_by:
+            self.orders.add((names.index(function.ordered_by), 0))
+        self.unique = names.index(function.ordered_by) if function.ordered_by else None
         self.within = names.index(function.within) if function.within else None
-        self.restricted = function.within
-        self.instead = function.instead
+        self.counted = function.parameters.index(function.counted) if function.counted else None
         self.limit, self.offset = self.parameters, self.parameters + 1
         self.costly = names.index(function.costly) if function.costly else None
         self.costly_bit = 1 << self.offset + 1
@@ -65,19 +85,20 @@ class Plan:
             return self.offset
         return None
 
-    def choose(self, info: IndexInfo) -> int:
+    def choose(self, handle: int, info: IndexInfo) -> int:
         """Fills in the outputs of an IndexInfo and returns an SQLite result code."""
         chosen: dict[int, int] = {}
         unusable = set()
-        restrictions = []
-        filtered = unrestricted = False
+        wanted = []
+        filtered = False
+        note = add_note(self.library, handle, info)
         for position in range(info.nConstraint):
             constraint = info.aConstraint[position]
             if constraint.op == SQLITE_INDEX_CONSTRAINT_EQ and constraint.iColumn == self.within:
-                if constraint.usable:
-                    restrictions.append(position)
+                if self._offer(note, info, position):
+                    wanted.append(position)
                 else:
-                    filtered = unrestricted = True
+                    filtered = True
                 continue
             bit = self._bit(constraint.iColumn, constraint.op)
             if bit is None or bit in chosen:
@@ -90,65 +111,75 @@ class Plan:
         if any(bit < self.parameters for bit in unusable - chosen.keys()):
             # The argument comes from a table that this order of joining reads later.
             return SQLITE_CONSTRAINT
-        ordered = info.nOrderBy == 1 and (
-            (info.aOrderBy[0].iColumn, info.aOrderBy[0].desc) == (self.ordered_by, 0)
-        )
+        ordered = self._is_ordered(info)
         info.orderByConsumed = int(ordered)
+        note.ordered = NO_ORDER if not info.nOrderBy else ORDERED if ordered else DISORDERED
         # SQLite offers its limit even where it drops or sorts rows afterwards.
-        if filtered or self.limit not in chosen or (info.nOrderBy and not ordered):
+        if filtered or self.limit not in chosen or note.ordered == DISORDERED:
             chosen.pop(self.limit, None)
             chosen.pop(self.offset, None)
-        certain, uncertain = self._sort_out(info, restrictions)
-        if restrictions and max(restrictions[-1], len(restrictions) + len(chosen)) > MOST_ARGUMENTS:
-            raise Refused(f"{self.name}() has too many conditions")
         # SQLite goes on to compare what it gives in the first places with every row.
-        for place, position in enumerate(certain + uncertain, 1):
+        for place, position in enumerate(wanted, 1):
             info.aConstraintUsage[position].argvIndex = place
         given = 0
-        for place, bit in enumerate(sorted(chosen), len(restrictions) + 1):
+        for place, bit in enumerate(sorted(chosen), len(wanted) + 1):
             usage = info.aConstraintUsage[chosen[bit]]
             usage.argvIndex = place
             usage.omit = int(bit < self.parameters)
             given |= 1 << bit
-        info.idxNum = given | len(certain) << BITS
+        info.idxNum = given
         if self.costly is not None and info.colUsed >> min(self.costly, 63) & 1:
             info.idxNum |= self.costly_bit
         # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
-        cost = COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
-        if unrestricted and not self.library.takes_lists:
-            cost *= COST_OF_NO_WITHIN
-        info.estimatedCost = cost
-        info.estimatedRows = ROWS
+        info.estimatedCost = (
+            COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
+        )
+        # Else the planner drops a plan that waits for another table to tell the value.
+        info.estimatedRows = 1 if wanted else ROWS
         return SQLITE_OK
 
-    def _sort_out(self, info: IndexInfo, positions: list[int]) -> tuple[list[int], list[int]]:
-        """Tells lists and literals from values of which only xFilter sees where they are from."""
-        certain: list[int] = []
-        uncertain: list[int] = []
-        library, address, value = self.library, ctypes.addressof(info), ctypes.c_void_p()
-        for position in positions:
-            known = library.takes_lists and (
-                # Asks for the whole list at once; 0 where there is no list.
+    def _offer(self, note: Note, info: IndexInfo, position: int) -> bool:
+        """Notes a list or value that the column has to have; tells whether a call can get it."""
+        library, address = self.library, ctypes.addressof(info)
+        is_list = library.takes_lists and library.vtab_in(address, position, -1)
+        usable = info.aConstraint[position].usable and position < MOST_ARGUMENTS
+        if is_list:
+            note.usable_lists |= bool(usable) << min(note.lists, 31)
+            note.lists += 1
+            if usable:
+                # All values at once.
                 library.vtab_in(address, position, 1)
-                or library.vtab_rhs_value(address, position, ctypes.byref(value)) == SQLITE_OK
-            )
-            (certain if known else uncertain).append(position)
-        return certain, uncertain
+                note.are_lists |= 1 << (
+                    note.usable_lists.bit_count() + note.usable_values.bit_count() - 1
+                )
+        else:
+            note.usable_values |= bool(usable) << min(note.values, 31)
+            note.values += 1
+        return bool(usable)
+
+    def _is_ordered(self, info: IndexInfo) -> bool:
+        if not info.nOrderBy:
+            return False
+        first = info.aOrderBy[0].iColumn, info.aOrderBy[0].desc
+        # No two rows have the same rank, so nothing is left for other columns to order.
+        return first in self.orders and (info.nOrderBy == 1 or first == (self.unique, 0))
 
     def unpack(
         self,
+        note: Note,
         number: int,
         addresses: Sequence[int | None],
+        decide: Callable[[tuple[Any, ...]], Meaning],
         heed: Callable[[], None] = lambda: None,
-    ) -> tuple[tuple[Any, ...], int | None, set[int] | None, bool]:
-        """Returns the arguments, the limit and the restriction that xFilter got.
+    ) -> Asked:
+        """Returns what the arguments that xFilter got ask for.
 
-        The last value tells whether the costly column is used. `heed` is called now and then, to
-        end a long list by an exception.
+        `decide` is called with those of the function, where it takes knowing what the SQL means,
+        and `heed` now and then, to end a long list by an exception.
         """
-        given, certain = number & (self.costly_bit - 1), number >> BITS
+        given = number & (self.costly_bit - 1)
         count = len(addresses) - given.bit_count()
         try:
             bits = (bit for bit in range(self.offset + 1) if given >> bit & 1)
@@ -159,31 +190,70 @@ class Plan:
         except Refused as error:
             raise Refused(f"{self.name}(): {error}") from None
         everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
-        *arguments, limit, offset = everything
+        *listed, limit, offset = everything
+        lacking = [
+            name for name, value in zip(self.needed, listed, strict=False) if value is MISSING
+        ]
+        if lacking:
+            raise Refused(
+                f"{self.name}() needs {' and '.join(lacking)}: select * from {self.signature}"
+            )
+        arguments = tuple(listed)
         if not isinstance(limit, int) or limit < 0:
             limit = None
         elif isinstance(offset, int) and offset > 0:
             limit += offset
+        uncounted = self.counted is not None and arguments[self.counted] is MISSING
+        meaning = PLAIN
+        if uncounted or note.lists or note.values:
+            meaning = decide(arguments)
+        within, only, filters = None, None, False
+        if count:
+            within, only, filters = self._restriction(note, meaning, addresses[:count], heed)
+        if filters or (uncounted and meaning.mode == DEFAULT):
+            limit = None
+        first = meaning.first if limit is None and meaning.mode == LIMITED else None
+        costly = bool(number & self.costly_bit)
+        return Asked(arguments, limit, first, within, only, costly)
+
+    def _restriction(
+        self,
+        note: Note,
+        meaning: Meaning,
+        addresses: Iterable[int | None],
+        heed: Callable[[], None],
+    ) -> tuple[set[int] | None, int | None, bool]:
+        """Returns what restricts a call, a value that filters it, and whether anything does."""
         within: set[int] | None = None
-        for place, address in enumerate(addresses[:count]):
-            if not self.library.takes_lists:
-                raise Refused(
-                    f"{self.name}() cannot be restricted by its {self.restricted}, nor joined on "
-                    f"it like this, before SQLite 3.38; this is {_dotted(self.library)}. "
-                    + (f"To restrict it: {self.instead}. " if self.instead else "")
-                    + f"To join it: on +a.{self.restricted} = +b.{self.restricted}. "
-                    "For a newer SQLite: pip install pysqlite3-binary"
-                )
-            if place < certain or self.library.value_frombind(address):
-                values = value_set(self.library, address, heed)
-                within = values if within is None else within & values
+        only: int | None = None
+        filters = False
+        kinds = _kinds(
+            note.are_lists, note.usable_lists, note.usable_values, meaning.lists, meaning.values
+        )
+        for address, (is_list, restricts) in zip(addresses, kinds, strict=False):
+            if restricts:
+                found = value_set(self.library, address, heed)
+                within = found if within is None else within & found
             else:
-                # The value of a column, in a join or a correlated subquery: SQLite drops the
-                # other rows afterwards.
-                limit = None
-        return tuple(arguments), limit, within, bool(number & self.costly_bit)
+                filters = True
+                if not is_list:
+                    value = self.library.value(address, "replace")
+                    only = value if type(value) is int else only
+        return within, only, filters
 
 
-def _dotted(library: Library) -> str:
-    version = library.version_number()
-    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+@lru_cache(256)
+def _kinds(
+    are_lists: int, usable_lists: int, usable_values: int, lists: int, values: int
+) -> list[tuple[bool, bool]]:
+    """Tells of every list and value that a call gets whether it is a list, and restricts."""
+    numbers = {
+        True: [place for place in range(32) if usable_lists >> place & 1],
+        False: [place for place in range(32) if usable_values >> place & 1],
+    }
+    kinds = []
+    for place in range(len(numbers[True]) + len(numbers[False])):
+        is_list = bool(are_lists >> place & 1)
+        number = numbers[is_list].pop(0)
+        kinds.append((is_list, bool((lists if is_list else values) >> number & 1)))
+    return kinds

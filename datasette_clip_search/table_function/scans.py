@@ -5,7 +5,6 @@ goes away. So both keep their rows, within bounds, and those read from least rec
 """
 
 from array import array
-from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain, count
 from sys import getsizeof
@@ -50,7 +49,9 @@ class Scan:
         "arguments",
         "cursor",
         "last",
+        "more",
         "number",
+        "numbers",
         "owner",
         "row",
         "rows",
@@ -60,30 +61,57 @@ class Scan:
         self,
         cursor: int,
         owner: int | None,
-        arguments: Sequence[Any],
+        arguments: tuple[Any, ...],
         within: set[int] | None,
         rows: list[Any],
+        places: list[int] | None = None,
+        more: Any = None,
     ) -> None:
+        """Reads rows, or those in some places; `more` is how there come to be others after.
+
+        `arguments` are as kept() returns them.
+        """
         self.cursor = cursor
         self.owner = owner
-        self.arguments = [_kept(argument) for argument in arguments]
+        self.arguments = arguments
         self._within = None if within is None else array("q", within)
         self._start: int | None = None
         self._everything = rows
         self._bytes: int | None = None
-        self.rows = iter(rows)
+        self.rows = iter(rows if places is None else [rows[place] for place in places])
+        self.numbers = None if places is None else iter([place + 1 for place in places])
+        self.more = more
         self.row: Any = None
         self.number = 0
         self.last = next(clock)
+
+    def go_on(self, rows: list[Any], key: int) -> None:
+        """Reads what follows of rows that start like those that were read.
+
+        Where they don't quite, none is read twice: `key` is the column that tells rows apart.
+        """
+        read = self._everything
+        if [row[key] for row in rows[: len(read)]] != [row[key] for row in read]:
+            known = {row[key] for row in read}
+            rows = read + [row for row in rows if row[key] not in known]
+        self.rows = iter(rows[len(read) :])
+        self._everything = rows
+        self._bytes = None
+
+    @property
+    def read(self) -> int:
+        """How many rows there are until now."""
+        return len(self._everything)
 
     @property
     def bytes(self) -> int:
         """About how much memory it holds."""
         if self._bytes is None:
             self._bytes = (
-                _weight(self._everything)
+                weight(self._everything)
                 + sum(map(getsizeof, self.arguments))
                 + (0 if self._within is None else getsizeof(self._within))
+                + (0 if self.more is None else sum(map(getsizeof, self.more[1].arguments)))
             )
         return self._bytes
 
@@ -108,7 +136,7 @@ class Scan:
         return (self._start + self.number) & INT64_MAX
 
 
-def _kept(argument: Any) -> Any:
+def kept(argument: Any) -> Any:
     if isinstance(argument, str) and len(argument) * 4 > MOST_ARGUMENT_BYTES:
         data = argument.encode()
     elif isinstance(argument, bytes):
@@ -121,9 +149,9 @@ def _kept(argument: Any) -> Any:
     return Large(len(data), blake2b(data, person=kind).hexdigest())
 
 
-def _weight(rows: list[Any]) -> int:
+def weight(rows: list[Any], weighed: int = ROWS_WEIGHED) -> int:
     """Returns about how many bytes rows take, by a few of them."""
-    sample = rows[:: 1 + len(rows) // ROWS_WEIGHED]
+    sample = rows[:: 1 + len(rows) // weighed]
     size = sum(map(getsizeof, chain(sample, *sample)))
     return getsizeof(rows) + size * len(rows) // max(1, len(sample))
 

@@ -1,7 +1,7 @@
 """The constants and structures of SQLite's C interface that virtual tables need."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
+from ctypes import POINTER, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
 
 SQLITE_OK = 0
 SQLITE_ERROR = 1
@@ -46,13 +46,14 @@ class Module(ctypes.Structure):
 
 
 class VirtualTable(ctypes.Structure):
-    """`sqlite3_vtab`, then the borrowed address of the Python connection."""
+    """`sqlite3_vtab`, then the borrowed addresses of the Python connection and the `sqlite3*`."""
 
     _fields_ = [
         ("pModule", c_void_p),
         ("nRef", c_int),
         ("zErrMsg", c_void_p),
         ("connection", c_void_p),
+        ("handle", c_void_p),
     ]
 
 
@@ -95,7 +96,7 @@ class IndexInfo(ctypes.Structure):
         ("aOrderBy", POINTER(OrderBy)),
         ("aConstraintUsage", POINTER(ConstraintUsage)),
         ("idxNum", c_int),
-        ("idxStr", c_char_p),
+        ("idxStr", c_void_p),
         ("needToFreeIdxStr", c_int),
         ("orderByConsumed", c_int),
         ("estimatedCost", c_double),

@@ -6,6 +6,9 @@ Over random vectors in a database: `select * from clip_search(vector, k)`, again
 the same index with as many threads, then one SQL statement that fetches the same rows by their ids.
 Prints the median milliseconds of rounds taken in turns, and the median ratio of a round. Searching
 alone is shown as well: what is left of both is SQL.
+
+Then what each row of another table costs where SQLite calls the function for it with the arguments
+of the row before, in microseconds of processor time, beside a table of the same rows with an index.
 """
 
 import argparse
@@ -108,6 +111,36 @@ def main() -> None:
                 f"{k:>6}{middle['ours']:>13.2f}{middle['plain']:>13.2f}{ratio:>7.2f}"
                 f"{middle['FAISS']:>9.2f}{limit or '':>7}"
             )
+        repeats(connection, queries[0].tobytes(), arguments.vectors)
+
+
+REPEATS = {
+    "left join": "select count(s.rank) from images i left join {} s on s.id = i.id",
+    "exists": "select count(*) from images i where exists (select 1 from {} s where s.id = i.id)",
+    "not exists": "select count(*) from images i where not exists "
+    "(select 1 from {} s where s.id = i.id)",
+    "scalar": "select sum((select rank from {} s where s.id = i.id)) from images i",
+}
+
+
+def repeats(connection: sqlite3.Connection, query: bytes, count: int) -> None:
+    """Prints what a call for every picture costs, when all have the same arguments."""
+    call = "clip_search(?, 20)"
+    connection.execute(f"create temp table found as select * from {call}", [query])
+    connection.execute("create index temp.found_id on found(id)")
+    print(f"\n{'us a row':<12}{call:>20}{'table':>8}{'ratio':>7}{'limit':>7}")
+    for name, sql in REPEATS.items():
+        times: dict[str, list[float]] = {call: [], "found": []}
+        for _ in range(5):
+            answers = set()
+            for source, taken in times.items():
+                started = time.thread_time()
+                parameters = [query] if source == call else []
+                answers.add(connection.execute(sql.format(source), parameters).fetchone())
+                taken.append((time.thread_time() - started) / count * 1e6)
+            assert len(answers) == 1
+        ours, table = (statistics.median(taken) for taken in times.values())
+        print(f"{name:<12}{ours:>20.1f}{table:>8.2f}{ours / table:>7.0f}{50:>7}")
 
 
 if __name__ == "__main__":
