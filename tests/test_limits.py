@@ -238,9 +238,9 @@ SIDE_BY_SIDE = 250
         "clip_mix(1, {n}, 2, 1)",
         "clip_search_json({n} % 12 + 1, 2)",
         "clip_search_json(1, 2, null, '[{n}, 5]')",
-        "(select count(*) from clip_search({n} % 12 + 1, 2))",
+        "(select count(*) from clip_search({n} % 12 + 1, {n}))",
         "(select count(*) from clip_duplicates({n} / 1000.0 + 0.7))",
-        """(select count(*) from clip_tags({n} % 12 + 1, '["dog"]'))""",
+        """(select count(*) from clip_tags({n} % 12 + 1, '["dog {n}"]'))""",
     ],
 )
 def test_calls_side_by_side_heed_the_time_limit(database, connect, monkeypatch, call):
