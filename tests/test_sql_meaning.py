@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 from test_table_function import DRIVERS
-from vector_database import clustered, make, truth
+from vector_database import clustered, make, put, truth
 
 from datasette_clip_search import search
 from datasette_clip_search.sql import add_functions
@@ -374,11 +374,6 @@ def rank(db, table, query, within=None):
     db.executemany(f"insert into {table} values (?, ?, ?)", rows)
 
 
-def needs_newer(driver, sql):
-    """What SQLite before 3.38 cannot do: lists, and a limit that it says."""
-    return driver.sqlite_version_info < (3, 38) and "in odd" in sql
-
-
 @pytest.mark.parametrize(("sql", "reference"), FORMS)
 def test_a_form_against_brute_force(driver, db, sql, reference):
     expected_sql = over_tables(reference)
@@ -473,3 +468,61 @@ def test_one_search_for_the_same_arguments(db, monkeypatch, wanted, sql):
         count = 0
         db.execute(sql, values).fetchall()
         assert count == wanted
+
+
+NEAREST = "select i.id from images i left join clip_search(:q, 3) s on s.id = i.id where s.rank = 1"
+
+
+@pytest.mark.parametrize("cached", [0, 100])
+def test_what_is_kept_is_never_stale(driver, file, tmp_path, cached):
+    """Also where a later statement, or connection, lies where an earlier one was."""
+    copy = tmp_path / "photos.db"
+    copy.write_bytes(file.read_bytes())
+    vector = QUERIES[0]
+    values = {"q": vector.astype("<f4").tobytes()}
+    with closing(driver.connect(copy, cached_statements=cached)) as db:
+        add_functions(db)
+        (first,) = db.execute(NEAREST, values).fetchone()
+        for id in (1000, 1001, 1002):
+            with closing(driver.connect(copy)) as other:
+                put(other, [id], vector[None])
+                other.commit()
+                assert db.execute(NEAREST, values).fetchall() == [(id,)]
+                other.execute("delete from images where id = ?", [id])
+                other.commit()
+                assert db.execute(NEAREST, values).fetchall() == [(first,)]
+        for start, end in (("begin", "rollback"), ("savepoint s", "rollback to s")):
+            for id in (1000, 1001):
+                db.execute(start)
+                put(db, [id], vector[None])
+                assert db.execute(NEAREST, values).fetchall() == [(id,)]
+                db.execute(end)
+                assert db.execute(NEAREST, values).fetchall() == [(first,)]
+                db.rollback()
+        sql = (
+            "select path, (select path from clip_search(:q, 1) where id + 0 * i.id = id) "
+            "from images i"
+        )
+        reading = db.execute(sql, values)
+        reading.fetchmany(5)
+        db.execute("update images set path = 'moved' where id = ?", [first])
+        # A row may have been read ahead.
+        assert [row[1] for row in reading.fetchmany(5)][1:] == ["moved"] * 4
+        reading.close()
+        db.rollback()
+
+
+def test_calls_of_several_running_statements_are_told_apart(driver, db):
+    if driver.sqlite_version_info < (3, 38):
+        pytest.skip("this SQLite hands no list to a function")
+    values = {"q": QUERIES[0].astype("<f4").tobytes()}
+    direct = "select id from clip_search(:q, 2) where id in odd"
+    viewed = "select id from best where id in odd"
+    expected = [db.execute(sql, values).fetchall() for sql in (direct, viewed)]
+    assert expected[0]
+    for number, _ in enumerate(db.execute(direct, values)):
+        # Which compiles both again, when they are next run.
+        db.execute(f"create temp table t{number}(x)")
+        assert [db.execute(sql, values).fetchall() for sql in (direct, viewed)] == expected
+        for _ in db.execute(viewed):
+            assert [db.execute(sql, values).fetchall() for sql in (direct, viewed)] == expected
