@@ -138,8 +138,6 @@ HUGE = struct.pack("<16f", *[3e38] * 16)
 @pytest.mark.parametrize(
     ("query", "k", "message"),
     [
-        ("", 10, "The query is empty. Give it words, such as 'dog on beach'"),
-        (" \t\n", 10, "The query is empty"),
         ("x" * 2001, 10, "The query has 2001 characters and the limit is 2000"),
         (999, 10, "There is no picture with the id 999 in images"),
         (-1, 10, "There is no picture with the id -1 in images"),
@@ -212,7 +210,8 @@ def test_any_input_has_an_answer_or_a_message(database, query, k):
         assert "clip_search failed" not in str(error)
         assert len(str(error)) > 20
     else:
-        assert query is None or len(found) <= int(k)
+        is_blank = query is None or (isinstance(query, str) and not query.strip())
+        assert len(found) <= (0 if is_blank or not str(k).strip() else int(k))
     finally:
         connection.close()
 
@@ -373,7 +372,7 @@ def test_where_sqlite_cannot_be_reached(database, connect, monkeypatch):
     assert connection.execute("select clip_search_json(1, 3)").fetchone() == expected
     assert len(connection.execute("select clip_search_json(1)").fetchone()[0]) > 10
     with pytest.raises(sqlite3.OperationalError, match="user-defined function raised exception"):
-        connection.execute("select clip_search_json('', 3)")
+        connection.execute("select clip_search_json('dog', -1)")
     with pytest.raises(sqlite3.OperationalError, match="no such table: clip_search"):
         connection.execute("select * from clip_search(1)")
 

@@ -107,7 +107,6 @@ def test_models_by_name_and_id(tiny_database, pictures, other_model, connect):
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("", "The query is empty"),
         ("x" * 2001, "The query has 2001 characters and the limit is 2000"),
         (999, "There is no picture with the id 999 in images"),
         (1.5, "The query 1.5 is a float"),
