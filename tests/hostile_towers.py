@@ -484,6 +484,12 @@ PARTS = {
         where tower = 'text' and part = 1""",
     "part_more": """insert into clip_towers
         select model_id, tower, 9999, precision, data from clip_towers where part = 1""",
+    "part_no_text": """update clip_towers set data = cast(x'7bff' as text)
+        where tower = 'text' and part = 1""",
+    "manifest_no_text": """update clip_towers set data = cast(x'7bff' as text)
+        where tower = 'text' and part = 0""",
+    "manifest_blob": """update clip_towers set data = cast(data as blob)
+        where tower = 'text' and part = 0""",
     "parts_all": "delete from clip_towers where tower = 'text' and part > 0",
 }
 

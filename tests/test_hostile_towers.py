@@ -179,7 +179,7 @@ def slow(sound, tmp_path_factory):
 
 
 def test_towers_heed_the_time_limit(slow, sound):
-    found = ask({"slow": slow, "again": slow, "sound": sound}, seconds=2)
+    found = ask({"slow": slow, "again": slow, "sound": sound}, seconds=1)
     assert found["slow"][0] == found["again"][0] == "interrupted"
 
 

@@ -167,8 +167,10 @@ def _loaded(
         )
     # Else it looks for another format at the beginning of the file.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    if stopping is not None:
-        stopping.call(lambda: options.set_load_cancellation_flag(True))
+    # Releases before 1.23 may lack it; what they load is judged all the same.
+    cancel = getattr(options, "set_load_cancellation_flag", None)
+    if stopping is not None and cancel is not None:
+        stopping.call(lambda: cancel(True))
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # What it was made from, which it keeps for other providers to try.
     session._model_bytes = None

@@ -78,7 +78,13 @@ def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEX
     # Of a larger one only what is no JSON any more.
     sql = f"""select substr(data, 1, ?) from main.{TOWERS}
         where model_id = ? and tower = ? and part = 0"""
-    row = fetch(connection, sql, _MOST_MANIFEST, model.id, tower).fetchone()
+    try:
+        row = fetch(connection, sql, _MOST_MANIFEST, model.id, tower).fetchone()
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith("Could not decode"):
+            raise
+        # Text that is none; no JSON either.
+        return ""
     return None if row is None else str(row[0])
 
 
@@ -199,7 +205,8 @@ def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
 
 
 def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator[object]:
-    sql = f"""select case when length(data) <= ? then data end from main.{TOWERS}
+    sql = f"""select case when typeof(data) = 'blob' and length(data) <= ? then data end
+        from main.{TOWERS}
         where model_id = ? and tower = ? and part > 0 order by part"""
     for (data,) in fetch(connection, sql, _MOST_PART, model.id, tower):
         yield data
