@@ -119,7 +119,9 @@ def main() -> None:
                 "slow JPEGs, each another": lambda n: send(
                     url, scans + f"{n} {time.time()}".encode()
                 )[0],
-                "PNGs of 8 MB in pieces of a byte": lambda n: send(url, png + f"{n} {time.time()}".encode())[0],
+                "PNGs of 8 MB in pieces of a byte": lambda n: send(
+                    url, png + f"{n} {time.time()}".encode()
+                )[0],
             }
             for name, ask in slow.items():
                 report(name, *beside(ask, arguments.clients, url, photos))
