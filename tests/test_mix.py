@@ -153,8 +153,6 @@ def test_a_search(call, demo_database, connect):
         (["dog", 1, "dog", -1], "The queries of the mix cancel each other out"),
         ([1, 1, "dog", 1, 1, -1, "dog", -1], "The queries of the mix cancel each other out"),
         (["dog", 1] * 17, "The mix has 17 queries and the limit is 16"),
-        (["", 1], "The query is empty"),
-        (["dog", 1, " ", 0], "The query is empty"),
         (["dog", 1, 999, 1], "There is no picture with the id 999 in images"),
         (["dog", 1, 1.5, 1], "The query 1.5 is a float"),
         (["dog", 1, bytes(512), 1], "The embedding is all zeros"),
