@@ -210,10 +210,33 @@ def test_any_input_has_an_answer_or_a_message(database, query, k):
         assert "clip_search failed" not in str(error)
         assert len(str(error)) > 20
     else:
-        is_blank = query is None or (isinstance(query, str) and not query.strip())
-        assert len(found) <= (0 if is_blank or not str(k).strip() else int(k))
+        blank = query is None or (isinstance(query, str) and not query.strip())
+        assert (blank and not found) or len(found) <= int(k or 0)
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("blank", [None, "", " \t\n"])
+def test_blank_arguments_have_no_answers(database, connect, blank):
+    """Datasette sends blanks for parameters that are not filled in; such a model is the default."""
+    connection = connect(database)
+    for arguments in ([blank, 3], [blank, blank or ""], ["dog", blank or ""]):
+        assert connection.execute("select * from clip_search(?, ?)", arguments).fetchall() == []
+        sql = "select clip_search_json(?, ?)"
+        assert connection.execute(sql, arguments).fetchone() == ("[]",)
+    sql = "select count(*) from clip_search('dog', 3, ?)"
+    assert connection.execute(sql, [blank]).fetchone() == (3,)
+    sql = "select count(*) from clip_search(cast(? as integer), 3)"
+    assert connection.execute(sql, [blank]).fetchone() == (0,)
+
+
+def test_an_empty_query_is_an_error_of_the_library(database, connect):
+    from datasette_clip_search.errors import QueryError
+    from datasette_clip_search.search import search
+
+    for query in ("", " \t\n"):
+        with pytest.raises(QueryError, match=r"^The query is empty\. Give it words, such as"):
+            search(connect(database), query)
 
 
 def test_no_embeddings(tmp_path, connect):
@@ -372,7 +395,7 @@ def test_where_sqlite_cannot_be_reached(database, connect, monkeypatch):
     assert connection.execute("select clip_search_json(1, 3)").fetchone() == expected
     assert len(connection.execute("select clip_search_json(1)").fetchone()[0]) > 10
     with pytest.raises(sqlite3.OperationalError, match="user-defined function raised exception"):
-        connection.execute("select clip_search_json('dog', -1)")
+        connection.execute("select clip_search_json('dog', -3)")
     with pytest.raises(sqlite3.OperationalError, match="no such table: clip_search"):
         connection.execute("select * from clip_search(1)")
 
