@@ -53,12 +53,13 @@ _last = _Last()
 
 
 @cache
-def _driver_of(connection_type: type) -> Any:
+def _driver_class(connection_type: type) -> Any:
     """Returns the driver's own class of connections, of which this is one or a subclass."""
     from .library import NativeUnavailable, driver_of
 
     try:
-        return driver_of(connection_type)[1]
+        _, driver = driver_of(connection_type)
+        return driver
     except NativeUnavailable:
         return connection_type
 
@@ -70,7 +71,8 @@ def heed_time_limit(connection: Any) -> None:
     """
     _last.seconds, _last.calls = time.monotonic(), 0
     # The driver's own method and rows: a subclass may have given cursor() another meaning.
-    cursor: sqlite3.Cursor = _driver_of(type(connection)).cursor(connection)
+    own: Any = type(connection)
+    cursor: sqlite3.Cursor = _driver_class(own).cursor(connection)
     cursor.row_factory = None
     cursor.execute(_STEPS).fetchone()
 
