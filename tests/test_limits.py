@@ -297,6 +297,19 @@ def test_functions_of_ones_own_heed_it_too():
     connection.close()
 
 
+def test_a_subclass_of_the_connection_heeds_it_with_the_drivers_own_cursor():
+    class Mine(sqlite3.Connection):
+        def cursor(self, *_):
+            raise AssertionError("the driver's own cursor is used")
+
+    connection = sqlite3.connect(":memory:", factory=Mine)
+    limits.heed_time_limit(connection)
+    connection.set_progress_handler(lambda: True, 1000)
+    with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
+        limits.heed_time_limit(connection)
+    connection.close()
+
+
 def test_long_lists_and_long_results_heed_it(database, connect):
     """While a million values of IN are taken over, and while many rows are read."""
     connection = sqlite3.connect(":memory:")

@@ -256,7 +256,7 @@ def library_of(connection: Any) -> Library:
         raise NativeUnavailable(
             f"table-valued functions need CPython; this is {sys.implementation.name}"
         )
-    extension, driver = _driver_of(type(connection))
+    extension, driver = driver_of(type(connection))
     # The driver's own methods: a subclass may have given cursor() and execute() other meanings.
     cursor = driver.cursor(connection)
     cursor.row_factory = None
@@ -277,7 +277,7 @@ def handle_of(connection: Any) -> int:
     return handle
 
 
-def _driver_of(connection_type: type) -> tuple[ModuleType, Any]:
+def driver_of(connection_type: type) -> tuple[ModuleType, Any]:
     """Finds the C extension, and its Connection class, that a connection's class comes from."""
     extensions = {
         getattr(module, "Connection", None): module

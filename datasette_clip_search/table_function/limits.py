@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 # More steps than any limit of a statement's time lets pass between two looks at the clock:
@@ -51,14 +52,27 @@ class _Last(threading.local):
 _last = _Last()
 
 
+@cache
+def _driver_class(connection_type: type) -> Any:
+    """Returns the driver's own class of connections, of which this is one or a subclass."""
+    from .library import NativeUnavailable, driver_of
+
+    try:
+        _, driver = driver_of(connection_type)
+        return driver
+    except NativeUnavailable:
+        return connection_type
+
+
 def heed_time_limit(connection: Any) -> None:
     """End the statement that called the function if it is to end.
 
     Raises sqlite3.OperationalError "interrupted" when it is.
     """
     _last.seconds, _last.calls = time.monotonic(), 0
-    # The driver's own rows, whatever the connection makes of them.
-    cursor: sqlite3.Cursor = connection.cursor()
+    # The driver's own method and rows: a subclass may have given cursor() another meaning.
+    own: Any = type(connection)
+    cursor: sqlite3.Cursor = _driver_class(own).cursor(connection)
     cursor.row_factory = None
     cursor.execute(_STEPS).fetchone()
 
