@@ -4,6 +4,7 @@ import json
 import os
 import random
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +49,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("open_clip")
     return make_model(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture
+def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Takes torch away, and what was remembered of it."""
+    from datasette_clip_search.query_encoder import is_torch_here
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    is_torch_here.cache_clear()
+    yield
+    is_torch_here.cache_clear()
 
 
 def make_picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:

@@ -215,7 +215,6 @@ OUT = "threshold must be a number from 0.7 to 1, the least cosine of near-duplic
     [
         (None, "NULL"),
         (float("nan"), "NULL"),
-        ("", "''"),
         ("high", "'high'"),
         ("nan", "'nan'"),
         ("0,95", "'0,95'"),

@@ -25,14 +25,10 @@ from datasette_clip_search.schema import default_model
 from datasette_clip_search.time_limit import heed_time_limit
 
 pytest_plugins = ["web_fixtures"]
+# What these vectors were made up by has no weights to look for.
+pytestmark = pytest.mark.usefixtures("no_torch")
 
 ENDLESS = "with recursive r(n) as (select 1 union all select n + 1 from r) select max(n) from r"
-
-
-@pytest.fixture(autouse=True)
-def no_torch(monkeypatch):
-    """What these vectors were made up by has no weights to look for."""
-    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 @pytest.fixture

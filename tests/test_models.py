@@ -158,12 +158,11 @@ def test_pictures_of_another_model_are_no_query(ask, image, model, message):
         ("third", f"There is no model 'third' in this database. {LISTED}"),
         (4, f"There is no model 4 in this database. {LISTED}"),
         (-1, f"There is no model -1 in this database. {LISTED}"),
-        ("", f"There is no model '' in this database. {LISTED}"),
         ("FIRST", f"There is no model 'FIRST' in this database. {LISTED}"),
         (1.5, f"There is no model 1.5 in this database. {LISTED}"),
         (b"first", f"There is no model b'first' in this database. {LISTED}"),
         ("./weights/first", f"There is no model './weights/first' in this database. {LISTED}"),
-        ("x" * 100_000, f"There is no model 'xxx{'x' * 76} in this database. {LISTED}"),
+        ("x" * 10_000, f"There is no model 'xxx{'x' * 76} in this database. {LISTED}"),
     ],
 )
 def test_unknown_models_are_told_of_those_there_are(database, ask, model, message):

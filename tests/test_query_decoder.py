@@ -121,11 +121,11 @@ def test_interrupt_while_the_process_starts_lets_it_start(database, connect):
     connection = connect(database)
     data = (database.parent / "1.png").read_bytes()
     connection.execute("select clip_vector('dog')")
-    connection.set_progress_handler(lambda: True, 1000)
+    lane = query_decoder._shared._quick
+    connection.set_progress_handler(lambda: lane.thread is not None, 1000)
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
         connection.execute(SQL, [data])
     connection.set_progress_handler(None, 0)
-    lane = query_decoder._shared._quick
     while lane.decoder is None or not lane.decoder._is_ready:
         assert lane.thread.is_alive()
     before = the_process()
