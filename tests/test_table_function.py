@@ -856,7 +856,7 @@ def test_a_thousand_connections_grow_nothing(driver):
 
     tracemalloc.start()
     # As many as it takes until the rows that nobody read to the end are thrown away.
-    for _ in range(150):
+    for _ in range(1200):
         use_and_close(driver)
     before = state()
     for _ in range(1000):
