@@ -7,6 +7,9 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASETTE_1 := $(VENV)/datasette-1
 # Two files of tests at a time: much of a test is waiting for what it has started.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# The tests that ask Datasette, which are run on both of its lines.
+WITH_DATASETTE := browser browser_pictures hostile_pages hostile_tables isolation plugin \
+    published_pages query_crowd sql_pages thumbnails web web_pictures web_refusals write_api
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
 .DELETE_ON_ERROR:
@@ -23,10 +26,7 @@ demo: $(VENV)/.installed
 # From nothing to a tested project, on both lines of Datasette.
 test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
 	$(PYTEST)
-	PYTHONPATH=$(DATASETTE_1) $(PYTEST) \
-	    tests/test_web.py tests/test_web_refusals.py tests/test_web_pictures.py tests/test_thumbnails.py tests/test_plugin.py \
-	    tests/test_browser.py tests/test_browser_pictures.py tests/test_published_pages.py \
-	    tests/test_write_api.py
+	PYTHONPATH=$(DATASETTE_1) $(PYTEST) $(WITH_DATASETTE:%=tests/test_%.py)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
