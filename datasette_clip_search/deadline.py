@@ -31,6 +31,8 @@ class _Work:
 
 
 _running: set[_Work] = set()
+# Set by a signal that ends the process: what waits for its turn must not begin then.
+_ending = _Work()
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     work, deadline = _Work(), time.monotonic() + seconds
 
     def is_over() -> bool:
-        return work.is_over or time.monotonic() > deadline
+        return _ending.is_over or work.is_over or time.monotonic() > deadline
 
     # Other drivers than Python's own may lack the limits.
     set_limit: Callable[[int, int], int] = getattr(connection, "setlimit", lambda *_: 0)
@@ -55,7 +57,7 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
         # Another driver than Python's own has exceptions of its own.
         if error.args != ("interrupted",) or not is_over():
             raise
-        if work.is_over:
+        if _ending.is_over or work.is_over:
             raise TookTooLong("The search was ended, because the server ends") from error
         raise TookTooLong(
             f"The database takes longer to read than {seconds:g} seconds, the limit here"
@@ -79,7 +81,7 @@ class _Ending:
         self._before = before
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        end_all()
+        _ending.is_over = True
         self._before(number, frame)
 
 

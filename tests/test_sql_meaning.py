@@ -13,6 +13,7 @@ from vector_database import clustered, make, put, truth
 
 from datasette_clip_search import search
 from datasette_clip_search.sql import add_functions
+from datasette_clip_search.table_function import meaning
 
 COUNT = 300
 QUERIES = clustered(4, seed=5)
@@ -218,7 +219,10 @@ FORMS = [
     (f"select {S} from clip_search where query = :q limit 20", "20"),
     (f"select {S} from clip_search(:q) limit 0", "0"),
     (f"select {S} from clip_search(:q) limit :n", "20"),
-    (f"select {S} from clip_search(:q) limit -1", "10"),
+    (f"select {S} from clip_search(:q) limit -1", "300"),
+    (f"select {S} from clip_search(:q) limit (-1)", "300"),
+    (f"select {S} from clip_search(:q) limit -1 + 21", "20"),
+    (f"select {S} from clip_search(:q) limit -20 + 40 offset -3 + 8", "25 and rank > 5"),
     (f"select {S} from clip_search(:q) limit 20 offset 10", "30 and rank > 10"),
     (f"select {S} from clip_search(:q) order by rank limit 20", "20"),
     (f"select {S} from clip_search(:q) order by score desc limit 20", "20"),
@@ -526,3 +530,19 @@ def test_calls_of_several_running_statements_are_told_apart(driver, db):
         assert [db.execute(sql, values).fetchall() for sql in (direct, viewed)] == expected
         for _ in db.execute(viewed):
             assert [db.execute(sql, values).fetchall() for sql in (direct, viewed)] == expected
+
+
+def test_ctes_that_name_one_another_are_each_read_once(db, monkeypatch):
+    """There are 2^30 ways from the last of them to the first."""
+    read = []
+    first = meaning._asked_first
+
+    def counting(*arguments):
+        read.append(arguments)
+        return first(*arguments)
+
+    monkeypatch.setattr(meaning, "_asked_first", counting)
+    ctes = [f"c{n} as (select * from c{n - 1} x join c{n - 1} y using (id))" for n in range(1, 31)]
+    sql = f"with c0 as (select id from clip_search(1)), {', '.join(ctes)} select count(*) from c1"
+    assert db.execute(sql).fetchone() == (10,)
+    assert 30 <= len(read) <= 64

@@ -53,6 +53,10 @@ PATTERNS = [
     "photos/Été/Privé",
     "./photos/Été/Priv*",
     "{here}/photos/Été/Privé",
+    ".//photos/Été//Privé",
+    "photos/Été2/../Été/Privé",
+    "{here}/**/Privé",
+    "{here}/*/Été/Priv[é]",
     "Été",
     "sécret.jpg",
 ]
@@ -101,6 +105,15 @@ def test_exclude_by_a_path_that_goes_through_a_link(here, typed, stored):
         for pattern in ("photos/Privé", "disk/Été/Privé", f"{here}/disk/Été/Privé"):
             found = find([argument], here, [form(typed, pattern)])
             assert [Path(name).name for name in names(found)] == ["b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["é [1]", "é [1]/", "photos/é [1]", "{here}/photos/é [1]", "é [[]1]"],
+)
+def test_exclude_what_has_brackets_in_its_name(here, pattern):
+    put(here, "photos/é [1]/a.jpg", "photos/é 2/b.jpg")
+    assert names(find(["photos"], here, [pattern.format(here=here)])) == {"photos/é 2/b.jpg"}
 
 
 def test_excluding_a_link_excludes_nothing_else(here):

@@ -29,7 +29,8 @@ from .sheet_file import write_sheet_file
 def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
     """Prints rows as sqlite-utils' own query does, with its output options."""
     unsafe = [hit for hit in hits if visible(hit.path) != hit.path]
-    if options["table"] or options["fmt"]:
+    is_seen = (options["csv"] or options["tsv"]) and sys.stdout.isatty()
+    if options["table"] or options["fmt"] or is_seen:
         hits = [hit._replace(path=visible(hit.path)) for hit in hits]
     elif unsafe and "ascii_" in options and not (options["csv"] or options["tsv"]):
         # The same to what reads JSON, and of no harm in a terminal.

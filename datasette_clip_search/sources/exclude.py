@@ -1,10 +1,12 @@
 """What is passed over: hidden and system files, and those that --exclude names."""
 
 import fnmatch
+import glob
 import os
 import re
 from collections.abc import Iterator, Sequence
 
+from .globs import is_glob
 from .source import absolute
 from .spelling import as_on_disk, composed
 
@@ -32,28 +34,40 @@ class Exclusion:
     A pattern without a slash is matched with the names of files and of folders; one with a slash
     with paths from the given folder, in which `*` matches slashes too. A pattern may also be
     written as a path from the working directory, as a shell completes it. What matches a folder
-    excludes everything in it. Forms of Unicode make no difference.
+    excludes everything in it. Forms of Unicode make no difference, and a pattern also matches what
+    is called just so: folders have brackets in their names.
     """
 
     def __init__(self, patterns: Sequence[str], base: str):
         """Prepares patterns for the folder with the absolute path `base`."""
         names: set[str] = set()
         paths: set[str] = set()
+        whole: set[str] = set()
         for written in patterns:
-            pattern = composed(written).replace(os.sep, "/").rstrip("/").removeprefix("./")
+            pattern = composed(written).replace(os.sep, "/").rstrip("/")
+            pattern = os.path.normpath(pattern).replace(os.sep, "/") if pattern else ""
             if "/" in pattern:
                 paths.update(map(composed, _spellings(pattern, base)))
+                # Whose first folders may be the part that a `*` stands for.
+                whole.add(composed(absolute(pattern)))
             elif pattern:
                 names.add(pattern)
         self._name = _compile(names)
         self._path = _compile(paths)
+        self._whole = _compile({pattern for pattern in whole if is_glob(pattern)})
+        self._bases = {composed(folder).rstrip("/") for folder in (base, os.path.realpath(base))}
         self.is_empty = not names and not paths
 
     def matches(self, name: str, relative: str) -> bool:
         """Tells whether a pattern names this file or folder itself."""
         if self._name and self._name.match(composed(name)):
             return True
-        return bool(self._path and self._path.match(composed(relative)))
+        path = composed(relative)
+        if self._path and self._path.match(path):
+            return True
+        return self._whole is not None and any(
+            self._whole.match(f"{folder}/{path}") for folder in self._bases
+        )
 
     def covers(self, relative: str) -> bool:
         """Tells whether a pattern names a path or any folder that it lies in."""
@@ -91,4 +105,5 @@ def _leading(relative: str) -> Iterator[str]:
 def _compile(patterns: set[str]) -> re.Pattern[str] | None:
     if not patterns:
         return None
-    return re.compile("|".join(fnmatch.translate(pattern) for pattern in sorted(patterns)))
+    either = patterns | {glob.escape(pattern) for pattern in patterns}
+    return re.compile("|".join(fnmatch.translate(pattern) for pattern in sorted(either)))

@@ -71,12 +71,16 @@ def meaning_of(
         for call in text.calls:
             if not call.matches(arguments, MISSING):
                 continue
-            exposed = _is_reached(texts, text, call.select, set())
+            try:
+                exposed = _is_reached(texts, text, call.select, set())
+                mode = DEFAULT if is_counted else _mode(function, text, call, note)
+            except RecursionError:
+                # CTEs that name one another a thousand deep.
+                exposed, mode = True, DEFAULT if is_counted else UNKNOWN
             bits = _restricting(call, note, library.takes_lists, exposed)
             if bits == "refused":
                 refused.append(call)
             elif not isinstance(bits, str):
-                mode = DEFAULT if is_counted else _mode(function, text, call, note)
                 found.add(Meaning(*bits, mode))
     if not found and not refused:
         return Meaning(0, 0, DEFAULT)
@@ -236,7 +240,7 @@ def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
     in_order = note.ordered == ORDERED or (
         note.ordered == NO_ORDER and _is_ranked(function, select.query.order, call.alias)
     )
-    mode = _asked(function, text, select, in_order, True, set())
+    mode = _asked(function, text, select, in_order, True, {})
     if mode == LIMITED and (call.outer or call.is_for_every_row):
         return UNKNOWN
     return mode
@@ -263,15 +267,30 @@ def _asked(
     select: Select,
     in_order: bool,
     is_own: bool,
-    seen: set[Select],
+    known: dict[tuple[Select, bool], int],
 ) -> int:
-    """Tells whether a LIMIT of a SELECT, or of one around it that passes rows on, counts rows."""
-    if select in seen:
-        # A recursive CTE, of which the others that name it say more.
-        return DEFAULT
-    seen = {*seen, select}
+    """Tells whether a LIMIT of a SELECT, or of one around it that passes rows on, counts rows.
+
+    `known` are the answers for others: CTEs may name one another in exponentially many ways.
+    """
+    key = select, in_order
+    if key not in known:
+        # What a recursive CTE gets of itself; the others that name it say more.
+        known[key] = DEFAULT
+        known[key] = _asked_first(function, text, select, in_order, is_own, known)
+    return known[key]
+
+
+def _asked_first(
+    function: TableFunction,
+    text: Text,
+    select: Select,
+    in_order: bool,
+    is_own: bool,
+    known: dict[tuple[Select, bool], int],
+) -> int:
     query = select.query
-    limited = query.limit is not None and not _is_none(query.limit)
+    limited = query.limit is not None
     if select.grouped:
         return UNKNOWN if is_own and limited else DEFAULT
     if select.aggregate or query.kind == "value":
@@ -289,15 +308,10 @@ def _asked(
     asked = set()
     for other in around:
         ranked = _is_ranked(function, other.query.order, query.name)
-        asked.add(_asked(function, text, other, in_order and ranked, False, seen))
+        asked.add(_asked(function, text, other, in_order and ranked, False, known))
     if len(around) > 1 and asked != {DEFAULT}:
         return UNKNOWN
     return max(asked, default=DEFAULT)
-
-
-def _is_none(limit: Sequence[Token]) -> bool:
-    """Tells whether a limit is a negative number."""
-    return is_operator(limit, 0, "-") and len(limit) > 1 and limit[1].kind == "number"
 
 
 def _is_ranked(function: TableFunction, order: Sequence[Token], alias: str) -> bool:
