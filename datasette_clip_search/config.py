@@ -152,6 +152,9 @@ class Config:
     image_tower_sample: int = 32
     # Rows of towers: Datasette reads a hundred for a page.
     tower_part_bytes: int = 262_144
+    # A file that a database names as its weights is read whole to be compared: the largest of
+    # OpenCLIP's has 20 GB.
+    max_weights_bytes: int = 25_000_000_000
     # What a database may have a server load; ONNX files end at 2 GB.
     max_tower_bytes: int = 2_000_000_000
     # Towers come from strangers' databases. Deep models have some 5,000 operators, the largest that

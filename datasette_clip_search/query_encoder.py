@@ -117,6 +117,8 @@ def _recorded(model: Model, folder: Path | None) -> Checkpoint:
 def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
     assert checkpoint.weights is not None
     stat = os.stat(checkpoint.weights)
+    if stat.st_size > CONFIG.max_weights_bytes:
+        raise EncoderUnavailable("The file is larger than any weights")
     key = (checkpoint, stat.st_size, stat.st_mtime_ns, stat.st_ino)
     known = _fingerprints.get(key)
     if known is None:
