@@ -416,6 +416,18 @@ def test_an_unclear_limit_names_k(driver, db, sql):
     assert db.execute(counted, {"q": query}).fetchall()
 
 
+@pytest.mark.parametrize("join", ["full join", "right join", "full outer join"])
+@pytest.mark.parametrize("among", ["(165, 166)", "(select id from odd)", "(165)"])
+def test_a_restriction_that_sqlite_keeps_back_names_within(driver, db, join, among):
+    if driver.sqlite_version_info < (3, 39):
+        pytest.skip("this SQLite has no such joins")
+    values = {"q": QUERIES[0].astype("<f4").tobytes()}
+    sql = f"select s.id from clip_search(:q, 3) s {join} images i on i.id = s.id"
+    assert len(db.execute(f"{sql} where s.rank <= 2", values).fetchall()) == 2
+    with pytest.raises(driver.OperationalError, match="To restrict it: select"):
+        db.execute(f"{sql} where s.id in {among}", values).fetchall()
+
+
 def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
     from datasette_clip_search.table_function import answers
 

@@ -83,6 +83,14 @@ class Answers:
             note.decided = 1
         return meaning
 
+    def may_lack(self, table: VirtualTable, note: Note) -> bool:
+        """Tells whether SQLite may keep back what restricts a call, as for a RIGHT or FULL JOIN."""
+        if note.called:
+            return False
+        library = self._library
+        texts = [text_of(library, one).lower() for one in running(library, table.handle, note)]
+        return any("right" in text or "full" in text for text in texts)
+
     def go_on(self, table: VirtualTable, scan: Scan) -> None:
         """Asks for more rows than before, where there may be more."""
         note, asked, size = scan.more

@@ -230,7 +230,12 @@ def table_callbacks(
             heed()
             note = Note.from_address(text)
             asked = plan.unpack(
-                note, given, pointers(argc, argv), partial(answers.meaning, table, note), heed
+                note,
+                given,
+                pointers(argc, argv),
+                partial(answers.meaning, table, note),
+                heed,
+                partial(answers.may_lack, table, note),
             )
             limit = asked.first or asked.limit
             short = tuple(map(kept, asked.arguments))

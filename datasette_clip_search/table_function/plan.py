@@ -173,11 +173,13 @@ class Plan:
         addresses: Sequence[int | None],
         decide: Callable[[tuple[Any, ...]], Meaning],
         heed: Callable[[], None] = lambda: None,
+        may_withhold: Callable[[], bool] = lambda: False,
     ) -> Asked:
         """Returns what the arguments that xFilter got ask for.
 
         `decide` is called with those of the function, where it takes knowing what the SQL means,
-        and `heed` now and then, to end a long list by an exception.
+        and `heed` now and then, to end a long list by an exception. `may_withhold` tells whether
+        SQLite may not offer a condition at all.
         """
         given = number & (self.costly_bit - 1)
         count = len(addresses) - given.bit_count()
@@ -205,7 +207,7 @@ class Plan:
             limit += offset
         uncounted = self.counted is not None and arguments[self.counted] is MISSING
         meaning = PLAIN
-        if uncounted or note.lists or note.values:
+        if uncounted or note.lists or note.values or (self.within is not None and may_withhold()):
             meaning = decide(arguments)
         within, only, filters = None, None, False
         if count:
