@@ -31,7 +31,7 @@ class _Work:
 
 
 _running: set[_Work] = set()
-# Set by a signal that ends the process: what waits for its turn must not begin then.
+# A signal that ends the process sets it, so that nothing that waits for its turn begins.
 _ending = _Work()
 
 

@@ -34,8 +34,8 @@ class Exclusion:
     A pattern without a slash is matched with the names of files and of folders; one with a slash
     with paths from the given folder, in which `*` matches slashes too. A pattern may also be
     written as a path from the working directory, as a shell completes it. What matches a folder
-    excludes everything in it. Forms of Unicode make no difference, and a pattern also matches what
-    is called just so: folders have brackets in their names.
+    excludes everything in it. Forms of Unicode make no difference. A pattern also matches the name
+    that it spells literally, because folders have brackets in their names.
     """
 
     def __init__(self, patterns: Sequence[str], base: str):
@@ -48,7 +48,7 @@ class Exclusion:
             pattern = os.path.normpath(pattern).replace(os.sep, "/") if pattern else ""
             if "/" in pattern:
                 paths.update(map(composed, _spellings(pattern, base)))
-                # Whose first folders may be the part that a `*` stands for.
+                # Its `*` may stand for folders above the one that is searched.
                 whole.add(composed(absolute(pattern)))
             elif pattern:
                 names.add(pattern)

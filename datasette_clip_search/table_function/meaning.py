@@ -75,7 +75,7 @@ def meaning_of(
                 exposed = _is_reached(texts, text, call.select, set())
                 mode = DEFAULT if is_counted else _mode(function, text, call, note)
             except RecursionError:
-                # CTEs that name one another a thousand deep.
+                # CTEs may name one another a thousand deep.
                 exposed, mode = True, DEFAULT if is_counted else UNKNOWN
             bits = _restricting(call, note, library.takes_lists, exposed)
             if bits == "refused":
@@ -275,7 +275,7 @@ def _asked(
     """
     key = select, in_order
     if key not in known:
-        # What a recursive CTE gets of itself; the others that name it say more.
+        # A recursive CTE meets this answer for itself; the others that name it decide.
         known[key] = DEFAULT
         known[key] = _asked_first(function, text, select, in_order, is_own, known)
     return known[key]
