@@ -1,0 +1,215 @@
+"""What the README shows: help texts and outputs, made by running them."""
+
+import sqlite3
+import tempfile
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from datasette_clip_search.sql import add_functions
+from support.commands import run
+from support.paths import DEMO_MODEL, DEMO_PICTURES
+
+
+def command(*arguments: str) -> str:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def help_text(name: str) -> str:
+    text = command(name, "--help").replace("Usage: cli ", "Usage: sqlite-utils ")
+    return f"```\n{text}\n```"
+
+
+@cache
+def demo() -> Path:
+    folder = Path(tempfile.mkdtemp())
+    (folder / "pictures").symlink_to(DEMO_PICTURES)
+    database, pictures = str(folder / "photos.db"), str(folder / "pictures")
+    # Where auto takes bf16, the last digits differ, and with them the order of what is alike.
+    options = ["--pretrained", str(DEMO_MODEL), "--precision", "fp32", "--text-tower", "32-bit"]
+    command("embed-images", database, pictures, *options)
+    return folder / "photos.db"
+
+
+def sql(statement: str) -> str:
+    """Returns a statement and its rows, from the demo's pictures."""
+    output = command("query", str(demo()), statement, "--table")
+    lines = "\n".join(line.rstrip() for line in output.splitlines())
+    return f"```sql\n{statement}\n```\n```\n{lines}\n```"
+
+
+def index_status() -> str:
+    """Returns what clip-index tells of the demo's index, whatever folder that is in."""
+    output = command("clip-index", str(demo()), "--status")
+    return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
+
+
+def page_limits() -> str:
+    """Returns the limits of the search page, from the configuration itself."""
+    from datasette_clip_search.config import CONFIG
+
+    limits = {
+        "pictures shown at a time": f"{CONFIG.results_per_page}, at most "
+        f"{CONFIG.max_results_per_page} (`k` in the address)",
+        "characters of a search": f"{CONFIG.max_query_characters:,}",
+        "seconds that a search may take": f"{CONFIG.search_seconds:g}",
+        "a picture that is sent": f"{CONFIG.max_query_image_bytes // 10**6} MB and "
+        f"{CONFIG.max_query_image_megapixels:g} megapixels, or "
+        f"{CONFIG.max_query_image_decoded_megapixels:g} where it is no JPEG",
+        "seconds for it to arrive, and to be decoded": f"{CONFIG.upload_seconds:g} and "
+        f"{CONFIG.query_decode_seconds:g}",
+        "pictures sent by all visitors that wait": f"{CONFIG.max_uploads_bytes // 10**6} MB, where "
+        f"each counts as {CONFIG.least_upload_bytes // 1000} KB at least",
+        "a thumbnail": f"{CONFIG.max_thumbnail_bytes // 10**6} MB",
+    }
+    rows = [f"| {name} | {limit} |" for name, limit in limits.items()]
+    return "\n".join(["| limit of the page | |", "|---|---|", *rows])
+
+
+def tables() -> str:
+    """Returns the tables with their columns, from the database itself."""
+    from datasette_clip_search.schema import OWN_TABLES
+
+    described = {
+        "images": "one picture",
+        "clip_models": "one model in one pretraining",
+        "clip_embeddings": "one vector of one picture by one model",
+        "clip_thumbnails": "one small picture for showing, without metadata",
+        "clip_failures": "one file that could not be embedded, until it changes",
+        "clip_changes": "one change of a vector",
+        "clip_towers": "a part of what encodes without torch",
+        "clip_publication": "when and how a database was published; none at home",
+        "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
+        "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
+        "clip_places": "a folder with pictures that begins a disk of its own",
+    }
+    assert set(described) == {"images", *OWN_TABLES}
+    lines = ["| table | one row is | columns |", "|---|---|---|"]
+    for table, meaning in described.items():
+        columns = command("query", str(demo()), f"select name from pragma_table_info('{table}')",
+                          "--raw-lines").split()  # fmt: skip
+        lines.append(f"| `{table}` | {meaning} | {', '.join(f'`{name}`' for name in columns)} |")
+    return "\n".join(lines)
+
+
+def private_facts() -> str:
+    """Returns the table of what a published database reveals, and of how to change that."""
+    from datasette_clip_search.private_facts import FACTS
+
+    lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
+    for fact in FACTS:
+        by_default, option = ("yes", "--drop") if fact.is_kept else ("no", "--keep")
+        change = f"`{option} {fact.name}`"
+        lines.append(f"| {fact.what} | {fact.columns} | {by_default} | {change} |")
+    others = (
+        ("what can be seen: faces, number plates, screens", "thumbnails, vectors", "yes",
+         "`--where`, `--no-thumbnails`"),
+        ("folders outside the database's own, `..`, home folders, addresses",
+         "`path`, `pretrained`",
+         "no: the file's name alone, `./model`", "`--relative-to`"),
+        ("metadata of files: EXIF, XMP, IPTC, ICC, comments", "thumbnails", "no", ""),
+        ("width, height, format; the number format of vectors", "`images`, `precision`", "yes", ""),
+        ("that there are more pictures at home", "gaps in `id`", "yes", ""),
+        ("the name of the pictures' table; the weights' SHA-256", "", "yes", ""),
+        ("your other tables, with their declarations and indexes", "", "no", "`--with-table`"),
+        ("your columns of the pictures' table", "", "no", "`--with-column`"),
+        ("views, triggers, deleted rows, failures, pruned pictures, int8's calibration, dates and "
+         "picture counts of towers", "", "no", ""),
+        ("when it was published, by which release, where originals are", "`clip_publication`",
+         "yes", ""),
+    )  # fmt: skip
+    return "\n".join([*lines, *(f"| {' | '.join(other)} |" for other in others)])
+
+
+NAN = "x'" + "0000c07f" * 128 + "'"
+ODD_ARGUMENTS = (
+    ("null", "clip_search(null)", None),
+    ("empty or blank text", "clip_search(' ')", None),
+    ("megabytes of text", "clip_search(replace(hex(zeroblob(500000)), '00', 'dog '))", None),
+    ("NUL in text", "clip_search('dog' || char(0) || 'on beach', 1)", None),
+    ("the tokenizer's own tokens, as text", "clip_search('<end_of_text>', 1)", None),
+    ("a number that is no id", "clip_search(1.5)", None),
+    ("an id that is not there", "clip_search(4711)", None),
+    ("a picture that the model has not embedded", "clip_search(1)", "pictures without vectors"),
+    ("a blob of another size", "clip_search(zeroblob(100))", None),
+    ("a vector of zeros", "clip_search(zeroblob(512))", None),
+    ("a vector with NaN or infinity", f"clip_search({NAN})", None),
+    ("k of 0", "clip_search('dog', 0)", None),
+    ("k below 0", "clip_search('dog', -1)", None),
+    ("k of null", "clip_search('dog', null)", None),
+    ("k of blank text", "clip_search('dog', '')", None),
+    ("k as digits", "clip_search('dog', '2')", None),
+    ("k as other text", "clip_search('dog', 'many')", None),
+    ("k that is not whole", "clip_search('dog', 2.5)", None),
+    ("k as a blob", "clip_search('dog', x'01')", None),
+    ("k that is huge", "clip_search('dog', 1000000000)", None),
+    ("within of null", "clip_search('dog', 3, null, null)", None),
+    ("within of blank text", "clip_search('dog', 3, null, '')", None),
+    ("within of no ids", "clip_search('dog', 3, null, '[]')", None),
+    ("ids in within that are not there", "clip_search('dog', 3, null, '[5, 0, -7]')", None),
+    ("within that is no JSON", "clip_search('dog', 3, null, '5, 6')", None),
+    ("within that is no array", "clip_search('dog', 3, null, 5)", None),
+    ("within that holds no ids", """clip_search('dog', 3, null, '[5, "6"]')""", None),
+    (
+        "a million ids and one",
+        "clip_search('dog', 3, null, '[' || replace(hex(zeroblob(500000)), '0', '5,') || '6]')",
+        None,
+    ),
+    ("no query", "clip_search", None),
+    ("a model that is not there", "clip_search('dog', 1, 'ViT-B-32')", None),
+    ("a mix that cancels out", "clip_mix('dog', 1, 'dog', -1)", None),
+    ("a mix of nothing", "clip_mix()", None),
+    ("a weight that is no number", "clip_mix('dog', null)", None),
+    ("weights of 0", "clip_mix('dog', 0)", None),
+    ("a null in a mix", "clip_mix('dog', 1, null, 1)", None),
+    ("a null compared", "clip_similarity('dog', null)", None),
+    ("a threshold out of bounds", "clip_duplicates(0.1)", None),
+    ("a threshold that is no number", "clip_duplicates('high')", None),
+    ("labels that are no JSON", "clip_tags(1, 'dog')", None),
+    ("labels that are no array", "clip_tags(1, '{}')", None),
+    ("no labels", "clip_tags(1, '[]')", None),
+    ("a label that is no text", "clip_tags(1, '[1]')", None),
+    ("a label twice", """clip_tags(1, '["dog", "dog"]')""", None),
+    ("null for labels", "clip_tags(1, null)", None),
+    ("a database without embeddings", "clip_search('dog')", "nothing embedded"),
+)
+"""What is odd, the SQL of it, and in which database where that isn't the demo's."""
+
+
+def odd_arguments() -> str:
+    """Returns the table of what odd arguments give, each as it is answered now."""
+    lines = ["| argument | for instance | gives |", "|---|---|---|"]
+    for what, call, place in ODD_ARGUMENTS:
+        shown = call if len(call) < 60 else f"{call[:40]}…{call[-10:]}"
+        shown = shown.replace("|", "\\|")
+        lines.append(f"| {what} | `{shown}` | {answer(call, place)} |")
+    return "\n".join(lines)
+
+
+def answer(call: str, place: str | None = None) -> str:
+    """Returns what a call gives: an error's text, NULL, or how many rows."""
+    with closing(sqlite3.connect(demo() if place is None else other_database(place))) as connection:
+        add_functions(connection)
+        is_scalar = call.startswith(("clip_mix", "clip_similarity"))
+        sql = f"select {call}" if is_scalar else f"select * from {call}"
+        try:
+            rows = connection.execute(sql).fetchall()
+        except sqlite3.Error as error:
+            return f"the error *{error}*"
+        if is_scalar and rows == [(None,)]:
+            return "NULL"
+        return f"{len(rows)} row{'s' * (len(rows) != 1)}" if rows else "no rows"
+
+
+@cache
+def other_database(kind: str) -> Path:
+    copy = demo().with_name(f"{kind}.db")
+    with closing(sqlite3.connect(copy)) as connection:
+        if kind == "pictures without vectors":
+            with closing(sqlite3.connect(demo())) as source:
+                source.backup(connection)
+            with connection:
+                connection.execute("delete from clip_embeddings where image_id = 1")
+    return copy
