@@ -31,7 +31,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes torch away, and what was remembered of it."""
-    from datasette_clip_search.query_encoder import is_torch_here
+    from datasette_clip_search.models.query_torch import is_torch_here
 
     monkeypatch.setitem(sys.modules, "torch", None)
     is_torch_here.cache_clear()
@@ -51,7 +51,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def configured() -> Iterator[Callable[..., None]]:
     """Replaces fields of CONFIG for a test."""
-    from datasette_clip_search.config import CONFIG
+    from datasette_clip_search.common.config import CONFIG
 
     before: dict[str, object] = {}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.config import CONFIG
+from datasette_clip_search.common.config import CONFIG
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture
@@ -100,7 +100,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
     code = (
         "import os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embedding, datasette_clip_search.embedding.terminal\n"
+        "import datasette_clip_search.embed, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}])"
     )
@@ -112,7 +112,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
 
 
 def test_locked_database(tiny_database, pictures, monkeypatch):
-    from datasette_clip_search import database
+    from datasette_clip_search.database import connection as database
 
     monkeypatch.setattr(database, "CONFIG", replace(CONFIG, first_write_wait_seconds=0.05))
     make_picture(pictures / "new.jpg", 9)
@@ -238,7 +238,7 @@ def test_light_imports():
     code = (
         "import sys, sqlite_utils, datasette.app\n"
         "before = set(sys.modules)\n"
-        "import sqlite_utils.cli, datasette_clip_search.plugin\n"
+        "import sqlite_utils.cli, datasette_clip_search.web\n"
         "from sqlite_utils import Database; Database(memory=True)\n"
         "heavy = {'torch', 'open_clip', 'faiss', 'onnxruntime', 'PIL', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules) - before))"

@@ -8,9 +8,9 @@ import re
 import pytest
 from PIL import Image
 
-from datasette_clip_search.errors import CommandError
-from datasette_clip_search.terminal_pictures import Way, draw, way_of
-from datasette_clip_search.thumbnails import Thumbnail
+from datasette_clip_search.cli.terminal_pictures import Way, draw, way_of
+from datasette_clip_search.common.errors import CommandError
+from datasette_clip_search.database.thumbnails import Thumbnail
 from support.commands import run
 
 SIZE = os.terminal_size((80, 24))

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import datasette_clip_search
-from datasette_clip_search.errors import CommandError, QueryError
-from datasette_clip_search.terminal_text import say, visible
+from datasette_clip_search.common.errors import CommandError, QueryError
+from datasette_clip_search.common.terminal_text import say, visible
 
 PACKAGE = Path(datasette_clip_search.__file__).parent
 

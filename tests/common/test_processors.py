@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.processors import quota, unescaped
+from datasette_clip_search.common.cores import quota, unescaped
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -121,7 +121,7 @@ import os
 os.sched_getaffinity = lambda _: set(range(64))
 os.cpu_count = lambda: 64
 from sqlite_utils.cli import cli
-from datasette_clip_search.processors import cores
+from datasette_clip_search.common.cores import cores
 import numpy, faiss, torch
 print(cores(), faiss.omp_get_max_threads(), torch.get_num_threads(), os.environ["OMP_NUM_THREADS"])
 """

@@ -10,11 +10,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from datasette_clip_search.crowd import Crowd
-from datasette_clip_search.errors import DatabaseError
-from datasette_clip_search.index import flat
-from datasette_clip_search.schema import default_model
-from datasette_clip_search.vector_format import check_encoded
+from datasette_clip_search.common.errors import DatabaseError
+from datasette_clip_search.database.index import flat
+from datasette_clip_search.database.index.crowd import Crowd
+from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.vector_format import check_encoded
 from support.paths import PROGRAMS
 from support.vector_database import clustered, make, put
 
@@ -164,11 +164,11 @@ def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
     script = (
         "import resource, sqlite3, sys\n"
         "from datasette_clip_search.sql import add_functions\n"
-        "import faiss, datasette_clip_search.search\n"
+        "import faiss, datasette_clip_search.search.nearest\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "connection = sqlite3.connect(sys.argv[1]); add_functions(connection)\n"
-        "from datasette_clip_search.loaded import collection_for\n"
-        "from datasette_clip_search.schema import default_model\n"
+        "from datasette_clip_search.database.index.snapshots import collection_for\n"
+        "from datasette_clip_search.database.schema import default_model\n"
         "try: collection_for(connection, default_model(connection)[1])\n"
         "except Exception as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)\n"

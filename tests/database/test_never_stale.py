@@ -10,11 +10,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from datasette_clip_search import changes
-from datasette_clip_search.index import Wish, index_path, read_facts
-from datasette_clip_search.index.kinds import KINDS
-from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database import changes
+from datasette_clip_search.database.index import Wish, index_path, read_facts
+from datasette_clip_search.database.index.kinds import KINDS
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.schema import default_model
 from support.commands import run
 from support.indexes import build, everything
 from support.paths import TESTS
@@ -38,7 +38,7 @@ def check(connection, seed=0, k=12):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypatch, kind):
     configured(depths=(64, 100))
-    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     build(path, Wish(kind))
     connection, other = connect(path), connect(path)
     writer = connect(path, isolation_level=None)
@@ -199,7 +199,7 @@ def test_every_vector_is_in_the_history(path):
 @pytest.mark.parametrize("wal", [False, True])
 def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
     """Every answer is compared with brute force over the same state of the database."""
-    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     build(path, Wish(kind))
     if wal:
         with closing(sqlite3.connect(path)) as connection:

@@ -6,11 +6,11 @@ from contextlib import closing
 
 import pytest
 
-from datasette_clip_search.index import Wish
-from datasette_clip_search.index.kinds import KINDS
-from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.schema import default_model
-from datasette_clip_search.thumbnails import read_thumbnail
+from datasette_clip_search.database.index import Wish
+from datasette_clip_search.database.index.kinds import KINDS
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.thumbnails import read_thumbnail
 from support.commands import run
 from support.databases import rows
 from support.indexes import everything
@@ -167,7 +167,7 @@ def test_pictures_without_triggers(path, connect, name):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monkeypatch, kind):
     configured(depths=(64, 100))
-    monkeypatch.setattr("datasette_clip_search.index.build._least_effort", everything)
+    monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     path = make(tmp_path / "photos.db", clustered(1200))
     index(path, Wish(kind))
     warm = connect(path)

@@ -17,17 +17,17 @@ from support.pictures import make_picture
 
 pytest.importorskip("open_clip")
 
-from datasette_clip_search.checkpoint import CONFIG_FILE, Checkpoint, resolve
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.decoding import Decoders, Settings
-from datasette_clip_search.embedding import loading
-from datasette_clip_search.embedding.ahead import Ahead
-from datasette_clip_search.embedding.expected import expected_preprocess
-from datasette_clip_search.embedding.loading import Loader
-from datasette_clip_search.embedding.plan import Contents
-from datasette_clip_search.encoder import Encoder
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.embed import model_loading as loading
+from datasette_clip_search.embed.decode_ahead import Ahead
+from datasette_clip_search.embed.model_loading import Loader
+from datasette_clip_search.embed.plan import Contents
+from datasette_clip_search.models.checkpoint import CONFIG_FILE, Checkpoint, resolve
+from datasette_clip_search.models.expected_preprocess import expected_preprocess
+from datasette_clip_search.models.torch_model import Encoder
 from datasette_clip_search.pictures.preprocess import Preprocess
-from datasette_clip_search.sources import find
+from datasette_clip_search.pictures.processes.pool import Decoders, Settings
+from datasette_clip_search.pictures.sources import find
 
 VECTORS = "select path, embedding from images join clip_embeddings on image_id = id order by path"
 WRONG = Preprocess(48, 40, (0.0,) * 3, (1.0,) * 3, resize_mode="squash")

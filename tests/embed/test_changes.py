@@ -42,7 +42,7 @@ def assert_as_fresh(database: Path, folder: Path, model: Path) -> None:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes loading a model an error."""
-    from datasette_clip_search.embedding import loading
+    from datasette_clip_search.embed import model_loading as loading
 
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")
@@ -223,9 +223,9 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
 
 def _search(database: Path) -> list[int]:
     """Returns the ids that a search for a stored vector finds, by way of the index file."""
-    from datasette_clip_search.changes import moment_of
-    from datasette_clip_search.index import index_path, open_index
-    from datasette_clip_search.schema import models
+    from datasette_clip_search.database.changes import moment_of
+    from datasette_clip_search.database.index import index_path, open_index
+    from datasette_clip_search.database.schema import models
 
     connection = sqlite3.connect(database)
     try:
@@ -275,7 +275,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
         # Which that user may not be able to import.
         "import mmap, os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embedding, datasette_clip_search.embedding.terminal\n"
+        "import datasette_clip_search.embed, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}, '--prune'])"
     )
@@ -486,7 +486,7 @@ def test_globs(tmp_path, pictures, tiny_model):
 
 def test_database_of_the_first_release(tmp_path, pictures, tiny_model):
     """Its tables are made by its own statements; the rows of another run are put into them."""
-    from datasette_clip_search.schema import MIGRATIONS, _m001
+    from datasette_clip_search.database.schema import MIGRATIONS, _m001
 
     today, database = tmp_path / "today.db", tmp_path / "old.db"
     embed(today, pictures, "--pretrained", tiny_model)
@@ -599,14 +599,14 @@ class Folder:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory):
     """A model that is loaded once for many runs, and its folder."""
-    from datasette_clip_search.embedding.loading import Loaded
+    from datasette_clip_search.embed.model_loading import Loaded
 
     return Loaded(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed):
-    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embed import Options, embed_images
 
     held, model = loaded
     options = Options(pretrained=str(model), prune=True)

@@ -17,9 +17,9 @@ from support.pictures import make_picture
 
 pytest.importorskip("open_clip")
 
-from datasette_clip_search.checkpoint import resolve
-from datasette_clip_search.encoder import Encoder, _without_first_values
-from datasette_clip_search.errors import EncoderUnavailable
+from datasette_clip_search.common.errors import EncoderUnavailable
+from datasette_clip_search.models.checkpoint import resolve
+from datasette_clip_search.models.torch_model import Encoder, _without_first_values
 
 
 def test_everything_is_written(tiny_database, pictures, tmp_path):
@@ -257,8 +257,8 @@ def test_moved_checkpoint_is_the_same_model(tiny_database, pictures, tiny_model,
 
 def test_pages_are_filled(tmp_path, tiny_model):
     """Vectors of common lengths waste less than 15% of the pages that hold them."""
-    from datasette_clip_search.database import connect
-    from datasette_clip_search.schema import create_tables
+    from datasette_clip_search.database.connection import connect
+    from datasette_clip_search.database.schema import create_tables
 
     for dimension in (256, 384, 512, 640, 768, 1024, 1152):
         database = tmp_path / f"{dimension}.db"
@@ -278,8 +278,8 @@ def test_pages_are_filled(tmp_path, tiny_model):
 
 
 def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
-    from datasette_clip_search.embedding import Options, embed_images
-    from datasette_clip_search.embedding.report import Progress
+    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.embed.report import Progress
 
     class Impatient(Progress):
         done = 0

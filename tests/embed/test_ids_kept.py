@@ -6,9 +6,9 @@ from contextlib import closing
 
 import pytest
 
-from datasette_clip_search.database import connect as connect_to_write
-from datasette_clip_search.embedding.store import Store
-from datasette_clip_search.schema import OWN_TABLES
+from datasette_clip_search.database.connection import connect as connect_to_write
+from datasette_clip_search.database.schema import OWN_TABLES
+from datasette_clip_search.embed.store import Store
 from support.commands import run
 from support.contents import contents, ids
 from support.databases import rows
@@ -103,7 +103,7 @@ def test_many_are_deleted_in_parts(tmp_path, configured, monkeypatch):
         if len(pauses) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("datasette_clip_search.database.time.sleep", pause)
+    monkeypatch.setattr("datasette_clip_search.database.connection.time.sleep", pause)
     with closing(connect_to_write(path)) as connection:
         store = Store(connection, path, None)
         with pytest.raises(KeyboardInterrupt):

@@ -149,10 +149,10 @@ def test_image_towers_are_refused_as_well(pictured, tmp_path):
 @pytest.mark.parametrize("kind", IMAGE)
 def test_runs_refuse_what_would_embed(pictured, kind):
     """Where embed-images takes the database's own tower, and where it keeps one in int8."""
-    from datasette_clip_search.image_tower.tower import ImageTower
-    from datasette_clip_search.int8.encoder import Int8Encoder
-    from datasette_clip_search.schema import default_model
-    from datasette_clip_search.text_tower.stored import (
+    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.models.towers.image import ImageTower
+    from datasette_clip_search.models.towers.int8 import Int8Encoder
+    from datasette_clip_search.models.towers.stored import (
         Kept,
         TowerUnusable,
         read_manifest,
@@ -252,7 +252,7 @@ def _ask_in_vain(address):
     ],
 )
 def test_ranges_of_strangers_are_none(text):
-    from datasette_clip_search.int8 import read_ranges
+    from datasette_clip_search.models.int8.quantize import read_ranges
 
     assert read_ranges('{"a": [-1.5, 2, [0, -3]]}') == {"a": (-1.5, 2.0, [0, -3])}
     assert read_ranges(text) is None

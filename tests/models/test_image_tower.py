@@ -50,8 +50,8 @@ def vectors_of(database, after=0):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
-    from datasette_clip_search import image_encoder
-    from datasette_clip_search.kept_towers import KeptTowers
+    from datasette_clip_search.models import image_encoder
+    from datasette_clip_search.models.tower_cache import KeptTowers
 
     monkeypatch.setattr(image_encoder, "_towers", KeptTowers("image", image_encoder.ImageTower))
 
@@ -77,7 +77,7 @@ def folder(made, tmp_path):
 @pytest.fixture
 def exported_once(made, monkeypatch, tmp_path_factory):
     """Exports the model of `made` once for all tests, which takes torch seconds."""
-    from datasette_clip_search.image_tower import make
+    from datasette_clip_search.models.towers.making import make_image as make
 
     real, kept = make.export_tower, made / "exported"
 
@@ -113,10 +113,10 @@ def test_kept_where_asked_for(made, folder):
 
 def test_precisions(folder, exported_once):
     """Each makes the vectors that torch makes, whatever else is in the batch."""
-    from datasette_clip_search.image_tower.make import reference_pictures
-    from datasette_clip_search.image_tower.tower import ImageTower
-    from datasette_clip_search.schema import default_model
-    from datasette_clip_search.text_tower.stored import read_manifest, read_tower
+    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.models.towers.image import ImageTower
+    from datasette_clip_search.models.towers.making.make_image import reference_pictures
+    from datasette_clip_search.models.towers.stored import read_manifest, read_tower
 
     encoder = torch_encoder(folder / "model")
     pixels = reference_pictures(encoder.preprocess)
@@ -143,7 +143,7 @@ def test_precisions(folder, exported_once):
     ],
 )
 def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, options, expected):
-    from datasette_clip_search.text_tower import weights
+    from datasette_clip_search.models.towers.making import weights
 
     halves, integers = weights._halves, weights._integers
     noise = np.random.default_rng(0)
@@ -168,11 +168,11 @@ def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, 
 
 def test_what_ships_is_what_the_checkpoint_makes():
     """The towers beside the demo's model are of its weights, and make its vectors."""
-    from datasette_clip_search.image_tower.tower import ImageTower
-    from datasette_clip_search.schema import models
-    from datasette_clip_search.text_tower.stored import read_manifest, read_tower
-    from datasette_clip_search.text_tower.texts import TEXTS
-    from datasette_clip_search.text_tower.tower import TextTower
+    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.models.towers.image import ImageTower
+    from datasette_clip_search.models.towers.making.check_texts import TEXTS
+    from datasette_clip_search.models.towers.stored import read_manifest, read_tower
+    from datasette_clip_search.models.towers.text import TextTower
 
     encoder = torch_encoder(DEMO_MODEL)
     with closing(sqlite3.connect(DEMO_MODEL / "towers.db")) as connection:

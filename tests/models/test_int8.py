@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_clip_search import int8
-from datasette_clip_search.errors import EncoderUnavailable
-from datasette_clip_search.int8.export import export_tower
+from datasette_clip_search.common.errors import EncoderUnavailable
+from datasette_clip_search.models.int8 import quantize as int8
+from datasette_clip_search.models.onnx_export import export_tower
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 
 TESTDATA = os.environ.get("CLIP_SEARCH_TESTDATA")

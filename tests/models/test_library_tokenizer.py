@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import datasette_clip_search
-from datasette_clip_search.text_tower.library_tokenizer import (
+from datasette_clip_search.models.towers.library_tokenizer import (
     check_library_tokenizer,
     panics_are_errors,
 )

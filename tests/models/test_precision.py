@@ -14,12 +14,12 @@ from support.pictures import make_picture
 
 pytest.importorskip("open_clip")
 
-from datasette_clip_search import precision
-from datasette_clip_search.checkpoint import resolve
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.embedding import loading
-from datasette_clip_search.encoder import Encoder, reference_pixels
-from datasette_clip_search.errors import CommandError
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import CommandError
+from datasette_clip_search.embed import model_loading as loading
+from datasette_clip_search.models import precision
+from datasette_clip_search.models.checkpoint import resolve
+from datasette_clip_search.models.torch_model import Encoder, reference_pixels
 from datasette_clip_search.pictures.preprocess import Preprocess
 
 DEMO = ["--model", "demo", "--pretrained", DEMO_MODEL]

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 open_clip = pytest.importorskip("open_clip")
 
-from datasette_clip_search.encoder import _safe  # noqa: E402
-from datasette_clip_search.errors import EncoderUnavailable  # noqa: E402
-from datasette_clip_search.text_tower.keep_tokens import keep_tokenizer  # noqa: E402
-from datasette_clip_search.text_tower.texts import TEXTS  # noqa: E402
-from datasette_clip_search.text_tower.tokens import read_tokenizer  # noqa: E402
+from datasette_clip_search.common.errors import EncoderUnavailable  # noqa: E402
+from datasette_clip_search.models.torch_model import _safe  # noqa: E402
+from datasette_clip_search.models.towers.making.check_texts import TEXTS  # noqa: E402
+from datasette_clip_search.models.towers.making.tokenizer import keep_tokenizer  # noqa: E402
+from datasette_clip_search.models.towers.tokens import read_tokenizer  # noqa: E402
 
 ODD = (
     "",

@@ -37,8 +37,8 @@ def told(result):
 
 
 def open_tower(connection):
-    from datasette_clip_search.schema import default_model
-    from datasette_clip_search.text_encoder import text_encoder_of
+    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.models.text_encoder import text_encoder_of
 
     return text_encoder_of(connection, default_model(connection)[1])
 
@@ -46,9 +46,10 @@ def open_tower(connection):
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
     """Has every test load its tower, as a process of its own would."""
-    from datasette_clip_search import query, text_encoder
-    from datasette_clip_search.kept_towers import KeptTowers
-    from datasette_clip_search.recent import Recent
+    from datasette_clip_search.common.cache import Recent
+    from datasette_clip_search.models import text_encoder
+    from datasette_clip_search.models.tower_cache import KeptTowers
+    from datasette_clip_search.search import query
 
     monkeypatch.setattr(query, "_texts", Recent(8))
     towers = KeptTowers("text", text_encoder.TextTower)
@@ -146,7 +147,7 @@ def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, othe
 @pytest.fixture
 def spoil(monkeypatch):
     """Has weights of these bits come out wrong by a part of their largest."""
-    from datasette_clip_search.text_tower import weights
+    from datasette_clip_search.models.towers.making import weights
 
     def spoil(amounts):
         integers, halves = weights._integers, weights._halves
@@ -195,7 +196,7 @@ def test_pictures_found_count(demo, spoil):
 def test_where_none_passes_queries_go_on_with_torch(
     tiny_database, pictures, monkeypatch, connect, spoil
 ):
-    from datasette_clip_search.text_tower import make
+    from datasette_clip_search.models.towers.making import make_text as make
 
     monkeypatch.setattr(make, "PRECISIONS", {"8-bit": 8, "16-bit": 16})
     spoil({8: 0.3, 16: 0.1})
@@ -213,7 +214,7 @@ def test_where_none_passes_queries_go_on_with_torch(
 
 
 def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
-    from datasette_clip_search.text_tower import make
+    from datasette_clip_search.models.towers.making import make_text as make
 
     def fail(*_):
         raise MemoryError("no room for /some/path")
@@ -239,7 +240,7 @@ def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
 def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     import signal
 
-    from datasette_clip_search.text_tower import make
+    from datasette_clip_search.models.towers.making import make_text as make
 
     exact = make.encoded
 
@@ -297,8 +298,8 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
     import torch
     from safetensors.torch import save_file
 
-    from datasette_clip_search.text_tower.make import make
-    from datasette_clip_search.text_tower.tower import TextTower
+    from datasette_clip_search.models.towers.making.make_text import make
+    from datasette_clip_search.models.towers.text import TextTower
 
     settings = {**TINY_CONFIG, "embed_dim": 32, "text_cfg": {**TEXT, **text}, **others}
     if "multimodal_cfg" in others:
@@ -481,8 +482,13 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     """As another processor's faulty instructions would: the weights' scales are changed here."""
     import onnx
 
-    from datasette_clip_search.schema import default_model
-    from datasette_clip_search.text_tower.stored import keep, read_manifest, read_tower, write_tower
+    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.models.towers.stored import (
+        keep,
+        read_manifest,
+        read_tower,
+        write_tower,
+    )
 
     connection = connect(demo, isolation_level=None)
     model = default_model(connection)[1]
@@ -518,8 +524,8 @@ def test_memory_stays_bounded_while_reading(demo, connect):
 @pytest.mark.skipif(not FLICKR.is_dir(), reason="CLIP_SEARCH_TESTDATA names no folder with models/")
 def test_a_model_that_understands_photographs():
     """Of two layers, a narrower perceptron, and 77 tokens."""
-    from datasette_clip_search.text_tower.make import make
-    from datasette_clip_search.text_tower.tower import TextTower
+    from datasette_clip_search.models.towers.making.make_text import make
+    from datasette_clip_search.models.towers.text import TextTower
 
     encoder = torch_encoder(FLICKR)
     made = make(encoder, np.empty((0, 256), np.float32))

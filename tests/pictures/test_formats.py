@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFilter
 
-from datasette_clip_search.errors import PictureError
+from datasette_clip_search.common.errors import PictureError
 from datasette_clip_search.pictures import decode as images
 from datasette_clip_search.pictures import formats
 from datasette_clip_search.pictures.decode import decode, picture_extensions, picture_formats

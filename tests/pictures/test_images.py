@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from datasette_clip_search.errors import PictureError, PictureTooLarge
+from datasette_clip_search.common.errors import PictureError, PictureTooLarge
 from datasette_clip_search.pictures.decode import (
     THUMBNAIL_FORMAT,
     decode,

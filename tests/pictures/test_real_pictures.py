@@ -86,7 +86,7 @@ def test_places_and_times(tmp_path):
 
 def test_odd_files_are_embedded_or_explained(tmp_path):
     """Every picture that is found has a row, or a reason."""
-    from datasette_clip_search.sources import find
+    from datasette_clip_search.pictures.sources import find
 
     database = tmp_path / "odd.db"
     result = run("embed-images", database, CORPORA / "odd", "--pretrained", MODEL)

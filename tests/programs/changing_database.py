@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasette_clip_search.index import Wish, build
-from datasette_clip_search.indexing import keep_index
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.index import Wish, build
+from datasette_clip_search.database.index.maintenance import keep_index
+from datasette_clip_search.database.schema import default_model
 from datasette_clip_search.sql import add_functions
 from support.indexes import everything
 from support.vector_database import clustered, found, put, truth

@@ -7,7 +7,12 @@ import sqlite3
 import sys
 import threading
 
-from datasette_clip_search.table_function import MISSING, ScalarFunction, TableFunction, register
+from datasette_clip_search.sql.table_function import (
+    MISSING,
+    ScalarFunction,
+    TableFunction,
+    register,
+)
 
 
 def count(connection, stop, start, limit=None):

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 from itertools import count
 
-from datasette_clip_search.table_function import TableFunction, register
+from datasette_clip_search.sql.table_function import TableFunction, register
 
 
 def series(connection, stop, limit=None):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from sqlite_utils.cli import cli as sqlite_utils
 
-from datasette_clip_search import config, errors, sql
-from datasette_clip_search.table_function import TableFunction
+from datasette_clip_search import sql
+from datasette_clip_search.common import config, errors
+from datasette_clip_search.sql.table_function import TableFunction
 from support.paths import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.publishing.paths import Paths
-from datasette_clip_search.publishing.recall import recall
-from datasette_clip_search.schema import KNOWN_MIGRATIONS, OWN_TABLES
-from datasette_clip_search.vector_format import decode, halved, is_vector
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.schema import KNOWN_MIGRATIONS, OWN_TABLES
+from datasette_clip_search.database.vector_format import decode, halved, is_vector
+from datasette_clip_search.publish.private_paths import Paths
+from datasette_clip_search.publish.rounding_loss import recall
 from support.commands import run
 from support.contents import contents
 from support.databases import make_database, rows
@@ -495,7 +495,7 @@ def test_full_disk(tiny_database, tmp_path, size, exists):
 
 KILLED = """
 import os, signal, sys
-from datasette_clip_search.publishing import run as module
+from datasette_clip_search.publish import run as module
 from sqlite_utils.cli import cli
 module.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cli(["clip-publish", *sys.argv[1:]])
@@ -520,8 +520,8 @@ def test_killed(tiny_database, tmp_path, step):
 
 
 def test_one_moment_of_a_database_that_is_being_written(tiny_database, tmp_path):
-    from datasette_clip_search.publishing import Options, Progress
-    from datasette_clip_search.publishing import publish as write
+    from datasette_clip_search.publish import Options, Progress
+    from datasette_clip_search.publish import publish as write
 
     with closing(sqlite3.connect(tiny_database)) as connection:
         connection.execute("pragma journal_mode = wal")

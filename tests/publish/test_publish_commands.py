@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.publishing.folder import REQUIREMENTS, compatible
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.publish.server_folder import REQUIREMENTS, compatible
 from support.commands import run
 from support.databases import make_database
 from support.paths import ROOT

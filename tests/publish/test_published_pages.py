@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from datasette_clip_search.changes import moment_of
-from datasette_clip_search.originals import original_url, originals_template
+from datasette_clip_search.database.changes import moment_of
+from datasette_clip_search.database.publication import original_url, originals_template
 from support.commands import run
 from support.databases import rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
@@ -241,9 +241,9 @@ def test_folder_is_written_anew(demo_database, tmp_path):
 
 
 def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, monkeypatch):
-    from datasette_clip_search.index import open_index
-    from datasette_clip_search.publishing import folder as module
-    from datasette_clip_search.schema import models
+    from datasette_clip_search.database.index import open_index
+    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.publish import server_folder as module
 
     config = replace(module.CONFIG, index_at_least=100)
     monkeypatch.setattr(module, "CONFIG", config)

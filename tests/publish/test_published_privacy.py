@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from datasette_clip_search import private_facts
-from datasette_clip_search.private_facts import kept_facts
-from datasette_clip_search.publishing import facts
-from datasette_clip_search.publishing.facts import Published, published_place
-from datasette_clip_search.publishing.paths import EVERYTHING, Paths
-from datasette_clip_search.publishing.thumbnails import plain_thumbnail
-from datasette_clip_search.publishing.towers import published_manifest
-from datasette_clip_search.schema import OWN_TABLES, create_tables
+from datasette_clip_search.database import private_facts
+from datasette_clip_search.database.private_facts import kept_facts
+from datasette_clip_search.database.schema import OWN_TABLES, create_tables
+from datasette_clip_search.publish import facts
+from datasette_clip_search.publish.facts import Published, published_place
+from datasette_clip_search.publish.private_paths import EVERYTHING, Paths
+from datasette_clip_search.publish.public_towers import published_manifest
+from datasette_clip_search.publish.smaller_thumbnails import plain_thumbnail
 from support.commands import run
 from support.databases import rows
 from support.models import make_model

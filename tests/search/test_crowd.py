@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from datasette_clip_search.config import CONFIG
+from datasette_clip_search.common.config import CONFIG
 from support.databases import make_database, rows
 from support.paths import DEMO_PICTURES, ROOT
 from support.vector_database import collection_of

@@ -10,10 +10,10 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from datasette_clip_search import duplicates as module
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.pairs import TooManyPairs, alike
-from datasette_clip_search.schema import create_tables
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.schema import create_tables
+from datasette_clip_search.search import duplicates as module
+from datasette_clip_search.search.near_pairs import TooManyPairs, alike
 
 MODEL = "insert into clip_models values (?, ?, 'made', ?, ?, '{}', ?, 0, null)"
 IMAGE = """insert into images (id, path, content_hash, size, mtime, width, height, format, taken)

@@ -56,7 +56,7 @@ def test_one_side_alone_is_added_up(call):
 
 
 def test_both_sides_lose_their_means_and_get_one_spread(call, demo_database):
-    from datasette_clip_search.modality import EVERYDAY_TEXTS
+    from datasette_clip_search.search.modality_gap import EVERYDAY_TEXTS
 
     stored = rows(demo_database, "select embedding from clip_embeddings")
     pictures = np.array([vector(blob) for (blob,) in stored], np.float64)
@@ -224,7 +224,7 @@ def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
 
 
 def test_a_large_collection_is_known_by_a_sample():
-    from datasette_clip_search.config import CONFIG
+    from datasette_clip_search.common.config import CONFIG
 
     count = 2 * CONFIG.distribution_sample + 1
     vectors = np.random.default_rng(1).normal(1, 1, size=(count, 8)).astype(np.float32)
@@ -237,9 +237,9 @@ def test_a_large_collection_is_known_by_a_sample():
 
 
 def test_everyday_texts_are_many_and_encoded_once(demo_database, connect):
-    from datasette_clip_search.modality import EVERYDAY_TEXTS, everyday_vectors
-    from datasette_clip_search.schema import default_model
-    from datasette_clip_search.text_encoder import text_encoder_of
+    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.models.text_encoder import text_encoder_of
+    from datasette_clip_search.search.modality_gap import EVERYDAY_TEXTS, everyday_vectors
 
     assert len(set(EVERYDAY_TEXTS)) == len(EVERYDAY_TEXTS) >= 32
     connection = connect(demo_database)

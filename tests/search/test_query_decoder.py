@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasette_clip_search import query, query_decoder
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.decoding import Settings
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.pictures.processes.pool import Settings
+from datasette_clip_search.search import query, query_decoder
 from support import bombs
 from support.commands import run
 from support.paths import TESTS
@@ -218,8 +218,8 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
 SERVER = """
 import sqlite3, sys
 from support import bombs
-from datasette_clip_search import query_decoder
-from datasette_clip_search.decoding import Settings
+from datasette_clip_search.search import query_decoder
+from datasette_clip_search.pictures.processes.pool import Settings
 
 settings = Settings(None, 50, thumbnails=False, formats=("JPEG",))
 connection = sqlite3.connect(":memory:")

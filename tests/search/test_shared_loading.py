@@ -13,10 +13,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.errors import ClipSearchError
-from datasette_clip_search.shared_loading import SharedLoading
-from datasette_clip_search.stopping import Stopped
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import ClipSearchError
+from datasette_clip_search.common.shared_loading import SharedLoading
+from datasette_clip_search.common.stopping import Stopped
 from support.databases import make_database
 
 
@@ -266,8 +266,8 @@ def test_weights_of_strangers_run_no_code(monkeypatch, tmp_path, name, file, tor
     """Before torch 2.6, files of other kinds than safetensors could."""
     import importlib.metadata
 
-    from datasette_clip_search.checkpoint import check_unpickling, resolve
-    from datasette_clip_search.errors import EncoderUnavailable
+    from datasette_clip_search.common.errors import EncoderUnavailable
+    from datasette_clip_search.models.checkpoint import check_unpickling, resolve
 
     monkeypatch.setattr(importlib.metadata, "version", lambda _: torch)
     (tmp_path / file).write_bytes(b"x")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search import tags
+from datasette_clip_search.search import tags
 from support.databases import rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES, ROOT
 

@@ -8,15 +8,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from datasette_clip_search import duplicates, schema, search, tags, within
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.table_function import (
-    ScalarFunction,
-    TableFunction,
-    limits,
-    register,
-)
-from datasette_clip_search.table_function.limits import Limit
+from datasette_clip_search.common import interrupts
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database import schema
+from datasette_clip_search.search import duplicates, tags, within
+from datasette_clip_search.search import nearest as search
+from datasette_clip_search.sql.table_function import ScalarFunction, TableFunction, register
+from datasette_clip_search.sql.table_function.limits import Limit
 from support.databases import make_database
 
 pytest.importorskip("open_clip")
@@ -303,10 +301,10 @@ def test_a_subclass_of_the_connection_heeds_it_with_the_drivers_own_cursor():
             raise AssertionError("the driver's own cursor is used")
 
     connection = sqlite3.connect(":memory:", factory=Mine)
-    limits.heed_time_limit(connection)
+    interrupts.heed_time_limit(connection)
     connection.set_progress_handler(lambda: True, 1000)
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
-        limits.heed_time_limit(connection)
+        interrupts.heed_time_limit(connection)
     connection.close()
 
 
@@ -332,7 +330,7 @@ def test_long_lists_and_long_results_heed_it(database, connect):
 def test_reading_within_heeds_it(database, connect, monkeypatch):
     connection = connect(database)
     parts = integers_read(monkeypatch)
-    monkeypatch.setattr(limits, "_SECONDS", 0)
+    monkeypatch.setattr(interrupts, "_SECONDS", 0)
     connection.set_progress_handler(lambda: len(parts) > 2, 1000)
     ids = json.dumps([*range(200_000)])
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):

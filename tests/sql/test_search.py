@@ -234,8 +234,8 @@ def test_blank_arguments_have_no_answers(database, connect, blank):
 
 
 def test_an_empty_query_is_an_error_of_the_library(database, connect):
-    from datasette_clip_search.errors import QueryError
-    from datasette_clip_search.search import search
+    from datasette_clip_search.common.errors import QueryError
+    from datasette_clip_search.search.nearest import search
 
     for query in ("", " \t\n"):
         with pytest.raises(QueryError, match=r"^The query is empty\. Give it words, such as"):
@@ -352,7 +352,7 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
     assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
     with sqlite3.connect(tiny_database) as other:
-        from datasette_clip_search.checkpoint import fingerprint, resolve
+        from datasette_clip_search.models.checkpoint import fingerprint, resolve
 
         new = fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
@@ -417,7 +417,7 @@ def test_functions_are_not_added_twice(database, connect):
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_within_some_pictures(database, connect, count, k):
     """The nearest of these, as many as k where there are so many; unknown ids are none."""
-    from datasette_clip_search.search import search
+    from datasette_clip_search.search.nearest import search
 
     rng = np.random.default_rng(count)
     vector = rng.normal(size=16).astype("<f4")

@@ -400,7 +400,7 @@ def test_nothing_crashes_a_process(database):
 
 def test_a_hundred_connections_leave_nothing(database, monkeypatch):
     from datasette_clip_search.sql import add_functions
-    from datasette_clip_search.table_function import scans
+    from datasette_clip_search.sql.table_function import scans
 
     # Else it takes a thousand connections until as much is thrown away as is kept.
     monkeypatch.setattr(scans, "MOST_CALLS_IN_ALL", scans.MOST_CALLS)

@@ -9,9 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from datasette_clip_search import search
+from datasette_clip_search.search import nearest as search
 from datasette_clip_search.sql import add_functions
-from datasette_clip_search.table_function import meaning
+from datasette_clip_search.sql.table_function import meaning
 from support.drivers import DRIVERS
 from support.vector_database import clustered, make, put, truth
 
@@ -429,7 +429,7 @@ def test_a_restriction_that_sqlite_keeps_back_names_within(driver, db, join, amo
 
 
 def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
-    from datasette_clip_search.table_function import answers
+    from datasette_clip_search.sql.table_function import answers
 
     monkeypatch.setattr(answers, "MOST_UNCOUNTED", 100)
     query = QUERIES[0].astype("<f4").tobytes()

@@ -38,8 +38,8 @@ def call(database, connect):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    from datasette_clip_search.checkpoint import locate, resolve
-    from datasette_clip_search.encoder import Encoder
+    from datasette_clip_search.models.checkpoint import locate, resolve
+    from datasette_clip_search.models.torch_model import Encoder
 
     return Encoder(locate(resolve("tiny", str(tiny_model)), fetch=False))
 
@@ -172,7 +172,7 @@ def test_special_tokens_of_hugging_face(tmp_path):
     """The same for a tokenizer that transformers makes, with special tokens of its own."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
-    from datasette_clip_search.encoder import _safe
+    from datasette_clip_search.models.torch_model import _safe
 
     words = ["<pad>", "<s>", "</s>", "<unk>", "xx_XX", "dog", "<", ">", "s", "/", "xx", "_"]
     model = tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>")
@@ -194,8 +194,8 @@ def test_special_tokens_of_hugging_face(tmp_path):
 
 def test_endless_words_are_cut_and_words_forgotten(tiny_model, monkeypatch):
     """To split a word takes the square of its length, and OpenCLIP's tokenizer keeps every word."""
-    from datasette_clip_search import encoder as encoders
-    from datasette_clip_search.checkpoint import resolve
+    from datasette_clip_search.models import torch_model as encoders
+    from datasette_clip_search.models.checkpoint import resolve
 
     encoder = encoders.Encoder(resolve("tiny", str(tiny_model)))
     words = encoder._tokenizer.cache

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search import within
-from datasette_clip_search.config import CONFIG
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.search import within
 from datasette_clip_search.sql import add_functions
 from support.databases import make_database
 
@@ -186,7 +186,7 @@ def test_the_error_before_sqlite_3_38_says_what_to_run(database, connect, monkey
     connection = connect(database)
     expected = found(connection, "dog", 10, json.dumps([*range(20, 61)]))
     if TAKES_LISTS:
-        from datasette_clip_search.table_function.library import library_of
+        from datasette_clip_search.sql.table_function.library import library_of
 
         monkeypatch.setattr(library_of(connection), "takes_lists", False)
     sql = (

@@ -9,11 +9,11 @@ from contextlib import closing
 import faiss
 import numpy as np
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.index.base import Effort
-from datasette_clip_search.index.file import _PIECE, MAGIC
-from datasette_clip_search.indexing import keep_index
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.index.file import _PIECE, MAGIC
+from datasette_clip_search.database.index.index import Effort
+from datasette_clip_search.database.index.maintenance import keep_index
+from datasette_clip_search.database.schema import default_model
 
 
 def build(path, wish=None, **options):

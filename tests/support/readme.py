@@ -48,7 +48,7 @@ def index_status() -> str:
 
 def page_limits() -> str:
     """Returns the limits of the search page, from the configuration itself."""
-    from datasette_clip_search.config import CONFIG
+    from datasette_clip_search.common.config import CONFIG
 
     limits = {
         "pictures shown at a time": f"{CONFIG.results_per_page}, at most "
@@ -70,7 +70,7 @@ def page_limits() -> str:
 
 def tables() -> str:
     """Returns the tables with their columns, from the database itself."""
-    from datasette_clip_search.schema import OWN_TABLES
+    from datasette_clip_search.database.schema import OWN_TABLES
 
     described = {
         "images": "one picture",
@@ -96,7 +96,7 @@ def tables() -> str:
 
 def private_facts() -> str:
     """Returns the table of what a published database reveals, and of how to change that."""
-    from datasette_clip_search.private_facts import FACTS
+    from datasette_clip_search.database.private_facts import FACTS
 
     lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
     for fact in FACTS:

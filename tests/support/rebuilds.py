@@ -6,8 +6,8 @@ from contextlib import closing
 
 import numpy as np
 
-from datasette_clip_search.indexing import keep_index
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.index.maintenance import keep_index
+from datasette_clip_search.database.schema import default_model
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture

@@ -28,8 +28,8 @@ def change(database, sql, *parameters):
 
 
 def torch_encoder(folder):
-    from datasette_clip_search.checkpoint import resolve
-    from datasette_clip_search.encoder import Encoder
+    from datasette_clip_search.models.checkpoint import resolve
+    from datasette_clip_search.models.torch_model import Encoder
 
     return Encoder(resolve("model", str(folder)))
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from datasette.app import Datasette
 
-from datasette_clip_search import plugin
-from datasette_clip_search.config import CONFIG
+from datasette_clip_search import web as plugin
+from datasette_clip_search.common.config import CONFIG
 from support.commands import run
 from support.pictures import make_picture
 from support.web import ONE, wait_for_loading

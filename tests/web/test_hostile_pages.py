@@ -8,9 +8,9 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.index import index_path, read_facts
-from datasette_clip_search.schema import default_model
-from datasette_clip_search.vectors import read_vectors
+from datasette_clip_search.database.index import index_path, read_facts
+from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.vectors import read_vectors
 from support.indexes import padded, put_together
 from support.web import PAGE, change
 

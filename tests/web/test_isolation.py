@@ -16,11 +16,14 @@ from urllib.request import urlopen
 
 import pytest
 
-from datasette_clip_search import deadline, loaded, web_lookup, web_query
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.errors import TookTooLong
-from datasette_clip_search.schema import default_model
-from datasette_clip_search.time_limit import heed_time_limit
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import TookTooLong
+from datasette_clip_search.common.interrupts import heed_time_limit
+from datasette_clip_search.database import deadline
+from datasette_clip_search.database.index import snapshots as loaded
+from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.web import finding as web_query
+from datasette_clip_search.web import lookup as web_lookup
 from support.vector_database import clustered, collection_of, make
 from support.web import ONE
 
@@ -185,7 +188,7 @@ PLUGIN = f"""
 import sys
 
 sys.modules["torch"] = None
-from datasette_clip_search import loaded
+from datasette_clip_search.database.index import snapshots as loaded
 
 collection_for = loaded.collection_for
 

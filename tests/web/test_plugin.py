@@ -9,7 +9,9 @@ from collections import OrderedDict
 
 import pytest
 
-from datasette_clip_search import plugin, query_encoder, text_encoder
+from datasette_clip_search import web as plugin
+from datasette_clip_search.models import query_torch as query_encoder
+from datasette_clip_search.models import text_encoder
 from support.web import PAGE, change, wait_for_loading
 
 pytest.importorskip("open_clip")
@@ -66,7 +68,7 @@ async def test_startup_logs_one_line_about_what_fails(folder, serve, caplog):
 def test_importing_the_plugin_is_light():
     """But for numpy, which Datasette's own units of measure import where it is installed."""
     code = (
-        "import sys, datasette.app, datasette_clip_search.plugin, datasette_clip_search.web\n"
+        "import sys, datasette.app, datasette_clip_search.web, datasette_clip_search.web.pages\n"
         "heavy = {'torch', 'open_clip', 'faiss', 'onnxruntime', 'PIL'}\n"
         "print(sorted(heavy.intersection(sys.modules)))"
     )

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from datasette_clip_search import query, query_decoder, web_upload
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.decoding import Settings
-from datasette_clip_search.errors import TooBusy
-from datasette_clip_search.picture_cost import expected_seconds
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import TooBusy
+from datasette_clip_search.pictures.cost import expected_seconds
+from datasette_clip_search.pictures.processes.pool import Settings
+from datasette_clip_search.search import query, query_decoder
+from datasette_clip_search.web import upload as web_upload
 from support import bombs
 from support.commands import run
 from support.pictures import make_picture

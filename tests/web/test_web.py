@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from datasette_clip_search import plugin
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.errors import ClipSearchError
+from datasette_clip_search import web as plugin
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import ClipSearchError
 from support.commands import run
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
@@ -335,7 +335,7 @@ async def test_searches_stay_off_the_sql_threads(photos, monkeypatch):
         threads.append(threading.current_thread().name)
         raise ClipSearchError
 
-    monkeypatch.setattr("datasette_clip_search.search.search", search)
+    monkeypatch.setattr("datasette_clip_search.search.nearest.search", search)
     await photos.client.get(f"{PAGE}?q=dog")
     assert [name.rpartition("_")[0] for name in threads] == ["clip-search"]
 

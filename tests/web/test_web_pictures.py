@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from datasette.utils.asgi import Request
 
-from datasette_clip_search import web_upload
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.web_upload import UploadRefused, received
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.web import upload as web_upload
+from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
 from support.models import make_model
 from support.web import PAGE, ROOT, change, images, links

@@ -4,7 +4,7 @@ import html
 
 import pytest
 
-from datasette_clip_search.schema import KNOWN_MIGRATIONS
+from datasette_clip_search.database.schema import KNOWN_MIGRATIONS
 from support.commands import run
 from support.models import make_model
 from support.pictures import make_picture
@@ -156,7 +156,7 @@ async def test_unexpected_errors_stay_in_the_log(photos, monkeypatch, caplog):
     def search(*_):
         raise RuntimeError("/home/owner/secret")
 
-    monkeypatch.setattr("datasette_clip_search.search.search", search)
+    monkeypatch.setattr("datasette_clip_search.search.nearest.search", search)
     for path in [f"{PAGE}?q=dog", f"{PAGE}.json?q=dog"]:
         response = await photos.client.get(path)
         assert response.status_code == 500

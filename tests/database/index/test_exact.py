@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.index import Wish, flat
-from datasette_clip_search.index.base import Base
-from datasette_clip_search.index.build import build
-from datasette_clip_search.index.exact import LENGTH, slack
-from datasette_clip_search.index.kinds import FLAT
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.index import Wish, flat
+from datasette_clip_search.database.index.build import build
+from datasette_clip_search.database.index.exact import LENGTH, slack
+from datasette_clip_search.database.index.index import Base
+from datasette_clip_search.database.index.kinds import FLAT
+from datasette_clip_search.database.schema import default_model
 from support.vector_database import clustered, make
 
 DIMENSION = 32

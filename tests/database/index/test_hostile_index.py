@@ -13,12 +13,13 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.index import IndexUnusable, Wish, index_path, layout, open_index
-from datasette_clip_search.index.facts import parsed
-from datasette_clip_search.index.file import MAGIC
-from datasette_clip_search.index.kinds import KINDS
-from datasette_clip_search.indexing import keep_index
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.index import IndexUnusable, Wish, index_path, open_index
+from datasette_clip_search.database.index import faiss_layout as layout
+from datasette_clip_search.database.index.file import MAGIC
+from datasette_clip_search.database.index.header import parsed
+from datasette_clip_search.database.index.kinds import KINDS
+from datasette_clip_search.database.index.maintenance import keep_index
+from datasette_clip_search.database.schema import default_model
 from support.commands import run
 from support.indexes import padded, put_together
 from support.paths import PROGRAMS

@@ -15,15 +15,21 @@ import numpy as np
 import pytest
 
 from datasette_clip_search.cli.index_options import KINDS as OPTIONS
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.errors import CommandError
-from datasette_clip_search.index import IndexUnusable, Wish, index_path, open_index, read_facts
-from datasette_clip_search.index.filling import Filling
-from datasette_clip_search.index.kinds import KINDS, choose, lists_for
-from datasette_clip_search.index.sample import Sample
-from datasette_clip_search.indexing import measure, status_of
-from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import CommandError
+from datasette_clip_search.database.index import (
+    IndexUnusable,
+    Wish,
+    index_path,
+    open_index,
+    read_facts,
+)
+from datasette_clip_search.database.index.filling import Filling
+from datasette_clip_search.database.index.kinds import KINDS, choose, lists_for
+from datasette_clip_search.database.index.maintenance import measure, status_of
+from datasette_clip_search.database.index.recall import Sample
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.schema import default_model
 from support.commands import run
 from support.indexes import build
 from support.paths import TESTS
@@ -208,7 +214,7 @@ def test_more_vectors_than_memory_has_room_for(tmp_path, connect, monkeypatch, c
     """Without an index they are read anew for every search, and found all the same."""
     path = make(tmp_path / "p.db", clustered(1001))
     limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
-    monkeypatch.setattr("datasette_clip_search.loaded.CONFIG", limited)
+    monkeypatch.setattr("datasette_clip_search.database.index.snapshots.CONFIG", limited)
     connection, query = connect(path), clustered(1, seed=2)[0]
     for k in (10, 2000):
         assert found(connection, query, k)[0] == truth(connection, query, k)[0]

@@ -13,13 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search import decoding, query_decoder
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.decoding import Decoded, Decoders, Refused, Settings, Unneeded, process
-from datasette_clip_search.decoding.process import IsWanted
-from datasette_clip_search.errors import ClipSearchError
-from datasette_clip_search.pictures.messages import Job
-from datasette_clip_search.sources import DiskFile
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import ClipSearchError
+from datasette_clip_search.pictures.processes import pool as decoding
+from datasette_clip_search.pictures.processes import process
+from datasette_clip_search.pictures.processes.messages import Job
+from datasette_clip_search.pictures.processes.pool import (
+    Decoded,
+    Decoders,
+    Refused,
+    Settings,
+    Unneeded,
+)
+from datasette_clip_search.pictures.processes.process import IsWanted
+from datasette_clip_search.pictures.sources import DiskFile
+from datasette_clip_search.search import query_decoder
 from support.commands import run
 from support.databases import rows
 from support.embedding import summary
@@ -387,7 +395,7 @@ def test_names_and_folders_do_not_matter(tmp_path, pictures, monkeypatch):
 
 def test_decoders_start_without_what_takes_long_to_import():
     code = (
-        "import sys; import datasette_clip_search.pictures.worker\n"
+        "import sys; import datasette_clip_search.pictures.processes.worker\n"
         "heavy = {'numpy', 'torch', 'open_clip', 'faiss', 'onnxruntime', 'sqlite3', 'click'}\n"
         "print(sorted(heavy.intersection(sys.modules)))"
     )

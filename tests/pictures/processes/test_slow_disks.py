@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.decoding import process
+from datasette_clip_search.pictures.processes import process
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture
@@ -42,7 +42,7 @@ def slow_open(file, mode="r", *arguments, **named):
         time.sleep(600)
     return Slow(opened, 0.3) if "trickle" in name else opened
 
-if "datasette_clip_search.pictures.worker" in sys.orig_argv:
+if "datasette_clip_search.pictures.processes.worker" in sys.orig_argv:
     builtins.open = slow_open
 """
 

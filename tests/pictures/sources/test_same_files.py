@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.sources import find, find_rows, same
-from datasette_clip_search.sources.mounts import mount_of, mounts, place_on_device
+from datasette_clip_search.pictures.sources import find, find_rows, same
+from datasette_clip_search.pictures.sources.mounts import mount_of, mounts, place_on_device
 from support.commands import run
 from support.pictures import make_picture
 
@@ -141,7 +141,7 @@ def test_a_run_over_folders_with_one_number(tmp_path, tiny_model, one_number):
 
 BIND = """
 mount --bind {folder}/a {folder}/b && exec {python} -c '
-from datasette_clip_search.sources import find
+from datasette_clip_search.pictures.sources import find
 print([source.stored for source in find(["{folder}"], "{folder}").sources])'
 """
 

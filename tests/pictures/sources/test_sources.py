@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.errors import CommandError, PictureError, PictureUnreadable
-from datasette_clip_search.sources import Found, find, find_rows, is_gone, members, rows
+from datasette_clip_search.common.errors import CommandError, PictureError, PictureUnreadable
+from datasette_clip_search.pictures.sources import Found, find, find_rows, is_gone, members, rows
 
 
 def put(folder: Path, *names: str) -> None:
@@ -185,7 +185,7 @@ NOBODY = """
 import os, sys
 from pathlib import Path
 from datasette_clip_search.pictures.decode import picture_extensions
-from datasette_clip_search.sources import find, is_gone
+from datasette_clip_search.pictures.sources import find, is_gone
 picture_extensions()
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.errors import CommandError
-from datasette_clip_search.sources import Found, find, find_rows
-from datasette_clip_search.sources.spelling import as_on_disk
+from datasette_clip_search.common.errors import CommandError
+from datasette_clip_search.pictures.sources import Found, find, find_rows
+from datasette_clip_search.pictures.sources.spelling import as_on_disk
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture

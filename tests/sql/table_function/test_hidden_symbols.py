@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.table_function.hidden import HiddenForGood, hidden_functions
+from datasette_clip_search.sql.table_function.hidden_symbols import HiddenForGood, hidden_functions
 from support.paths import ROOT
 
 pytest.importorskip("sqlite_vec")
@@ -59,7 +59,7 @@ def run_python(folder, *arguments):
 PLACES = """
 import ctypes
 from pysqlite3 import _sqlite3
-from datasette_clip_search.table_function.hidden import PLACES, hidden_functions
+from datasette_clip_search.sql.table_function.hidden_symbols import PLACES, hidden_functions
 find, library = hidden_functions(_sqlite3.Connection), ctypes.CDLL(_sqlite3.__file__)
 for name in PLACES:
     assert find(name) == ctypes.cast(getattr(library, name), ctypes.c_void_p).value, name
@@ -75,8 +75,8 @@ HIDDEN = """
 import ctypes, pysqlite3, sqlite_vec, sys
 from pysqlite3 import _sqlite3
 from shown import dbapi2 as other
-from datasette_clip_search.table_function import NativeUnavailable
-from datasette_clip_search.table_function.library import library_of
+from datasette_clip_search.sql.table_function import NativeUnavailable
+from datasette_clip_search.sql.table_function.library import library_of
 
 assert not hasattr(ctypes.CDLL(_sqlite3.__file__), "sqlite3_sourceid")
 connection = pysqlite3.connect(":memory:")

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.table_function import (
+from datasette_clip_search.sql.table_function import (
     MISSING,
     NativeUnavailable,
     ScalarFunction,

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.table_function import MISSING, TableFunction, register, within
-from datasette_clip_search.table_function.library import library_of
+from datasette_clip_search.sql.table_function import MISSING, TableFunction, register
+from datasette_clip_search.sql.table_function import in_lists as within
+from datasette_clip_search.sql.table_function.library import library_of
 from support.drivers import DRIVERS, error_of, rows_of
 
 IDS = range(1, 41)
