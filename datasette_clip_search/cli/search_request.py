@@ -18,7 +18,7 @@ from ..database.schema import choose_model, fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..database.vector_format import check_encoded
 from ..database.vectors import count_vectors
-from ..models.image_encoder import image_encoder_of
+from ..models.image_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
 from ..search.nearest import Hit, check_k, search
@@ -106,7 +106,7 @@ class Question:
                 data = file.read()
             if not data:
                 raise CommandError(f"{called} is empty. Expected a picture")
-            encoder = image_encoder_of(self.connection, self.model)
+            encoder = picture_encoder_of(self.connection, self.model)
             try:
                 with without_pillow_limit():
                     picture = decode(

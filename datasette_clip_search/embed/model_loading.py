@@ -18,8 +18,8 @@ from ..models import checkpoint as checkpoints
 from ..models.checkpoint import Checkpoint
 from ..models.expected_preprocess import expected_preprocess
 from ..models.precision import Choice, make_int8, use_device, use_precision
-from ..models.torch_model import Encoder, PictureEncoder
-from ..models.towers.beside_weights import copy_towers, find_tower, is_torch_here
+from ..models.torch_model import PictureEncoder, TorchModel
+from ..models.towers.beside_weights import copy_towers, find_tower, is_torch_installed
 from ..models.towers.image import ImageTower
 from ..models.towers.int8 import find_int8, keep_int8
 from ..models.towers.stored import IMAGE, TowerUnusable, read_manifest
@@ -139,7 +139,7 @@ class Loader:
             self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
             if self._is_recorded:
                 checkpoints.check_unpickling(self.checkpoint)
-            encoder = Encoder(self.checkpoint, self._fingerprint)
+            encoder = TorchModel(self.checkpoint, self._fingerprint)
             ahead.use(encoder.preprocess)
             if precision == "int8":
                 settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
@@ -165,7 +165,7 @@ class Loader:
 
         Raises EncoderUnavailable where there is none that does as asked.
         """
-        if not self._is_gone and is_torch_here():
+        if not self._is_gone and is_torch_installed():
             return None
         lacks = "torch and open_clip are not installed"
         if self._is_gone:
@@ -188,7 +188,7 @@ class Loader:
 
     def copy_towers(self) -> None:
         """Where torch is not here, has the database bring the towers beside the model's weights."""
-        if self._store.model and not is_torch_here():
+        if self._store.model and not is_torch_installed():
             copy_towers(self._store.connection, self._store.model, self.checkpoint)
 
     def sample(self, sources: Sequence[Source], preprocess: Preprocess, count: int) -> Pixels:
@@ -200,17 +200,20 @@ class Loader:
         empty = np.empty((0, preprocess.height, preprocess.width, 3), np.uint8)
         return empty if pixels is None else pixels
 
-    def load_exact(self) -> Encoder:
+    def load_exact(self) -> TorchModel:
         """Returns the model in float32 on the CPU: the loaded one where it is that; unfetched.
 
         Raises ClipSearchError for a model that can't be used.
         """
         encoder = self._loaded.encoder
-        if isinstance(encoder, Encoder) and (encoder.device, encoder.precision) == ("cpu", "fp32"):
+        if isinstance(encoder, TorchModel) and (encoder.device, encoder.precision) == (
+            "cpu",
+            "fp32",
+        ):
             return encoder
         fingerprint = encoder.fingerprint if encoder else self._fingerprint
         with checkpoints.network(allowed=False):
-            return Encoder(checkpoints.locate(self.checkpoint, fetch=False), fingerprint)
+            return TorchModel(checkpoints.locate(self.checkpoint, fetch=False), fingerprint)
 
     def use_model(self) -> None:
         """Gives the model its row, and the database its tables if need be."""

@@ -13,8 +13,8 @@ from ..common.cores import cores, on_all_cores
 from ..common.errors import CommandError
 from .int8 import quantize as int8
 from .int8.quantize import Ranges
-from .torch_model import Encoder, PictureEncoder, normalized, reference_pixels
-from .towers.int8 import Int8Encoder, Made, made
+from .torch_model import PictureEncoder, TorchModel, normalized, reference_pixels
+from .towers.int8 import Int8Tower, Made, made
 
 # The least cosine between a picture's vector and the one that float32 on the CPU makes.
 FAITHFUL = 0.999
@@ -45,7 +45,7 @@ class Choice:
     made: Made | None = None
 
 
-def use_device(encoder: Encoder, device: str) -> str:
+def use_device(encoder: TorchModel, device: str) -> str:
     """Moves an encoder to a torch device, or to the best there is for "auto".
 
     A device that makes other vectors of a reference picture than the CPU does is not used. Returns
@@ -70,7 +70,7 @@ def use_device(encoder: Encoder, device: str) -> str:
     return f"The device {chosen} {problem}. Using the CPU"
 
 
-def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Choice:
+def use_precision(encoder: TorchModel, precision: str, sample: Pixels | None) -> Choice:
     """Sets an encoder to a number format, which is tried on a sample of the person's pictures.
 
     "auto" is the fastest on this machine among those whose vectors of the sample have a cosine of
@@ -115,8 +115,8 @@ def use_precision(encoder: Encoder, precision: str, sample: Pixels | None) -> Ch
 
 
 def make_int8(
-    encoder: Encoder, ranges: Ranges | None, sample: Pixels | None
-) -> tuple[Int8Encoder, Choice]:
+    encoder: TorchModel, ranges: Ranges | None, sample: Pixels | None
+) -> tuple[Int8Tower, Choice]:
     """Makes an encoder's int8 one: as it was calibrated before, by `ranges`, or by a new sample.
 
     A third of the sample calibrates. With the rest it is checked that it finds the same nearest
@@ -129,7 +129,7 @@ def make_int8(
     size = encoder.preprocess.height, encoder.preprocess.width
     if ranges is not None:
         choice.made = made(encoder, *int8.build(encoder.model, size, ranges))
-        return Int8Encoder(choice.made.kept), choice
+        return Int8Tower(choice.made.kept), choice
     count = 0 if sample is None else len(sample)
     if sample is None or count < CONFIG.int8_sample_at_least:
         raise CommandError(
@@ -146,7 +146,7 @@ def make_int8(
         normalized(encoder.preprocess, picture[np.newaxis]) for picture in sample[is_calibrating]
     )
     choice.made = made(encoder, *int8.build(encoder.model, size, batches))
-    smaller = Int8Encoder(choice.made.kept)
+    smaller = Int8Tower(choice.made.kept)
     agreement = int8.agreement(exact, _encode(smaller, checked))
     if agreement < AGREEMENT:
         raise CommandError(
@@ -162,7 +162,7 @@ def make_int8(
 
 
 def _use_faster_products(
-    encoder: Encoder, sample: Pixels, expected: Vectors, slowest: float
+    encoder: TorchModel, sample: Pixels, expected: Vectors, slowest: float
 ) -> tuple[float, float] | None:
     """Lets torch multiply float32 by its other library where that is worth it.
 
@@ -191,7 +191,7 @@ def _has_other_products(device: str) -> bool:
     return not torch.equal(*products)
 
 
-def _candidates(encoder: Encoder, precision: str) -> list[str]:
+def _candidates(encoder: TorchModel, precision: str) -> list[str]:
     """Returns the formats to try besides float32: the one asked for, or what may be faster."""
     import torch
 
@@ -260,7 +260,7 @@ def _encode(encoder: PictureEncoder, pixels: Pixels) -> Vectors:
         return np.concatenate(list(on_all_cores(encoder.encode_pixels, batches)))
 
 
-def _timed(encoder: Encoder, sample: Pixels) -> tuple[Vectors, float]:
+def _timed(encoder: TorchModel, sample: Pixels) -> tuple[Vectors, float]:
     """Returns the vectors of a sample, and the seconds that it took; of a GPU, for a full batch."""
     if encoder.device == "cpu":
         started = time.perf_counter()
@@ -281,7 +281,7 @@ def _least_cosine(vectors: Vectors, expected: Vectors) -> float:
     return float(np.nan_to_num((vectors * expected).sum(axis=1)).min())
 
 
-def _unfaithful(encoder: Encoder, cosine: float) -> str:
+def _unfaithful(encoder: TorchModel, cosine: float) -> str:
     return (
         f"{encoder.checkpoint.label} in {encoder.precision} on {encoder.device} makes vectors that "
         f"differ from float32's: cosine {cosine:.4f}, expected at least {FAITHFUL}. "

@@ -25,7 +25,7 @@ from ..database.schema import Model, is_published
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .precision import use_device
-from .torch_model import Encoder
+from .torch_model import TorchModel
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +35,13 @@ def _too_slow() -> EncoderUnavailable:
 
 
 # The libraries alone can take a minute on a busy machine, and can't be told to stop.
-_encoders: SharedLoading[Encoder] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
+_encoders: SharedLoading[TorchModel] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
 # By the weights file with its size and time: where it is another one than it was, each query would
 # read all of it to see that.
 _fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.unusable_towers_remembered)
 
 
-def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
+def torch_model_of(connection: sqlite3.Connection, model: Model) -> TorchModel:
     """Returns the encoder of a model of a database, one per process.
 
     A local checkpoint is looked for from the database file's own folder; a published database has
@@ -64,7 +64,7 @@ def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
     )
 
 
-def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Encoder:
+def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> TorchModel:
     try:
         checkpoints.import_open_clip()
     except EncoderUnavailable as error:
@@ -86,7 +86,7 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Enc
         if _fingerprint(checkpoint, stopping) != model.fingerprint:
             raise EncoderUnavailable("Other weights are in their place")
         with checkpoints.network(allowed=False):
-            encoder = Encoder(checkpoint, model.fingerprint)
+            encoder = TorchModel(checkpoint, model.fingerprint)
             use_device(encoder, "auto")
             return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
@@ -128,6 +128,6 @@ def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
 
 
 @cache
-def is_torch_here() -> bool:
+def is_torch_installed() -> bool:
     """Tells whether what makes vectors with torch is installed, without importing it."""
     return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))

@@ -7,9 +7,9 @@ from typing import Protocol
 from ..common.arrays import Vectors
 from ..common.errors import EncoderUnavailable
 from ..database.schema import Model
-from .query_torch import encoder_of, is_torch_here
+from .query_torch import is_torch_installed, torch_model_of
 from .torch_model import Heed
-from .tower_cache import KeptTowers
+from .tower_cache import TowerCache
 from .towers.stored import TEXT, key_of, read_manifest
 from .towers.text import TextTower
 
@@ -37,7 +37,7 @@ class TextEncoder(Protocol):
         """
 
 
-_towers: KeptTowers[TextTower] = KeptTowers(TEXT, TextTower)
+_towers: TowerCache[TextTower] = TowerCache(TEXT, TextTower)
 
 
 def text_key(connection: sqlite3.Connection, model: Model) -> str:
@@ -51,14 +51,14 @@ def text_encoder_of(connection: sqlite3.Connection, model: Model) -> TextEncoder
 
     A tower that is damaged is told of in the log, once, and torch is used where it is installed.
 
-    Raises EncoderUnavailable where there is neither, and as `encoder_of` does.
+    Raises EncoderUnavailable where there is neither, and as `torch_model_of` does.
     """
     tower, reason = _towers.find(connection, model)
     if tower:
         return tower
     try:
-        return encoder_of(connection, model)
+        return torch_model_of(connection, model)
     except EncoderUnavailable as error:
-        if reason and not is_torch_here():
+        if reason and not is_torch_installed():
             raise EncoderUnavailable(reason) from error
         raise EncoderUnavailable(f"{error}. {reason or NO_TOWER}") from error

@@ -48,7 +48,7 @@ class PictureEncoder(Protocol):
         """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
 
 
-class Encoder:
+class TorchModel:
     """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str | None = None):

@@ -51,9 +51,9 @@ def vectors_of(database, after=0):
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
     from datasette_clip_search.models import image_encoder
-    from datasette_clip_search.models.tower_cache import KeptTowers
+    from datasette_clip_search.models.tower_cache import TowerCache
 
-    monkeypatch.setattr(image_encoder, "_towers", KeptTowers("image", image_encoder.ImageTower))
+    monkeypatch.setattr(image_encoder, "_towers", TowerCache("image", image_encoder.ImageTower))
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ class Case:
         export_tower(self.model, self.size, self.file)
         self.ranges = int8.calibrate(self.file, [self.sample])
         int8.quantize(self.file, self.ranges, quantized)
-        self.tower = int8.Int8Tower(quantized)
+        self.tower = int8.Int8Session(quantized)
         self.vectors = encode(self.tower, self.others)
 
     @property
@@ -62,7 +62,7 @@ def unit(vectors: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def encode(tower: int8.Int8Tower, pixels: Any, batch: int = 8) -> Any:
+def encode(tower: int8.Int8Session, pixels: Any, batch: int = 8) -> Any:
     starts = range(0, len(pixels), batch)
     return np.concatenate([tower.encode(pixels[start : start + batch]) for start in starts])
 
@@ -86,7 +86,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_float32_graph_gives_torchs_vectors(case: Case) -> None:
-    vectors = encode(int8.Int8Tower(case.file), case.others)
+    vectors = encode(int8.Int8Session(case.file), case.others)
     np.testing.assert_allclose(unit(vectors), unit(case.exact), atol=2e-5)
 
 
@@ -151,7 +151,7 @@ def test_ranges_make_the_same_tower_again(case: Case, tmp_path: Path) -> None:
     assert again == case.file.with_name("int8.onnx").read_bytes()
     assert b"site-packages" not in again
     np.testing.assert_array_equal(
-        encode(int8.Int8Tower(tmp_path / "int8.onnx"), case.others), case.vectors
+        encode(int8.Int8Session(tmp_path / "int8.onnx"), case.others), case.vectors
     )
 
 
@@ -160,7 +160,7 @@ def test_a_tower_is_the_same_wherever_its_noise_was_encoded(tiny: Case) -> None:
     of_noise = int8.features_of_noise(model)
     assert of_noise.shape == (2, tiny.exact.shape[1])
     for known in (of_noise, of_noise + 1):
-        vectors = encode(int8.Int8Tower(model, known), tiny.others)
+        vectors = encode(int8.Int8Session(model, known), tiny.others)
         np.testing.assert_array_equal(vectors, tiny.vectors)
 
 
@@ -174,7 +174,7 @@ def test_building_again_says_nothing_and_leaves_no_file(
     monkeypatch.chdir(tmp_path)
     model, ranges = int8.build(tiny.model, tiny.size, [tiny.sample], tmp_path)
     assert ranges == tiny.ranges
-    np.testing.assert_array_equal(encode(int8.Int8Tower(model), tiny.others), tiny.vectors)
+    np.testing.assert_array_equal(encode(int8.Int8Session(model), tiny.others), tiny.vectors)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert not list(recwarn)

@@ -34,7 +34,7 @@ INSTALL = "pip install 'datasette-clip-search[int8]'"
 VERSION = 1
 
 
-class Int8Tower:
+class Int8Session:
     """An image tower in int8, for any number of threads at once."""
 
     def __init__(
@@ -77,7 +77,7 @@ def build(
 ) -> tuple[bytes, Ranges]:
     """Makes the int8 image tower of an OpenCLIP model, and the ranges that make it again.
 
-    It is an ONNX file, for Int8Tower.
+    It is an ONNX file, for Int8Session.
 
     `model` is in eval mode, float32, on the CPU; `image_size` is (height, width). `sample` gives
     batches of preprocessed pixels, (n, 3, h, w) float32, to calibrate with, or is the ranges of an

@@ -15,7 +15,7 @@ TOWERS_FILE = "towers.db"
 """A database with one model and its towers, in a folder with the model's weights."""
 
 
-def is_torch_here() -> bool:
+def is_torch_installed() -> bool:
     """Tells whether what makes vectors with torch is installed, without importing it."""
     return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))
 

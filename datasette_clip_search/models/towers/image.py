@@ -6,10 +6,10 @@ from ...common.arrays import Pixels, Vectors
 from ...common.stopping import Stopped, Stopping
 from ...pictures.preprocess import Preprocess
 from ..onnx_file.graph_model import FLOAT, Declared
-from ..onnx_file.session import Heed, Session, nothing
+from ..onnx_file.session import Heed, Session, never_stop
 from ..torch_model import normalized
 from .border import broken, unit_vectors
-from .stored import IMAGE, Kept, TowerUnusable, unfit
+from .stored import IMAGE, StoredTower, TowerUnusable, unfit
 
 INPUT, OUTPUT = "pixels", "features"
 _BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
@@ -20,7 +20,7 @@ _AWAKE = 0.99
 class ImageTower:
     """An image tower that was kept in a database, for any number of threads at once.
 
-    It embeds as an Encoder does, on the CPU; `precision` is what its vectors are noted to be in.
+    It embeds as a TorchModel does, on the CPU; `precision` is what its vectors are noted to be in.
     """
 
     device = "cpu"
@@ -28,7 +28,7 @@ class ImageTower:
     matmul = None
     label = "The image tower"
 
-    def __init__(self, kept: Kept, stopping: Stopping | None = None):
+    def __init__(self, kept: StoredTower, stopping: Stopping | None = None):
         """Loads a tower, and has it encode the picture it was kept with.
 
         `stopping` ends that.
@@ -51,7 +51,7 @@ class ImageTower:
             )
             shape = 1, self.preprocess.height, self.preprocess.width, 3
             pixels = np.frombuffer(kept.sections["picture"], np.uint8).reshape(shape)
-            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else nothing)
+            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else never_stop)
             cosine = float(vector @ np.frombuffer(kept.sections["vector"], "<f4"))
         except (Stopped, TowerUnusable):
             raise

@@ -12,13 +12,13 @@ from ...common.arrays import Pixels, Vectors
 from ...common.config import CONFIG
 from ...database.schema import Model
 from ...pictures.preprocess import Preprocess
-from ..int8.quantize import VERSION, Int8Tower, Ranges, features_of_noise
-from ..torch_model import Encoder, normalized
+from ..int8.quantize import VERSION, Int8Session, Ranges, features_of_noise
+from ..torch_model import TorchModel, normalized
 from .border import broken, unit_vectors
 from .image import given
 from .stored import (
     INT8,
-    Kept,
+    StoredTower,
     TowerUnusable,
     keep,
     parse,
@@ -29,8 +29,8 @@ from .stored import (
 )
 
 
-class Int8Encoder:
-    """An int8 image tower that embeds as an Encoder does, for any number of threads at once."""
+class Int8Tower:
+    """An int8 image tower that embeds as a TorchModel does, for any number of threads at once."""
 
     device = "cpu"
     precision = "int8"
@@ -38,7 +38,7 @@ class Int8Encoder:
     matmul = None
     label = "The int8 model"
 
-    def __init__(self, kept: Kept):
+    def __init__(self, kept: StoredTower):
         """Loads a tower.
 
         Raises TowerUnusable for one that does not load.
@@ -49,7 +49,7 @@ class Int8Encoder:
             self.dimension = int(facts["dimension"])
             self.fingerprint = str(facts["fingerprint"])
             of_noise = np.frombuffer(kept.sections["of_noise"], "<f4").reshape(-1, self.dimension)
-            self._tower = Int8Tower(kept.sections["onnx"], of_noise, given(self.preprocess))
+            self._tower = Int8Session(kept.sections["onnx"], of_noise, given(self.preprocess))
         except Exception as error:
             # ONNX Runtime has an exception each for what is broken.
             raise unfit(INT8, error) from error
@@ -66,10 +66,10 @@ class Made:
 
     ranges: Ranges
     manifest: str
-    kept: Kept
+    kept: StoredTower
 
 
-def made(encoder: Encoder, onnx: bytes, ranges: Ranges) -> Made:
+def made(encoder: TorchModel, onnx: bytes, ranges: Ranges) -> Made:
     """Takes what was built from an encoder's model by these ranges."""
     about = {
         "precision": "int8",
@@ -91,7 +91,7 @@ def keep_int8(connection: sqlite3.Connection, model: Model, made: Made) -> None:
 
 def find_int8(
     connection: sqlite3.Connection, model: Model, ranges: Ranges | None
-) -> Int8Encoder | None:
+) -> Int8Tower | None:
     """Returns the int8 tower that a database keeps of a model.
 
     None stands for one that has to be made: there is none, it is damaged, or was made by other
@@ -103,7 +103,7 @@ def find_int8(
     try:
         if not _made_by(ranges).items() <= parse(manifest, model, INT8).items():
             return None
-        return Int8Encoder(read_tower(connection, model, manifest, INT8))
+        return Int8Tower(read_tower(connection, model, manifest, INT8))
     except TowerUnusable:
         return None
 

@@ -12,7 +12,7 @@ from ...database.connection import transaction
 from ...database.schema import Model
 from ...pictures.preprocess import Preprocess
 from ..checkpoint import INSTALL
-from ..torch_model import Encoder
+from ..torch_model import TorchModel
 from .keep_text import AUTO, NONE, keep_made, sample_of, shown
 from .stored import IMAGE, TowerUnusable, delete_tower, parse, read_manifest, read_tower
 
@@ -23,7 +23,7 @@ def keep_image_tower(
     connection: sqlite3.Connection,
     model: Model,
     wanted: str | None,
-    load: Callable[[], Encoder],
+    load: Callable[[], TorchModel],
     sample: Callable[[Preprocess, int], Pixels],
     making: Callable[[], None],
     is_stopped: Callable[[], bool],
@@ -78,7 +78,7 @@ def _make(
     connection: sqlite3.Connection,
     model: Model,
     wanted: str,
-    encoder: Encoder,
+    encoder: TorchModel,
     sample: Callable[[Preprocess, int], Pixels],
     is_stopped: Callable[[], bool],
     started: float,

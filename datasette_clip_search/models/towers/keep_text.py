@@ -15,7 +15,7 @@ from ...database.schema import EMBEDDINGS, Model, fetch
 from ...database.vector_format import decode, has_length
 from ...database.vectors import count_vectors
 from ..checkpoint import INSTALL
-from ..torch_model import Encoder
+from ..torch_model import TorchModel
 from .stored import (
     TEXT,
     NoTower,
@@ -41,7 +41,7 @@ def keep_text_tower(
     connection: sqlite3.Connection,
     model: Model,
     wanted: str,
-    load: Callable[[], Encoder],
+    load: Callable[[], TorchModel],
     making: Callable[[], None],
     is_stopped: Callable[[], bool],
 ) -> str:
@@ -102,7 +102,7 @@ def _make(
     connection: sqlite3.Connection,
     model: Model,
     wanted: str,
-    encoder: Encoder,
+    encoder: TorchModel,
     is_stopped: Callable[[], bool],
     started: float,
 ) -> str:

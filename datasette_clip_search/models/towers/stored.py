@@ -21,7 +21,7 @@ from ...common.errors import EncoderUnavailable
 from ...common.terminal_text import visible
 from ...database.connection import transaction
 from ...database.schema import TOWERS, Model, fetch, has_table
-from ..onnx_file.wire import Refused
+from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
 FORMAT = 1
@@ -60,7 +60,7 @@ class NoTower(TowerUnusable):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredTower:
     """A tower as it is kept: its manifest, with a key of it alone, and its sections by name."""
 
     key: str
@@ -130,7 +130,7 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
 
 def read_tower(
     connection: sqlite3.Connection, model: Model, manifest: str, tower: str = TEXT
-) -> Kept:
+) -> StoredTower:
     """Reads a tower, one part after the other.
 
     Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
@@ -151,10 +151,10 @@ def read_tower(
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
         raise damaged(tower)
-    return Kept(key_of(manifest), facts, sections)
+    return StoredTower(key_of(manifest), facts, sections)
 
 
-def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, Kept]:
+def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
     """Returns the manifest of a tower, and the tower as it is read again."""
     digest = hashlib.sha256()
     for section in sections.values():
@@ -169,7 +169,7 @@ def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, 
         **facts,
     }
     manifest = json.dumps(whole)
-    return manifest, Kept(key_of(manifest), whole, dict(sections))
+    return manifest, StoredTower(key_of(manifest), whole, dict(sections))
 
 
 def write_tower(
@@ -219,6 +219,6 @@ def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
 
 def unfit(tower: str, error: Exception) -> TowerUnusable:
     """Returns what to raise for a tower that something makes of another error than its own."""
-    if isinstance(error, Refused):
+    if isinstance(error, OnnxRefused):
         return damaged(tower, f"is not one that this release makes ({error})")
     return damaged(tower, f"does not load ({type(error).__name__})")

@@ -13,12 +13,12 @@ from ....common.arrays import Pixels, Vectors
 from ....common.errors import EncoderUnavailable
 from ....pictures.preprocess import Preprocess
 from ...onnx_export import INPUT, OUTPUT, export_tower
-from ...torch_model import Encoder, reference_pixels
+from ...torch_model import TorchModel, reference_pixels
 from ..image import ImageTower
 from ..stored import TowerUnusable, keep
 from .exported_graph import rewrite
 from .make_text import AGREEMENT, FAITHFUL, Made, Stopped, agreement_of, encoded, least_cosine
-from .weights import Graph
+from .weights import GraphBuilder
 
 AUTO = "auto"
 PRECISIONS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
@@ -27,7 +27,7 @@ TRIED = ("16-bit", "32-bit")
 
 
 def make(
-    encoder: Encoder,
+    encoder: TorchModel,
     pixels: Pixels,
     pictures: Vectors,
     precision: str = AUTO,
@@ -99,7 +99,7 @@ def reference_pictures(preprocess: Preprocess) -> Pixels:
 
 def _build(file: Path, bits: int, size: tuple[int, int]) -> bytes:
     exported = onnx.load(file)
-    graph = Graph(bits)
+    graph = GraphBuilder(bits)
     rewrite(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 3, *size])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])

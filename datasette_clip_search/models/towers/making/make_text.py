@@ -12,8 +12,8 @@ from ....common.config import CONFIG
 from ....common.cores import on_all_cores
 from ....common.errors import EncoderUnavailable
 from ...precision import torch_settings
-from ...torch_model import Encoder
-from ..stored import Kept, TowerUnusable, keep
+from ...torch_model import TorchModel
+from ..stored import StoredTower, TowerUnusable, keep
 from ..text import TextTower
 from ..tokens import read_tokenizer
 from . import open_clip_graph
@@ -44,7 +44,7 @@ class Made:
     """
 
     manifest: str
-    kept: Kept
+    kept: StoredTower
     precision: str
     cosine: float
     agreement: float | None
@@ -52,7 +52,7 @@ class Made:
 
 
 def make(
-    encoder: Encoder,
+    encoder: TorchModel,
     pictures: Vectors,
     precision: str = AUTO,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -100,7 +100,7 @@ def make(
     raise EncoderUnavailable(f"None makes the vectors that torch makes ({'; '.join(notes)})")
 
 
-def _export(encoder: Encoder, bits: int) -> tuple[bytes, bool]:
+def _export(encoder: TorchModel, bits: int) -> tuple[bytes, bool]:
     built = open_clip_graph.build(encoder.model, bits)
     if built is None:
         from .exported_graph import build
