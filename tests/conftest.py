@@ -31,7 +31,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes torch away, and what was remembered of it."""
-    from datasette_clip_search.models.query_torch import is_torch_installed
+    from datasette_clip_search.models.open_clip_library import is_torch_installed
 
     monkeypatch.setitem(sys.modules, "torch", None)
     is_torch_installed.cache_clear()

@@ -18,7 +18,7 @@ from ..database.schema import choose_model, fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..database.vector_format import check_encoded
 from ..database.vectors import count_vectors
-from ..models.image_encoder import picture_encoder_of
+from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
 from ..search.nearest import Hit, check_k, search

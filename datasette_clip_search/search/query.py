@@ -13,9 +13,9 @@ from ..common.errors import NotAPicture, QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
 from ..database import vector_format
 from ..database.schema import EMBEDDINGS, Model, fetch, made_from_it, quote
-from ..models.image_encoder import PictureEncoder, picture_encoder_of
-from ..models.text_encoder import text_encoder_of, text_key
-from ..models.torch_model import Heed
+from ..models.encoding import Heed, PictureEncoder
+from ..models.queries.picture_encoder import picture_encoder_of
+from ..models.queries.text_encoder import text_encoder_of, text_key
 
 if TYPE_CHECKING:
     from ..pictures.processes.pool import Decoded, Refused, Settings

@@ -38,7 +38,7 @@ from .lookup import look_up
 from .question import Question, vector_text
 
 if TYPE_CHECKING:
-    from ..models.image_encoder import PictureEncoder
+    from ..models.encoding import PictureEncoder
     from ..pictures.processes.pool import Decoded, Refused
     from ..search.query_decoder import Picture
 

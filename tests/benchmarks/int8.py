@@ -28,8 +28,9 @@ import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasette_clip_search.models.int8.quantize import Int8Session, calibrate, quantize
-from datasette_clip_search.models.onnx_export import export_tower
+from datasette_clip_search.models.towers.int8_session import Int8Session
+from datasette_clip_search.models.towers.making.onnx_export import export_tower
+from datasette_clip_search.models.towers.making.quantize import calibrate, quantize
 
 THREADS, BATCH = 2, 8
 Encode = Callable[[np.ndarray], np.ndarray]

@@ -32,7 +32,7 @@ from click.testing import CliRunner
 from sqlite_utils.cli import cli
 
 from datasette_clip_search.database.schema import default_model
-from datasette_clip_search.models.query_torch import torch_model_of
+from datasette_clip_search.models.queries.torch_models import torch_model_of
 from datasette_clip_search.search.modality_gap import everyday_vectors, sides_of
 
 ROOT = Path(__file__).parents[2]

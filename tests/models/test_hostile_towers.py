@@ -252,7 +252,7 @@ def _ask_in_vain(address):
     ],
 )
 def test_ranges_of_strangers_are_none(text):
-    from datasette_clip_search.models.int8.quantize import read_ranges
+    from datasette_clip_search.models.towers.int8_ranges import read_ranges
 
     assert read_ranges('{"a": [-1.5, 2, [0, -3]]}') == {"a": (-1.5, 2.0, [0, -3])}
     assert read_ranges(text) is None

@@ -17,9 +17,11 @@ pytest.importorskip("open_clip")
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
 from datasette_clip_search.embed import model_loading as loading
-from datasette_clip_search.models import precision
+from datasette_clip_search.models import device, precision
 from datasette_clip_search.models.checkpoint import resolve
-from datasette_clip_search.models.torch_model import TorchModel, reference_pixels
+from datasette_clip_search.models.encoding import reference_pixels
+from datasette_clip_search.models.torch_model import TorchModel
+from datasette_clip_search.models.towers.making import make_int8
 from datasette_clip_search.pictures.preprocess import Preprocess
 
 DEMO = ["--model", "demo", "--pretrained", DEMO_MODEL]
@@ -89,7 +91,7 @@ def test_other_products_are_told_by_their_numbers(encoder):
     sample = demo_pixels(encoder.preprocess)
     made = []
     for matmul in ("highest", "medium"):
-        with precision.torch_settings(matmul):
+        with device.torch_settings(matmul):
             made.append(encoder.encode_pixels(sample))
     assert precision._has_other_products("cpu") != np.array_equal(*made)
 
@@ -142,7 +144,7 @@ def test_device_that_can_not_run_the_model(tmp_path, pictures, tiny_model):
 def test_device_that_disagrees_with_the_cpu(encoder, monkeypatch):
     pixels = demo_pixels(encoder.preprocess)
     before = encoder.encode_pixels(pixels)
-    assert precision.use_device(encoder, "cpu:0") == ""
+    assert device.use_device(encoder, "cpu:0") == ""
     use = TorchModel.use
 
     def disturb(self: TorchModel, device: str, format: str) -> None:
@@ -151,7 +153,7 @@ def test_device_that_disagrees_with_the_cpu(encoder, monkeypatch):
         self._model.encode_image = lambda batch: encode(batch.flip(-1) * 3)
 
     monkeypatch.setattr(TorchModel, "use", disturb)
-    note = precision.use_device(encoder, "cpu:0")
+    note = device.use_device(encoder, "cpu:0")
     assert note.startswith("The device cpu:0 makes other vectors than the CPU (cosine ")
     assert encoder.device == "cpu"
     assert np.array_equal(encoder.encode_pixels(pixels), before)
@@ -161,7 +163,7 @@ def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
     """A GPU takes as long for eight pictures as for one: they would tell nothing of a run."""
     pixels = demo_pixels(encoder.preprocess)
     expected = encoder.encode_pixels(pixels)
-    assert precision.use_device(encoder, "cpu:0") == ""
+    assert device.use_device(encoder, "cpu:0") == ""
     encode, sizes = TorchModel.encode_pixels, []
 
     def spy(self: TorchModel, pixels: np.ndarray) -> np.ndarray:
@@ -169,7 +171,7 @@ def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
         return encode(self, pixels)
 
     monkeypatch.setattr(TorchModel, "encode_pixels", spy)
-    vectors, seconds = precision._timed(encoder, pixels)
+    vectors, seconds = precision.time_encoding(encoder, pixels)
     assert np.abs(vectors - expected).max() < 1e-5
     assert 0 < seconds < float("inf")
     assert set(sizes) == {CONFIG.gpu_batch_size}
@@ -233,7 +235,7 @@ def test_vectors_do_not_depend_on_the_batch(tmp_path, format, monkeypatch):
 
 def test_int8_is_refused_with_its_figure(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(precision, "AGREEMENT", 1.01)
+    monkeypatch.setattr(make_int8, "AGREEMENT", 1.01)
     result = run(
         "embed-images", tmp_path / "p.db", DEMO_PICTURES / "phone", *DEMO, "--precision", "int8"
     )

@@ -38,10 +38,11 @@ def call(database, connect):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    from datasette_clip_search.models.checkpoint import locate, resolve
+    from datasette_clip_search.models.checkpoint import resolve
     from datasette_clip_search.models.torch_model import TorchModel
+    from datasette_clip_search.models.weights_files import locate_weights
 
-    return TorchModel(locate(resolve("tiny", str(tiny_model)), fetch=False))
+    return TorchModel(locate_weights(resolve("tiny", str(tiny_model)), fetch=False))
 
 
 def test_vector_of_every_kind_of_query(call, encoder, database):

@@ -24,6 +24,8 @@ from ...database.schema import TOWERS, Model, fetch, has_table
 from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
+# Of text and image towers, the smallest first.
+PRECISIONS = ("8-bit", "16-bit", "32-bit")
 FORMAT = 1
 # Thousands of characters at most, most of them special tokens of a tokenizer.
 _MOST_MANIFEST = 200_000
@@ -93,7 +95,7 @@ def key_of(manifest: str) -> str:
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
-def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
+def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
     """Returns a manifest's facts.
 
     Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
@@ -133,9 +135,9 @@ def read_tower(
 ) -> StoredTower:
     """Reads a tower, one part after the other.
 
-    Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
+    Raises TowerUnusable as `parse_manifest` does, and for parts that are missing or changed.
     """
-    facts = parse(manifest, model, tower)
+    facts = parse_manifest(manifest, model, tower)
     digest = hashlib.sha256()
     parts = _parts(connection, model, tower)
     sections: dict[str, bytes] = {}
@@ -154,7 +156,7 @@ def read_tower(
     return StoredTower(key_of(manifest), facts, sections)
 
 
-def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
+def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
     """Returns the manifest of a tower, and the tower as it is read again."""
     digest = hashlib.sha256()
     for section in sections.values():

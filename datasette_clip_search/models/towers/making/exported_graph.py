@@ -9,13 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ....common.errors import EncoderUnavailable
-from ...int8.graph import is_convolution, is_product, matrix_of
-from ...onnx_export import shallow_copy, to_onnx
+from .graph_builder import GraphBuilder
+from .int8_graph import is_convolution, is_product, matrix_of
+from .onnx_export import shallow_copy, to_onnx
 from .open_clip_graph import INPUT, OUTPUT
-from .weights import GraphBuilder
 
 
-def build(model: Any, tokens: Any, bits: int) -> bytes:
+def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
     """Returns the text tower of an OpenCLIP model as an ONNX file, whatever it is built of.
 
     `model` is float32, on the CPU; `tokens` are those of two texts, (2, length), as its tokenizer

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .weights import MICROSOFT, Array, GraphBuilder
+from .graph_builder import MICROSOFT, Array, GraphBuilder
 
 INPUT, OUTPUT = "tokens", "features"
 
@@ -13,7 +13,7 @@ INPUT, OUTPUT = "tokens", "features"
 _AT_THE_END = ("argmax", "eos", "first")
 
 
-def build(model: Any, bits: int) -> tuple[bytes, bool] | None:
+def build_text_graph(model: Any, bits: int) -> tuple[bytes, bool] | None:
     """Returns the text tower of an OpenCLIP model as an ONNX file, None if it isn't of this kind.
 
     `model` is float32, on the CPU. The graph takes "tokens", int64 (n, length), and gives

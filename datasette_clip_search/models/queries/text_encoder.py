@@ -1,40 +1,20 @@
 """What turns texts into vectors: the tower that a database brings, else torch."""
 
 import sqlite3
-from collections.abc import Sequence
-from typing import Protocol
 
-from ..common.arrays import Vectors
-from ..common.errors import EncoderUnavailable
-from ..database.schema import Model
-from .query_torch import is_torch_installed, torch_model_of
-from .torch_model import Heed
+from ...common.errors import EncoderUnavailable
+from ...database.schema import Model
+from ..encoding import TextEncoder
+from ..open_clip_library import is_torch_installed
+from ..towers.stored import TEXT, key_of, read_manifest
+from ..towers.text import TextTower
+from .torch_models import torch_model_of
 from .tower_cache import TowerCache
-from .towers.stored import TEXT, key_of, read_manifest
-from .towers.text import TextTower
 
 NO_TOWER = (
     "Text queries need no torch where the database brings a text tower, which embed-images makes "
     "where torch is installed"
 )
-
-
-class TextEncoder(Protocol):
-    """A text tower, of whichever kind; threads may share it."""
-
-    @property
-    def key(self) -> str:
-        """What tells its vectors from any other encoder's."""
-
-    @property
-    def logit_scale(self) -> float:
-        """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
-
-    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts.
-
-        `heed` may be called while that takes long, and may raise to end it.
-        """
 
 
 _towers: TowerCache[TextTower] = TowerCache(TEXT, TextTower)

@@ -1,17 +1,15 @@
 """What turns pictures into vectors: the tower that a database brings, else torch."""
 
 import sqlite3
-from typing import Protocol
 
-from ..common.arrays import Pixels, Vectors
-from ..common.errors import EncoderUnavailable
-from ..database.schema import Model, is_published
-from ..pictures.preprocess import Preprocess
-from .query_torch import is_torch_installed, torch_model_of
-from .torch_model import Heed
+from ...common.errors import EncoderUnavailable
+from ...database.schema import Model, is_published
+from ..encoding import PictureEncoder
+from ..open_clip_library import is_torch_installed
+from ..towers.image import ImageTower
+from ..towers.stored import IMAGE, read_manifest
+from .torch_models import torch_model_of
 from .tower_cache import TowerCache
-from .towers.image import ImageTower
-from .towers.stored import IMAGE, read_manifest
 
 NO_TOWER = (
     "Without torch, this instance searches by text and by its own pictures. For searches by other "
@@ -25,20 +23,6 @@ NOT_PUBLISHED = (
 )
 
 _towers: TowerCache[ImageTower] = TowerCache(IMAGE, ImageTower)
-
-
-class PictureEncoder(Protocol):
-    """An image tower, of whichever kind; threads may share it."""
-
-    @property
-    def preprocess(self) -> Preprocess:
-        """What it sees of a picture."""
-
-    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
-
-        `heed` may be called while that takes long, and may raise to end it.
-        """
 
 
 def picture_encoder_of(connection: sqlite3.Connection, model: Model) -> PictureEncoder:

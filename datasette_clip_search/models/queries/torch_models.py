@@ -6,26 +6,31 @@ is of a file of weights, and whatever comes of that, the answer is one sentence,
 learns of files and their contents.
 """
 
-import importlib.util
 import logging
 import os
 import sqlite3
-from functools import cache
 from pathlib import Path
 
-from ..common.cache import Recent
-from ..common.config import CONFIG
-from ..common.errors import CommandError, EncoderUnavailable
-from ..common.interrupts import heed_time_limit
-from ..common.shared_loading import SharedLoading
-from ..common.stopping import Stopping
-from ..common.terminal_text import visible
-from ..database.index.snapshots import database_path
-from ..database.schema import Model, is_published
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
-from .precision import use_device
-from .torch_model import TorchModel
+from ...common.cache import Recent
+from ...common.config import CONFIG
+from ...common.errors import CommandError, EncoderUnavailable
+from ...common.interrupts import heed_time_limit
+from ...common.shared_loading import SharedLoading
+from ...common.stopping import Stopping
+from ...common.terminal_text import visible
+from ...database.index.snapshots import database_path
+from ...database.schema import Model, is_published
+from ..checkpoint import (
+    WEIGHTS_SUFFIXES,
+    Checkpoint,
+    check_unpickling,
+    compute_fingerprint,
+    resolve,
+)
+from ..device import use_device
+from ..open_clip_library import import_open_clip, network
+from ..torch_model import TorchModel
+from ..weights_files import locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +71,7 @@ def torch_model_of(connection: sqlite3.Connection, model: Model) -> TorchModel:
 
 def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> TorchModel:
     try:
-        checkpoints.import_open_clip()
+        import_open_clip()
     except EncoderUnavailable as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
@@ -81,11 +86,11 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Tor
     # out among threads, on a busy machine each waits for all the others, several times as long.
     torch.set_num_threads(1)
     try:
-        checkpoint = checkpoints.locate(_recorded(model, folder), fetch=False)
-        checkpoints.check_unpickling(checkpoint)
+        checkpoint = locate_weights(_recorded(model, folder), fetch=False)
+        check_unpickling(checkpoint)
         if _fingerprint(checkpoint, stopping) != model.fingerprint:
             raise EncoderUnavailable("Other weights are in their place")
-        with checkpoints.network(allowed=False):
+        with network(allowed=False):
             encoder = TorchModel(checkpoint, model.fingerprint)
             use_device(encoder, "auto")
             return encoder
@@ -109,9 +114,9 @@ def _recorded(model: Model, folder: Path | None) -> Checkpoint:
     if folder is None:
         raise EncoderUnavailable("A published database has no files beside it")
     path = folder / model.pretrained
-    if not path.is_dir() and path.suffix not in checkpoints.WEIGHTS_SUFFIXES:
+    if not path.is_dir() and path.suffix not in WEIGHTS_SUFFIXES:
         raise EncoderUnavailable("The path is not one of weights")
-    return checkpoints.resolve(model.name, os.fspath(path))
+    return resolve(model.name, os.fspath(path))
 
 
 def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
@@ -122,12 +127,6 @@ def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
     key = (checkpoint, stat.st_size, stat.st_mtime_ns, stat.st_ino)
     known = _fingerprints.get(key)
     if known is None:
-        known = checkpoints.fingerprint(checkpoint, lambda: stopping.is_set)
+        known = compute_fingerprint(checkpoint, lambda: stopping.is_set)
         _fingerprints.put(key, known)
     return known
-
-
-@cache
-def is_torch_installed() -> bool:
-    """Tells whether what makes vectors with torch is installed, without importing it."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))

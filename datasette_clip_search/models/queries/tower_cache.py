@@ -5,14 +5,14 @@ import sqlite3
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from ..common.config import CONFIG
-from ..common.interrupts import heed_time_limit
-from ..common.shared_loading import SharedLoading
-from ..common.stopping import Stopping
-from ..common.terminal_text import visible
-from ..database.index.snapshots import database_path
-from ..database.schema import Model
-from .towers.stored import (
+from ...common.config import CONFIG
+from ...common.interrupts import heed_time_limit
+from ...common.shared_loading import SharedLoading
+from ...common.stopping import Stopping
+from ...common.terminal_text import visible
+from ...database.index.snapshots import database_path
+from ...database.schema import Model
+from ..towers.stored import (
     NoTower,
     StoredTower,
     TowerUnusable,
