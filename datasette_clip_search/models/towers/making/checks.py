@@ -37,10 +37,10 @@ class Rejection:
     def __str__(self) -> str:
         if self.cosine is None:
             return f"{self.precision}: {self.problem}"
-        finds = (
-            "" if self.agreement is None else f", finds {self.agreement:.1%} of the same pictures"
-        )
-        return f"{self.precision}: cosine {self.cosine:.4f}{finds}"
+        figures = f"{self.precision}: cosine {self.cosine:.4f}"
+        if self.agreement is not None:
+            figures += f", finds {self.agreement:.1%} of the same pictures"
+        return figures
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _best(scores: Vectors, k: int) -> NDArray[np.intp]:
 
 def _mean_overlap(found: NDArray[np.intp], expected: NDArray[np.intp]) -> float:
     common = [len(np.intersect1d(*rows)) for rows in zip(found, expected, strict=True)]
-    return float(np.mean(common)) / expected.shape[1]
+    return float(np.mean(common) / expected.shape[1])
 
 
 def encode_in_batches(
