@@ -165,7 +165,7 @@ def test_runs_refuse_what_would_embed(pictured, kind):
         kept = read_tower(connection, model, read_manifest(connection, model, "image"), "image")
     facts, sections = json.loads(json.dumps(kept.facts)), dict(kept.sections)
     change(facts, sections)
-    with pytest.raises(TowerUnusable, match="To make it anew"):
+    with pytest.raises(TowerUnusable, match="To make it again"):
         ImageTower(StoredTower("x", facts, sections))
     sections["of_noise"] = bytes(2 * 4 * 16)
     if kind not in ("picture_short", "vector_short", "precision"):

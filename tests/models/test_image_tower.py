@@ -262,7 +262,7 @@ def test_what_takes_torch_says_so(folder):
     change(database, "update clip_towers set data = x'00' where tower = 'image' and part = 2")
     damaged = without_torch(EMBED, database, pictures).stdout
     assert (
-        "Its image tower is damaged. To make it anew, run: sqlite-utils embed-images with"
+        "Its image tower is damaged. To make it again, run: sqlite-utils embed-images with"
         in damaged
     )
     assert "Its image tower is damaged" in without_torch(QUERY, database, pictures / "0.png").stdout

@@ -190,7 +190,7 @@ def test_calibration_does_not_depend_on_batches(tiny: Case) -> None:
 
 
 def test_ranges_of_another_model_are_refused(tiny: Case, tmp_path: Path) -> None:
-    with pytest.raises(EncoderUnavailable, match="ranges kept in the database do not fit"):
+    with pytest.raises(EncoderUnavailable, match="ranges in the database do not fit"):
         int8.quantize(tiny.file, {"another": (0.0, 1.0, [])}, tmp_path / "int8.onnx")
 
 

@@ -141,7 +141,7 @@ def test_many_at_once():
     [
         ({"reduction_mask": "simple"}, "leaves out words of long texts"),
         ({"clean": str.upper}, "cleaning of texts"),
-        ({"pattern": "."}, "is not as OpenCLIP's own one"),
+        ({"pattern": "."}, "differs from OpenCLIP's own"),
     ],
 )
 def test_what_cannot_be_kept_is_told(change, reason):

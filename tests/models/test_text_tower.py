@@ -474,7 +474,7 @@ def test_damaged_towers_without_torch(demo):
     )
     damages = [DAMAGES["a part changed"], DAMAGES["a newer format"]]
     damaged, newer = without_torch(code, demo, *damages).stdout.splitlines()
-    assert "Its text tower is damaged. To make it anew, run: sqlite-utils embed-images" in damaged
+    assert "Its text tower is damaged. To make it again, run: sqlite-utils embed-images" in damaged
     assert "pip install --upgrade 'datasette-clip-search>=7.0'" in newer
 
 
@@ -505,7 +505,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     manifest, _ = keep(facts, sections)
     write_tower(connection, model, manifest, sections)
     assert len(connection.execute(TOP, ["dog"]).fetchall()) == 10
-    assert "makes other vectors on this processor" in caplog.text
+    assert "fails its self-test on this processor" in caplog.text
 
 
 def test_memory_stays_bounded_while_reading(demo, connect):

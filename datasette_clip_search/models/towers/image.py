@@ -20,9 +20,9 @@ _AWAKE = 0.99
 
 
 class StoredPictureEncoder:
-    """What the image towers of a database have in common: they embed on the CPU, without torch.
+    """An image tower from a database, of either kind: it embeds on the CPU, without torch.
 
-    `precision` is recorded with their vectors.
+    `precision` is recorded with its vectors.
     """
 
     device = "cpu"
@@ -83,12 +83,12 @@ class ImageTower(StoredPictureEncoder):
         except Exception as error:
             if stopping and stopping.is_set:
                 raise Stopped from error
-            # ONNX Runtime has an exception each for what is broken.
+            # ONNX Runtime has many exceptions for broken data.
             raise unfit(IMAGE, error) from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
-                f"Its image tower makes other vectors on this processor than it should (cosine "
-                f"{cosine:.4f}, expected at least {_AWAKE}). Keep one of another precision: "
+                f"Its image tower fails its self-test on this processor (cosine {cosine:.4f}, "
+                f"expected at least {_AWAKE}). Make one of another precision: "
                 "sqlite-utils embed-images with --image-tower 32-bit"
             )
 

@@ -44,7 +44,7 @@ class Int8Tower(StoredPictureEncoder):
             )
             self._run = session.encode
         except Exception as error:
-            # ONNX Runtime has an exception each for what is broken.
+            # ONNX Runtime has many exceptions for broken data.
             raise unfit(INT8, error) from error
 
 
