@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import DatabaseError, NoEmbeddings, QueryError
 from .ordinary_tables import Columns, Declared, check_columns, check_is_table, declared
@@ -416,7 +416,7 @@ def images_table(connection: sqlite3.Connection) -> str | None:
 
 # Whatever the schema says of our tables, the pictures' table that goes with it, and whether that is
 # among what it says: a schema that was found to be in order once need not be looked at again.
-_images_tables: Recent[tuple[Declared, ...], tuple[Declared, bool]] = Recent(64)
+_images_tables: LRUCache[tuple[Declared, ...], tuple[Declared, bool]] = LRUCache(64)
 
 _MIGRATIONS = "_sqlite_migrations"
 _NAMES = (*OWN_TABLES, _MIGRATIONS, CONFIG.table)

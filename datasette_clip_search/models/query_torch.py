@@ -13,7 +13,7 @@ import sqlite3
 from functools import cache
 from pathlib import Path
 
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import CommandError, EncoderUnavailable
 from ..common.interrupts import heed_time_limit
@@ -38,7 +38,7 @@ def _too_slow() -> EncoderUnavailable:
 _encoders: SharedLoading[Encoder] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
 # By the weights file with its size and time: where it is another one than it was, each query would
 # read all of it to see that.
-_fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.unusable_towers_remembered)
+_fingerprints: LRUCache[tuple[object, ...], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
 
 def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:

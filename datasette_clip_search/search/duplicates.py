@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.arrays import Ids
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
@@ -97,7 +97,7 @@ def check_threshold(threshold: Value) -> float:
 
 State = tuple[int, bytes]
 
-_groups: Recent[tuple[str, int, State, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
+_groups: LRUCache[tuple[str, int, State, float], Groups] = LRUCache(CONFIG.duplicate_cache_entries)
 
 
 def _groups_of(

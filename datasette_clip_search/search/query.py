@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import NotAPicture, QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bytes | None
 
-_texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
+_texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries)
 
 
 def shown(value: Value) -> str:

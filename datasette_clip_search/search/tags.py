@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
@@ -50,8 +50,8 @@ class Labels:
 
 
 # By the key of what encodes texts and the JSON, and by the key and one label.
-_lists: Recent[tuple[str, Value], Labels] = Recent(CONFIG.label_list_cache_entries)
-_vectors: Recent[tuple[str, str], Vectors] = Recent(CONFIG.label_cache_entries)
+_lists: LRUCache[tuple[str, Value], Labels] = LRUCache(CONFIG.label_list_cache_entries)
+_vectors: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.label_cache_entries)
 
 
 def tags(

@@ -46,12 +46,12 @@ def open_tower(connection):
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
     """Has every test load its tower, as a process of its own would."""
-    from datasette_clip_search.common.cache import Recent
+    from datasette_clip_search.common.cache import LRUCache
     from datasette_clip_search.models import text_encoder
     from datasette_clip_search.models.tower_cache import KeptTowers
     from datasette_clip_search.search import query
 
-    monkeypatch.setattr(query, "_texts", Recent(8))
+    monkeypatch.setattr(query, "_texts", LRUCache(8))
     towers = KeptTowers("text", text_encoder.TextTower)
     monkeypatch.setattr(text_encoder, "_towers", towers)
 
