@@ -102,7 +102,7 @@ class Config:
     # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
     max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
-    collection_cache_entries: int = 8
+    snapshot_cache_entries: int = 8
     encoder_cache_entries: int = 4
     # A damaged text tower is read once, not for every query.
     unusable_towers_remembered: int = 64

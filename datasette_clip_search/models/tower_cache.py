@@ -10,7 +10,7 @@ from ..common.interrupts import heed_time_limit
 from ..common.shared_loading import SharedLoading
 from ..common.stopping import Stopping
 from ..common.terminal_text import visible
-from ..database.index.snapshots import database_path
+from ..database.index.snapshot_cache import database_path
 from ..database.schema import Model
 from .towers.stored import Kept, NoTower, TowerUnusable, damaged, key_of, read_manifest, read_tower
 

@@ -11,7 +11,7 @@ from ..common.arrays import Vectors
 from ..common.config import CONFIG
 from ..common.errors import EncoderUnavailable, ModelMismatch, QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.index.snapshots import collection_for
+from ..database.index.snapshot_cache import snapshot_for
 from ..database.schema import Model
 from ..database.vector_format import check_encoded
 from ..models.text_encoder import text_encoder_of
@@ -98,9 +98,9 @@ def _sides(
     ]
     if None not in is_text and len(set(is_text)) < 2:
         return [], None
-    collection = collection_for(connection, model)
+    snapshot = snapshot_for(connection, model)
     try:
-        distribution = collection.distribution(connection)
+        distribution = snapshot.distribution(connection)
         encoder = text_encoder_of(connection, model)
         texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
         sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
@@ -123,5 +123,5 @@ def _is_text(
     """Tells whether a query is a text, or None for an embedding of which it must be found out."""
     if not is_embedding(model, query):
         return isinstance(query, str)
-    _, scores = collection_for(connection, model).nearest(connection, vector, 1)
+    _, scores = snapshot_for(connection, model).nearest(connection, vector, 1)
     return False if len(scores) and scores[0] > _ITSELF else None

@@ -167,9 +167,9 @@ def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
         "import faiss, datasette_clip_search.search.nearest\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "connection = sqlite3.connect(sys.argv[1]); add_functions(connection)\n"
-        "from datasette_clip_search.database.index.snapshots import collection_for\n"
+        "from datasette_clip_search.database.index.snapshot_cache import snapshot_for\n"
         "from datasette_clip_search.database.schema import default_model\n"
-        "try: collection_for(connection, default_model(connection)[1])\n"
+        "try: snapshot_for(connection, default_model(connection)[1])\n"
         "except Exception as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)\n"
     )

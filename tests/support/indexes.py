@@ -16,10 +16,10 @@ from datasette_clip_search.database.index.maintenance import keep_index
 from datasette_clip_search.database.schema import default_model
 
 
-def build(path, wish=None, **options):
+def build(path, choice=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
-        return keep_index(connection, path, model, wish, **options)
+        return keep_index(connection, path, model, choice, **options)
 
 
 def put_together(body, ids, facts):
