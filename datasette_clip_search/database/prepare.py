@@ -84,7 +84,7 @@ def _find_pictures(connection: sqlite3.Connection) -> str | None:
 def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
     """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
     rowid = "rowid" if table == EMBEDDINGS else "image_id"
-    same = made_from_it(connection, "t", "i", table)
+    same = made_from_it("t", "i")
     lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
         on i.id = t.image_id and {same} where i.id is null"""
     found = fetch(connection, lost).fetchall()

@@ -26,15 +26,9 @@ OWN_TABLES = (
     *(REPLACED, PRUNED, PLACES),
 )
 MIGRATIONS = "datasette_clip_search"
-KNOWN_MIGRATIONS = (
-    "m001_create_tables",
-    "m002_keys_and_precisions",
-    "m003_changes",
-    "m004_towers",
-    "m005_publication",
-    "m006_kept_rows",
-    "m007_places",
-)
+KNOWN_MIGRATIONS = ("create",)
+# Every database from before the first release has this one, and other tables.
+_BEFORE_THE_FIRST = "m001_create_tables"
 # So much of a picture's content_hash is beside what was made from it.
 HASH_KEPT = 16
 
@@ -60,59 +54,17 @@ def migrate(connection: sqlite3.Connection, table: str) -> None:
     migrations = Migrations(MIGRATIONS)
 
     @migrations()
-    def m001_create_tables(db: Database) -> None:
-        for statement in _m001(quote(table)):
+    def create(db: Database) -> None:
+        for statement in _statements(quote(table)):
             db.execute(statement)
-
-    @migrations()
-    def m002_keys_and_precisions(db: Database) -> None:
-        # Without a type, so that a key is what it is in the table that it comes from.
-        db.execute(f"alter table {quote(table)} add column key")
-        db.execute(f"alter table {EMBEDDINGS} add column precision text")
-        db.execute(f"alter table {MODELS} add column calibration text")
-
-    @migrations()
-    def m003_changes(db: Database) -> None:
-        for statement in _m003():
-            db.execute(statement)
-
-    @migrations()
-    def m004_towers(db: Database) -> None:
-        # Parts are small, so that a page of Datasette's that shows some stays so.
-        db.execute(f"""create table {TOWERS} (
-            model_id integer not null references {MODELS}(id) on delete cascade,
-            tower text not null,
-            part integer not null,
-            precision text,
-            data blob not null,
-            primary key (model_id, tower, part)
-        )""")
-
-    @migrations()
-    def m005_publication(db: Database) -> None:
-        db.execute(
-            f"""create table {PUBLICATION} (
-                published text not null,
-                release text not null,
-                originals_url text
-            )"""
-        )
-
-    @migrations()
-    def m006_kept_rows(db: Database) -> None:
-        for statement in _m006(quote(table)):
-            db.execute(statement)
-
-    @migrations()
-    def m007_places(db: Database) -> None:
-        db.execute(f"create table {PLACES} (path text primary key)")
 
     migrations.apply(Database(connection, execute_plugins=False))
 
 
-def _m001(images: str) -> tuple[str, ...]:
-    touch = f"update {MODELS} set revision = random() where id in"
+def _statements(images: str) -> tuple[str, ...]:
+    """Return the SQL of all tables, indexes and triggers; `images` is a quoted name."""
     return (
+        # `key` has no type, so that a key is what it is in the table that it comes from.
         f"""create table {images} (
             id integer primary key,
             path text not null unique,
@@ -125,9 +77,11 @@ def _m001(images: str) -> tuple[str, ...]:
             taken text,
             latitude real,
             longitude real,
-            camera text
+            camera text,
+            key,
+            key_table text
         )""",
-        # The same bytes under a second path are found by this.
+        # Finds the same bytes under a second path.
         f"create index clip_content_hash on {images} (content_hash)",
         f"""create table {MODELS} (
             id integer primary key,
@@ -137,21 +91,29 @@ def _m001(images: str) -> tuple[str, ...]:
             fingerprint text not null unique,
             preprocess text not null,
             is_default integer not null,
-            revision integer not null
+            revision integer not null,
+            calibration text
         )""",
-        # The foreign key is also how every later command and query finds the pictures' table:
-        # SQLite keeps it right when the table is renamed.
+        # Every later command and query finds the pictures' table by the foreign key: SQLite keeps
+        # it right when the table is renamed. A null in made_from stands for any content: other
+        # programs write vectors, too.
         f"""create table {EMBEDDINGS} (
             model_id integer not null references {MODELS}(id) on delete cascade,
             image_id integer not null references {images}(id) on delete cascade,
             embedding blob not null,
+            precision text,
+            made_from text,
             primary key (model_id, image_id)
         )""",
+        # Finds a picture's vectors, and shows without reading one that each belongs to its picture.
+        f"create index clip_embedding_image on {EMBEDDINGS} (image_id, model_id, made_from)",
         f"""create table {THUMBNAILS} (
             image_id integer primary key references {images}(id) on delete cascade,
             format text not null,
-            data blob not null
+            data blob not null,
+            made_from text
         )""",
+        f"create index clip_thumbnail_image on {THUMBNAILS} (image_id, made_from)",
         f"""create table {FAILURES} (
             path text primary key,
             reason text not null,
@@ -159,21 +121,42 @@ def _m001(images: str) -> tuple[str, ...]:
             size integer,
             mtime real
         )""",
-        # SQLite enforces foreign keys only where a connection asks for it; most never do.
-        f"""create trigger clip_image_deleted after delete on {images} begin
-            delete from {EMBEDDINGS} where image_id = old.id;
-            delete from {THUMBNAILS} where image_id = old.id;
-        end""",
-        # Whoever changes the vectors, and however, no index made before is taken for fresh.
-        f"""create trigger clip_embedding_inserted after insert on {EMBEDDINGS} begin
-            {touch} (new.model_id);
-        end""",
-        f"""create trigger clip_embedding_updated after update on {EMBEDDINGS} begin
-            {touch} (old.model_id, new.model_id);
-        end""",
-        f"""create trigger clip_embedding_deleted after delete on {EMBEDDINGS} begin
-            {touch} (old.model_id);
-        end""",
+        # The newest row of a model always stays: it identifies the history.
+        f"""create table {CHANGES} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            seq integer not null,
+            image_id integer,
+            revision integer not null,
+            primary key (model_id, seq)
+        ) without rowid""",
+        # Parts are small, so that Datasette's page of a hundred rows stays small.
+        f"""create table {TOWERS} (
+            model_id integer not null references {MODELS}(id) on delete cascade,
+            tower text not null,
+            part integer not null,
+            precision text,
+            data blob not null,
+            primary key (model_id, tower, part)
+        )""",
+        f"""create table {PUBLICATION} (
+            published text not null,
+            release text not null,
+            originals_url text
+        )""",
+        f"""create table {REPLACED} (
+            image_id integer not null,
+            content_hash text not null,
+            at real not null
+        )""",
+        # The ids of pictures that may come back, such as those of an unmounted disk.
+        f"""create table {PRUNED} (
+            image_id integer primary key,
+            content_hash text not null
+        )""",
+        f"create index clip_pruned_content on {PRUNED} (content_hash)",
+        f"create table {PLACES} (path text primary key)",
+        *history_triggers(),
+        *picture_triggers(images),
     )
 
 
@@ -206,25 +189,6 @@ def history_triggers() -> tuple[str, ...]:
         f"""create trigger clip_embedding_deleted after delete on {EMBEDDINGS} begin
             {changed("old")}
         end""",
-    )
-
-
-def _m003() -> tuple[str, ...]:
-    return (
-        *(
-            f"drop trigger if exists clip_embedding_{done}"
-            for done in ("inserted", "updated", "deleted")
-        ),
-        # The newest row of a model always stays: it says which history this is.
-        f"""create table {CHANGES} (
-            model_id integer not null references {MODELS}(id) on delete cascade,
-            seq integer not null,
-            image_id integer,
-            revision integer not null,
-            primary key (model_id, seq)
-        ) without rowid""",
-        f"insert into {CHANGES} select id, 1, null, revision from {MODELS}",
-        *history_triggers(),
     )
 
 
@@ -289,32 +253,6 @@ def picture_triggers(images: str) -> tuple[str, ...]:
     )
 
 
-def _m006(images: str) -> tuple[str, ...]:
-    return (
-        f"alter table {images} add column key_table text",
-        # None stands for whatever the picture holds: other programs write vectors, too.
-        f"alter table {EMBEDDINGS} add column made_from text",
-        f"alter table {THUMBNAILS} add column made_from text",
-        # By it a picture's vectors are found, and that all belong to theirs is seen without
-        # reading a vector.
-        f"create index clip_embedding_image on {EMBEDDINGS} (image_id, model_id, made_from)",
-        f"create index clip_thumbnail_image on {THUMBNAILS} (image_id, made_from)",
-        f"""create table {REPLACED} (
-            image_id integer not null,
-            content_hash text not null,
-            at real not null
-        )""",
-        # The ids of pictures that may come back, as those of a disk that was not mounted.
-        f"""create table {PRUNED} (
-            image_id integer primary key,
-            content_hash text not null
-        )""",
-        f"create index clip_pruned_content on {PRUNED} (content_hash)",
-        "drop trigger if exists clip_image_deleted",
-        *picture_triggers(images),
-    )
-
-
 def _columns(key: str, others: str = "", facts: str = "") -> Columns:
     names = frozenset(key.split())
     return Columns(names, names | frozenset(others.split()), frozenset(facts.split()))
@@ -329,8 +267,8 @@ _IMAGES = _columns(
 )
 _COLUMNS = {
     MODELS: _columns("id", "name pretrained dimension fingerprint preprocess is_default revision"),
-    EMBEDDINGS: _columns("", "model_id image_id embedding", "precision made_from"),
-    THUMBNAILS: _columns("", "image_id format data", "made_from"),
+    EMBEDDINGS: _columns("", "model_id image_id embedding made_from", "precision"),
+    THUMBNAILS: _columns("", "image_id format data made_from"),
     FAILURES: _columns("path", "reason failed size mtime"),
     CHANGES: _columns("", "model_id seq image_id revision"),
     TOWERS: _columns("model_id tower part", "precision data"),
@@ -437,6 +375,11 @@ def _applied(connection: sqlite3.Connection) -> list[object]:
 
 
 def _check_migrations(applied: list[object], found: Iterable[Declared]) -> None:
+    if _BEFORE_THE_FIRST in applied:
+        raise DatabaseError(
+            "The database was made before the first release, and its tables are different. Embed "
+            "the pictures into a new one: sqlite-utils embed-images DATABASE FOLDER"
+        )
     if newer := sorted({str(name) for name in applied}.difference(KNOWN_MIGRATIONS)):
         raise DatabaseError(
             f"The database was written by a newer release (it has {', '.join(newer)[:200]}). "
@@ -478,18 +421,6 @@ def has_table(connection: sqlite3.Connection, name: str) -> bool:
     return fetch(connection, sql, name).fetchone() is not None
 
 
-def has_column(connection: sqlite3.Connection, table: str, column: str) -> bool:
-    """Tells whether one of our tables has a column: those of earlier releases lack some."""
-    try:
-        # Prepared once for a connection, which a pragma is not.
-        fetch(connection, f"select {column} from main.{quote(table)} limit 0").close()
-    except sqlite3.OperationalError as error:
-        if "no such column" in str(error):
-            return False
-        raise
-    return True
-
-
 def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
     """Returns the SQL of a picture's facts, null for those whose columns were taken away."""
     rows = fetch(connection, f"pragma main.table_info({quote(table)})")
@@ -497,19 +428,13 @@ def facts(connection: sqlite3.Connection, table: str, *names: str) -> str:
     return ", ".join(name if name in there else f"null as {name}" for name in names)
 
 
-def made_from_it(
-    connection: sqlite3.Connection, of: str, picture: str, table: str = EMBEDDINGS
-) -> str:
-    """Returns the SQL condition that a row, a vector or thumbnail, shows what a picture holds.
+def made_from_it(row: str, picture: str) -> str:
+    """Return the SQL condition that a vector or thumbnail was made from what its picture holds now.
 
-    In a statement `of` is what the rows of the table are called, and `picture` the pictures: one
-    with a picture's id may be of what that held before.
+    `row` and `picture` are the names of the two tables in the statement.
     """
-    # Databases of earlier releases don't say.
-    if not has_column(connection, table, "made_from"):
-        return "true"
-    kept = hash_kept(f"{picture}.content_hash")
-    return f"({of}.made_from is null or {of}.made_from = {kept})"
+    now = hash_kept(f"{picture}.content_hash")
+    return f"({row}.made_from is null or {row}.made_from = {now})"
 
 
 def is_published(connection: sqlite3.Connection) -> bool:

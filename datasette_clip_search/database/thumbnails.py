@@ -34,7 +34,7 @@ def _read(connection: sqlite3.Connection, image_id: object, what: str) -> tuple[
         return None
     # The length of a blob is known before any of it is read.
     formats = ", ".join(f"'{name}'" for name in CONTENT_TYPES)
-    same = made_from_it(connection, "t", "i", THUMBNAILS)
+    same = made_from_it("t", "i")
     sql = f"""select t.format, {what} from main.{THUMBNAILS} as t join main.{quote(images)} as i
         on i.id = t.image_id and {same} where t.image_id = ?
         and typeof(t.data) = 'blob' and length(t.data) <= {CONFIG.max_thumbnail_bytes}

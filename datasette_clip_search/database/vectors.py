@@ -27,7 +27,7 @@ def pictures_of(connection: sqlite3.Connection) -> str:
     By an index that has all that it takes, so that no vector is read.
     """
     images = quote(images_table(connection) or "")
-    condition = made_from_it(connection, "e", "i")
+    condition = made_from_it("e", "i")
     return (
         f"main.{EMBEDDINGS} as e left join main.{images} as i on i.id = e.image_id and {condition}"
     )

@@ -80,7 +80,7 @@ class Copy:
 
         In a statement they are called by the name, and the picture `i`.
         """
-        same = made_from_it(self.reader, name, "i", table)
+        same = made_from_it(name, "i")
         pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
         return f"main.{table} as {name} join {pictures}"
 

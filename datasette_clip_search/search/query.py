@@ -90,7 +90,7 @@ def _stored_vector(
     connection: sqlite3.Connection, model: Model, table: str, image_id: int
 ) -> Vectors:
     sql = f"""select e.embedding from main.{EMBEDDINGS} as e join main.{quote(table)} as i
-        on i.id = e.image_id and {made_from_it(connection, "e", "i")}
+        on i.id = e.image_id and {made_from_it("e", "i")}
         where e.model_id = ? and e.image_id = ?"""
     row = fetch(connection, sql, model.id, image_id).fetchone()
     if row is None:

@@ -117,7 +117,7 @@ def _found(
     count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
-        kept = made_from_it(connection, "e", "i")
+        kept = made_from_it("e", "i")
         sql = f"""select e.image_id from main.{EMBEDDINGS} as e join main.{quote(table)} as i
             on i.id = e.image_id and {kept} where e.model_id = ?
             order by e.image_id desc limit ?"""
@@ -229,7 +229,7 @@ def _pictures(
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     has_thumbnail = "0"
     if has_table(connection, THUMBNAILS):
-        kept = made_from_it(connection, "t", "images", THUMBNAILS)
+        kept = made_from_it("t", "images")
         has_thumbnail = f"""exists (
                 select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept}
             )"""

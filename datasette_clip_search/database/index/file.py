@@ -30,8 +30,7 @@ from .header import FORMAT, Header, IndexUnusable, parsed
 from .index import Index
 from .kinds import KINDS
 
-MAGIC = b"CLIPFAISS2"
-_OLDER = b"CLIPFAISS1"
+MAGIC = b"CLIPFAISS1"
 # What FAISS hands over at a time.
 _BLOCK = 1 << 20
 # What is hashed in one piece: pieces can be hashed by several cores at once.
@@ -187,8 +186,6 @@ def _header_in(file: BinaryIO) -> tuple[Header, int]:
     tail = file.read()
     length = _LENGTH.unpack(tail[: _LENGTH.size])[0]
     magic = tail[_LENGTH.size :]
-    if magic == _OLDER:
-        raise IndexUnusable("an older release wrote it; run sqlite-utils clip-index")
     if magic != MAGIC or length > min(size - _TAIL, _MAX_FACTS):
         raise IndexUnusable("it is cut short, or was not written by this program")
     end = size - _TAIL - length

@@ -8,7 +8,7 @@ from ..changes import Moment
 from .index import LEAST, Effort
 from .kinds import KINDS, lists_for
 
-FORMAT = 2
+FORMAT = 1
 
 
 class IndexUnusable(Exception):

@@ -71,7 +71,7 @@ class Kept:
 def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
     """Returns the manifest of a model's tower as it is kept, or None where there is none.
 
-    Databases of earlier releases have no table of towers.
+    The owner may have dropped the table of towers.
     """
     if not has_table(connection, TOWERS):
         return None

@@ -139,7 +139,7 @@ FACTS = {
         [],
     ],
     "metric": ["l2", None, 0],
-    "format": [1, 3, None, "2"],
+    "format": [0, 2, None, "1"],
     "fingerprint": ["g", None, 5],
     "unheard of": [1],
 }

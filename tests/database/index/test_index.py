@@ -285,7 +285,7 @@ def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
     assert str(tmp_path) not in told[0]
 
 
-@pytest.mark.parametrize("what", ["model", "database", "older", "folder", "unreadable"])
+@pytest.mark.parametrize("what", ["model", "database", "foreign", "folder", "unreadable"])
 def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
     path = make(tmp_path / "p.db", clustered(1200, 8))
     build(path)
@@ -300,9 +300,9 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
         build(other)
         shutil.copy(index_path(other, 1), file)
         reason = "other vectors"
-    elif what == "older":
-        file.write_bytes(b"IxM2" + bytes(2000) + (0).to_bytes(8, "little") + b"CLIPFAISS1")
-        reason = "older release"
+    elif what == "foreign":
+        file.write_bytes(b"IxM2" + bytes(2000) + (0).to_bytes(8, "little") + b"CLIPFAISS0")
+        reason = "not written by this program"
     elif what == "folder":
         file.unlink()
         file.mkdir()
