@@ -44,11 +44,10 @@ def clip_index(
         sqlite-utils clip-index photos.db --status
         sqlite-utils clip-index photos.db --memory 500MB
     """
-    from ..database.connection import connect, explained
+    from ..database.connection import connect, explain_sqlite_errors, open_database
     from ..database.index.maintenance import ignore_progress, keep_index, status_of
-    from ..database.prepare import restored
-    from ..database.reading import open_database
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
+    from ..database.prepare import restore_database
     from .embed_output import IndexBar
 
     if status and (index or memory):
@@ -57,8 +56,11 @@ def clip_index(
     watch = ignore_progress if silent else bar.show
     started = time.monotonic()
     try:
-        with explained(path), closing(open_database(str(path)) if status else connect(path)) as db:
-            mended = [] if status else restored(db)
+        with (
+            explain_sqlite_errors(path),
+            closing(open_database(str(path)) if status else connect(path)) as db,
+        ):
+            mended = [] if status else restore_database(db)
             _, chosen = choose_model(db, model)
             if not status:
                 keep_index(db, path, chosen, index_choice_of(index, memory), watch, anew=True)

@@ -13,7 +13,7 @@ from ..common.arrays import Pixels
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import DatabaseError, EncoderUnavailable
-from ..database.schema import Model
+from ..database.model import Model
 from ..models import checkpoint as checkpoints
 from ..models.checkpoint import Checkpoint
 from ..models.expected_preprocess import expected_preprocess

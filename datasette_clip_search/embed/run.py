@@ -13,10 +13,10 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
 from ..common.terminal_text import visible
-from ..database.connection import check_writable, connect, explained, wait_for_lock
+from ..database.connection import check_writable, connect, explain_sqlite_errors, wait_for_lock
 from ..database.index import IndexChoice
 from ..database.index.maintenance import keep_index
-from ..database.schema import Model, models
+from ..database.model import Model, models
 from ..database.vectors import count_vectors, count_without
 from ..models.torch_model import PictureEncoder
 from ..models.towers.keep_image import keep_image_tower
@@ -84,7 +84,7 @@ def embed_images(
     started = time.monotonic()
     progress = progress or Progress()
     is_new = not database.exists()
-    with explained(database), closing(connect(database)) as connection:
+    with explain_sqlite_errors(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()

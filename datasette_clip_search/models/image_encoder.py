@@ -5,7 +5,8 @@ from typing import Protocol
 
 from ..common.arrays import Pixels, Vectors
 from ..common.errors import EncoderUnavailable
-from ..database.schema import Model, is_published
+from ..database.model import Model
+from ..database.publication import is_published
 from ..pictures.preprocess import Preprocess
 from .query_torch import encoder_of, is_torch_here
 from .torch_model import Heed

@@ -20,8 +20,9 @@ from ..common.interrupts import heed_time_limit
 from ..common.shared_loading import SharedLoading
 from ..common.stopping import Stopping
 from ..common.terminal_text import visible
-from ..database.index.snapshot_cache import database_path
-from ..database.schema import Model, is_published
+from ..database.connection import database_path
+from ..database.model import Model
+from ..database.publication import is_published
 from . import checkpoint as checkpoints
 from .checkpoint import Checkpoint
 from .precision import use_device

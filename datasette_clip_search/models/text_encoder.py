@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ..common.arrays import Vectors
 from ..common.errors import EncoderUnavailable
-from ..database.schema import Model
+from ..database.model import Model
 from .query_torch import encoder_of, is_torch_here
 from .torch_model import Heed
 from .tower_cache import KeptTowers

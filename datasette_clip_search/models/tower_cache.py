@@ -10,8 +10,8 @@ from ..common.interrupts import heed_time_limit
 from ..common.shared_loading import SharedLoading
 from ..common.stopping import Stopping
 from ..common.terminal_text import visible
-from ..database.index.snapshot_cache import database_path
-from ..database.schema import Model
+from ..database.connection import database_path
+from ..database.model import Model
 from .towers.stored import Kept, NoTower, TowerUnusable, damaged, key_of, read_manifest, read_tower
 
 log = logging.getLogger(__name__)

@@ -7,18 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..common.errors import CommandError
-from ..database.schema import (
-    EMBEDDINGS,
-    MODELS,
-    THUMBNAILS,
-    TOWERS,
-    Model,
-    create_tables,
-    fetch,
-    is_table_name,
-    made_from_it,
-    quote,
-)
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.prepare import create_tables
+from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS, is_table_name, made_from_it
 from ..models.towers.stored import IMAGE, TEXT
 from .facts import COLUMNS, IMAGE_COLUMNS, Published
 from .options import Progress

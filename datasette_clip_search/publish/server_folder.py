@@ -12,7 +12,8 @@ from ..common.config import CONFIG
 from ..common.errors import CommandError
 from ..database.connection import connect
 from ..database.index.maintenance import keep_index
-from ..database.schema import OWN_TABLES, models
+from ..database.model import models
+from ..database.schema import OWN_TABLES
 from ..database.vectors import count_vectors
 from .options import Options, Progress, Report
 from .publication_run import publish

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, DatabaseError
-from ..database import schema
+from ..database import publication
+from ..database.recognition import images_table
 
 
 def check_target(source: Path, target: Path, replace: bool) -> None:
@@ -53,9 +54,9 @@ def is_published(file: Path) -> bool:
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if schema.images_table(connection) is None:
+            if images_table(connection) is None:
                 return False
-            return schema.is_published(connection)
+            return publication.is_published(connection)
     except (sqlite3.Error, DatabaseError):
         return False
 

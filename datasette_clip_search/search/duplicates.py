@@ -18,9 +18,11 @@ from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
+from ..database.connection import database_path, fetch, quote
 from ..database.index.snapshot import Snapshot
-from ..database.index.snapshot_cache import database_path, snapshot_for
-from ..database.schema import Model, choose_model, facts, fetch, quote
+from ..database.index.snapshot_cache import snapshot_for
+from ..database.model import Model, choose_model
+from ..database.recognition import select_facts
 from .near_pairs import Pairs, TooManyPairs, alike
 from .query import Value, shown
 
@@ -122,7 +124,7 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     has_pair = np.zeros(len(ids), bool)
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
-    known = facts(connection, table, "width", "height", "size", "taken", "mtime")
+    known = select_facts(connection, table, "width", "height", "size", "taken", "mtime")
     # `taken` is in the camera's own time, as near as one gets to the file's.
     # Values of other types, where somebody has changed the table, would not sort.
     sql = f"""select width * height, case typeof(size) when 'integer' then size end,

@@ -12,8 +12,8 @@ from ..common.config import CONFIG
 from ..common.errors import EncoderUnavailable, ModelMismatch, QueryError
 from ..common.interrupts import heed_time_limit
 from ..database.index.snapshot_cache import snapshot_for
-from ..database.schema import Model
-from ..database.vector_format import check_encoded
+from ..database.model import Model
+from ..database.vectors import check_query_vectors
 from ..models.text_encoder import text_encoder_of
 from .modality_gap import Sides, everyday_vectors, sides_of
 from .query import Value, is_embedding, query_vector, shown
@@ -103,7 +103,7 @@ def _sides(
         distribution = snapshot.distribution(connection)
         encoder = text_encoder_of(connection, model)
         texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
-        sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
+        sides = sides_of(distribution, check_query_vectors(texts, len(texts), model.dimension))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise

@@ -10,8 +10,9 @@ from ..common.arrays import Ids
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due
+from ..database.connection import fetch, quote
 from ..database.index.snapshot_cache import doubt, snapshot_for
-from ..database.schema import Model, choose_model, fetch, quote
+from ..database.model import Model, choose_model
 from .query import Value, query_vector, shown
 
 _IDS_AT_A_TIME = 10_000

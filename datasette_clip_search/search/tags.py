@@ -13,8 +13,8 @@ from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.schema import Model, choose_model
-from ..database.vector_format import check_encoded
+from ..database.model import Model, choose_model
+from ..database.vectors import check_query_vectors
 from ..models.text_encoder import TextEncoder, text_encoder_of, text_key
 from ..models.torch_model import Heed, unit
 from .query import Value, query_vector, shown
@@ -72,7 +72,7 @@ def tags(
     labels = _labels(connection, chosen, labels_json)
     if query is None:
         return iter(())
-    check_encoded(labels.vectors, len(labels.names), chosen.dimension)
+    check_query_vectors(labels.vectors, len(labels.names), chosen.dimension)
     scores = labels.vectors @ query_vector(connection, chosen, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())

@@ -21,7 +21,7 @@ from ..common.cores import limit_threads
 from ..common.errors import ClipSearchError, NoEmbeddings
 from ..common.terminal_text import visible
 from ..database import deadline
-from ..database.schema import default_model
+from ..database.model import default_model
 
 if TYPE_CHECKING:
     # Datasette loads its plugins while it is itself being imported.

@@ -20,19 +20,12 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import ClipSearchError, NotAPicture, QueryError
 from ..common.interrupts import heed_time_limit
+from ..database.connection import fetch, has_table, quote
 from ..database.deadline import bounded, end_with_signals
+from ..database.model import Model
 from ..database.publication import original_url, originals_template
-from ..database.schema import (
-    EMBEDDINGS,
-    THUMBNAILS,
-    Model,
-    facts,
-    fetch,
-    has_table,
-    images_table,
-    made_from_it,
-    quote,
-)
+from ..database.recognition import images_table, select_facts
+from ..database.schema import EMBEDDINGS, THUMBNAILS, made_from_it
 from ..database.triggers import Standing, schema_version, standing_of
 from .lookup import look_up
 from .question import Question, vector_text
@@ -233,7 +226,7 @@ def _pictures(
         has_thumbnail = f"""exists (
                 select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept}
             )"""
-    shown = facts(connection, table, "width", "height", "taken")
+    shown = select_facts(connection, table, "width", "height", "taken")
     # Types and lengths are anyone's choice who made the database.
     sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
             case typeof(width) when 'integer' then width end,

@@ -24,7 +24,8 @@ import numpy as np
 
 from datasette_clip_search.database.connection import connect, transaction
 from datasette_clip_search.database.index.snapshot_cache import snapshot_for
-from datasette_clip_search.database.schema import create_tables, default_model
+from datasette_clip_search.database.model import default_model
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.sql import add_functions
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from datasette_clip_search.database.changes import Moment
 from datasette_clip_search.database.index import flat
 from datasette_clip_search.database.index.snapshot import Snapshot
-from datasette_clip_search.database.schema import Model
+from datasette_clip_search.database.model import Model
 
 
 def main() -> None:

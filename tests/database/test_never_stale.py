@@ -14,7 +14,7 @@ from datasette_clip_search.database import changes
 from datasette_clip_search.database.index import IndexChoice, index_path, read_header
 from datasette_clip_search.database.index.kinds import KINDS
 from datasette_clip_search.database.index.snapshot_cache import snapshot_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import build, everything
 from support.paths import TESTS

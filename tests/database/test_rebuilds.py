@@ -9,7 +9,7 @@ import pytest
 from datasette_clip_search.database.index import IndexChoice
 from datasette_clip_search.database.index.kinds import KINDS
 from datasette_clip_search.database.index.snapshot_cache import snapshot_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.thumbnails import read_thumbnail
 from support.commands import run
 from support.databases import rows

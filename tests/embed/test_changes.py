@@ -225,7 +225,7 @@ def _search(database: Path) -> list[int]:
     """Returns the ids that a search for a stored vector finds, by way of the index file."""
     from datasette_clip_search.database.changes import moment_of
     from datasette_clip_search.database.index import index_path, open_index
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
 
     connection = sqlite3.connect(database)
     try:

@@ -37,7 +37,7 @@ def told(result):
 
 
 def open_tower(connection):
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.text_encoder import text_encoder_of
 
     return text_encoder_of(connection, default_model(connection)[1])
@@ -481,7 +481,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     """As another processor's faulty instructions would: the weights' scales are changed here."""
     import onnx
 
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
         keep,
         read_manifest,

@@ -18,7 +18,7 @@ import numpy as np
 
 from datasette_clip_search.database.index import IndexChoice, build
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.sql import add_functions
 from support.indexes import everything
 from support.vector_database import clustered, found, put, truth

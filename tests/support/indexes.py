@@ -13,7 +13,7 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index.file import _PIECE, MAGIC
 from datasette_clip_search.database.index.index import Effort
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 
 
 def build(path, choice=None, **options):

@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture

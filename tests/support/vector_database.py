@@ -8,7 +8,8 @@ import numpy as np
 from datasette_clip_search.database.changes import Moment
 from datasette_clip_search.database.index import flat
 from datasette_clip_search.database.index.snapshot import Snapshot
-from datasette_clip_search.database.schema import Model, create_tables
+from datasette_clip_search.database.model import Model
+from datasette_clip_search.database.prepare import create_tables
 
 DIMENSION = 32
 

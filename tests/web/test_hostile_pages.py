@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datasette_clip_search.database.index import index_path, read_header
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.vectors import read_vectors
 from support.indexes import padded, put_together
 from support.web import PAGE, change

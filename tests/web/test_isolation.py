@@ -20,8 +20,9 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import TookTooLong
 from datasette_clip_search.common.interrupts import heed_time_limit
 from datasette_clip_search.database import deadline
+from datasette_clip_search.database.connection import main_file
 from datasette_clip_search.database.index import snapshot_cache as loaded
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.web import finding as web_query
 from datasette_clip_search.web import lookup as web_lookup
 from support.vector_database import clustered, make, snapshot_of
@@ -112,7 +113,7 @@ def test_signals_end_what_runs_and_do_what_they_did(memory, monkeypatch):
 def test_nobody_waits_for_the_loading_of_another_database(two, connect):
     bad, good = map(connect, two)
     _, model = default_model(bad)
-    _, key = loaded._place(loaded._main_file(bad), model.id)
+    _, key = loaded._place(main_file(bad), model.id)
     with loaded._loading.setdefault(key, threading.Lock()):
         assert len(good.execute("select id from clip_search(1, 5)").fetchall()) == 5
         end = time.monotonic() + 0.2
@@ -188,13 +189,14 @@ PLUGIN = f"""
 import sys
 
 sys.modules["torch"] = None
+from datasette_clip_search.database.connection import database_path
 from datasette_clip_search.database.index import snapshot_cache as loaded
 
 snapshot_for = loaded.snapshot_for
 
 
 def slow(connection, model):
-    if loaded.database_path(connection).name == "bad.db":
+    if database_path(connection).name == "bad.db":
         print("begun", flush=True)
         connection.execute({ENDLESS!r}).fetchall()
     return snapshot_for(connection, model)

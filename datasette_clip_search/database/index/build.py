@@ -14,7 +14,7 @@ from ...common.arrays import Ids, Vectors
 from ...common.config import CONFIG
 from ...common.cores import cores, on_all_cores
 from ..changes import moment_of
-from ..schema import Model
+from ..model import Model
 from ..vectors import batches, embedded_ids, lost_ids, vectors_by_id
 from . import exact
 from .filling import Filling

@@ -8,7 +8,8 @@ from ...common.config import CONFIG
 from ...common.errors import CommandError
 from ..changes import changes_since, forget_before
 from ..connection import transaction
-from ..schema import Model, images_table
+from ..model import Model
+from ..recognition import images_table
 from ..triggers import standing_of
 from ..vectors import batches, count_vectors, count_without, lost_ids
 from . import Header, IndexChoice, IndexUnusable, index_path, open_index, write_index

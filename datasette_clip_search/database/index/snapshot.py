@@ -15,7 +15,8 @@ from ...common.arrays import Chosen, Ids, Vectors, ascending
 from ...common.config import CONFIG
 from ...common.errors import DatabaseError, QueryError
 from ..changes import Moment
-from ..schema import Model, is_published
+from ..model import Model
+from ..publication import is_published
 from ..vectors import batches_by_id, read_vectors, vectors_by_id
 from . import Index, flat
 from .crowd import Crowd

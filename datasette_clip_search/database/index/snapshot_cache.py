@@ -20,7 +20,9 @@ from ...common.errors import DatabaseError
 from ...common.interrupts import turn
 from ...common.terminal_text import visible
 from ..changes import Moment, changes_since, moment_of
-from ..schema import Model, fetch, images_table
+from ..connection import fetch, main_file
+from ..model import Model
+from ..recognition import images_table
 from ..triggers import schema_version, standing_of
 from ..vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
 from . import Index, IndexUnusable, Unindexed, flat, index_path, open_index, read_header
@@ -57,7 +59,7 @@ def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
     among = current.touched if standing.pictures and current.stood == standing.version else None
     kept = current.without(lost_ids(connection, model, among))
     kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
-    _, key = _place(_main_file(connection), model.id)
+    _, key = _place(main_file(connection), model.id)
     with _guard:
         if _snapshots.get(key) is current:
             _snapshots[key] = kept
@@ -66,14 +68,14 @@ def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
 
 def doubt(connection: sqlite3.Connection, model: Model) -> None:
     """Has the next search compare vectors and pictures, because one was found to have none."""
-    known = _snapshots.get(_place(_main_file(connection), model.id)[1])
+    known = _snapshots.get(_place(main_file(connection), model.id)[1])
     if known:
         known.stands = known.stood = None
 
 
 def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
     """Reads a snapshot whose changes nobody notes, so that it serves one search alone."""
-    name = _main_file(connection)
+    name = main_file(connection)
     if name not in _told_untriggered:
         _told_untriggered.add(name)
         log.warning(
@@ -88,7 +90,7 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
 
 def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
     """Returns a snapshot of all vectors that the connection sees now."""
-    file, key = _place(_main_file(connection), model.id)
+    file, key = _place(main_file(connection), model.id)
     known = _snapshots.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
@@ -228,16 +230,3 @@ def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
 def _place(path: str | None, model_id: int) -> tuple[Path | None, tuple[str, int]]:
     """Returns where the index of a model of a database is, and what its snapshot goes by."""
     return index_path(Path(path), model_id) if path else None, (str(path), model_id)
-
-
-def database_path(connection: sqlite3.Connection) -> Path | None:
-    """Returns the file of a connection's own database, or None for one in memory."""
-    path = _main_file(connection)
-    return Path(path) if path else None
-
-
-def _main_file(connection: sqlite3.Connection) -> str | None:
-    for _, name, path in fetch(connection, "pragma database_list"):
-        if name == "main":
-            return path or None
-    return None

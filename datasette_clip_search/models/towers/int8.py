@@ -10,7 +10,7 @@ import numpy as np
 
 from ...common.arrays import Pixels, Vectors
 from ...common.config import CONFIG
-from ...database.schema import Model
+from ...database.model import Model
 from ...pictures.preprocess import Preprocess
 from ..int8.quantize import VERSION, Int8Tower, Ranges, features_of_noise
 from ..torch_model import Encoder, normalized

@@ -9,7 +9,7 @@ from ...common.arrays import Pixels
 from ...common.config import CONFIG
 from ...common.errors import ClipSearchError
 from ...database.connection import transaction
-from ...database.schema import Model
+from ...database.model import Model
 from ...pictures.preprocess import Preprocess
 from ..checkpoint import INSTALL
 from ..torch_model import Encoder

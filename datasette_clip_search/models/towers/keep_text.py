@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ...common.arrays import Vectors
 from ...common.config import CONFIG
 from ...common.errors import ClipSearchError, EncoderUnavailable
-from ...database.connection import transaction
-from ...database.schema import EMBEDDINGS, Model, fetch
-from ...database.vector_format import decode, has_length
-from ...database.vectors import count_vectors
+from ...database.connection import fetch, transaction
+from ...database.model import Model
+from ...database.schema import EMBEDDINGS
+from ...database.vectors import count_vectors, decode_vectors, has_length
 from ..checkpoint import INSTALL
 from ..torch_model import Encoder
 from .stored import (
@@ -179,4 +179,4 @@ def sample_of(connection: sqlite3.Connection, model: Model) -> Vectors:
         order by image_id limit ?"""
     rows = fetch(connection, sql, model.id, step, CONFIG.text_tower_pictures)
     blobs = [blob for (blob,) in rows if has_length(blob, model.dimension)]
-    return decode(blobs, model.dimension)
+    return decode_vectors(blobs, model.dimension)

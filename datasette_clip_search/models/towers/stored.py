@@ -19,8 +19,9 @@ from typing import Any
 from ...common.config import CONFIG
 from ...common.errors import EncoderUnavailable
 from ...common.terminal_text import visible
-from ...database.connection import transaction
-from ...database.schema import TOWERS, Model, fetch, has_table
+from ...database.connection import fetch, has_table, transaction
+from ...database.model import Model
+from ...database.schema import TOWERS
 from ..onnx_file.wire import Refused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"

@@ -14,7 +14,7 @@ from datasette_clip_search.database.index.build import build_index
 from datasette_clip_search.database.index.exact import LENGTH, slack
 from datasette_clip_search.database.index.index import Index
 from datasette_clip_search.database.index.kinds import FLAT
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.vector_database import clustered, make
 
 DIMENSION = 32

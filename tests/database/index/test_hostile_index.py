@@ -19,7 +19,7 @@ from datasette_clip_search.database.index.file import MAGIC
 from datasette_clip_search.database.index.header import parsed
 from datasette_clip_search.database.index.kinds import KINDS
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import padded, put_together
 from support.paths import PROGRAMS

@@ -29,7 +29,7 @@ from datasette_clip_search.database.index.kinds import KINDS, choose, lists_for
 from datasette_clip_search.database.index.maintenance import measure, status_of
 from datasette_clip_search.database.index.recall import Sample
 from datasette_clip_search.database.index.snapshot_cache import snapshot_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import build
 from support.paths import TESTS
