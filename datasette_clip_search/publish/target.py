@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, DatabaseError
+from ..common.whole_file import move_into_place
 from ..database import publication
 from ..database.recognition import images_table
 
@@ -89,18 +90,4 @@ def put(file: Path, target: Path) -> None:
 
     A link stays one, and a file keeps its permissions.
     """
-    place = Path(os.path.realpath(target))
-    sync(file)
-    if place.exists():
-        shutil.copymode(place, file)
-    os.replace(file, place)
-    sync(place.parent)
-
-
-def sync(path: Path) -> None:
-    """Has a file or a folder written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    move_into_place(file, Path(os.path.realpath(target)))

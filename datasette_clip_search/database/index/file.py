@@ -15,7 +15,6 @@ import json
 import os
 import stat
 import struct
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 
 from ...common.config import CONFIG
 from ...common.cores import on_all_cores
+from ...common.whole_file import replace_file
 from .faiss_layout import check_ids, check_layout
 from .header import FORMAT, Header, IndexUnusable, parsed
 from .index import Index
@@ -55,37 +55,24 @@ def write_index(path: Path, base: Index, header: Header) -> None:
     """
     import faiss
 
-    _remove_left(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            # FAISS's own writer does not notice a disk that fills up at the end.
-            body = _Body(file)
-            writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
-            faiss.write_index(base.faiss, writer)
-            # Whole numbers of 8 bytes have to begin at a multiple of it, to be mapped.
-            body.write(bytes(-body.size % _ID))
-            ids = base.ids.astype("<i8")
-            for start in range(0, len(ids), _BLOCK):
-                body.write(ids[start : start + _BLOCK].tobytes())
-            if body.error:
-                raise body.error
-            text = json.dumps(asdict(header)).encode()
-            body.write(text)
-            if body.error:
-                raise body.error
-            file.write(body.digest() + _LENGTH.pack(len(text)) + MAGIC)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp's files are private; an index is as public as its database.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    _remove_abandoned(path)
+    with replace_file(path) as file:
+        # FAISS's own writer does not notice a disk that fills up at the end.
+        body = _Body(file)
+        writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
+        faiss.write_index(base.faiss, writer)
+        # To be mapped, integers of 8 bytes have to begin at a multiple of 8.
+        body.write(bytes(-body.size % _ID))
+        ids = base.ids.astype("<i8")
+        for start in range(0, len(ids), _BLOCK):
+            body.write(ids[start : start + _BLOCK].tobytes())
+        if body.error:
+            raise body.error
+        text = json.dumps(asdict(header)).encode()
+        body.write(text)
+        if body.error:
+            raise body.error
+        file.write(body.digest() + _LENGTH.pack(len(text)) + MAGIC)
 
 
 class _Body:
@@ -120,8 +107,8 @@ class _Body:
         return hashlib.sha256(b"".join([*self._digests, *last])).digest()
 
 
-def _remove_left(path: Path) -> None:
-    """Removes what runs left that were killed while they wrote this file."""
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed runs left of this file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > CONFIG.abandoned_after_seconds:
