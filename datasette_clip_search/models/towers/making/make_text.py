@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ....common.answers import shares_found
 from ....common.arrays import Vectors
 from ....common.config import CONFIG
 from ....common.cores import on_all_cores
@@ -144,11 +145,7 @@ def agreement_of(vectors: Vectors, exact: Vectors, pictures: Vectors) -> float |
     """Returns the mean share of the nearest pictures that both find, None where they are few."""
     if len(pictures) < CONFIG.text_tower_pictures_at_least:
         return None
-    pairs = zip(_best_of(vectors, pictures), _best_of(exact, pictures), strict=True)
-    return float(np.mean([len(np.intersect1d(a, b)) / NEIGHBOURS for a, b in pairs]))
-
-
-def _best_of(queries: Vectors, pictures: Vectors) -> Any:
-    """Returns which pictures are nearest to each query, (n, NEIGHBOURS)."""
-    # Stable, so that equal pictures are in the same order for both.
-    return np.argsort(-(queries @ pictures.T), axis=1, kind="stable")[:, :NEIGHBOURS]
+    cosines = exact @ pictures.T
+    found = np.argsort(-(vectors @ pictures.T), axis=1)[:, :NEIGHBOURS]
+    shares = shares_found(np.take_along_axis(cosines, found, axis=1), cosines, NEIGHBOURS)
+    return float(shares.mean())
