@@ -16,7 +16,8 @@ from sqlite_utils.cli import query as query_command
 
 from ..common.errors import CommandError
 from ..common.terminal_text import say, visible
-from ..database.schema import facts, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.recognition import select_facts
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..pictures.sources.source import SQL_PREFIX
 from ..search.nearest import Hit
@@ -132,7 +133,7 @@ def _facts(question: Question, found: int) -> str:
 
 def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
     names = ("width", "height", "taken")
-    shown = facts(question.connection, question.table, *names)
+    shown = select_facts(question.connection, question.table, *names)
     sql = f"select {shown} from main.{quote(question.table)} where id = ?"
     row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
     known = dict(zip(names, row, strict=True))

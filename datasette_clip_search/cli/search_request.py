@@ -14,10 +14,10 @@ import numpy as np
 from ..common.config import CONFIG
 from ..common.errors import CommandError, PictureError
 from ..common.terminal_text import visible
-from ..database.schema import choose_model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import choose_model
 from ..database.thumbnails import Thumbnail, read_thumbnail
-from ..database.vector_format import check_encoded
-from ..database.vectors import count_vectors
+from ..database.vectors import check_query_vectors, count_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
@@ -120,7 +120,7 @@ class Question:
             size = picture.width, picture.height
             pixels = encoder.preprocess.pixels(picture.image, size)
             made = encoder.encode_pixels(pixels[np.newaxis])
-            query = check_encoded(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
+            query = check_query_vectors(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
             self.terms.append(Term(label, query, thumbnail=make(picture.image)))
 

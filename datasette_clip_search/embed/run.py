@@ -13,10 +13,10 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
 from ..common.terminal_text import visible
-from ..database.connection import check_writable, connect, explained, wait_for_lock
-from ..database.index import Wish
+from ..database.connection import check_writable, connect, explain_sqlite_errors, wait_for_lock
+from ..database.index import IndexChoice
 from ..database.index.maintenance import keep_index
-from ..database.schema import Model, models
+from ..database.model import Model, models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
 from ..models.towers.making.checks import AUTO, NONE
@@ -58,7 +58,7 @@ class Options:
     is_again: bool = False
     thumbnails: bool = True
     # The kind of index; None is the kind that the database's index is of.
-    wish: Wish | None = None
+    index_choice: IndexChoice | None = None
     text_tower: str = AUTO
     # A precision, auto, or none; None leaves the database's own as it is.
     image_tower: str | None = None
@@ -84,7 +84,7 @@ def embed_images(
     started = time.monotonic()
     progress = progress or Progress()
     is_new = not database.exists()
-    with explained(database), closing(connect(database)) as connection:
+    with explain_sqlite_errors(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()
@@ -315,7 +315,11 @@ class _Run:
                 )
             self.summary.without_vector = count_without(self.connection, model)
             kept = keep_index(
-                self.connection, self.database, model, self.options.wish, self.progress.indexing
+                self.connection,
+                self.database,
+                model,
+                self.options.index_choice,
+                self.progress.indexing,
             )
             self.summary.index, self.summary.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.

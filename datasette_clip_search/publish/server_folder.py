@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
+from ..common.whole_file import sync
 from ..database.connection import connect
 from ..database.index.maintenance import keep_index
-from ..database.schema import OWN_TABLES, models
+from ..database.model import models
+from ..database.schema import OWN_TABLES
 from ..database.vectors import count_vectors
 from .options import Options, Progress, Report
 from .publication_run import publish
-from .target import is_published, put, sync, workplace
+from .target import is_published, put, workplace
 
 DATABASE = "pictures.db"
 # The line of Datasette that published pages are tested with. The next one has other permissions,

@@ -5,7 +5,9 @@ import sqlite3
 from collections.abc import Iterable
 
 from ..common.errors import CommandError
-from ..database.schema import EMBEDDINGS, Model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS
 from .nearest import Hit
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)

@@ -19,7 +19,8 @@ def given(value: Any) -> Any:
 def asked(connection: sqlite3.Connection, query: Any) -> Any:
     """Returns a query, and None for a blank one, and for what `cast('' as integer)` makes of it."""
     if type(query) is int and query == 0:
-        from ..database.schema import choose_model, fetch, quote
+        from ..database.connection import fetch, quote
+        from ..database.model import choose_model
 
         table, _ = choose_model(connection, None)
         sql = f"select 1 from main.{quote(table)} where id = 0"
@@ -50,7 +51,8 @@ def naming_attached(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _with_embeddings(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Returns the names and file names of attached databases that hold embeddings."""
-    from ..database.schema import EMBEDDINGS, fetch, quote
+    from ..database.connection import fetch, quote
+    from ..database.schema import EMBEDDINGS
 
     found = []
     for _, name, path in fetch(connection, "pragma database_list").fetchall():

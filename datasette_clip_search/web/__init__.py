@@ -21,7 +21,7 @@ from ..common.cores import limit_threads
 from ..common.errors import ClipSearchError, NoEmbeddings
 from ..common.terminal_text import visible
 from ..database import deadline
-from ..database.schema import default_model
+from ..database.model import default_model
 
 if TYPE_CHECKING:
     # Datasette loads its plugins while it is itself being imported.
@@ -140,7 +140,7 @@ def _load(databases: list[Database], stopping: threading.Event) -> None:
     loading: list[threading.Thread] = []
     for database in databases:
         # More than are kept would only put each other out of memory.
-        if stopping.is_set() or len(loading) == CONFIG.collection_cache_entries:
+        if stopping.is_set() or len(loading) == CONFIG.snapshot_cache_entries:
             break
         if database.name not in web.NEVER_SEARCHED and _reported(database, _has_pictures):
             # Each on a thread of its own, so that none waits for another's.
@@ -177,10 +177,10 @@ def _has_pictures(database: Database) -> bool:
 def _load_database(database: Database) -> bool:
     with _opened(database, CONFIG.load_seconds) as connection:
         _, model = default_model(connection)
-        from ..database.index.snapshots import collection_for
+        from ..database.index.snapshot_cache import snapshot_for
         from ..models.queries.text_encoder import text_encoder_of
 
-        collection_for(connection, model)
+        snapshot_for(connection, model)
         text_encoder_of(connection, model)
     return True
 

@@ -23,7 +23,8 @@ from ..common.errors import (
     QueryError,
     TookTooLong,
 )
-from ..database.schema import Model, choose_model, default_model, images_table, models
+from ..database.model import Model, choose_model, default_model, models
+from ..database.recognition import images_table
 from ..database.thumbnails import has_thumbnail, read_thumbnail
 from . import datasette_versions as versions
 from .datasette_versions import Actor

@@ -37,7 +37,7 @@ def reported(result):
 
 
 def open_tower(connection):
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.queries.text_encoder import text_encoder_of
 
     return text_encoder_of(connection, default_model(connection)[1])
@@ -46,12 +46,12 @@ def open_tower(connection):
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
     """Let every test load its tower, as a new process would."""
-    from datasette_clip_search.common.cache import Recent
+    from datasette_clip_search.common.cache import LRUCache
     from datasette_clip_search.models.queries import text_encoder
     from datasette_clip_search.models.queries.tower_cache import TowerCache
     from datasette_clip_search.search import query
 
-    monkeypatch.setattr(query, "_texts", Recent(8))
+    monkeypatch.setattr(query, "_texts", LRUCache(8))
     towers = TowerCache("text", text_encoder.TextTower)
     monkeypatch.setattr(text_encoder, "_towers", towers)
 
@@ -100,10 +100,9 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     assert "need torch; no text tower was made, which takes torch and open_clip" in refused
 
 
-def test_databases_of_earlier_releases_gain_one(tiny_database, pictures, connect):
-    """Even if no picture is new; until then, they are searched with torch."""
+def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
+    """No picture has to be new. Until then, torch answers the searches."""
     change(tiny_database, "drop table clip_towers")
-    change(tiny_database, "delete from _sqlite_migrations where name = 'm004_towers'")
     before = connect(tiny_database).execute(TOP, ["dog"]).fetchall()
     result = run("embed-images", tiny_database, pictures)
     assert re.match(
@@ -484,7 +483,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     """Faulty instructions of a processor would do that. Here the weights' scales are changed."""
     import onnx
 
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
         pack_tower,
         read_manifest,

@@ -242,7 +242,7 @@ def test_folder_is_written_anew(demo_database, tmp_path):
 
 def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, monkeypatch):
     from datasette_clip_search.database.index import open_index
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
     from datasette_clip_search.publish import server_folder as module
 
     config = replace(module.CONFIG, index_at_least=100)

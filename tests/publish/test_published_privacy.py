@@ -16,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from datasette_clip_search.database import private_facts
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.database.private_facts import kept_facts
-from datasette_clip_search.database.schema import OWN_TABLES, create_tables
+from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.publish import facts
 from datasette_clip_search.publish.facts import Published, published_place
 from datasette_clip_search.publish.private_paths import EVERYTHING, Paths

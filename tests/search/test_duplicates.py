@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.database.schema import create_tables
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.search import duplicates as module
 from datasette_clip_search.search.near_pairs import TooManyPairs, alike
 

@@ -21,7 +21,7 @@ Change = Callable[[dict[str, Any], dict[str, bytes]], None]
 
 def rewrite(database: Path, change: Change, tower: str = "text") -> None:
     """Changes the facts and sections of a tower, and keeps it with the digest of what it is now."""
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
         pack_tower,
         read_manifest,

@@ -19,8 +19,9 @@ from typing import Any
 from ...common.config import CONFIG
 from ...common.errors import EncoderUnavailable
 from ...common.terminal_text import visible
-from ...database.connection import transaction
-from ...database.schema import TOWERS, Model, fetch, has_table
+from ...database.connection import fetch, has_table, transaction
+from ...database.model import Model
+from ...database.schema import TOWERS
 from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
@@ -71,7 +72,10 @@ class StoredTower:
 
 
 def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
-    """Return the manifest of a model's tower as it is stored, or None where there is none."""
+    """Return the manifest of a model's tower as it is stored, or None where there is none.
+
+    The owner may have dropped the table of towers.
+    """
     if not has_table(connection, TOWERS):
         return None
     # A larger one is cut off, which leaves invalid JSON.
