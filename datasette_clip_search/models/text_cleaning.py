@@ -12,7 +12,7 @@ _LONG_WORD = re.compile(r"\S{48}(?=\S)")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def cleaning(name: str) -> Clean:
+def find_cleaning(name: str) -> Clean:
     """Return the cleaning that OpenCLIP calls "lower", "whitespace" or "canonicalize".
 
     Raises KeyError for any other name.
@@ -20,7 +20,7 @@ def cleaning(name: str) -> Clean:
     return {"lower": _lower, "whitespace": _whitespace, "canonicalize": _canonicalize}[name]
 
 
-def safe(clean: Clean, special: Iterable[str]) -> Clean:
+def make_safe(clean: Clean, special: Iterable[str]) -> Clean:
     """Return a cleaning that makes plain text of special tokens, such as <end_of_text>.
 
     It also cuts endless words into pieces, which would take the tokenizer long.

@@ -12,7 +12,7 @@ from ..pictures.preprocess import Preprocess
 from .checkpoint import Checkpoint, compute_fingerprint
 from .encoding import Heed, reference_pixels, unit
 from .open_clip_library import import_open_clip
-from .text_cleaning import safe
+from .text_cleaning import make_safe
 from .weights_files import tag_settings
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -184,7 +184,7 @@ def _safe(tokenizer: Any) -> Any:
         added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
         special = sorted(added.union(inner.all_special_tokens))
     tokenizer.special, tokenizer.own_clean_fn = special, tokenizer.clean_fn
-    tokenizer.clean_fn = safe(tokenizer.clean_fn, special)
+    tokenizer.clean_fn = make_safe(tokenizer.clean_fn, special)
     return tokenizer
 
 

@@ -5,22 +5,22 @@ import math
 import numpy as np
 
 from .graph_model import BOOL, FLOAT, INT8, INT32, INT64, MICROSOFT, TYPES, UINT8
-from .registry import register
+from .registry import rule_for
 from .values import NodeCall, Value, broadcast
 
 # An exponential takes as long as this many multiplications.
 _SLOW = 16
 
 
-@register("Abs Erf Exp IsNaN Log Neg Not Reciprocal Relu Sigmoid Sqrt Tanh", (1, 1))
-@register("Gelu", (1, 1), "approximate")
-@register("Softmax", (1, 1), "axis")
-@register("HardSigmoid", (1, 1), "alpha beta")
-@register("HardSwish Identity", (1, 1))
-@register("LeakyRelu", (1, 1), "alpha")
-@register("Gelu", (1, 1), domain=MICROSOFT)
-@register("FastGelu", (1, 2), domain=MICROSOFT)
-@register("QuickGelu", (1, 1), "alpha", domain=MICROSOFT)
+@rule_for("Abs Erf Exp IsNaN Log Neg Not Reciprocal Relu Sigmoid Sqrt Tanh", (1, 1))
+@rule_for("Gelu", (1, 1), "approximate")
+@rule_for("Softmax", (1, 1), "axis")
+@rule_for("HardSigmoid", (1, 1), "alpha beta")
+@rule_for("HardSwish Identity", (1, 1))
+@rule_for("LeakyRelu", (1, 1), "alpha")
+@rule_for("Gelu", (1, 1), domain=MICROSOFT)
+@rule_for("FastGelu", (1, 2), domain=MICROSOFT)
+@rule_for("QuickGelu", (1, 1), "alpha", domain=MICROSOFT)
 def _each(call: NodeCall) -> Value:
     x = call.value(0)
     call.work += x.count * _SLOW
@@ -31,8 +31,8 @@ def _each(call: NodeCall) -> Value:
     return call.made(x.shape, numbers=numbers)
 
 
-@register("Add Div Max Min Mod Mul Pow Sub", (2, 2))
-@register("And Equal Greater GreaterOrEqual Less LessOrEqual Or", (2, 2))
+@rule_for("Add Div Max Min Mod Mul Pow Sub", (2, 2))
+@rule_for("And Equal Greater GreaterOrEqual Less LessOrEqual Or", (2, 2))
 def _both(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     shape = broadcast(call, a, b)
@@ -48,14 +48,14 @@ def _both(call: NodeCall) -> Value:
 _COMPARISONS = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or"}
 
 
-@register("Where", (3, 3))
+@rule_for("Where", (3, 3))
 def _where(call: NodeCall) -> Value:
     shape = broadcast(call, *(call.value(place) for place in range(3)))
     call.work += math.prod(shape)
     return call.made(shape, call.value(1).type)
 
 
-@register("Clip", (1, 3))
+@rule_for("Clip", (1, 3))
 def _clip(call: NodeCall) -> Value:
     for place in (1, 2):
         bound = call.optional(place)
@@ -64,7 +64,7 @@ def _clip(call: NodeCall) -> Value:
     return call.made(call.value(0).shape)
 
 
-@register("Cast", (1, 1), "to")
+@rule_for("Cast", (1, 1), "to")
 def _cast(call: NodeCall) -> Value:
     x, to = call.value(0), call.whole("to", 0)
     call.expect(to in TYPES)
@@ -73,9 +73,9 @@ def _cast(call: NodeCall) -> Value:
     return call.made(x.shape, to, x.numbers if is_whole else None)
 
 
-@register("LayerNormalization", (2, 3), "axis epsilon stash_type")
-@register("BatchNormalization", (5, 5), "epsilon momentum")
-@register("InstanceNormalization", (3, 3), "epsilon")
+@rule_for("LayerNormalization", (2, 3), "axis epsilon stash_type")
+@rule_for("BatchNormalization", (5, 5), "epsilon momentum")
+@rule_for("InstanceNormalization", (3, 3), "epsilon")
 def _normalised(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", -1), len(x.shape))
@@ -86,7 +86,7 @@ def _normalised(call: NodeCall) -> Value:
     return call.made(x.shape)
 
 
-@register("QuantizeLinear DequantizeLinear", (2, 3), "axis")
+@rule_for("QuantizeLinear DequantizeLinear", (2, 3), "axis")
 def _scaled(call: NodeCall) -> Value:
     x, scale = call.value(0), call.constant(1)
     axis = call.axis(call.whole("axis", 0), max(len(x.shape), 1))
@@ -101,7 +101,7 @@ def _scaled(call: NodeCall) -> Value:
     return call.made(x.shape, zero.type if zero else UINT8)
 
 
-@register("MatMul", (2, 2))
+@rule_for("MatMul", (2, 2))
 def _product(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2])
@@ -115,7 +115,7 @@ def _product(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@register("Gemm", (2, 3), "alpha beta transA transB")
+@rule_for("Gemm", (2, 3), "alpha beta transA transB")
 def _gemm(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(len(a.shape) == len(b.shape) == 2)
@@ -128,7 +128,7 @@ def _gemm(call: NodeCall) -> Value:
     return call.made((rows, columns))
 
 
-@register("MatMulNBits", (3, 6), "K N bits block_size accuracy_level", domain=MICROSOFT)
+@rule_for("MatMulNBits", (3, 6), "K N bits block_size accuracy_level", domain=MICROSOFT)
 def _product_of_bits(call: NodeCall) -> Value:
     x, weights, scales = call.value(0), call.constant(1), call.constant(2)
     inner, columns, block = (call.whole(name, 0) for name in ("K", "N", "block_size"))
@@ -146,7 +146,7 @@ def _product_of_bits(call: NodeCall) -> Value:
     return call.made((*x.shape[:-1], columns))
 
 
-@register("MatMulIntegerToFloat", (4, 7), domain=MICROSOFT)
+@rule_for("MatMulIntegerToFloat", (4, 7), domain=MICROSOFT)
 def _product_of_integers(call: NodeCall) -> Value:
     x, weights, scale, scales = call.value(0), *(call.constant(place) for place in (1, 2, 3))
     call.expect(len(weights.shape) == 2 and x.shape[-1:] == weights.shape[:1])
@@ -165,7 +165,7 @@ def _product_of_integers(call: NodeCall) -> Value:
     return call.made(shape, FLOAT)
 
 
-@register("MultiHeadAttention", (3, 3), "num_heads unidirectional", domain=MICROSOFT)
+@rule_for("MultiHeadAttention", (3, 3), "num_heads unidirectional", domain=MICROSOFT)
 def _attention(call: NodeCall) -> Value:
     queries, keys, values = (call.value(place) for place in range(3))
     heads = call.whole("num_heads", 0)
@@ -180,7 +180,7 @@ def _attention(call: NodeCall) -> Value:
     return call.made(queries.shape)
 
 
-@register(
+@rule_for(
     "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", (1, 2), "keepdims noop_with_empty_axes"
 )
 def _reduced(call: NodeCall) -> Value:
@@ -194,7 +194,7 @@ def _reduced(call: NodeCall) -> Value:
     return call.made([size for axis, size in enumerate(x.shape) if axis not in axes])
 
 
-@register("ArgMax", (1, 1), "axis keepdims select_last_index")
+@rule_for("ArgMax", (1, 1), "axis keepdims select_last_index")
 def _place(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
@@ -204,7 +204,7 @@ def _place(call: NodeCall) -> Value:
     return call.made([*x.shape[:axis], *kept, *x.shape[axis + 1 :]], INT64)
 
 
-@register("CumSum", (2, 2), "exclusive reverse")
+@rule_for("CumSum", (2, 2), "exclusive reverse")
 def _summed(call: NodeCall) -> Value:
     call.expect(call.value(1).is_constant and call.value(1).count == 1)
     call.work += call.value(0).count

@@ -26,7 +26,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {}
 """By domain and name. The modules that define rules fill it when they are imported."""
 
 
-def register(
+def rule_for(
     names: str, inputs: tuple[int, int], attributes: str = "", domain: str = ""
 ) -> Callable[[Rule], Rule]:
     """Decorate the rule of some operators, named with spaces between, as their attributes are.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .graph_model import FLOAT
-from .registry import register
+from .registry import rule_for
 from .values import NodeCall, Value
 
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
@@ -34,7 +34,7 @@ def _window(call: NodeCall, kernel: list[int]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-@register("Conv", (2, 3), f"group {_WINDOW}")
+@rule_for("Conv", (2, 3), f"group {_WINDOW}")
 def _convolution(call: NodeCall) -> Value:
     x, weights, groups = call.value(0), call.constant(1), call.whole("group", 1)
     call.expect(len(x.shape) == len(weights.shape) and groups > 0 and len(x.shape) > 2)
@@ -50,7 +50,7 @@ def _convolution(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@register("AveragePool MaxPool", (1, 1), f"ceil_mode count_include_pad storage_order {_WINDOW}")
+@rule_for("AveragePool MaxPool", (1, 1), f"ceil_mode count_include_pad storage_order {_WINDOW}")
 def _pooled(call: NodeCall) -> Value:
     x = call.value(0)
     call.expect(len(x.shape) > 2 and call.whole("storage_order", 0) == 0)
@@ -61,7 +61,7 @@ def _pooled(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@register("GlobalAveragePool", (1, 1))
+@rule_for("GlobalAveragePool", (1, 1))
 def _pooled_whole(call: NodeCall) -> Value:
     x = call.value(0)
     call.expect(len(x.shape) > 2)
@@ -69,7 +69,7 @@ def _pooled_whole(call: NodeCall) -> Value:
     return call.made((*x.shape[:2], *[1] * (len(x.shape) - 2)))
 
 
-@register("Resize", (3, 4), " ".join((
+@rule_for("Resize", (3, 4), " ".join((
     "antialias coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value",
     "keep_aspect_ratio_policy mode nearest_mode",
 )))  # fmt: skip
@@ -93,7 +93,7 @@ def _resized(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@register("Pad", (2, 4), "mode")
+@rule_for("Pad", (2, 4), "mode")
 def _padded(call: NodeCall) -> Value:
     x, pads = call.value(0), call.numbers(1)
     rank = len(x.shape)

@@ -6,7 +6,7 @@ from ...common.errors import EncoderUnavailable
 from ...database.model import Model
 from ..encoding import TextEncoder
 from ..open_clip_library import is_torch_installed
-from ..towers.stored import TEXT, key_of, read_manifest
+from ..towers.stored import TEXT, manifest_key, read_manifest
 from ..towers.text import TextTower
 from .torch_models import torch_model_of
 from .tower_cache import TowerCache
@@ -23,7 +23,7 @@ _towers: TowerCache[TextTower] = TowerCache(TEXT, TextTower)
 def text_key(connection: sqlite3.Connection, model: Model) -> str:
     """Return the key of the encoder of a model's texts, without loading it."""
     manifest = read_manifest(connection, model)
-    return model.fingerprint if manifest is None else key_of(manifest)
+    return model.fingerprint if manifest is None else manifest_key(manifest)
 
 
 def text_encoder_of(connection: sqlite3.Connection, model: Model) -> TextEncoder:

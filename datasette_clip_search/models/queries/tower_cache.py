@@ -16,8 +16,8 @@ from ..towers.stored import (
     NoTower,
     StoredTower,
     TowerUnusable,
-    damaged,
-    key_of,
+    damaged_error,
+    manifest_key,
     read_manifest,
     read_tower,
 )
@@ -25,14 +25,14 @@ from ..towers.stored import (
 log = logging.getLogger(__name__)
 
 
-class Tower(Protocol):
+class LoadedTower(Protocol):
     """A loaded tower, with the length of its vectors."""
 
     @property
     def dimension(self) -> int: ...
 
 
-T = TypeVar("T", bound=Tower)
+T = TypeVar("T", bound=LoadedTower)
 U = TypeVar("U")
 
 
@@ -56,7 +56,7 @@ class TowerCache(Generic[T]):
         manifest = read_manifest(connection, model, self._tower)
         if manifest is None:
             return None, ""
-        key = key_of(manifest)
+        key = manifest_key(manifest)
         tower = self._loading.get(key)
         if tower is None:
             try:
@@ -70,7 +70,7 @@ class TowerCache(Generic[T]):
             except TowerUnusable as error:
                 return None, str(error)
         if tower.dimension != model.dimension:
-            return None, str(damaged(self._tower, "makes vectors of another length"))
+            return None, str(damaged_error(self._tower, "makes vectors of another length"))
         return tower, ""
 
     def _read(self, connection: sqlite3.Connection, model: Model, manifest: str) -> StoredTower:
@@ -86,7 +86,9 @@ class TowerCache(Generic[T]):
             raise
 
     def _too_slow(self) -> TowerUnusable:
-        return damaged(self._tower, f"takes more than {CONFIG.tower_load_seconds:g} s to load")
+        return damaged_error(
+            self._tower, f"takes more than {CONFIG.tower_load_seconds:g} s to load"
+        )
 
 
 def _owner(connection: sqlite3.Connection) -> str:

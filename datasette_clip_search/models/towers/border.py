@@ -10,14 +10,14 @@ import numpy as np
 
 from ...common.arrays import Vectors
 from ..encoding import unit
-from .stored import damaged
+from .stored import damaged_error
 
 _MOST_TEXT = 2_000
 # CLIP's is 100 at most, and SigLIP's about the same.
 _MOST_SCALE = 1e5
 
 
-def logit_scale_of(facts: Mapping[str, Any]) -> float:
+def read_logit_scale(facts: Mapping[str, Any]) -> float:
     """Return the factor that a tower learned for cosines.
 
     Raises ValueError for a value that no model learns.
@@ -28,7 +28,7 @@ def logit_scale_of(facts: Mapping[str, Any]) -> float:
     return float(scale)
 
 
-def example_of(section: bytes, dimension: int) -> tuple[str, Vectors]:
+def read_example(section: bytes, dimension: int) -> tuple[str, Vectors]:
     """Return the text and the vector of a tower's self-test.
 
     Raises ValueError for a section that is too large, or a vector of another dimension.
@@ -57,9 +57,9 @@ def unit_vectors(features: Vectors) -> Vectors:
 
 
 @contextmanager
-def broken(tower: str) -> Iterator[None]:
+def reporting_failures(tower: str) -> Iterator[None]:
     """Turn the failure of a running tower into an error for people."""
     try:
         yield
     except ValueError as error:
-        raise damaged(tower, "makes no vector of this query") from error
+        raise damaged_error(tower, "makes no vector of this query") from error

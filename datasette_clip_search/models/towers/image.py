@@ -10,8 +10,8 @@ from ...pictures.preprocess import Preprocess
 from ..encoding import Heed, normalized
 from ..onnx_file.graph_model import FLOAT, Declared
 from ..onnx_file.session import Session, never_stop
-from .border import broken, unit_vectors
-from .stored import IMAGE, StoredTower, TowerUnusable, unfit
+from .border import reporting_failures, unit_vectors
+from .stored import IMAGE, StoredTower, TowerUnusable, loading_error
 
 INPUT, OUTPUT = "pixels", "features"
 _BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
@@ -47,7 +47,7 @@ class StoredPictureEncoder:
 
         Raises TowerUnusable for pictures that the tower fails on.
         """
-        with broken(self.kind):
+        with reporting_failures(self.kind):
             return unit_vectors(self._run(normalized(self.preprocess, pixels), heed))
 
 
@@ -84,7 +84,7 @@ class ImageTower(StoredPictureEncoder):
             if stopping and stopping.is_set:
                 raise Stopped from error
             # ONNX Runtime has many exceptions for broken data.
-            raise unfit(IMAGE, error) from error
+            raise loading_error(IMAGE, error) from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
                 f"Its image tower fails its self-test on this processor (cosine {cosine:.4f}, "

@@ -15,10 +15,10 @@ from .stored import (
     INT8,
     StoredTower,
     TowerUnusable,
+    loading_error,
     parse_manifest,
     read_manifest,
     read_tower,
-    unfit,
 )
 
 
@@ -45,7 +45,7 @@ class Int8Tower(StoredPictureEncoder):
             self._run = session.encode
         except Exception as error:
             # ONNX Runtime has many exceptions for broken data.
-            raise unfit(INT8, error) from error
+            raise loading_error(INT8, error) from error
 
 
 def find_int8_tower(

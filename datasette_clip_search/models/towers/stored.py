@@ -91,7 +91,7 @@ def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEX
     return None if row is None else str(row[0])
 
 
-def key_of(manifest: str) -> str:
+def manifest_key(manifest: str) -> str:
     """Return the key of a manifest, and so of its tower."""
     return hashlib.sha256(manifest.encode()).hexdigest()
 
@@ -115,9 +115,9 @@ def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, 
         if "refused" in facts:
             raise NoTower(visible(str(facts["refused"])[:500]), visible(str(facts["release"])[:40]))
         if facts["fingerprint"] != model.fingerprint:
-            raise damaged(tower, "belongs to other weights than the pictures")
+            raise damaged_error(tower, "belongs to other weights than the pictures")
         if facts["dimension"] != model.dimension:
-            raise damaged(tower, "makes vectors of another length than the pictures have")
+            raise damaged_error(tower, "makes vectors of another length than the pictures have")
         sizes = facts["sections"]
         if not isinstance(sizes, dict) or set(sizes) != _SECTIONS[tower]:
             raise ValueError("sections")
@@ -125,9 +125,9 @@ def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, 
             raise ValueError("sizes")
         if sum(sizes.values()) > CONFIG.max_tower_bytes:
             total, most = sum(sizes.values()), CONFIG.max_tower_bytes
-            raise damaged(tower, f"has {total} bytes and the limit is {most}")
+            raise damaged_error(tower, f"has {total} bytes and the limit is {most}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(tower) from error
+        raise damaged_error(tower) from error
     return facts
 
 
@@ -147,14 +147,14 @@ def read_tower(
         while section.tell() < size:
             part = next(parts, None)
             if not isinstance(part, bytes) or not 0 < len(part) <= size - section.tell():
-                raise damaged(tower)
+                raise damaged_error(tower)
             digest.update(part)
             section.write(part)
         # This makes no copy.
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
-        raise damaged(tower)
-    return StoredTower(key_of(manifest), facts, sections)
+        raise damaged_error(tower)
+    return StoredTower(manifest_key(manifest), facts, sections)
 
 
 def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
@@ -172,7 +172,7 @@ def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple
         **facts,
     }
     manifest = json.dumps(whole)
-    return manifest, StoredTower(key_of(manifest), whole, dict(sections))
+    return manifest, StoredTower(manifest_key(manifest), whole, dict(sections))
 
 
 def write_tower(
@@ -215,13 +215,13 @@ def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator
         yield data
 
 
-def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
+def damaged_error(tower: str, how: str = "is damaged") -> TowerUnusable:
     """Return the error for a tower that has to be made again."""
     return TowerUnusable(f"Its {tower} tower {how}. {_REMAKE[tower]}")
 
 
-def unfit(tower: str, error: Exception) -> TowerUnusable:
+def loading_error(tower: str, error: Exception) -> TowerUnusable:
     """Return the error for a tower that does not load because of `error`."""
     if isinstance(error, OnnxRefused):
-        return damaged(tower, f"is not one that this release makes ({error})")
-    return damaged(tower, f"does not load ({type(error).__name__})")
+        return damaged_error(tower, f"is not one that this release makes ({error})")
+    return damaged_error(tower, f"does not load ({type(error).__name__})")

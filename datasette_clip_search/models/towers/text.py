@@ -8,8 +8,8 @@ from ...common.arrays import Vectors
 from ...common.stopping import Stopped, Stopping
 from ..onnx_file.graph_model import INT64, Declared
 from ..onnx_file.session import Heed, Session, never_stop
-from .border import broken, example_of, logit_scale_of, unit_vectors
-from .stored import TEXT, StoredTower, TowerUnusable, damaged, unfit
+from .border import read_example, read_logit_scale, reporting_failures, unit_vectors
+from .stored import TEXT, StoredTower, TowerUnusable, damaged_error, loading_error
 from .tokens import Tokens, read_tokenizer
 
 INPUT, OUTPUT = "tokens", "features"
@@ -34,7 +34,7 @@ class TextTower:
         self.key = stored.key
         try:
             self.dimension = int(facts["dimension"])
-            self.logit_scale = logit_scale_of(facts)
+            self.logit_scale = read_logit_scale(facts)
             self._cut = facts["cut"] is True
             self._tokenize = read_tokenizer(facts["tokenizer"], stored.sections["tokenizer"])
             length = facts["tokenizer"]["context_length"]
@@ -44,7 +44,7 @@ class TextTower:
                 (OUTPUT, self.dimension),
                 stopping=stopping,
             )
-            text, vector = example_of(stored.sections["example"], self.dimension)
+            text, vector = read_example(stored.sections["example"], self.dimension)
             heed = stopping.heed if stopping else never_stop
             cosine = float(self.encode_texts([text], heed)[0] @ vector)
         except (Stopped, TowerUnusable):
@@ -58,7 +58,7 @@ class TextTower:
             if stopping and stopping.is_set:
                 raise Stopped from error
             # ONNX Runtime, zlib, json and the tokenizer have an exception each for broken data.
-            raise unfit(TEXT, error) from error
+            raise loading_error(TEXT, error) from error
         if not cosine >= _AWAKE:
             raise TowerUnusable(
                 f"Its text tower fails its self-test on this processor (cosine {cosine:.4f}, "
@@ -85,10 +85,10 @@ class TextTower:
             tokens = self._tokenize(texts)
         except Exception as error:
             # A vocabulary that lacks a piece, or an error of the library tokenizers.
-            raise damaged(TEXT, "can't split a text into tokens") from error
+            raise damaged_error(TEXT, "can't split a text into tokens") from error
         if self._cut:
             tokens = tokens[:, : _longest(tokens)]
-        with broken(TEXT):
+        with reporting_failures(TEXT):
             return unit_vectors(self._session.run(np.ascontiguousarray(tokens), heed))
 
 

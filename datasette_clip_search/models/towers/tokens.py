@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.config import CONFIG
-from ..text_cleaning import Clean, cleaning, safe
+from ..text_cleaning import Clean, find_cleaning, make_safe
 from .library_tokenizer import check_library_tokenizer, panics_are_errors
 
 Tokens = NDArray[np.int64]
@@ -44,15 +44,15 @@ def read_tokenizer(facts: dict[str, Any], data: bytes) -> Tokenizer:
         raise ValueError("special")
     if not all(isinstance(token, str) and len(token) <= _LONGEST_SPECIAL for token in special):
         raise ValueError("special")
-    clean = safe(cleaning(facts["clean"]), special)
-    text = inflated(data, _MOST_BYTES[kind]).decode()
+    clean = make_safe(find_cleaning(facts["clean"]), special)
+    text = decompress(data, _MOST_BYTES[kind]).decode()
     if kind == "open_clip":
         return BytePairs(text, special, clean, length)
     check_library_tokenizer(text)
     return LibraryTokenizer(text, clean, length, facts["pad"], facts["zeroed"])
 
 
-def inflated(data: bytes, most: int) -> bytes:
+def decompress(data: bytes, most: int) -> bytes:
     """Return data, decompressed.
 
     Raises ValueError for more than `most` bytes, and zlib.error.

@@ -43,7 +43,7 @@ def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
         exported = onnx.load(file)
     length = tokens.shape[1]
     graph = GraphBuilder(bits)
-    rewrite(graph, exported.graph)
+    copy_graph(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n", length])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
     model_proto = graph.model(inputs, outputs, exported.opset_import)
@@ -57,7 +57,7 @@ def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
 def _export(model: Any, tokens: Any, file: Path) -> None:
     import torch
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class TextModule(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = shallow_copy(model)
@@ -65,10 +65,10 @@ def _export(model: Any, tokens: Any, file: Path) -> None:
         def forward(self, tokens: Any) -> Any:
             return self.model.encode_text(tokens)
 
-    to_onnx(Tower().eval(), tokens, file, INPUT, OUTPUT)
+    to_onnx(TextModule().eval(), tokens, file, INPUT, OUTPUT)
 
 
-def rewrite(graph: GraphBuilder, exported: Any) -> None:
+def copy_graph(graph: GraphBuilder, exported: Any) -> None:
     """Copy a graph's nodes, and rebuild its products, convolutions and embeddings by constants."""
     constants = {constant.name: constant for constant in exported.initializer}
     for node in exported.node:

@@ -63,7 +63,7 @@ def to_onnx(module: Any, example: Any, file: Path, input_name: str, output_name:
     """Export a module that takes one tensor (n, …), with its weights in a file beside it."""
     import torch
 
-    with quiet(), torch.no_grad():
+    with silence_exporter(), torch.no_grad():
         torch.onnx.export(
             module,
             (example,),
@@ -86,7 +86,7 @@ def _run(file: Path, pixels: Any) -> Any:
 def _tower(model: Any, simplified: bool) -> Any:
     import torch
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class PictureModule(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -96,7 +96,7 @@ def _tower(model: Any, simplified: bool) -> Any:
 
     if simplified:
         _simplify(model)
-    return Tower().eval()
+    return PictureModule().eval()
 
 
 def _simplify(model: Any) -> None:
@@ -191,7 +191,7 @@ def _takes_patches(module: Any) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_exporter() -> Iterator[None]:
     """Silence the exporter, which prints its progress, warns and logs."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
