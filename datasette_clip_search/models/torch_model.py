@@ -15,7 +15,7 @@ from .open_clip_library import import_open_clip
 from .text_cleaning import make_safe
 from .weights_files import tag_settings
 
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 # OpenCLIP's tokenizer caches every word that it has seen.
 _MOST_WORDS = 10_000
@@ -69,13 +69,13 @@ class TorchModel:
         return float(self._model.logit_scale.detach().exp())
 
     def use(self, device: str, precision: str) -> None:
-        """Move the model to a torch device and one of PRECISIONS."""
+        """Move the model to a torch device and "fp32", "bf16" or "fp16"."""
         import torch
 
         if self.precision != "fp32" and precision != self.precision:
             # Rounded weights can't be widened back.
             self.reset()
-        self._model.to(device, getattr(torch, PRECISIONS[precision]))
+        self._model.to(device, getattr(torch, _DTYPES[precision]))
         self.device, self.precision, self.matmul = device, precision, "highest"
 
     def reset(self) -> None:
@@ -95,7 +95,7 @@ class TorchModel:
             torch.tensor(values, device=self.device).view(1, 3, 1, 1) * 255
             for values in (self.preprocess.mean, self.preprocess.std)
         )
-        batch = ((batch - mean) / std).to(getattr(torch, PRECISIONS[self.precision]))
+        batch = ((batch - mean) / std).to(getattr(torch, _DTYPES[self.precision]))
         with torch.inference_mode():
             features = self._model.encode_image(batch)
         return unit(features.float().cpu().numpy())

@@ -38,6 +38,9 @@ ASK = """
 import json, re, resource, sqlite3, sys, time
 sys.modules["torch"] = sys.modules["open_clip"] = None
 from datasette_clip_search.sql import add_functions
+# On a busy machine, the first answer would take its whole time for these.
+import faiss, ftfy, numpy, onnxruntime, regex
+from datasette_clip_search.models.queries import text_encoder, picture_encoder
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for name, path in json.load(sys.stdin):

@@ -60,7 +60,7 @@ class TowerReport:
 
 @dataclass(frozen=True)
 class TowerKeeper:
-    """Keep the towers of one model in a database.
+    """Makes and stores the towers of one model in a database.
 
     `load` returns the model in float32 on the CPU, and `sample` decodes some pictures of the run.
     `making` is called, with the kind of tower, before one is made.
