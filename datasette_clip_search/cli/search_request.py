@@ -25,12 +25,12 @@ from ..search.nearest import Hit, check_k, search
 from ..search.query import Value
 from ..search.where import ids_where
 from .picture_files import PictureFiles
-from .thumbnails import make
+from .thumbnails import create_thumbnail
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a question: how it is called, its query as search() takes it, and its weight."""
+    """A part of a request: how it is called, its query as search() takes it, and its weight."""
 
     label: str
     query: Value
@@ -38,7 +38,7 @@ class Term:
     thumbnail: Thumbnail | None = None
 
 
-class Question:
+class SearchRequest:
     """The terms that are searched for in a database, by one of its models, among its pictures.
 
     `within` are the ids of those that meet the condition `where`; None, without one, are all.
@@ -122,7 +122,7 @@ class Question:
             made = encoder.encode_pixels(pixels[np.newaxis])
             query = check_encoded(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
-            self.terms.append(Term(label, query, thumbnail=make(picture.image)))
+            self.terms.append(Term(label, query, thumbnail=create_thumbnail(picture.image)))
 
     def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
         """Searches only the pictures that meet a condition, SQL with :named parameters.
@@ -156,18 +156,18 @@ class Question:
         return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
 
 
-def find(question: Question, k: Value) -> list[Hit]:
+def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
     """Returns the k nearest pictures, best first, without those that were asked with by id.
 
     Raises ClipSearchErrors.
     """
-    wanted, connection, model = check_k(k), question.connection, question.model
-    if len(question.terms) == 1:
-        return list(search(connection, question.terms[0].query, k, model.id, question.within))
-    terms = [(term.query, term.weight) for term in question.terms]
-    vector = mixed_vector(connection, model, question.table, terms).astype("<f4").tobytes()
+    wanted, connection, model = check_k(k), request.connection, request.model
+    if len(request.terms) == 1:
+        return list(search(connection, request.terms[0].query, k, model.id, request.within))
+    terms = [(term.query, term.weight) for term in request.terms]
+    vector = mixed_vector(connection, model, request.table, terms).astype("<f4").tobytes()
     asked = {query for query, _ in terms if isinstance(query, int)}
     enough = min(wanted + len(asked), CONFIG.max_k)
-    hits = search(connection, vector, enough, model.id, question.within)
+    hits = search(connection, vector, enough, model.id, request.within)
     others = [hit for hit in hits if hit.id not in asked][:wanted]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

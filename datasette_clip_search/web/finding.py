@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundPictures:
     """How many pictures there are to search, the one that was asked about, and those found.
 
     Where the database says where its originals are, each has the address of its own.
@@ -87,7 +87,9 @@ def _picture_thread_of(database: Database) -> ThreadPoolExecutor:
     return _picture_threads[database]
 
 
-async def find(database: Database, table: str, model: Model, question: Question) -> Found:
+async def find_pictures(
+    database: Database, table: str, model: Model, question: Question
+) -> FoundPictures:
     """Finds the pictures nearest to a question, or the newest ones for none.
 
     Raises ClipSearchErrors.
@@ -95,11 +97,13 @@ async def find(database: Database, table: str, model: Model, question: Question)
     end_with_signals()
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(
-        _threads_of(database), _find, database, table, model, question
+        _threads_of(database), _find_pictures, database, table, model, question
     )
 
 
-def _find(database: Database, table: str, model: Model, question: Question) -> Found:
+def _find_pictures(
+    database: Database, table: str, model: Model, question: Question
+) -> FoundPictures:
     connection = _connection(database)
     with bounded(connection, CONFIG.search_seconds):
         return _found(database, connection, table, model, question)
@@ -111,7 +115,7 @@ def _found(
     table: str,
     model: Model,
     question: Question,
-) -> Found:
+) -> FoundPictures:
     from ..search.nearest import search
 
     count = _count(database, connection, model)
@@ -122,11 +126,11 @@ def _found(
             on i.id = e.image_id and {kept} where e.model_id = ?
             order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
-        return Found(count, None, pictures([id for (id,) in newest]))
+        return FoundPictures(count, None, pictures([id for (id,) in newest]))
     hits = list(search(connection, question.value, question.k, model.id))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
-    return Found(count, asked, [picture | hit._asdict() for picture, hit in found])
+    return FoundPictures(count, asked, [picture | hit._asdict() for picture, hit in found])
 
 
 async def question_of_picture(

@@ -27,7 +27,7 @@ from ..database.schema import Model, choose_model, default_model, images_table, 
 from ..database.thumbnails import has_thumbnail, read_thumbnail
 from . import datasette_versions as versions
 from .datasette_versions import Actor
-from .finding import Found, count_pictures, find, question_of_picture
+from .finding import FoundPictures, count_pictures, find_pictures, question_of_picture
 from .lookup import if_quick, look_up
 from .question import Question, read_question
 from .upload import UploadRefused, received
@@ -123,7 +123,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
             raise QueryError(
                 "Give q, words to search for, or like, the id of a picture, or send another one"
             )
-        found = await find(place.database, place.table, place.model, question)
+        found = await find_pictures(place.database, place.table, place.model, question)
         if as_json:
             return _json(datasette, _as_json(datasette, request, place, question, found))
         context = await _as_context(datasette, request, place, question, found)
@@ -214,7 +214,7 @@ def _thumbnail_of(datasette: Datasette, place: Place, picture: dict[str, Any]) -
 
 
 def _as_json(
-    datasette: Datasette, request: Request, place: Place, question: Question, found: Found
+    datasette: Datasette, request: Request, place: Place, question: Question, found: FoundPictures
 ) -> dict[str, Any]:
     def result(picture: dict[str, Any]) -> dict[str, Any]:
         url = _thumbnail_of(datasette, place, picture)
@@ -242,7 +242,7 @@ def _json(datasette: Datasette, body: dict[str, Any], status: int = 200) -> Resp
 
 
 async def _as_context(
-    datasette: Datasette, request: Request, place: Place, question: Question, found: Found
+    datasette: Datasette, request: Request, place: Place, question: Question, found: FoundPictures
 ) -> dict[str, Any]:
     database = place.database
 
