@@ -46,7 +46,7 @@ async def test_pages(client, demo_database):
     assert page.status_code == 200
     assert "160 pictures" in page.text
     # Though torch is installed here, what it would load was not published.
-    assert "this instance takes no other pictures to search with" in page.text
+    assert "This site does not accept other pictures" in page.text
     page = await client.get(f"{PAGE}?like=7")
     assert page.status_code == 200
     assert len(images(page)) == 25
