@@ -130,8 +130,8 @@ def embed_images(
         sqlite-utils photos.db "select * from clip_search('dog on beach', 10)"
     """
     from ..common.errors import ClipSearchError
-    from ..embed import Options, embed_images
-    from ..embed.report import Watcher
+    from ..embedding import Options, embed_images
+    from ..embedding.report import Watcher
     from .embed_output import PrintedWatch, interruption, print_summary, progress
     from .quiet import quiet_libraries
 
@@ -148,7 +148,7 @@ def embed_images(
     try:
         with quiet_libraries():
             if watch:
-                from ..embed.watch import watch_images
+                from ..embedding.watch import watch_images
 
                 watcher = Watcher() if silent else PrintedWatch(path)
                 watch_images(path, pictures, chosen, progress(silent), watcher, poll)

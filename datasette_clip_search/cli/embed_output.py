@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..common.terminal_text import say, visible
-from ..embed.reach import Kept
-from ..embed.report import Progress, Summary, Watcher
-from ..embed.requested import deletion
+from ..embedding.reach import Kept
+from ..embedding.report import Progress, Summary, Watcher
+from ..embedding.requested import deletion
 
 # Paths of a kind that are listed before it says how many more there are.
 SHOWN = 10

@@ -66,7 +66,7 @@ def random_model(folder: Path) -> Path:
 
 
 def embed(folder: Path, model: Path) -> Path:
-    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.embedding import Options, embed_images
 
     database = folder / f"{model.name}.db"
     # Pictures that are few enough not to be counted, as random weights find none better.

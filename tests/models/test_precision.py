@@ -16,7 +16,7 @@ pytest.importorskip("open_clip")
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
-from datasette_clip_search.embed import model_loading as loading
+from datasette_clip_search.embedding import model_loading as loading
 from datasette_clip_search.models import precision
 from datasette_clip_search.models.checkpoint import resolve
 from datasette_clip_search.models.torch_model import Encoder, reference_pixels

@@ -22,8 +22,8 @@ from typing import Any
 from datasette_clip_search.cli.embed_output import Bar
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index import maintenance as indexing
-from datasette_clip_search.embed import watch
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding import watch
+from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.models.torch_model import Encoder
 
 # Steps by their names; each is a function that is called when it begins.

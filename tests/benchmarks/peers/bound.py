@@ -20,8 +20,8 @@ import numpy as np
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options, embed_images
-from datasette_clip_search.embed.model_loading import Loaded
+from datasette_clip_search.embedding import Options, embed_images
+from datasette_clip_search.embedding.model_loading import Loaded
 from datasette_clip_search.models.precision import torch_settings
 from datasette_clip_search.models.torch_model import PictureEncoder
 from datasette_clip_search.pictures.decode import decode

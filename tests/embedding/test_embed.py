@@ -278,8 +278,8 @@ def test_pages_are_filled(tmp_path, tiny_model):
 
 
 def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
-    from datasette_clip_search.embed import Options, embed_images
-    from datasette_clip_search.embed.report import Progress
+    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embedding.report import Progress
 
     class Impatient(Progress):
         done = 0

@@ -42,7 +42,7 @@ def assert_as_fresh(database: Path, folder: Path, model: Path) -> None:
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes loading a model an error."""
-    from datasette_clip_search.embed import model_loading as loading
+    from datasette_clip_search.embedding import model_loading as loading
 
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")
@@ -275,7 +275,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
         # Which that user may not be able to import.
         "import mmap, os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embed, datasette_clip_search.cli.embed_output\n"
+        "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}, '--prune'])"
     )
@@ -599,14 +599,14 @@ class Folder:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory):
     """A model that is loaded once for many runs, and its folder."""
-    from datasette_clip_search.embed.model_loading import Loaded
+    from datasette_clip_search.embedding.model_loading import Loaded
 
     return Loaded(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed):
-    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.embedding import Options, embed_images
 
     held, model = loaded
     options = Options(pretrained=str(model), prune=True)

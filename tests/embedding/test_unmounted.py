@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.embed import reach as places
-from datasette_clip_search.embed import watch
+from datasette_clip_search.embedding import reach as places
+from datasette_clip_search.embedding import watch
 from datasette_clip_search.pictures.sources import mounts as mounts_module
 from support.commands import run
 from support.databases import rows

@@ -8,7 +8,7 @@ import pytest
 
 from datasette_clip_search.database.connection import connect as connect_to_write
 from datasette_clip_search.database.schema import OWN_TABLES
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding.store import Store
 from support.commands import run
 from support.contents import contents, ids
 from support.databases import rows

@@ -18,10 +18,10 @@ from support.pictures import make_picture
 pytest.importorskip("open_clip")
 
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.embed import model_loading as loading
-from datasette_clip_search.embed.decode_ahead import Ahead
-from datasette_clip_search.embed.model_loading import Loader
-from datasette_clip_search.embed.plan import Contents
+from datasette_clip_search.embedding import model_loading as loading
+from datasette_clip_search.embedding.decode_ahead import Ahead
+from datasette_clip_search.embedding.model_loading import Loader
+from datasette_clip_search.embedding.plan import Contents
 from datasette_clip_search.models.checkpoint import CONFIG_FILE, Checkpoint, resolve
 from datasette_clip_search.models.expected_preprocess import expected_preprocess
 from datasette_clip_search.models.torch_model import Encoder

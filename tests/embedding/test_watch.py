@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.embed import listen
-from datasette_clip_search.embed.listen import Listener
+from datasette_clip_search.embedding import listen
+from datasette_clip_search.embedding.listen import Listener
 from datasette_clip_search.pictures.sources.mounts import Mount
 from support.commands import run
 from support.databases import rows

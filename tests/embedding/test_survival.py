@@ -58,7 +58,7 @@ class Undisturbed:
 
     def complete(self, database: Path) -> None:
         """Runs to the end, and fails unless the result is as if nothing had happened."""
-        from datasette_clip_search.embed import Options, embed_images
+        from datasette_clip_search.embedding import Options, embed_images
 
         chosen = Options(pretrained=str(self.model), batch_size=BATCH)
         embed_images(database, [database.parent / "pictures"], chosen, loaded=self.loaded)
@@ -86,8 +86,8 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    from datasette_clip_search.embed import Options, embed_images
-    from datasette_clip_search.embed.model_loading import Loaded
+    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embedding.model_loading import Loaded
 
     folder = tmp_path_factory.mktemp("undisturbed")
     model = make_model(folder / "tiny")
@@ -125,7 +125,7 @@ def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, jo
 
     A cache of few pages has SQLite write pages in the middle of transactions.
     """
-    from datasette_clip_search.embed import run as embed
+    from datasette_clip_search.embedding import run as embed
 
     database = undisturbed.place(tmp_path / "run")
     connection = sqlite3.connect(database)
@@ -256,7 +256,7 @@ def _rows_now(database: Path) -> list[tuple]:
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_full_disk(tmp_path, undisturbed, monkeypatch, journal):
     """At sizes from nothing to all that is needed, so that each of the files meets its limit."""
-    from datasette_clip_search.embed import run as embed
+    from datasette_clip_search.embedding import run as embed
 
     whole = undisturbed.folder.parent / "p.db"
     monkeypatch.setattr(embed, "CONFIG", _config(commit_seconds=0.0))
@@ -334,7 +334,7 @@ def test_full_disk_in_a_process_of_its_own(tmp_path, undisturbed):
 @pytest.mark.parametrize("lets_go", [True, False])
 def test_lock_in_the_middle(tmp_path, undisturbed, monkeypatch, lets_go):
     """Another program writes from the third batch on: for a while, or for too long."""
-    from datasette_clip_search.embed import run as embed
+    from datasette_clip_search.embedding import run as embed
 
     seconds = 30.0 if lets_go else 0.2
     patched = _config(commit_seconds=0.0, write_wait_seconds=seconds)
@@ -386,7 +386,7 @@ def test_lock_at_the_start_that_is_let_go(tmp_path, undisturbed):
 
 def test_reader_does_not_stop_a_write_for_long(tmp_path, undisturbed, monkeypatch):
     """A reader of a database without a write-ahead log keeps a commit waiting."""
-    from datasette_clip_search.embed import run as embed
+    from datasette_clip_search.embedding import run as embed
 
     monkeypatch.setattr(embed, "CONFIG", _config(commit_seconds=0.0, write_wait_seconds=0.2))
     database = undisturbed.place(tmp_path / "run")
