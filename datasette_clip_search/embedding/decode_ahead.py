@@ -13,16 +13,16 @@ from ..common.errors import PictureError
 from ..pictures.preprocess import Preprocess
 from ..pictures.processes.pool import Decoded, Decoders, Outcome, Refused, Settings
 from ..pictures.sources import Source
-from .outcomes import Known
+from .outcomes import KnownPicture
 from .plan import Contents, Work
 
 
 @dataclass
-class Picture:
+class PendingPicture:
     """A picture that is being decoded; `data` is its content where that was read already."""
 
     source: Source
-    row: Known | None
+    row: KnownPicture | None
     data: bytes | None
     future: Future[Outcome]
 
@@ -47,12 +47,12 @@ class Ahead:
         self._contents = contents
         self._work = iter(work)
         self.is_stopped = is_stopped
-        self._waiting: deque[Picture] = deque()
+        self._waiting: deque[PendingPicture] = deque()
         self._held_bytes = 0
         # How many pictures may wait, however large they are.
         self.least = 0
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[PendingPicture]:
         while not self.is_stopped():
             self.fill()
             if not self._waiting:
@@ -76,7 +76,7 @@ class Ahead:
             self._waiting.append(picture)
             self._held_bytes += len(picture.data or b"")
 
-    def put_back(self, picture: Picture) -> None:
+    def put_back(self, picture: PendingPicture) -> None:
         """Takes back the picture that came last, to give it out again."""
         self._waiting.appendleft(picture)
         self._held_bytes += len(picture.data or b"")
@@ -105,7 +105,7 @@ class Ahead:
         step = max(1, len(ready) // count)
         return stacked([picture.future.result() for picture in ready[::step][:count]])
 
-    def _submit(self, source: Source, row: Known | None) -> Picture:
+    def _submit(self, source: Source, row: KnownPicture | None) -> PendingPicture:
         data = None
         if source.in_order:
             try:
@@ -113,10 +113,12 @@ class Ahead:
             except PictureError as error:
                 refused: Future[Outcome] = Future()
                 refused.set_result(Refused.of(error))
-                return Picture(source, row, None, refused)
-        return Picture(source, row, data, self._decode(source, row, data))
+                return PendingPicture(source, row, None, refused)
+        return PendingPicture(source, row, data, self._decode(source, row, data))
 
-    def _decode(self, source: Source, row: Known | None, data: bytes | None) -> Future[Outcome]:
+    def _decode(
+        self, source: Source, row: KnownPicture | None, data: bytes | None
+    ) -> Future[Outcome]:
         def is_wanted(content_hash: str) -> bool:
             if row and row.embedded and row.content_hash == content_hash:
                 return False

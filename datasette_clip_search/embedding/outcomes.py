@@ -57,7 +57,7 @@ Result = Embedded | Same | Moved | Failed
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownPicture:
     """What the database knows of a stored path."""
 
     image_id: int

@@ -18,7 +18,7 @@ from ..models.precision import torch_settings
 from ..models.torch_model import PictureEncoder
 from ..pictures.processes.pool import Decoded, Outcome, Refused, Unneeded
 from ..pictures.sources import Source
-from .decode_ahead import Ahead, Picture
+from .decode_ahead import Ahead, PendingPicture
 from .outcomes import Embedded, Failed, Moved, Result, Same
 from .plan import Contents
 
@@ -135,7 +135,7 @@ class Pipeline:
         on_gpu = self._encoder is not None and self._encoder.device != "cpu"
         return CONFIG.gpu_batch_size if on_gpu else CONFIG.cpu_batch_size
 
-    def _settled(self, picture: Picture, outcome: Outcome) -> Result | None:
+    def _settled(self, picture: PendingPicture, outcome: Outcome) -> Result | None:
         """Returns what becomes of a picture that needs no vector of its own, else None."""
         source, row = picture.source, picture.row
         if isinstance(outcome, Refused):

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..pictures.sources import Found, Source, is_gone
-from .outcomes import Known
+from .outcomes import KnownPicture
 from .reach import Places, read_places
 from .store import Store
 
-Work = tuple[Source, Known | None]
+Work = tuple[Source, KnownPicture | None]
 """A picture, and what the database knows of its path."""
 
 
@@ -27,7 +27,7 @@ class Contents:
     """Which contents are embedded already, by the SHA-256 of the whole file."""
 
     def __init__(
-        self, folder: Path, rows: Iterable[tuple[str, Known]], places: Places | None = None
+        self, folder: Path, rows: Iterable[tuple[str, KnownPicture]], places: Places | None = None
     ):
         self._folder = folder
         self._places = places
@@ -67,7 +67,7 @@ class Contents:
 
 
 @dataclass
-class Plan:
+class EmbedPlan:
     """What to do, and how much need not be done.
 
     `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
@@ -95,7 +95,7 @@ class Plan:
 
 def make_plan(
     found: Found, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
-) -> Plan:
+) -> EmbedPlan:
     """Compares by size and modification time; with `rehash`, content is compared as well.
 
     What could not be embedded is left alone until it changes, or with `retry_failed`. `deleted` is
@@ -128,7 +128,7 @@ def make_plan(
     places = Places(found, read_places(store.connection, found), known, gone, deleted)
     excluded = (path for path in absent if found.excludes(path))
     over = [path for path in failures if path not in present and _is_over(path, found)]
-    return Plan(
+    return EmbedPlan(
         work,
         Contents(store.folder, still, places),
         unchanged,

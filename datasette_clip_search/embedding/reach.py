@@ -24,7 +24,7 @@ from ..pictures.sources.source import SQL_PREFIX, stored_path
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptPlace:
     """A place in doubt, by its absolute path, and how many pictures of it are kept."""
 
     path: str
@@ -147,7 +147,7 @@ def _is_row(stored: str) -> bool:
     return stored.startswith(SQL_PREFIX)
 
 
-def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], list[Kept]]:
+def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], list[KeptPlace]]:
     """Return what of the absent pictures is gone, and of which places the others are kept."""
     surely: dict[str, int] = {}
     kept: Counter[str] = Counter()
@@ -157,7 +157,7 @@ def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], lis
             surely[stored] = image_id
         else:
             kept[place] += 1
-    return surely, [Kept(path, count) for path, count in sorted(kept.items())]
+    return surely, [KeptPlace(path, count) for path, count in sorted(kept.items())]
 
 
 def read_places(connection: sqlite3.Connection, found: Found) -> set[str]:

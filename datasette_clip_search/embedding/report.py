@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .reach import Kept
+from .reach import KeptPlace
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ModelInUse:
 
 
 @dataclass
-class Summary:
+class EmbedReport:
     """What a run did.
 
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
@@ -45,7 +45,7 @@ class Summary:
     keyed: int = 0
     rekeyed: int = 0
     restored: list[str] = field(default_factory=list)
-    kept: list[Kept] = field(default_factory=list)
+    kept: list[KeptPlace] = field(default_factory=list)
     excluded_before: int = 0
     others: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
@@ -76,7 +76,7 @@ class Summary:
         return any(map(bool, (*done, self.keyed, self.restored)))
 
 
-class Progress:
+class EmbedProgress:
     """Told what happens, by the thread that called; the base class keeps it to itself."""
 
     def looking(self) -> None:
@@ -107,13 +107,13 @@ class Progress:
 class Watcher:
     """Told what --watch does; the base class keeps it to itself."""
 
-    def first_run(self, summary: Summary) -> None:
+    def first_run(self, summary: EmbedReport) -> None:
         """The pictures that were there have been embedded."""
 
-    def change(self, summary: Summary) -> None:
+    def change(self, summary: EmbedReport) -> None:
         """A later run found something to do, and did it."""
 
-    def kept(self, summary: Summary) -> None:
+    def kept(self, summary: EmbedReport) -> None:
         """Other places than before show none of their pictures, which are kept, or none do."""
 
     def note(self, text: str) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,64 +14,36 @@ from ..common.cores import cores
 from ..common.errors import CommandError
 from ..common.terminal_text import visible
 from ..database.connection import check_writable, connect, explained, wait_for_lock
-from ..database.index import Wish
 from ..database.index.maintenance import keep_index
 from ..database.schema import Model, models
 from ..database.vectors import count_vectors, count_without
 from ..models.torch_model import PictureEncoder
 from ..models.towers.keep_image import keep_image_tower
-from ..models.towers.keep_text import AUTO, NONE, keep_text_tower
+from ..models.towers.keep_text import NONE, keep_text_tower
 from ..models.towers.stored import read_manifest
 from ..pictures.processes.pool import Decoders, Refused, Settings
 from ..pictures.sources import Found
 from .decode_ahead import Ahead
 from .interrupt import Interrupt, interruptible
 from .model_loading import Loaded, Loader
+from .options import EmbedOptions
 from .outcomes import Embedded, Failed, Moved, Result
 from .pipeline import Pipeline
-from .plan import Plan, Work, make_plan
+from .plan import EmbedPlan, Work, make_plan
 from .reach import divide, note_places
-from .report import ModelInUse, Progress, Summary
-from .requested import Asked
+from .report import EmbedProgress, EmbedReport, ModelInUse
+from .request import EmbedRequest
 from .store import Store
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to embed; the fields are named as the command's options are."""
-
-    table: str | None = None
-    model: str | None = None
-    pretrained: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    max_megapixels: float = CONFIG.max_megapixels
-    sql: str | None = None
-    exclude: tuple[str, ...] = ()
-    rehash: bool = False
-    retry_failed: bool = False
-    prune: bool = False
-    # Whether what is absent is kept where a place shows no picture, even if it is named alone.
-    is_watch: bool = False
-    # Whether it is a later run of --watch, in which what was given may be absent.
-    is_again: bool = False
-    thumbnails: bool = True
-    # The kind of index; None is the kind that the database's index is of.
-    wish: Wish | None = None
-    text_tower: str = AUTO
-    # A precision, auto, or none; None leaves the database's own as it is.
-    image_tower: str | None = None
 
 
 def embed_images(
     database: Path,
     pictures: Sequence[str | os.PathLike[str]],
-    options: Options = Options(),
-    progress: Progress | None = None,
+    options: EmbedOptions | None = None,
+    progress: EmbedProgress | None = None,
     stdin: BinaryIO | None = None,
     loaded: Loaded | None = None,
-) -> Summary:
+) -> EmbedReport:
     """Embeds pictures into a database, and writes its index file.
 
     `pictures` are folders, files, globs, archives, and "-" for a list of paths on `stdin`. Files
@@ -82,13 +54,14 @@ def embed_images(
     that can't be used.
     """
     started = time.monotonic()
-    progress = progress or Progress()
+    options = options or EmbedOptions()
+    progress = progress or EmbedProgress()
     is_new = not database.exists()
     with explained(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()
-                asked = Asked(connection, database, pictures, options)
+                asked = EmbedRequest(connection, database, pictures, options)
                 found = asked.find(stdin)
                 run = _Run(connection, database, options, progress, loaded or Loaded())
                 run.embed(found, asked.deleted)
@@ -121,8 +94,8 @@ class _Run:
         self,
         connection: sqlite3.Connection,
         database: Path,
-        options: Options,
-        progress: Progress,
+        options: EmbedOptions,
+        progress: EmbedProgress,
         loaded: Loaded,
     ):
         check_writable(connection)
@@ -134,7 +107,7 @@ class _Run:
         self.store = Store(connection, database, options.table)
         self.loaded = loaded
         self.loader = Loader(self.store, options.model, options.pretrained, loaded)
-        self.summary = Summary(
+        self.summary = EmbedReport(
             table=self.store.table,
             model=self.loader.checkpoint.label,
             restored=self.store.restored,
@@ -210,7 +183,7 @@ class _Run:
         is_wanted = self.options.text_tower != NONE
         self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
-    def _count(self, found: Found, plan: Plan) -> None:
+    def _count(self, found: Found, plan: EmbedPlan) -> None:
         summary = self.summary
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
         summary.others, summary.hidden = found.others, found.hidden
@@ -221,7 +194,7 @@ class _Run:
                 "its key is that of the first"
             )
 
-    def _work(self, plan: Plan, decoders: Decoders, interrupt: Interrupt) -> None:
+    def _work(self, plan: EmbedPlan, decoders: Decoders, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
@@ -267,7 +240,7 @@ class _Run:
         summary.speedup, summary.cosine = choice.speedup, choice.cosine
         summary.notes += choice.notes
 
-    def _write(self, plan: Plan) -> None:
+    def _write(self, plan: EmbedPlan) -> None:
         """Writes what is waiting; the tables are made when there is a first success."""
         if self.store.model is None:
             if all(isinstance(result, Failed) for result in self.waiting):
@@ -291,7 +264,7 @@ class _Run:
         self.waiting = []
         self.written = time.monotonic()
 
-    def _clear_up(self, plan: Plan) -> None:
+    def _clear_up(self, plan: EmbedPlan) -> None:
         """Reports what is gone, or deletes it; forgets failures of what is there no longer."""
         if self.summary.interrupted:
             # What was moved may not have been found under its new name yet.

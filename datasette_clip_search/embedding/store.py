@@ -31,7 +31,7 @@ from ..database.schema import (
 from ..models.int8.quantize import Ranges, read_ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
 from ..pictures.sources import Source
-from .outcomes import Embedded, Failed, Known, Moved, Result, Same
+from .outcomes import Embedded, Failed, KnownPicture, Moved, Result, Same
 
 
 class Store:
@@ -71,7 +71,7 @@ class Store:
         self.models = models(connection) if self.exists else []
         self.model: Model | None = None
 
-    def known_files(self) -> dict[str, Known]:
+    def known_files(self) -> dict[str, KnownPicture]:
         """Returns what is known of every stored path; `embedded` is by the model in use."""
         if not self.exists:
             return {}
@@ -80,7 +80,7 @@ class Store:
             left join {EMBEDDINGS} e on e.image_id = id and e.model_id = ?"""
         model_id = self.model.id if self.model else None
         rows = fetch(self.connection, sql, model_id)
-        return {path: Known(*row) for path, *row in rows}
+        return {path: KnownPicture(*row) for path, *row in rows}
 
     def known_failures(self) -> dict[str, tuple[int | None, float | None]]:
         """Returns size and time of every file that failed before, by its stored path."""

@@ -15,9 +15,10 @@ from ..pictures.sources.spelling import as_on_disk
 from .interrupt import interruptible
 from .listen import Listener
 from .model_loading import Loaded
-from .report import Progress, Summary, Watcher
-from .requested import NothingThere
-from .run import Options, embed_images
+from .options import EmbedOptions
+from .report import EmbedProgress, EmbedReport, Watcher
+from .request import NothingThere
+from .run import embed_images
 
 INSTALL = "pip install 'datasette-clip-search[embed]'"
 
@@ -25,8 +26,8 @@ INSTALL = "pip install 'datasette-clip-search[embed]'"
 def watch_images(
     database: Path,
     pictures: Sequence[str],
-    options: Options,
-    progress: Progress,
+    options: EmbedOptions,
+    progress: EmbedProgress,
     watcher: Watcher,
     poll: float | None = None,
 ) -> None:
@@ -50,7 +51,7 @@ def watch_images(
             watcher.first_run(before)
         except NothingThere as error:
             # Services begin before disks are mounted.
-            before, problem = Summary(), str(error)
+            before, problem = EmbedReport(), str(error)
             watcher.problem(problem)
         if not before.interrupted and not interrupt.requested:
             later = _Later(database, pictures, options, loaded, watcher)
@@ -65,7 +66,7 @@ class _Later:
         self,
         database: Path,
         pictures: Sequence[str],
-        options: Options,
+        options: EmbedOptions,
         loaded: Loaded,
         watcher: Watcher,
     ):
@@ -75,7 +76,7 @@ class _Later:
         self._loaded = loaded
         self._watcher = watcher
 
-    def follow(self, listener: Listener, before: Summary, problem: str) -> None:
+    def follow(self, listener: Listener, before: EmbedReport, problem: str) -> None:
         """Run after each change, until interrupted; say what is new, but no problem twice."""
         kept, failed = before.kept, before.failed
         for _ in listener.changes():

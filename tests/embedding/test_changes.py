@@ -606,10 +606,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed):
-    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embedding import EmbedOptions, embed_images
 
     held, model = loaded
-    options = Options(pretrained=str(model), prune=True)
+    options = EmbedOptions(pretrained=str(model), prune=True)
     folder, database = Folder(tmp_path / "p", seed), tmp_path / "d.db"
     for _ in range(8):
         folder.add()

@@ -278,10 +278,10 @@ def test_pages_are_filled(tmp_path, tiny_model):
 
 
 def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
-    from datasette_clip_search.embedding import Options, embed_images
-    from datasette_clip_search.embedding.report import Progress
+    from datasette_clip_search.embedding import EmbedOptions, embed_images
+    from datasette_clip_search.embedding.report import EmbedProgress
 
-    class Impatient(Progress):
+    class Impatient(EmbedProgress):
         done = 0
 
         def advance(self, pictures: int) -> None:
@@ -292,7 +292,7 @@ def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
     for seed in range(20):
         make_picture(tmp_path / "pictures" / f"{seed}.png", seed)
     database = tmp_path / "photos.db"
-    options = Options(pretrained=str(tiny_model), batch_size=2)
+    options = EmbedOptions(pretrained=str(tiny_model), batch_size=2)
     summary = embed_images(database, [tmp_path / "pictures"], options, Impatient())
     assert summary.interrupted
     assert 6 <= summary.embedded == len(vectors(database)) < 20

@@ -58,9 +58,9 @@ class Undisturbed:
 
     def complete(self, database: Path) -> None:
         """Runs to the end, and fails unless the result is as if nothing had happened."""
-        from datasette_clip_search.embedding import Options, embed_images
+        from datasette_clip_search.embedding import EmbedOptions, embed_images
 
-        chosen = Options(pretrained=str(self.model), batch_size=BATCH)
+        chosen = EmbedOptions(pretrained=str(self.model), batch_size=BATCH)
         embed_images(database, [database.parent / "pictures"], chosen, loaded=self.loaded)
         self.check(database)
 
@@ -86,7 +86,7 @@ class Undisturbed:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embedding import EmbedOptions, embed_images
     from datasette_clip_search.embedding.model_loading import Loaded
 
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -97,7 +97,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         make_picture(folder / "pictures" / "copies" / f"{number:03}.jpg", number)
     loaded = Loaded()
     database = folder / "p.db"
-    options = Options(pretrained=str(model), batch_size=BATCH)
+    options = EmbedOptions(pretrained=str(model), batch_size=BATCH)
     embed_images(database, [folder / "pictures"], options, loaded=loaded)
     held = contents(database)
     assert len(held) == PICTURES

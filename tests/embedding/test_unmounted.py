@@ -441,4 +441,4 @@ def test_where_no_table_of_mounts_is(monkeypatch):
     monkeypatch.setattr(mounts_module, "TABLE", "/nowhere")
     assert mounts_module.mounts() == []
     assert mounts_module.is_mount("/", frozenset())
-    assert places.Kept("/elsewhere/-x", 1).shown == "/elsewhere/-x"
+    assert places.KeptPlace("/elsewhere/-x", 1).shown == "/elsewhere/-x"

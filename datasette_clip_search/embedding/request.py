@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ..common.errors import CommandError
 from ..database.schema import fetch, images_table, quote
@@ -18,17 +18,15 @@ from ..pictures.sources.globs import is_glob
 from ..pictures.sources.mounts import is_within
 from ..pictures.sources.source import absolute, printable
 from ..pictures.sources.spelling import as_on_disk
-from .reach import Kept
-
-if TYPE_CHECKING:
-    from .run import Options
+from .options import EmbedOptions
+from .reach import KeptPlace
 
 
 class NothingThere(CommandError):
     "Nothing is where the database has pictures from, as where a disk is not mounted"
 
 
-class Asked:
+class EmbedRequest:
     """The arguments of a run over one database.
 
     What a database has pictures from may be absent, as a disk may not be mounted; it is an error
@@ -40,7 +38,7 @@ class Asked:
         connection: sqlite3.Connection,
         database: Path,
         pictures: Sequence[str | os.PathLike[str]],
-        options: "Options",
+        options: EmbedOptions,
     ):
         self._connection = connection
         self._database = database
@@ -134,11 +132,11 @@ class Asked:
             table = quote(images_table(self._connection) or "")
             delete = shlex.join(["sqlite-utils", str(self._database), f"delete from {table}"])
             return f"They are all that it has. If they are gone for good: {delete}"
-        kept = Kept(next(iter(self._arguments), ""), held)
+        kept = KeptPlace(next(iter(self._arguments), ""), held)
         return f"If they are gone for good: {deletion(shlex.quote(str(self._database)), kept)}"
 
 
-def deletion(database: str, kept: Kept) -> str:
+def deletion(database: str, kept: KeptPlace) -> str:
     """Return the command, over a quoted database, that deletes the pictures of a place in doubt."""
     return f"sqlite-utils embed-images {database} {shlex.quote(kept.shown)} --prune"
 
