@@ -151,8 +151,9 @@ def clip_publish(
     from .publish_output import Bar, print_report
     from .quiet import quiet_libraries
 
+    condition = None if where is None else partial(ids_where, where=where, parameters=dict(param))
     options = Options(
-        condition=None if where is None else partial(ids_where, where=where, parameters=param),
+        condition=condition,
         model=model,
         all_models=all_models,
         vectors=vectors,

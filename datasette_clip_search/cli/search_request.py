@@ -129,7 +129,7 @@ class Question:
 
         Raises CommandError with what SQLite says of one that is none.
         """
-        self.within = ids_where(self.connection, self.table, self.model, where, parameters)
+        self.within = ids_where(self.connection, self.table, self.model, where, dict(parameters))
         self.where = where
 
     def _id_of(self, name: str) -> int:
