@@ -1,5 +1,6 @@
 """What a run of embed-images looks like in a terminal."""
 
+import math
 import shlex
 import sys
 import time
@@ -13,6 +14,8 @@ from ..common.terminal_text import say, visible
 from ..embedding.reach import KeptPlace
 from ..embedding.report import EmbedProgress, EmbedReport, Watcher
 from ..embedding.request import deletion
+from ..models.open_clip_library import INSTALL
+from ..models.towers.making.keep import TowerReport
 
 # Paths of a kind that are listed before it says how many more there are.
 SHOWN = 10
@@ -213,9 +216,9 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     if summary.device:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     if summary.text_tower:
-        yield "Text queries", summary.text_tower
+        yield "Text queries", _tower_line(summary.text_tower)
     if summary.image_tower:
-        yield "By pictures", summary.image_tower
+        yield "By pictures", _tower_line(summary.image_tower)
     for note in summary.notes:
         yield "Note", note
     embedding = ""
@@ -225,6 +228,39 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     yield "Seconds", f"{summary.seconds:.1f}{embedding}"
     if summary.index:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
+
+
+def _tower_line(report: TowerReport) -> str:
+    """Return how queries are encoded from now on, and why not as was asked."""
+    now = _figures(report)
+    if report.seconds is not None:
+        notes = "".join(f"; not {rejection}" for rejection in report.rejections)
+        return f"{now}  (made in {report.seconds:.1f} s{notes})"
+    now += "  (up to date)" if report.figures else ""
+    if not report.missing and not report.problem:
+        return now if report.figures else f"{now} (--{report.kind}-tower none)"
+    if report.wanted is None:
+        return report.problem
+    which = f"{report.wanted} tower" if report.figures else f"{report.kind} tower"
+    if report.missing:
+        packages = " and ".join(report.missing)
+        return f"{now}; no {which} was made, which takes {packages}. Run: {INSTALL}"
+    return f"{now}; no {which} was made: {report.problem}"
+
+
+def _figures(report: TowerReport) -> str:
+    figures = report.figures
+    if figures is None:
+        return "need torch"
+    size = figures.bytes / 1e6
+    parts = [f"{figures.precision} {report.kind} tower", f"{size:.{1 if size < 10 else 0}f} MB"]
+    # Rounded down, as the least it is.
+    parts.append(f"cosine at least {math.floor(figures.cosine * 10_000) / 10_000:.4f}")
+    if figures.agreement is not None:
+        parts.append(f"finds {figures.agreement:.1%} of the same pictures")
+    if figures.needs:
+        parts.append(f"takes the package {figures.needs} (pip install {figures.needs})")
+    return ", ".join(parts)
 
 
 def why_kept(database: str, kept: KeptPlace) -> str:

@@ -16,7 +16,7 @@ from ..common.terminal_text import visible
 from ..database.schema import choose_model, fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..database.vectors import count_vectors
-from ..models.image_encoder import image_encoder_of
+from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
 from ..search.nearest import Hit, check_k, search
@@ -103,7 +103,7 @@ class Question:
                 data = file.read()
             if not data:
                 raise CommandError(f"{called} is empty. Expected a picture")
-            encoder = image_encoder_of(self.connection, self.model)
+            encoder = picture_encoder_of(self.connection, self.model)
             try:
                 picture = decode_own(data, encoder, called)
             except PictureError as error:

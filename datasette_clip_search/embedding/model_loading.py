@@ -14,15 +14,20 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import DatabaseError, EncoderUnavailable
 from ..database.schema import Model
-from ..models import checkpoint as checkpoints
-from ..models.checkpoint import Checkpoint
+from ..models.checkpoint import Checkpoint, check_unpickling, compute_fingerprint, resolve
+from ..models.device import use_device
+from ..models.encoding import PictureEncoder
 from ..models.expected_preprocess import expected_preprocess
-from ..models.precision import Choice, make_int8, use_device, use_precision
-from ..models.torch_model import Encoder, PictureEncoder
-from ..models.towers.beside_weights import copy_towers, find_tower, is_torch_here
+from ..models.open_clip_library import INSTALL, is_torch_installed, network
+from ..models.precision import Choice, use_precision
+from ..models.torch_model import TorchModel
+from ..models.towers.beside_weights import copy_towers, find_tower
 from ..models.towers.image import ImageTower
-from ..models.towers.int8 import find_int8, keep_int8
+from ..models.towers.int8 import find_int8_tower
+from ..models.towers.making.keep import TowerReport
+from ..models.towers.making.make_int8 import MadeInt8, keep_int8_tower, make_int8_tower
 from ..models.towers.stored import IMAGE, TowerUnusable, read_manifest
+from ..models.weights_files import locate_weights
 from ..pictures.preprocess import Preprocess
 from ..pictures.processes.pool import Decoders, Settings
 from ..pictures.sources import Source
@@ -38,10 +43,11 @@ class Loaded:
 
     encoder: PictureEncoder | None = None
     choice: Choice = field(default_factory=Choice)
-    # What there is to tell about the text tower once that is known.
-    text_tower: str = ""
-    # And about the image tower.
-    image_tower: str = ""
+    # The int8 tower, if this process has made one.
+    int8: MadeInt8 | None = None
+    # What became of the towers, once that is known.
+    text_tower: TowerReport | None = None
+    image_tower: TowerReport | None = None
 
 
 class Loader:
@@ -80,7 +86,7 @@ class Loader:
             self.checkpoint = Checkpoint(recorded.name, gone)
             store.model = recorded
             return
-        self.checkpoint = checkpoints.resolve(model, pretrained)
+        self.checkpoint = resolve(model, pretrained)
         store.model = self._recorded_model()
         if store.model and self.checkpoint.is_local:
             store.note_place(self._stored_pretrained())
@@ -88,7 +94,7 @@ class Loader:
     def _recorded_model(self) -> Model | None:
         """Finds the model's row without loading the model, as far as that can be told."""
         if self._store.models and self.checkpoint.weights:
-            self._fingerprint = checkpoints.fingerprint(self.checkpoint)
+            self._fingerprint = compute_fingerprint(self.checkpoint)
         for model in self._store.models:
             if self._fingerprint:
                 if model.fingerprint == self._fingerprint:
@@ -131,21 +137,22 @@ class Loader:
         loaded = self._loaded
         if loaded.encoder is None and precision == "int8" and self._store.model:
             ranges = self._store.calibration()
-            loaded.encoder = find_int8(self._store.connection, self._store.model, ranges)
+            loaded.encoder = find_int8_tower(self._store.connection, self._store.model, ranges)
         if loaded.encoder is None and (tower := self._find_tower(device, precision)):
             loaded.encoder = tower
             loaded.choice = Choice(notes=[_note(tower, self._is_gone)])
         if loaded.encoder is None:
-            self.checkpoint = checkpoints.locate(self.checkpoint, fetch=True)
+            self.checkpoint = locate_weights(self.checkpoint, fetch=True)
             if self._is_recorded:
-                checkpoints.check_unpickling(self.checkpoint)
-            encoder = Encoder(self.checkpoint, self._fingerprint)
+                check_unpickling(self.checkpoint)
+            encoder = TorchModel(self.checkpoint, self._fingerprint)
             ahead.use(encoder.preprocess)
             if precision == "int8":
                 settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
                 ranges = self._store.calibration()
                 sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
-                loaded.encoder, loaded.choice = make_int8(encoder, ranges, sample)
+                loaded.int8, notes = make_int8_tower(encoder, ranges, sample)
+                loaded.encoder, loaded.choice = loaded.int8.tower, Choice(notes=notes)
             else:
                 note = use_device(encoder, device)
                 is_worth_it = len(work) >= CONFIG.precision_from
@@ -165,7 +172,7 @@ class Loader:
 
         Raises EncoderUnavailable where there is none that does as asked.
         """
-        if not self._is_gone and is_torch_here():
+        if not self._is_gone and is_torch_installed():
             return None
         lacks = "torch and open_clip are not installed"
         if self._is_gone:
@@ -173,22 +180,22 @@ class Loader:
         if device not in ("auto", "cpu") or precision != "auto":
             raise EncoderUnavailable(
                 f"{lacks}, and --device {device} --precision {precision} needs them. Leave both "
-                f"out, or run: {checkpoints.INSTALL}"
+                f"out, or run: {INSTALL}"
             )
         try:
             tower = find_tower(self._store.connection, self._store.model, self.checkpoint)
         except TowerUnusable as error:
-            raise EncoderUnavailable(f"{lacks}. {error}. Or run: {checkpoints.INSTALL}") from error
+            raise EncoderUnavailable(f"{lacks}. {error}. Or run: {INSTALL}") from error
         if tower is None:
             raise EncoderUnavailable(
                 f"{lacks}, and the database brings no image tower of {self.checkpoint.label} to "
-                f"embed without them. Run: {checkpoints.INSTALL}"
+                f"embed without them. Run: {INSTALL}"
             )
         return tower
 
     def copy_towers(self) -> None:
         """Where torch is not here, has the database bring the towers beside the model's weights."""
-        if self._store.model and not is_torch_here():
+        if self._store.model and not is_torch_installed():
             copy_towers(self._store.connection, self._store.model, self.checkpoint)
 
     def sample(self, sources: Sequence[Source], preprocess: Preprocess, count: int) -> Pixels:
@@ -200,17 +207,20 @@ class Loader:
         empty = np.empty((0, preprocess.height, preprocess.width, 3), np.uint8)
         return empty if pixels is None else pixels
 
-    def load_exact(self) -> Encoder:
+    def load_exact(self) -> TorchModel:
         """Returns the model in float32 on the CPU: the loaded one where it is that; unfetched.
 
         Raises ClipSearchError for a model that can't be used.
         """
         encoder = self._loaded.encoder
-        if isinstance(encoder, Encoder) and (encoder.device, encoder.precision) == ("cpu", "fp32"):
+        if isinstance(encoder, TorchModel) and (encoder.device, encoder.precision) == (
+            "cpu",
+            "fp32",
+        ):
             return encoder
         fingerprint = encoder.fingerprint if encoder else self._fingerprint
-        with checkpoints.network(allowed=False):
-            return Encoder(checkpoints.locate(self.checkpoint, fetch=False), fingerprint)
+        with network(allowed=False):
+            return TorchModel(locate_weights(self.checkpoint, fetch=False), fingerprint)
 
     def use_model(self) -> None:
         """Gives the model its row, and the database its tables if need be."""
@@ -223,9 +233,9 @@ class Loader:
             encoder.fingerprint,
             json.dumps(encoder.preprocess.identity, sort_keys=True),
         )
-        if (made := self._loaded.choice.made) and self._store.model:
+        if (made := self._loaded.int8) and self._store.model:
             self._store.note_calibration(made.ranges)
-            keep_int8(self._store.connection, self._store.model, made)
+            keep_int8_tower(self._store.connection, self._store.model, made)
 
     def _stored_pretrained(self) -> str:
         pretrained = self.checkpoint.pretrained

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..common.config import CONFIG
 from ..database.index import Wish
-from ..models.towers.keep_text import AUTO
+from ..models.towers.making.checks import AUTO
 
 
 @dataclass(frozen=True)

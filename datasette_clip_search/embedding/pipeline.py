@@ -14,8 +14,8 @@ from ..common.arrays import Pixels, Vectors
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
-from ..models.precision import torch_settings
-from ..models.torch_model import PictureEncoder
+from ..models.device import torch_settings
+from ..models.encoding import PictureEncoder
 from ..pictures.processes.pool import Decoded, Outcome, Refused, Unneeded
 from ..pictures.sources import Source
 from .decode_ahead import Ahead, PendingPicture

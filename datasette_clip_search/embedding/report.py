@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..models.towers.making.keep import TowerReport
 from .reach import KeptPlace
 
 
@@ -27,10 +28,10 @@ class EmbedReport:
     would be passed over now. `without_vector` counts pictures that the model has not embedded,
     wherever they are. `keyed` counts those embedded before that got the key of their row, `rekeyed`
     those of them that had another's. `restored` are what was missing from the tables, in words.
-    `notes` are sentences about the choice of device and number format, and `text_tower` and
-    `image_tower` one about queries of words and of pictures. `lacks_text_tower` says that an
-    interrupted run has not come to make it. `other_default` is the model that searches use, where
-    it is not the one of this run, and `used` is that one.
+    `notes` are sentences about the choice of device and number format. `text_tower` and
+    `image_tower` report the towers, None where there is nothing to report. `lacks_text_tower` says
+    that an interrupted run has not come to make it. `other_default` is the model that searches
+    use, where it is not the one of this run, and `used` is that one.
     """
 
     embedded: int = 0
@@ -59,8 +60,8 @@ class EmbedReport:
     precision: str = ""
     speedup: float | None = None
     cosine: float | None = None
-    text_tower: str = ""
-    image_tower: str = ""
+    text_tower: TowerReport | None = None
+    image_tower: TowerReport | None = None
     lacks_text_tower: bool = False
     notes: list[str] = field(default_factory=list)
     index: Path | None = None

@@ -17,10 +17,10 @@ from ..database.connection import check_writable, connect, explained, wait_for_l
 from ..database.index.maintenance import keep_index
 from ..database.schema import Model, models
 from ..database.vectors import count_vectors, count_without
-from ..models.torch_model import PictureEncoder
-from ..models.towers.keep_image import keep_image_tower
-from ..models.towers.keep_text import NONE, keep_text_tower
-from ..models.towers.stored import read_manifest
+from ..models.encoding import PictureEncoder
+from ..models.towers.making.checks import NONE
+from ..models.towers.making.keep import TowerKeeper
+from ..models.towers.stored import IMAGE, TEXT, read_manifest
 from ..pictures.processes.pool import Decoders, Refused, Settings
 from ..pictures.sources import Found
 from .decode_ahead import Ahead
@@ -155,24 +155,18 @@ class _Run:
             return
         with interruptible(self.progress.finishing) as interrupt:
             # Of runs that follow each other, only the first looks.
-            self.loaded.text_tower = self.loaded.text_tower or keep_text_tower(
+            keeper = TowerKeeper(
                 self.connection,
                 model,
-                self.options.text_tower,
                 self.loader.load_exact,
-                lambda: self.progress.making_tower("text"),
+                lambda *wanted: self.loader.sample(found.sources, *wanted),
+                self.progress.making_tower,
                 lambda: interrupt.requested,
             )
+            loaded, options = self.loaded, self.options
+            loaded.text_tower = loaded.text_tower or keeper.keep(TEXT, options.text_tower)
             if not interrupt.requested:
-                self.loaded.image_tower = self.loaded.image_tower or keep_image_tower(
-                    self.connection,
-                    model,
-                    self.options.image_tower,
-                    self.loader.load_exact,
-                    lambda *wanted: self.loader.sample(found.sources, *wanted),
-                    lambda: self.progress.making_tower("image"),
-                    lambda: interrupt.requested,
-                )
+                loaded.image_tower = loaded.image_tower or keeper.keep(IMAGE, options.image_tower)
         self.summary.text_tower = self.loaded.text_tower
         self.summary.image_tower = self.loaded.image_tower
         self.summary.interrupted = interrupt.requested

@@ -28,7 +28,7 @@ from ..database.schema import (
     models,
     quote,
 )
-from ..models.int8.quantize import Ranges, read_ranges
+from ..models.towers.int8_ranges import Ranges, read_ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
 from ..pictures.sources import Source
 from .outcomes import Embedded, Failed, KnownPicture, Moved, Result, Same

@@ -23,7 +23,7 @@ from ..common.errors import CommandError, NotAPicture, PictureError, QueryError
 from ..database.reading import open_database
 from ..database.schema import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
-from ..models.image_encoder import image_encoder_of
+from ..models.queries.picture_encoder import picture_encoder_of
 from . import nearest
 from .duplicates import Duplicate, duplicates
 from .hits import Hit, Hits, HitSource
@@ -227,7 +227,7 @@ class Collection:
         model = self.model
         if isinstance(picture, bytes):
             return _blob(picture_vector(self._connection, model, picture))
-        encoder = image_encoder_of(self._connection, model)
+        encoder = picture_encoder_of(self._connection, model)
         if isinstance(picture, str | os.PathLike):
             path = os.path.expanduser(picture)
             try:

@@ -14,7 +14,7 @@ from ..common.interrupts import heed_time_limit
 from ..database.index.snapshots import collection_for
 from ..database.schema import Model
 from ..database.vector_format import check_encoded
-from ..models.text_encoder import text_encoder_of
+from ..models.queries.text_encoder import text_encoder_of
 from .modality_gap import Sides, everyday_vectors, sides_of
 from .query import Value, is_embedding, query_vector, shown
 

@@ -9,7 +9,7 @@ from ..common.config import CONFIG
 from ..common.errors import NotAPicture
 from ..database.schema import Model
 from ..database.vector_format import check_encoded
-from ..models.image_encoder import ImageEncoder
+from ..models.encoding import PictureEncoder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..pictures.decode import Picture
 
 
-def decode_own(data: bytes, encoder: ImageEncoder, name: str) -> "Picture":
+def decode_own(data: bytes, encoder: PictureEncoder, name: str) -> "Picture":
     """Return a picture file decoded for an encoder, and for a thumbnail.
 
     Raises PictureError. Only decode what a person chose: nothing but its megapixels is limited.
@@ -34,7 +34,7 @@ def decode_own(data: bytes, encoder: ImageEncoder, name: str) -> "Picture":
 
 
 def encode_own(
-    model: Model, encoder: ImageEncoder, image: "Image", size: tuple[int, int] | None = None
+    model: Model, encoder: PictureEncoder, image: "Image", size: tuple[int, int] | None = None
 ) -> Vectors:
     """Return the unit vector (d,) float32 of an upright RGB image.
 

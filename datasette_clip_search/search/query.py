@@ -13,9 +13,9 @@ from ..common.errors import NotAPicture, QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
 from ..database import vector_format
 from ..database.schema import EMBEDDINGS, Model, fetch, made_from_it, quote
-from ..models.image_encoder import ImageEncoder, image_encoder_of
-from ..models.text_encoder import text_encoder_of, text_key
-from ..models.torch_model import Heed
+from ..models.encoding import Heed, PictureEncoder
+from ..models.queries.picture_encoder import picture_encoder_of
+from ..models.queries.text_encoder import text_encoder_of, text_key
 
 if TYPE_CHECKING:
     from ..pictures.processes.pool import Decoded, Refused, Settings
@@ -132,7 +132,7 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
 
 def picture_encoder(
     connection: sqlite3.Connection, model: Model, data: bytes
-) -> tuple[ImageEncoder, "Settings"]:
+) -> tuple[PictureEncoder, "Settings"]:
     """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
 
     Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
@@ -144,7 +144,7 @@ def picture_encoder(
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
-    encoder = image_encoder_of(connection, model)
+    encoder = picture_encoder_of(connection, model)
     settings = Settings(
         encoder.preprocess,
         CONFIG.max_query_image_megapixels,
@@ -157,7 +157,7 @@ def picture_encoder(
 
 
 def encoded_picture(
-    model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused", heed: Heed
+    model: Model, encoder: PictureEncoder, outcome: "Decoded | Refused", heed: Heed
 ) -> Vectors:
     """Returns the unit vector (d,) float32 of a decoded picture.
 

@@ -15,8 +15,8 @@ from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
 from ..database.schema import Model, choose_model
 from ..database.vector_format import check_encoded
-from ..models.text_encoder import TextEncoder, text_encoder_of, text_key
-from ..models.torch_model import Heed, unit
+from ..models.encoding import Heed, TextEncoder, unit
+from ..models.queries.text_encoder import text_encoder_of, text_key
 from .query import Value, query_vector, shown
 
 TEMPLATES = (

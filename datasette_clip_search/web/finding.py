@@ -38,7 +38,7 @@ from .lookup import look_up
 from .question import Question, vector_text
 
 if TYPE_CHECKING:
-    from ..models.image_encoder import ImageEncoder
+    from ..models.encoding import PictureEncoder
     from ..pictures.processes.pool import Decoded, Refused
     from ..search.query_decoder import Picture
 
@@ -154,7 +154,7 @@ async def question_of_picture(
 
 def _submitted(
     database: Database, model: Model, data: bytes, sender: str
-) -> tuple["ImageEncoder", "Picture"]:
+) -> tuple["PictureEncoder", "Picture"]:
     from ..search.query import picture_encoder
     from ..search.query_decoder import submit
 
@@ -165,7 +165,7 @@ def _submitted(
 
 
 def _vector_of(
-    database: Database, model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused"
+    database: Database, model: Model, encoder: "PictureEncoder", outcome: "Decoded | Refused"
 ) -> str:
     from ..search.query import encoded_picture
 

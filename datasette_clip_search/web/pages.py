@@ -274,7 +274,7 @@ async def _as_context(
 
 async def _form(place: Place) -> dict[str, Any]:
     """Returns what the form offers besides words."""
-    from ..models.image_encoder import takes_pictures
+    from ..models.queries.picture_encoder import takes_pictures
 
     def offered(connection: sqlite3.Connection) -> dict[str, Any]:
         takes = takes_pictures(connection, place.model)

@@ -31,7 +31,7 @@ from bound import bound, decoding_alone, model_alone
 from datasette_clip_search.common.cores import cores
 from datasette_clip_search.embedding import EmbedOptions, embed_images
 from datasette_clip_search.embedding.model_loading import Loaded
-from datasette_clip_search.models.torch_model import PictureEncoder
+from datasette_clip_search.models.encoding import PictureEncoder
 
 MODEL = "ViT-B-32"
 

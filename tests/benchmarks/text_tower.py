@@ -47,7 +47,10 @@ memory = int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 print(json.dumps({{"first": first, "warm": sorted(times)[len(times) // 2] * 1000,
                    "memory": memory, "vector": vectors[0].tolist()}}))
 """
-WAYS = {"ours": ("text_encoder", "text_encoder_of"), "torch": ("query_encoder", "encoder_of")}
+WAYS = {
+    "ours": ("models.queries.text_encoder", "text_encoder_of"),
+    "torch": ("models.queries.torch_models", "torch_model_of"),
+}
 # What a warm query may take more than before towers were judged, in milliseconds.
 MORE = 1.0
 

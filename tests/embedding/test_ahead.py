@@ -24,7 +24,7 @@ from datasette_clip_search.embedding.model_loading import Loader
 from datasette_clip_search.embedding.plan import Contents
 from datasette_clip_search.models.checkpoint import CONFIG_FILE, Checkpoint, resolve
 from datasette_clip_search.models.expected_preprocess import expected_preprocess
-from datasette_clip_search.models.torch_model import Encoder
+from datasette_clip_search.models.torch_model import TorchModel
 from datasette_clip_search.pictures.preprocess import Preprocess
 from datasette_clip_search.pictures.processes.pool import Decoders, Settings
 from datasette_clip_search.pictures.sources import find
@@ -41,7 +41,7 @@ def test_a_folder_says_what_its_model_sees(tmp_path, changes):
     config["preprocess_cfg"] |= changes
     (folder / CONFIG_FILE).write_text(json.dumps(config))
     checkpoint = resolve("demo", str(folder))
-    assert expected_preprocess(checkpoint).shows_the_same(Encoder(checkpoint).preprocess)
+    assert expected_preprocess(checkpoint).shows_the_same(TorchModel(checkpoint).preprocess)
 
 
 @pytest.mark.parametrize(

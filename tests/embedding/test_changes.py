@@ -47,7 +47,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(loading, "Encoder", refuse)
+    monkeypatch.setattr(loading, "TorchModel", refuse)
 
 
 def test_touched_files_cost_nothing(tiny_database, pictures, no_model):

@@ -19,7 +19,7 @@ pytest.importorskip("open_clip")
 
 from datasette_clip_search.common.errors import EncoderUnavailable
 from datasette_clip_search.models.checkpoint import resolve
-from datasette_clip_search.models.torch_model import Encoder, _without_first_values
+from datasette_clip_search.models.torch_model import TorchModel, _without_first_values
 
 
 def test_everything_is_written(tiny_database, pictures, tmp_path):
@@ -61,7 +61,7 @@ def test_weights_are_open_clips_own(tiny_model):
     import open_clip
     import torch
 
-    model = Encoder(resolve(None, str(tiny_model))).model
+    model = TorchModel(resolve(None, str(tiny_model))).model
     expected = open_clip.create_model(f"local-dir:{tiny_model}")
     for kind in ("named_parameters", "named_buffers"):
         ours, theirs = dict(getattr(model, kind)()), dict(getattr(expected, kind)())
@@ -89,7 +89,7 @@ def test_weights_that_lack_some_do_not_load(tiny_model, tmp_path):
     del weights["visual.proj"]
     save_file(weights, file)
     with pytest.raises(EncoderUnavailable, match="do not load"):
-        Encoder(resolve(None, str(tmp_path / "less")))
+        TorchModel(resolve(None, str(tmp_path / "less")))
 
 
 def test_summary(tmp_path, pictures, tiny_model):

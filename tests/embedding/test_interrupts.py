@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.models.text_encoder import NO_TOWER
+from datasette_clip_search.models.queries.text_encoder import NO_TOWER
 from support.commands import run
 from support.contents import contents
 from support.databases import rows

@@ -352,9 +352,9 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
     assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
     with sqlite3.connect(tiny_database) as other:
-        from datasette_clip_search.models.checkpoint import fingerprint, resolve
+        from datasette_clip_search.models.checkpoint import compute_fingerprint, resolve
 
-        new = fingerprint(resolve(None, str(moved)))
+        new = compute_fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
     other.close()
     # Nobody who may query the database learns which of the three it is.

@@ -22,8 +22,8 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.cores import cores
 from datasette_clip_search.embedding import EmbedOptions, embed_images
 from datasette_clip_search.embedding.model_loading import Loaded
-from datasette_clip_search.models.precision import torch_settings
-from datasette_clip_search.models.torch_model import PictureEncoder
+from datasette_clip_search.models.device import torch_settings
+from datasette_clip_search.models.encoding import PictureEncoder
 from datasette_clip_search.pictures.decode import decode
 
 # How long the model encodes, and how many pictures are decoded.

@@ -27,7 +27,7 @@ _BLOCKS = (64, 32, 16)
 _IN_INTEGERS = 4
 
 
-class Graph:
+class GraphBuilder:
     """Nodes and constants, named as they come."""
 
     def __init__(self, bits: int):

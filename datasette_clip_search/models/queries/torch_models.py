@@ -6,26 +6,31 @@ is of a file of weights, and whatever comes of that, the answer is one sentence,
 learns of files and their contents.
 """
 
-import importlib.util
 import logging
 import os
 import sqlite3
-from functools import cache
 from pathlib import Path
 
-from ..common.cache import Recent
-from ..common.config import CONFIG
-from ..common.errors import CommandError, EncoderUnavailable
-from ..common.interrupts import heed_time_limit
-from ..common.shared_loading import SharedLoading
-from ..common.stopping import Stopping
-from ..common.terminal_text import visible
-from ..database.index.snapshots import database_path
-from ..database.schema import Model, is_published
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
-from .precision import use_device
-from .torch_model import Encoder
+from ...common.cache import Recent
+from ...common.config import CONFIG
+from ...common.errors import CommandError, EncoderUnavailable
+from ...common.interrupts import heed_time_limit
+from ...common.shared_loading import SharedLoading
+from ...common.stopping import Stopping
+from ...common.terminal_text import visible
+from ...database.index.snapshots import database_path
+from ...database.schema import Model, is_published
+from ..checkpoint import (
+    WEIGHTS_SUFFIXES,
+    Checkpoint,
+    check_unpickling,
+    compute_fingerprint,
+    resolve,
+)
+from ..device import use_device
+from ..open_clip_library import import_open_clip, network
+from ..torch_model import TorchModel
+from ..weights_files import locate_weights
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +40,13 @@ def _too_slow() -> EncoderUnavailable:
 
 
 # The libraries alone can take a minute on a busy machine, and can't be told to stop.
-_encoders: SharedLoading[Encoder] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
+_encoders: SharedLoading[TorchModel] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
 # By the weights file with its size and time: where it is another one than it was, each query would
 # read all of it to see that.
 _fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.unusable_towers_remembered)
 
 
-def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
+def torch_model_of(connection: sqlite3.Connection, model: Model) -> TorchModel:
     """Returns the encoder of a model of a database, one per process.
 
     A local checkpoint is looked for from the database file's own folder; a published database has
@@ -64,9 +69,9 @@ def encoder_of(connection: sqlite3.Connection, model: Model) -> Encoder:
     )
 
 
-def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Encoder:
+def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> TorchModel:
     try:
-        checkpoints.import_open_clip()
+        import_open_clip()
     except EncoderUnavailable as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
@@ -81,12 +86,12 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Enc
     # out among threads, on a busy machine each waits for all the others, several times as long.
     torch.set_num_threads(1)
     try:
-        checkpoint = checkpoints.locate(_recorded(model, folder), fetch=False)
-        checkpoints.check_unpickling(checkpoint)
+        checkpoint = locate_weights(_recorded(model, folder), fetch=False)
+        check_unpickling(checkpoint)
         if _fingerprint(checkpoint, stopping) != model.fingerprint:
             raise EncoderUnavailable("Other weights are in their place")
-        with checkpoints.network(allowed=False):
-            encoder = Encoder(checkpoint, model.fingerprint)
+        with network(allowed=False):
+            encoder = TorchModel(checkpoint, model.fingerprint)
             use_device(encoder, "auto")
             return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
@@ -109,9 +114,9 @@ def _recorded(model: Model, folder: Path | None) -> Checkpoint:
     if folder is None:
         raise EncoderUnavailable("A published database has no files beside it")
     path = folder / model.pretrained
-    if not path.is_dir() and path.suffix not in checkpoints.WEIGHTS_SUFFIXES:
+    if not path.is_dir() and path.suffix not in WEIGHTS_SUFFIXES:
         raise EncoderUnavailable("The path is not one of weights")
-    return checkpoints.resolve(model.name, os.fspath(path))
+    return resolve(model.name, os.fspath(path))
 
 
 def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
@@ -122,12 +127,6 @@ def _fingerprint(checkpoint: Checkpoint, stopping: Stopping) -> str:
     key = (checkpoint, stat.st_size, stat.st_mtime_ns, stat.st_ino)
     known = _fingerprints.get(key)
     if known is None:
-        known = checkpoints.fingerprint(checkpoint, lambda: stopping.is_set)
+        known = compute_fingerprint(checkpoint, lambda: stopping.is_set)
         _fingerprints.put(key, known)
     return known
-
-
-@cache
-def is_torch_here() -> bool:
-    """Tells whether what makes vectors with torch is installed, without importing it."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))

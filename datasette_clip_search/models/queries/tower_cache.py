@@ -5,14 +5,22 @@ import sqlite3
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from ..common.config import CONFIG
-from ..common.interrupts import heed_time_limit
-from ..common.shared_loading import SharedLoading
-from ..common.stopping import Stopping
-from ..common.terminal_text import visible
-from ..database.index.snapshots import database_path
-from ..database.schema import Model
-from .towers.stored import Kept, NoTower, TowerUnusable, damaged, key_of, read_manifest, read_tower
+from ...common.config import CONFIG
+from ...common.interrupts import heed_time_limit
+from ...common.shared_loading import SharedLoading
+from ...common.stopping import Stopping
+from ...common.terminal_text import visible
+from ...database.index.snapshots import database_path
+from ...database.schema import Model
+from ..towers.stored import (
+    NoTower,
+    StoredTower,
+    TowerUnusable,
+    damaged,
+    key_of,
+    read_manifest,
+    read_tower,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +36,10 @@ T = TypeVar("T", bound=Tower)
 U = TypeVar("U")
 
 
-class KeptTowers(Generic[T]):
+class TowerCache(Generic[T]):
     """Towers of one kind, for all threads of a process."""
 
-    def __init__(self, tower: str, load: Callable[[Kept, Stopping], T]):
+    def __init__(self, tower: str, load: Callable[[StoredTower, Stopping], T]):
         """`tower` is TEXT or IMAGE; `load` makes one of what was kept, or raises TowerUnusable."""
         self._tower, self._load = tower, load
         self._loading: SharedLoading[T] = SharedLoading(self._too_slow, TowerUnusable)
@@ -65,7 +73,7 @@ class KeptTowers(Generic[T]):
             return None, str(damaged(self._tower, "makes vectors of another length"))
         return tower, ""
 
-    def _read(self, connection: sqlite3.Connection, model: Model, manifest: str) -> Kept:
+    def _read(self, connection: sqlite3.Connection, model: Model, manifest: str) -> StoredTower:
         return read_tower(connection, model, manifest, self._tower)
 
     def _told(self, model: Model, function: Callable[[], U]) -> U:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..common.errors import EncoderUnavailable
-from .onnx_file.session import open_file
+from ....common.errors import EncoderUnavailable
+from ...onnx_file.session import open_file
 
 INPUT, OUTPUT = "pixels", "features"
 # The least cosine between a vector of the graph in float32 and torch's own.
