@@ -22,7 +22,7 @@ from ..database.index.snapshot import Collection
 from ..database.index.snapshots import collection_for, database_path
 from ..database.schema import Model, choose_model, facts, fetch, quote
 from .near_pairs import Pairs, TooManyPairs, alike
-from .query import Value, shown
+from .query import Value, describe_value
 
 
 class Duplicate(NamedTuple):
@@ -73,7 +73,7 @@ def duplicates(
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
-            path = row[0] if type(row[0]) is str else shown(row[0])
+            path = row[0] if type(row[0]) is str else describe_value(row[0])
             yield Duplicate(
                 int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
@@ -89,7 +89,7 @@ def check_threshold(threshold: Value) -> float:
     least = CONFIG.least_duplicate_threshold
     expected = f"threshold must be a number from {least} to 1, the least cosine of near-duplicates"
     if not isinstance(threshold, (int, float)):
-        raise QueryError(f"{expected}, but it is {shown(threshold)}")
+        raise QueryError(f"{expected}, but it is {describe_value(threshold)}")
     if not least <= threshold <= 1:
         raise QueryError(f"{expected}, but it is {threshold}")
     return float(threshold)
@@ -191,7 +191,7 @@ def group(pairs: Pairs, ids: Ids, ranks: Ids, heed: Callable[[], None] = lambda:
 
 
 @dataclass
-class _Search:
+class _PairSearch:
     """What is known of the pairs of one collection."""
 
     pairs: Pairs | None = None
@@ -202,7 +202,7 @@ class _Search:
     error: BaseException | None = None
 
 
-_searches: OrderedDict[tuple[str, int, State], _Search] = OrderedDict()
+_searches: OrderedDict[tuple[str, int, State], _PairSearch] = OrderedDict()
 _guard = threading.Lock()
 # By the file of the database, so that none waits for another's.
 _working: dict[str, threading.Thread] = {}
@@ -248,19 +248,21 @@ def _pairs_of(
             heed_time_limit(connection)
 
 
-def _known(key: tuple[str, int, State]) -> _Search:
+def _known(key: tuple[str, int, State]) -> _PairSearch:
     if key not in _searches:
         # Pairs of older vectors will not be asked for again.
         for other in [other for other in _searches if other[:2] == key[:2]]:
             del _searches[other]
-        _searches[key] = _Search()
+        _searches[key] = _PairSearch()
         if len(_searches) > CONFIG.collection_cache_entries:
             _searches.popitem(last=False)
     _searches.move_to_end(key)
     return _searches[key]
 
 
-def _work(search: _Search, collection: Collection, database: Path | None, threshold: float) -> None:
+def _work(
+    search: _PairSearch, collection: Collection, database: Path | None, threshold: float
+) -> None:
     try:
         vectors = collection.vectors(database)
         search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)

@@ -12,7 +12,7 @@ from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due
 from ..database.index.snapshots import collection_for, doubt
 from ..database.schema import Model, choose_model, fetch, quote
-from .query import Value, query_vector, shown
+from .query import Value, describe_value, query_vector
 
 _IDS_AT_A_TIME = 10_000
 
@@ -99,7 +99,7 @@ def _paths(connection: sqlite3.Connection, table: str, ids: list[int]) -> dict[i
         heed_if_due(connection)
         part = ids[at : at + _IDS_AT_A_TIME]
         for id, path in fetch(connection, sql, *(part if few else [json.dumps(part)])):
-            paths[id] = path if type(path) is str else shown(path)
+            paths[id] = path if type(path) is str else describe_value(path)
     return paths
 
 
@@ -113,7 +113,9 @@ def check_k(k: Value, limit: int = CONFIG.max_k) -> int:
     if isinstance(k, float) and k.is_integer() and abs(k) < 2**63:
         k = int(k)
     if not isinstance(k, int):
-        raise QueryError(f"k must be a whole number, the most rows wanted, but it is {shown(k)}")
+        raise QueryError(
+            f"k must be a whole number, the most rows wanted, but it is {describe_value(k)}"
+        )
     if k < 0:
         raise QueryError(f"k must be 0 or more, but it is {k}")
     if k > limit:

@@ -17,7 +17,7 @@ from ..database.schema import Model, choose_model
 from ..database.vector_format import check_encoded
 from ..models.text_encoder import TextEncoder, text_encoder_of, text_key
 from ..models.torch_model import Heed, unit
-from .query import Value, query_vector, shown
+from .query import Value, describe_value, query_vector
 
 TEMPLATES = (
     "{}",
@@ -92,7 +92,7 @@ def read_labels(labels_json: Value) -> tuple[str, ...]:
     many.
     """
     if not isinstance(labels_json, str):
-        raise _not_labels(f"they are {shown(labels_json)}")
+        raise _not_labels(f"they are {describe_value(labels_json)}")
     limit = CONFIG.max_labels_characters
     if len(labels_json) > limit:
         raise QueryError(

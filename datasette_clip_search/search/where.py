@@ -44,11 +44,11 @@ def ids_where(
     except (sqlite3.Error, sqlite3.Warning) as error:
         # SQLite repeats the whole of a text without an end.
         first, newline, _ = str(error).partition("\n")
-        said = _explained(connection, table, first.rstrip(".") + (" …" if newline else ""))
+        said = _explain_error(connection, table, first.rstrip(".") + (" …" if newline else ""))
         raise CommandError(f"--where can't be run: {said}") from error
 
 
-def _explained(connection: sqlite3.Connection, table: str, said: str) -> str:
+def _explain_error(connection: sqlite3.Connection, table: str, said: str) -> str:
     if "has no name" in said:
         return "? stands for no value. Use :name in it, and give the value with -p name value"
     if found := re.search(r"binding parameter :(\w+)", said):

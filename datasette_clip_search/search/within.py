@@ -22,7 +22,7 @@ from ..common.cache import Recent
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, turn
-from .query import Value, shown
+from .query import Value, describe_value
 
 _SPACE = " \t\n\r"
 _PART = 50_000
@@ -51,7 +51,7 @@ def read_ids(ids_json: Value, connection: sqlite3.Connection) -> Ids | None:
     if ids_json is None:
         return None
     if not isinstance(ids_json, str):
-        raise _not_ids(f"it is {shown(ids_json)}")
+        raise _not_ids(f"it is {describe_value(ids_json)}")
     limit = CONFIG.max_within_characters
     if len(ids_json) > limit:
         raise QueryError(f"within has {len(ids_json)} characters of JSON and the limit is {limit}")
@@ -73,7 +73,7 @@ def _ids(text: str, connection: sqlite3.Connection) -> Ids:
         raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")
     array = text.strip(_SPACE)
     if len(array) < 2 or array[0] != "[" or array[-1] != "]":
-        raise _explained(text)
+        raise _error_in(text)
     if not array[1:-1].strip(_SPACE):
         return np.empty(0, np.int64)
     # Outside of strings, none of JSON is other than ASCII.
@@ -85,7 +85,7 @@ def _ids(text: str, connection: sqlite3.Connection) -> Ids:
         stop = end if comma < 0 else comma
         part = _integers(data[at:stop])
         if part is None:
-            raise _explained(text, array[at:stop], array.count(",", 0, at))
+            raise _error_in(text, array[at:stop], array.count(",", 0, at))
         parts.append(part)
         heed_if_due(connection)
         at = stop + 1
@@ -110,11 +110,11 @@ def _integers(part: bytes) -> Ids | None:
         return np.array([id for id in integers if -(2**63) <= id < 2**63], np.int64)
 
 
-def _explained(text: str, part: str = "", before: int = 0) -> QueryError:
+def _error_in(text: str, part: str = "", before: int = 0) -> QueryError:
     """Returns why a text is no array of ids; in long ones, by the part that isn't, after others."""
     if len(text) > _EXPLAINED:
         if not part:
-            return _not_ids(f"{shown(text)} is not an array")
+            return _not_ids(f"{describe_value(text)} is not an array")
         if len(part) > _EXPLAINED:
             return _not_ids(f"number {before + 1} is none")
         whole = f"[{part}]"
@@ -124,15 +124,17 @@ def _explained(text: str, part: str = "", before: int = 0) -> QueryError:
         given = json.loads(whole, parse_int=_integer)
     except (ValueError, RecursionError):
         if whole is text:
-            return _not_ids(f"{shown(text)} is not JSON")
+            return _not_ids(f"{describe_value(text)} is not JSON")
         return _not_ids(f"number {before + 1}, or one of those after it, is none")
     if not isinstance(given, list):
-        return _not_ids(f"{shown(text)} is not an array")
+        return _not_ids(f"{describe_value(text)} is not an array")
     place, bad = next((n, id) for n, id in enumerate(given, before + 1) if type(id) is not int)
     if isinstance(bad, _LongInteger):
         return _not_ids(f"number {place} has {bad.digits} digits, and an id {_MOST_DIGITS} at most")
     kind = "an array" if isinstance(bad, list) else "an object"
-    return _not_ids(f"number {place} is {kind if isinstance(bad, list | dict) else shown(bad)}")
+    return _not_ids(
+        f"number {place} is {kind if isinstance(bad, list | dict) else describe_value(bad)}"
+    )
 
 
 class _LongInteger:

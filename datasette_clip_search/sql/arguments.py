@@ -8,7 +8,7 @@ from typing import Any
 from ..common.errors import NoEmbeddings
 
 
-def given(value: Any) -> Any:
+def none_if_blank(value: Any) -> Any:
     """Returns a value of SQL, and None, which is its NULL, for blank text.
 
     Datasette sends '' for every parameter of a query that has none yet.
@@ -16,7 +16,7 @@ def given(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def asked(connection: sqlite3.Connection, query: Any) -> Any:
+def none_if_blank_query(connection: sqlite3.Connection, query: Any) -> Any:
     """Returns a query, and None for a blank one, and for what `cast('' as integer)` makes of it."""
     if type(query) is int and query == 0:
         from ..database.schema import choose_model, fetch, quote
@@ -24,7 +24,7 @@ def asked(connection: sqlite3.Connection, query: Any) -> Any:
         table, _ = choose_model(connection, None)
         sql = f"select 1 from main.{quote(table)} where id = 0"
         return query if fetch(connection, sql).fetchone() else None
-    return given(query)
+    return none_if_blank(query)
 
 
 def naming_attached(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..common.config import CONFIG
 from .argument_limits import MODEL, THRESHOLD
-from .arguments import given
+from .arguments import none_if_blank
 from .table_function import MISSING, TableFunction
 
 
@@ -18,9 +18,9 @@ def _clip_duplicates(
 
     if threshold is MISSING:
         threshold = CONFIG.duplicate_threshold
-    if threshold is not None and given(threshold) is None:
+    if threshold is not None and none_if_blank(threshold) is None:
         return iter(())
-    found = duplicates(connection, threshold, None if model is MISSING else given(model))
+    found = duplicates(connection, threshold, None if model is MISSING else none_if_blank(model))
     return islice(found, limit)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..common.config import CONFIG
 from ..common.interrupts import heed_if_due
 from .argument_limits import MODEL, QUERY, WITHIN, K
-from .arguments import asked, given
+from .arguments import none_if_blank, none_if_blank_query
 from .table_function import MISSING, ScalarFunction, TableFunction
 
 _HITS_AT_A_TIME = 1000
@@ -35,8 +35,8 @@ def _clip_search(
             within = ids if within is None else within
         else:
             within = within.intersection(ids.tolist())
-    model = None if model is MISSING else given(model)
-    query, k = asked(connection, query), _count(k)
+    model = None if model is MISSING else none_if_blank(model)
+    query, k = none_if_blank_query(connection, query), _count(k)
     return search(connection, query, k, model, within, z_scores=costly)
 
 
@@ -49,8 +49,8 @@ def _clip_search_json(
 ) -> str:
     from ..search.nearest import search
 
-    query, k = asked(connection, query), _count(k)
-    hits = search(connection, query, k, given(model), _ids(ids_json, connection))
+    query, k = none_if_blank_query(connection, query), _count(k)
+    hits = search(connection, query, k, none_if_blank(model), _ids(ids_json, connection))
     parts = []
     # To write all at once would stop every other thread.
     while some := [hit._asdict() for hit in islice(hits, _HITS_AT_A_TIME)]:
@@ -61,7 +61,7 @@ def _clip_search_json(
 
 def _count(k: Any) -> Any:
     # NULL stays what it is, which is no number.
-    return 0 if k is not None and given(k) is None else k
+    return 0 if k is not None and none_if_blank(k) is None else k
 
 
 def _ids(ids_json: Any, connection: sqlite3.Connection) -> Any:
@@ -72,7 +72,9 @@ def _ids(ids_json: Any, connection: sqlite3.Connection) -> Any:
 
     none = np.empty(0, np.int64)
     return (
-        none if ids_json is not None and given(ids_json) is None else read_ids(ids_json, connection)
+        none
+        if ids_json is not None and none_if_blank(ids_json) is None
+        else read_ids(ids_json, connection)
     )
 
 

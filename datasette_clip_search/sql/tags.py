@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .argument_limits import LABELS, MODEL, QUERY
-from .arguments import asked, given
+from .arguments import none_if_blank, none_if_blank_query
 from .table_function import MISSING, TableFunction
 
 
@@ -18,8 +18,10 @@ def _clip_tags(
 ) -> Iterator[Any]:
     from ..search.tags import tags
 
-    model = None if model is MISSING else given(model)
-    return tags(connection, asked(connection, query), given(labels_json), model)
+    model = None if model is MISSING else none_if_blank(model)
+    return tags(
+        connection, none_if_blank_query(connection, query), none_if_blank(labels_json), model
+    )
 
 
 CLIP_TAGS = TableFunction(

@@ -40,7 +40,7 @@ from .question import Question, vector_text
 if TYPE_CHECKING:
     from ..models.image_encoder import ImageEncoder
     from ..pictures.processes.pool import Decoded, Refused
-    from ..search.query_decoder import Picture
+    from ..search.query_decoder import QueryPicture
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ async def question_of_picture(
 
 def _submitted(
     database: Database, model: Model, data: bytes, sender: str
-) -> tuple["ImageEncoder", "Picture"]:
+) -> tuple["ImageEncoder", "QueryPicture"]:
     from ..search.query import picture_encoder
     from ..search.query_decoder import submit
 
