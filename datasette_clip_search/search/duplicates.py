@@ -20,7 +20,7 @@ from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
 from ..database.index.snapshot import Collection
 from ..database.index.snapshots import collection_for, database_path
-from ..database.schema import Model, choose_model, facts, fetch, quote
+from ..database.schema import Model, facts, fetch, quote
 from .near_pairs import Pairs, TooManyPairs, alike
 from .query import Value, describe_value
 
@@ -48,26 +48,28 @@ class Groups(NamedTuple):
 
 def duplicates(
     connection: sqlite3.Connection,
+    model: Model,
+    table: str,
     threshold: Value = CONFIG.duplicate_threshold,
-    model: Value = None,
 ) -> Iterator[Duplicate]:
-    """Yields groups of pictures that are all at least `threshold` like the keeper of their group.
+    """Yield groups of pictures whose cosine to the keeper of their group is at least `threshold`.
 
-    Pictures are taken from the best on: the most pixels, then the largest file, then the oldest,
-    then the lowest id. The best one left is kept, and takes every one left that is like it; one
-    that takes none is in no group. Everything that is linked by a chain of likenesses would be one
-    group otherwise, and chains are long: in a burst, or in a film's frames, each is like the next,
-    and the first is nothing like the last. Whoever deletes what is not kept loses nothing that has
-    no likeness left.
+    Pictures are ordered from the best one: most pixels, then largest file, then oldest, then lowest
+    id. The best picture that is left becomes a keeper, and every similar picture that is left joins
+    its group. A picture without a similar one is in no group. Similarity is not followed from
+    picture to picture: in a burst or a film each frame is like the next, but the first is nothing
+    like the last. So a person who deletes all but the keepers still has a similar picture for each
+    deleted one.
 
-    The largest groups come first; of one size, those whose pictures are more alike. A keeper is
-    chosen anew when the vectors have changed. Pictures deleted meanwhile are left out. Raises
-    QueryError for a threshold that is no number within CONFIG's bounds, or has too many pairs,
-    and NoEmbeddings.
+    The largest groups come first; groups of one size are ordered by their lowest cosine, highest
+    first. Keepers are chosen again when the vectors change. Pictures deleted meanwhile are left
+    out.
+
+    `model` and `table` are as choose_model() returns them. Raises QueryError for a threshold that
+    is not a number within CONFIG's limits, or that has too many pairs.
     """
     wanted = check_threshold(threshold)
-    table, chosen = choose_model(connection, model)
-    groups = _groups_of(connection, chosen, table, wanted)
+    groups = _groups_of(connection, model, table, wanted)
     path = f"substr(path, 1, {CONFIG.max_path_characters})"
     sql = f"select {path} from main.{quote(table)} where id = ?"
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):

@@ -13,7 +13,7 @@ from ..common.cache import Recent
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.schema import Model, choose_model
+from ..database.schema import Model
 from ..database.vector_format import check_encoded
 from ..models.text_encoder import TextEncoder, text_encoder_of, text_key
 from ..models.torch_model import Heed, unit
@@ -55,25 +55,24 @@ _vectors: Recent[tuple[str, str], Vectors] = Recent(CONFIG.label_cache_entries)
 
 
 def tags(
-    connection: sqlite3.Connection, query: Value, labels_json: Value, model: Value = None
+    connection: sqlite3.Connection, model: Model, table: str, query: Value, labels_json: Value
 ) -> Iterator[Tag]:
-    """Yields every label with its probability for a query, best first.
+    """Yield every label with its probability for a query, best first.
 
-    The query is as query_vector() takes it. Probabilities are the softmax, over these labels
-    alone, of the cosines times the model's own learned scale, so they add up to 1 whether or not
-    any label fits. SigLIP's further bias is the same for every label and cancels.
+    `model`, `table` and `query` are as query_vector() takes them. The probabilities are the softmax
+    of the cosines times the model's learned scale, over these labels alone. They add up to 1
+    whether or not any label fits. SigLIP's bias is the same for every label and cancels out.
 
-    A query or labels of None have no answers, as in SQL. Raises QueryError, NoEmbeddings and other
+    A query or labels of None give no tags, as in SQL. Raises QueryError and other
     ClipSearchErrors, all of them before the first tag.
     """
-    table, chosen = choose_model(connection, model)
     if labels_json is None:
         return iter(())
-    labels = _labels(connection, chosen, labels_json)
+    labels = _labels(connection, model, labels_json)
     if query is None:
         return iter(())
-    check_encoded(labels.vectors, len(labels.names), chosen.dimension)
-    scores = labels.vectors @ query_vector(connection, chosen, table, query)
+    check_encoded(labels.vectors, len(labels.names), model.dimension)
+    scores = labels.vectors @ query_vector(connection, model, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = (weights / weights.sum()).tolist()

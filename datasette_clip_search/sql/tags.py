@@ -16,12 +16,12 @@ def _clip_tags(
     model: Any,
     limit: int | None = None,
 ) -> Iterator[Any]:
+    from ..database.schema import choose_model
     from ..search.tags import tags
 
-    model = None if model is MISSING else none_if_blank(model)
-    return tags(
-        connection, none_if_blank_query(connection, query), none_if_blank(labels_json), model
-    )
+    table, chosen = choose_model(connection, None if model is MISSING else none_if_blank(model))
+    query = none_if_blank_query(connection, table, query)
+    return tags(connection, chosen, table, query, none_if_blank(labels_json))
 
 
 CLIP_TAGS = TableFunction(

@@ -123,7 +123,7 @@ def _found(
             order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
         return Found(count, None, pictures([id for (id,) in newest]))
-    hits = list(search(connection, question.value, question.k, model.id))
+    hits = list(search(connection, model, table, question.value, question.k))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
     return Found(count, asked, [picture | hit._asdict() for picture, hit in found])
