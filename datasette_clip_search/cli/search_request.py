@@ -151,13 +151,14 @@ def find(question: Question, k: Value) -> list[Hit]:
 
     Raises ClipSearchErrors.
     """
-    wanted, connection, model = check_k(k), question.connection, question.model
+    wanted, connection = check_k(k), question.connection
+    model, table = question.model, question.table
     if len(question.terms) == 1:
-        return list(search(connection, question.terms[0].query, k, model.id, question.within))
+        return list(search(connection, model, table, question.terms[0].query, k, question.within))
     terms = [(term.query, term.weight) for term in question.terms]
-    vector = mixed_vector(connection, model, question.table, terms).astype("<f4").tobytes()
+    vector = mixed_vector(connection, model, table, terms).astype("<f4").tobytes()
     asked = {query for query, _ in terms if isinstance(query, int)}
     enough = min(wanted + len(asked), CONFIG.max_k)
-    hits = search(connection, vector, enough, model.id, question.within)
+    hits = search(connection, model, table, vector, enough, question.within)
     others = [hit for hit in hits if hit.id not in asked][:wanted]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

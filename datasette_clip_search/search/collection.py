@@ -153,7 +153,8 @@ class Collection:
         Each row is a picture with its group, its cosine to the one to keep, and whether it is that.
         `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
         """
-        return list(duplicates(self._connection, threshold, self._model_id))
+        table, model = self._chosen()
+        return list(duplicates(self._connection, model, table, threshold))
 
     def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
         """Return labels with their probabilities for a query, as clip_tags() does, best first.
@@ -162,7 +163,8 @@ class Collection:
         for, and for labels that are blank, repeated, too long or too many.
         """
         listed = json.dumps(list(labels))
-        return list(tags(self._connection, self._value(query), listed, self._model_id))
+        table, model = self._chosen()
+        return list(tags(self._connection, model, table, self._value(query), listed))
 
     def vector(self, query: "Query") -> Vectors:
         """Return the unit vector of a query, (d,) float32, as clip_vector() does."""
@@ -200,7 +202,7 @@ class Collection:
             meeting = ids_where(self._connection, table, model, where, parameters, PYTHON)
             ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
         wanted = int(k) if isinstance(k, np.integer) else k
-        found = nearest.search(self._connection, value, wanted, model.id, ids)
+        found = nearest.search(self._connection, model, table, value, wanted, ids)
         source = HitSource(self._connection, table)
         return Hits(
             Hit(hit.id, hit.rank, hit.score, hit.z_score, hit.path, source) for hit in found

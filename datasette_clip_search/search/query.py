@@ -25,7 +25,7 @@ Value = str | int | float | bytes | None
 _texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
 
 
-def shown(value: Value) -> str:
+def describe_value(value: Value) -> str:
     """Returns a value of SQL as an error message names it."""
     if value is None:
         return "NULL"
@@ -123,10 +123,10 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
     TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
     pictures can't be searched with.
     """
-    from .query_decoder import decode
+    from .query_decoder import decode_query_picture
 
     encoder, settings = picture_encoder(connection, model, data)
-    outcome = decode(connection, data, settings)
+    outcome = decode_query_picture(connection, data, settings)
     return encoded_picture(model, encoder, outcome, lambda: heed_time_limit(connection))
 
 

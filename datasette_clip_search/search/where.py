@@ -73,11 +73,11 @@ def ids_where(
         # SQLite repeats the whole of a text without an end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")
-        advice = _advice(connection, table, said, words)
+        advice = _explain_error(connection, table, said, words)
         raise CommandError(f"{words.condition} can't be run: {advice}") from error
 
 
-def _advice(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:
+def _explain_error(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:
     if "has no name" in said:
         return words.unnamed
     if found := re.search(r"binding parameter :(\w+)", said):

@@ -40,7 +40,7 @@ from .question import Question, vector_text
 if TYPE_CHECKING:
     from ..models.encoding import PictureEncoder
     from ..pictures.processes.pool import Decoded, Refused
-    from ..search.query_decoder import Picture
+    from ..search.query_decoder import QueryPicture
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _found(
             order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
         return Found(count, None, pictures([id for (id,) in newest]))
-    hits = list(search(connection, question.value, question.k, model.id))
+    hits = list(search(connection, model, table, question.value, question.k))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
     return Found(count, asked, [picture | hit._asdict() for picture, hit in found])
@@ -154,7 +154,7 @@ async def question_of_picture(
 
 def _submitted(
     database: Database, model: Model, data: bytes, sender: str
-) -> tuple["PictureEncoder", "Picture"]:
+) -> tuple["PictureEncoder", "QueryPicture"]:
     from ..search.query import picture_encoder
     from ..search.query_decoder import submit
 

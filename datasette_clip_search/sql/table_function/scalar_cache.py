@@ -20,17 +20,17 @@ MOST_ARGUMENTS = 16
 _numbers = count(1)
 
 
-class Known(NamedTuple):
+class CachedResult(NamedTuple):
     """A result, and how many rows the connection had changed when it was worked out."""
 
     value: Any
     changes: int
 
 
-_kept: OrderedDict[int, Known] = OrderedDict()
+_kept: OrderedDict[int, CachedResult] = OrderedDict()
 
 
-def repeated(library: Library, context: int, count: int, changes: int) -> Known | None:
+def cached_result(library: Library, context: int, count: int, changes: int) -> CachedResult | None:
     """Returns what a call with the same constants gave in the running statement, if that is kept.
 
     Where the connection has changed rows since then, it is not.
@@ -53,7 +53,7 @@ def repeated(library: Library, context: int, count: int, changes: int) -> Known 
     return known
 
 
-def keep(library: Library, context: int, count: int, known: Known) -> None:
+def cache_result(library: Library, context: int, count: int, known: CachedResult) -> None:
     """Keeps a result beside the arguments of its call."""
     value = known.value
     if not 0 < count <= MOST_ARGUMENTS:

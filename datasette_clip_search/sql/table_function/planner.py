@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from .caller_statement import Note, add_note
 from .declaration import MISSING, TableFunction
 from .in_lists import value_set
-from .library import Library, Refused
+from .library import FunctionError, Library
 from .meaning import DEFAULT, DISORDERED, LIMITED, NO_ORDER, ORDERED, Meaning
 from .structures import (
     SQLITE_CONSTRAINT,
@@ -36,7 +36,7 @@ MOST_ARGUMENTS = 31
 PLAIN = Meaning(0, 0, DEFAULT)
 
 
-class Asked(NamedTuple):
+class CallRequest(NamedTuple):
     """What one call is asked for."""
 
     arguments: tuple[Any, ...]
@@ -53,7 +53,7 @@ class Asked(NamedTuple):
     costly: bool
 
 
-class Plan:
+class Planner:
     """Chooses, for SQLite's planner, which constraints of a query become arguments."""
 
     def __init__(self, library: Library, function: TableFunction) -> None:
@@ -174,7 +174,7 @@ class Plan:
         decide: Callable[[tuple[Any, ...]], Meaning],
         heed: Callable[[], None] = lambda: None,
         may_withhold: Callable[[], bool] = lambda: False,
-    ) -> Asked:
+    ) -> CallRequest:
         """Returns what the arguments that xFilter got ask for.
 
         `decide` is called with those of the function, where it takes knowing what the SQL means,
@@ -189,15 +189,15 @@ class Plan:
                 if bit < len(self.limits):
                     self.library.check(address, self.limits[bit])
             left = iter([self.library.value(address) for address in addresses[count:]])
-        except Refused as error:
-            raise Refused(f"{self.name}(): {error}") from None
+        except FunctionError as error:
+            raise FunctionError(f"{self.name}(): {error}") from None
         everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
         *listed, limit, offset = everything
         lacking = [
             name for name, value in zip(self.needed, listed, strict=False) if value is MISSING
         ]
         if lacking:
-            raise Refused(
+            raise FunctionError(
                 f"{self.name}() needs {' and '.join(lacking)}: select * from {self.signature}"
             )
         arguments = tuple(listed)
@@ -216,7 +216,7 @@ class Plan:
             limit = None
         first = meaning.first if limit is None and meaning.mode == LIMITED else None
         costly = bool(number & self.costly_bit)
-        return Asked(arguments, limit, first, within, only, costly)
+        return CallRequest(arguments, limit, first, within, only, costly)
 
     def _restriction(
         self,

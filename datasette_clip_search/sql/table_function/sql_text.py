@@ -7,11 +7,11 @@ in: those on a view, a CTE or a subquery it moves inside. The text tells the two
 from collections.abc import Sequence
 
 from .conditions import is_of_a_row, note_conditions, takes_several
-from .selects import Call, Query, Select
+from .selects import CallSite, Query, Select
 from .sql_tokens import (
     Token,
     all_names,
-    find,
+    find_word,
     is_group,
     is_name,
     is_operator,
@@ -34,7 +34,7 @@ _AGGREGATES = words(
 )
 
 
-class Text:
+class SQLText:
     """The calls of a function in the text of a statement, or of a view or a trigger."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Text:
     ) -> None:
         """Reads a text; `column` is the one that restricts, and names are in lower case."""
         self._function, self._column, self._parameters = function, column, parameters
-        self.calls: list[Call] = []
+        self.calls: list[CallSite] = []
         self.selects: list[Select] = []
         tokens = nested(sql)
         names = all_names(tokens)
@@ -83,8 +83,8 @@ class Text:
         cores = split(tokens, *_COMPOUND)
         query.compound = len(cores) > 1
         last = cores[-1]
-        order = find(last, "order")
-        limit = find(last, "limit")
+        order = find_word(last, "order")
+        limit = find_word(last, "limit")
         query.order = last[order + 2 : limit]
         query.limit = last[limit + 1 :] if limit < len(last) else None
         cores[-1] = last[: min(order, limit)]
@@ -113,26 +113,26 @@ class Text:
                 break
             place += 1
         # INSERT, UPDATE and DELETE may stand between.
-        start = min(find(tokens, "select", "values", after=place), len(tokens))
+        start = min(find_word(tokens, "select", "values", after=place), len(tokens))
         self._values(tokens[place:start], None)
         return start
 
     def _select(self, tokens: Sequence[Token], query: Query) -> None:
         select = Select(query)
         self.selects.append(select)
-        start = find(tokens, "from")
-        where = find(tokens, "where", after=start)
-        stop = find(tokens, *_AFTER_WHERE, after=start)
+        start = find_word(tokens, "from")
+        where = find_word(tokens, "where", after=start)
+        stop = find_word(tokens, *_AFTER_WHERE, after=start)
         # After a WHERE, only an upsert has an ON.
-        upsert = find(tokens, "on", after=where)
+        upsert = find_word(tokens, "on", after=where)
         columns = tokens[:start]
-        select.grouped = find(tokens, "group", after=start) < len(tokens)
-        select.window = find(columns, "over") < len(columns)
-        select.aggregate = find(columns, "filter") < len(columns) or _has_aggregate(columns)
+        select.grouped = find_word(tokens, "group", after=start) < len(tokens)
+        select.window = find_word(columns, "over") < len(columns)
+        select.aggregate = find_word(columns, "filter") < len(columns) or _has_aggregate(columns)
         select.has_lists = _has_list(tokens[where:])
         self._values(columns, select)
         self._values(tokens[where:], select)
-        calls: list[Call] = []
+        calls: list[CallSite] = []
         ons = self._from(tokens[start + 1 : min(where, stop)], select, calls)
         for call in calls:
             # What stands alone between double quotes is a string to SQLite, if no column has the
@@ -153,10 +153,10 @@ class Text:
     # FROM
 
     def _from(
-        self, tokens: Sequence[Token], select: Select, calls: list[Call]
-    ) -> list[tuple[list[Call], Sequence[Token]]]:
+        self, tokens: Sequence[Token], select: Select, calls: list[CallSite]
+    ) -> list[tuple[list[CallSite], Sequence[Token]]]:
         """Reads a FROM into `calls`; returns its ONs, each with the calls that it restricts."""
-        ons: list[tuple[list[Call], Sequence[Token]]] = []
+        ons: list[tuple[list[CallSite], Sequence[Token]]] = []
         place, outer = 0, False
         while place < len(tokens):
             before = len(calls)
@@ -188,7 +188,9 @@ class Text:
 
     _natural = False
 
-    def _table(self, tokens: Sequence[Token], place: int, select: Select, calls: list[Call]) -> int:
+    def _table(
+        self, tokens: Sequence[Token], place: int, select: Select, calls: list[CallSite]
+    ) -> int:
         """Reads one table of a FROM, and returns where it ends."""
         natural, self._natural = self._natural, False
         name = ""
@@ -224,7 +226,7 @@ class Text:
         if subquery:
             subquery.name = alias
         if name == self._function:
-            calls.append(Call(select, alias, arguments, len(select.froms) - 1))
+            calls.append(CallSite(select, alias, arguments, len(select.froms) - 1))
         return place + length
 
 
