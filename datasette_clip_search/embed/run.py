@@ -23,7 +23,7 @@ from ..models.towers.keep_image import keep_image_tower
 from ..models.towers.keep_text import AUTO, NONE, keep_text_tower
 from ..models.towers.stored import read_manifest
 from ..pictures.processes.pool import Decoders, Refused, Settings
-from ..pictures.sources import Found
+from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
 from .interrupt import Interrupt, interruptible
 from .model_loading import Loaded, Loader
@@ -143,7 +143,7 @@ class _Run:
         self.moved: set[int] = set()
         self.written = time.monotonic()
 
-    def embed(self, found: Found, deleted: str | None) -> None:
+    def embed(self, found: FoundPictures, deleted: str | None) -> None:
         """Embeds what is new or changed, and notes the rest.
 
         `deleted` is the place that was named to have its pictures deleted.
@@ -171,7 +171,7 @@ class _Run:
         self.summary.rekeyed = sum(key.replaces for key in plan.keys)
         self._clear_up(plan)
 
-    def keep_towers(self, found: Found) -> None:
+    def keep_towers(self, found: FoundPictures) -> None:
         """Has the database bring what encodes texts and, if asked for, pictures."""
         model = self.store.model if self.store.exists else None
         if model is None:
@@ -210,7 +210,7 @@ class _Run:
         is_wanted = self.options.text_tower != NONE
         self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
-    def _count(self, found: Found, plan: Plan) -> None:
+    def _count(self, found: FoundPictures, plan: Plan) -> None:
         summary = self.summary
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
         summary.others, summary.hidden = found.others, found.hidden

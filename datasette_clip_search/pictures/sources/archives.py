@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .exclude import is_hidden
-from .found import Place, extension_of, kind_of
+from .found import SearchedPlace, extension_of, kind_of
 from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain
 from .source import NOT_REGULAR, Source, printable
 
@@ -39,7 +39,9 @@ class Listing:
     damage: str | None = None
 
 
-def list_archive(path: str, stored: str, info: os.stat_result, place: Place) -> Listing | None:
+def list_archive(
+    path: str, stored: str, info: os.stat_result, place: SearchedPlace
+) -> Listing | None:
     """Lists an archive, or returns None for a file that is none, by its content.
 
     A file that is none but is named like one is an archive that is damaged.
@@ -89,7 +91,7 @@ class _TarInfo(tarfile.TarInfo):
 
 
 class _Lister:
-    def __init__(self, archive: Archive, stored: str, place: Place):
+    def __init__(self, archive: Archive, stored: str, place: SearchedPlace):
         self.archive = archive
         self.stored = stored
         self.place = place

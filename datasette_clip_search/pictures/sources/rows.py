@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from ...common.errors import CommandError, PictureUnreadable
 from .exclude import Exclusion
-from .found import Found
-from .same import Seen, looks_of
+from .found import FoundPictures
+from .same import SeenPaths, looks_of
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -124,7 +124,7 @@ def _marks(count: int) -> str:
 
 def find_rows(
     connection: sqlite3.Connection, sql: str, folder: Path, exclude: Sequence[str] = ()
-) -> Found:
+) -> FoundPictures:
     """Finds the pictures that a select gives: a key, and a blob or the path of a file.
 
     Paths are relative to `folder`, the database file's. A blob is stored under
@@ -159,9 +159,9 @@ class _Lister:
         self.name = name
         self.key_column = key_column
         self.folder = folder
-        self.found = Found(folder=printable(folder))
+        self.found = FoundPictures(folder=printable(folder))
         self.keys: set[str] = set()
-        self.files: Seen[str] = Seen(str)
+        self.files: SeenPaths[str] = SeenPaths(str)
         # Below the database's folder, and elsewhere.
         self.exclusions = [Exclusion((), folder), Exclusion((), "/")]
 
