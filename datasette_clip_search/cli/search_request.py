@@ -96,7 +96,7 @@ class Question:
 
         Raises CommandError for a file that is no picture.
         """
-        from ..pictures.decode import decode, without_pillow_limit
+        from ..pictures.decode import decode_picture, without_pillow_limit
 
         for name in files:
             if not name:
@@ -109,7 +109,7 @@ class Question:
             encoder = image_encoder_of(self.connection, self.model)
             try:
                 with without_pillow_limit():
-                    picture = decode(
+                    picture = decode_picture(
                         data,
                         smallest_side=encoder.preprocess.smallest_side,
                         longest_side=CONFIG.thumbnail_size,

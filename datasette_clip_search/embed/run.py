@@ -22,7 +22,7 @@ from ..models.torch_model import PictureEncoder
 from ..models.towers.keep_image import keep_image_tower
 from ..models.towers.keep_text import AUTO, NONE, keep_text_tower
 from ..models.towers.stored import read_manifest
-from ..pictures.processes.pool import Decoders, Refused, Settings
+from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
 from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
 from .interrupt import Interrupt, interruptible
@@ -154,7 +154,7 @@ class _Run:
         if plan.work:
             with (
                 interruptible(self.progress.finishing) as interrupt,
-                Decoders(min(cores(), len(plan.work))) as decoders,
+                DecoderPool(min(cores(), len(plan.work))) as decoders,
             ):
                 self._work(plan, decoders, interrupt)
             self.summary.interrupted = interrupt.requested
@@ -221,7 +221,7 @@ class _Run:
                 "its key is that of the first"
             )
 
-    def _work(self, plan: Plan, decoders: Decoders, interrupt: Interrupt) -> None:
+    def _work(self, plan: Plan, decoders: DecoderPool, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
@@ -328,14 +328,16 @@ class _Run:
         self.connection.execute("pragma wal_checkpoint(truncate)")
 
 
-def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settings) -> list[Failed]:
+def _without_pictures(
+    work: Sequence[Work], decoders: DecoderPool, settings: Settings
+) -> list[Failed]:
     """Returns why each of a few files is no picture, or nothing as soon as one is."""
     if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
         return []
     failures: list[Failed] = []
     for source, _ in work:
         outcome = decoders.submit(source, None, settings).result()
-        if not isinstance(outcome, Refused):
+        if not isinstance(outcome, DecodeFailure):
             return []
         failures.append(Failed(source, outcome.advice))
     return failures

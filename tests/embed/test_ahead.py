@@ -26,7 +26,7 @@ from datasette_clip_search.models.checkpoint import CONFIG_FILE, Checkpoint, res
 from datasette_clip_search.models.expected_preprocess import expected_preprocess
 from datasette_clip_search.models.torch_model import Encoder
 from datasette_clip_search.pictures.preprocess import Preprocess
-from datasette_clip_search.pictures.processes.pool import Decoders, Settings
+from datasette_clip_search.pictures.processes.pool import DecoderPool, Settings
 from datasette_clip_search.pictures.sources import find_pictures
 
 VECTORS = "select path, embedding from images join clip_embeddings on image_id = id order by path"
@@ -127,7 +127,7 @@ def ahead(pictures, archive):
         settings = Settings(replace(WRONG, height=100, width=100), 150, thumbnails=False)
         return Ahead(decoders, settings, contents, work, is_stopped)
 
-    with Decoders(2) as decoders:
+    with DecoderPool(2) as decoders:
         yield make
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from .exclude import is_hidden
 from .found import SearchedPlace, extension_of, kind_of
-from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain
+from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain_damage
 from .source import NOT_REGULAR, Source, printable
 
 # Headers of a tar that hold a long name are read into memory: a hostile one claims gigabytes.
@@ -46,7 +46,7 @@ def list_archive(
 
     A file that is none but is named like one is an archive that is damaged.
     """
-    lister = _Lister(Archive(path, info.st_size, info.st_mtime), stored, place)
+    lister = _ArchiveLister(Archive(path, info.st_size, info.st_mtime), stored, place)
     try:
         tar = _open_tar(path)
         # A zip in a tar makes the tar look like a zip, but not the other way round.
@@ -59,7 +59,7 @@ def list_archive(
         else:
             lister.list_zip()
     except DAMAGE as error:
-        lister.listing.damage = f"The archive can't be listed in full: {explain(error)}"
+        lister.listing.damage = f"The archive can't be listed in full: {explain_damage(error)}"
     lister.settle_links()
     return lister.listing
 
@@ -90,7 +90,7 @@ class _TarInfo(tarfile.TarInfo):
         return info
 
 
-class _Lister:
+class _ArchiveLister:
     def __init__(self, archive: Archive, stored: str, place: SearchedPlace):
         self.archive = archive
         self.stored = stored
