@@ -11,7 +11,7 @@ from ..common.arrays import Pixels
 from ..common.config import CONFIG
 from ..common.errors import PictureError
 from ..pictures.preprocess import Preprocess
-from ..pictures.processes.pool import Decoded, Decoders, Outcome, Refused, Settings
+from ..pictures.processes.pool import Decoded, DecodeFailure, DecoderPool, Outcome, Settings
 from ..pictures.sources import Source
 from .outcomes import KnownPicture
 from .plan import Contents, Work
@@ -32,7 +32,7 @@ class Ahead:
 
     def __init__(
         self,
-        decoders: Decoders,
+        decoders: DecoderPool,
         settings: Settings,
         contents: Contents,
         work: Sequence[Work],
@@ -112,7 +112,7 @@ class Ahead:
                 data = source.read()
             except PictureError as error:
                 refused: Future[Outcome] = Future()
-                refused.set_result(Refused.of(error))
+                refused.set_result(DecodeFailure.of(error))
                 return PendingPicture(source, row, None, refused)
         return PendingPicture(source, row, data, self._decode(source, row, data))
 

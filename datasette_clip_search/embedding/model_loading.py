@@ -29,7 +29,7 @@ from ..models.towers.making.make_int8 import MadeInt8, keep_int8_tower, make_int
 from ..models.towers.stored import IMAGE, TowerUnusable, read_manifest
 from ..models.weights_files import locate_weights
 from ..pictures.preprocess import Preprocess
-from ..pictures.processes.pool import Decoders, Settings
+from ..pictures.processes.pool import DecoderPool, Settings
 from ..pictures.sources import Source
 from ..pictures.sources.source import stored_path
 from .decode_ahead import Ahead, stacked
@@ -126,7 +126,7 @@ class Loader:
         device: str,
         precision: str,
         work: Sequence[Work],
-        decoders: Decoders,
+        decoders: DecoderPool,
         settings: Settings,
         ahead: Ahead,
     ) -> Loaded:
@@ -202,7 +202,7 @@ class Loader:
         """Decodes so many pictures from all over some, (n, height, width, 3) uint8."""
         work = [(source, None) for source in sources]
         settings = Settings(preprocess, CONFIG.max_megapixels, thumbnails=False)
-        with Decoders(min(cores(), max(len(work), 1))) as decoders:
+        with DecoderPool(min(cores(), max(len(work), 1))) as decoders:
             pixels = _sample(work, count, decoders, settings)
         empty = np.empty((0, preprocess.height, preprocess.width, 3), np.uint8)
         return empty if pixels is None else pixels
@@ -256,7 +256,7 @@ def _note(tower: ImageTower, is_gone: bool) -> str:
 
 
 def _sample(
-    work: Sequence[Work], count: int, decoders: Decoders, settings: Settings
+    work: Sequence[Work], count: int, decoders: DecoderPool, settings: Settings
 ) -> Pixels | None:
     """Decodes pictures from all over the work; None where there are none."""
     step = max(1, len(work) // count)

@@ -16,7 +16,7 @@ from ..common.cores import cores
 from ..common.errors import CommandError
 from ..models.device import torch_settings
 from ..models.encoding import PictureEncoder
-from ..pictures.processes.pool import Decoded, Outcome, Refused, Unneeded
+from ..pictures.processes.pool import Decoded, DecodeFailure, Outcome, Unneeded
 from ..pictures.sources import Source
 from .decode_ahead import Ahead, PendingPicture
 from .outcomes import Embedded, Failed, Moved, Result, Same
@@ -138,7 +138,7 @@ class Pipeline:
     def _settled(self, picture: PendingPicture, outcome: Outcome) -> Result | None:
         """Returns what becomes of a picture that needs no vector of its own, else None."""
         source, row = picture.source, picture.row
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, DecodeFailure):
             return Failed(source, outcome.advice, outcome.again, outcome.unread)
         content_hash = outcome.content_hash
         if row and row.embedded and row.content_hash == content_hash:

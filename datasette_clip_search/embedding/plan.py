@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..pictures.sources import Found, Source, is_gone
+from ..pictures.sources import FoundPictures, Source, is_gone
 from .outcomes import KnownPicture
 from .reach import Places, read_places
 from .store import Store
@@ -94,7 +94,7 @@ class EmbedPlan:
 
 
 def make_plan(
-    found: Found, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
+    found: FoundPictures, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
 ) -> EmbedPlan:
     """Compares by size and modification time; with `rehash`, content is compared as well.
 
@@ -141,7 +141,7 @@ def make_plan(
     )
 
 
-def _is_over(path: str, found: Found) -> bool:
+def _is_over(path: str, found: FoundPictures) -> bool:
     """Whether what failed is gone, or was a folder or an archive that could be listed now."""
     if any(path == unreadable for unreadable, _ in found.unreadable):
         return False

@@ -18,7 +18,7 @@ from functools import cached_property
 
 from ..database.connection import transaction
 from ..database.schema import PLACES, fetch, has_table
-from ..pictures.sources import Found
+from ..pictures.sources import FoundPictures
 from ..pictures.sources.mounts import device_of, is_mount, is_within, mounts
 from ..pictures.sources.source import SQL_PREFIX, stored_path
 
@@ -44,7 +44,7 @@ class Places:
 
     def __init__(
         self,
-        found: Found,
+        found: FoundPictures,
         noted: Collection[str],
         known: Collection[str],
         gone: Collection[str],
@@ -160,7 +160,7 @@ def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], lis
     return surely, [KeptPlace(path, count) for path, count in sorted(kept.items())]
 
 
-def read_places(connection: sqlite3.Connection, found: Found) -> set[str]:
+def read_places(connection: sqlite3.Connection, found: FoundPictures) -> set[str]:
     """Return the absolute paths of the places that were noted."""
     if not has_table(connection, PLACES):
         return set()
@@ -168,7 +168,7 @@ def read_places(connection: sqlite3.Connection, found: Found) -> set[str]:
 
 
 def note_places(
-    connection: sqlite3.Connection, found: Found, places: Places, deleted: str | None
+    connection: sqlite3.Connection, found: FoundPictures, places: Places, deleted: str | None
 ) -> None:
     """Note where devices of their own begin that have pictures, and forget the one deleted."""
     noted = read_places(connection, found)

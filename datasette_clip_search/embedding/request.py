@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 from ..common.errors import CommandError
 from ..database.schema import fetch, images_table, quote
-from ..pictures.sources import Found, find, find_rows
+from ..pictures.sources import FoundPictures, find_pictures, find_rows
 from ..pictures.sources.exclude import Exclusion
 from ..pictures.sources.find import STANDARD_INPUT
-from ..pictures.sources.found import Place
+from ..pictures.sources.found import SearchedPlace
 from ..pictures.sources.globs import is_glob
 from ..pictures.sources.mounts import is_within
 from ..pictures.sources.source import absolute, printable
@@ -48,16 +48,18 @@ class EmbedRequest:
         # The absolute path of the one place that was named to have its pictures deleted.
         self.deleted = self._named_alone()
 
-    def find(self, stdin: BinaryIO | None) -> Found:
+    def find(self, stdin: BinaryIO | None) -> FoundPictures:
         """Return the pictures. Raises CommandError where there are none."""
         options = self._options
         absent = [each for each in self._arguments if self._is_absent(each)]
         there = [each for each in self._arguments if each not in absent]
-        found = find(there, self._folder, options.exclude, stdin)
+        found = find_pictures(there, self._folder, options.exclude, stdin)
         for argument in absent:
             path = absolute(argument)
             exclusion = Exclusion(options.exclude, path)
-            found.places[printable(path)] = Place(exclusion, False, frozenset(), is_absent=True)
+            found.places[printable(path)] = SearchedPlace(
+                exclusion, False, frozenset(), is_absent=True
+            )
         if options.sql is not None:
             found.extend(find_rows(self._connection, options.sql, self._folder, options.exclude))
         if not found.sources and not found.unreadable:
@@ -96,11 +98,11 @@ class EmbedRequest:
         table = images_table(self._connection)
         if table is None:
             return []
-        found = Found(folder=printable(absolute(self._folder)))
+        found = FoundPictures(folder=printable(absolute(self._folder)))
         rows = fetch(self._connection, f"select path from main.{quote(table)}")
         return [found.absolute(path) for (path,) in rows]
 
-    def _check_deletion(self, found: Found) -> None:
+    def _check_deletion(self, found: FoundPictures) -> None:
         """Raise CommandError where nothing was found, unless that is to delete some pictures."""
         held = self._held(found)
         if held and self.deleted and held < len(self._known):
@@ -119,7 +121,7 @@ class EmbedRequest:
         told = f" ({'; '.join(beside)})" if beside else ""
         raise CommandError(f"There are no pictures in {where}{told}")
 
-    def _held(self, found: Found) -> int:
+    def _held(self, found: FoundPictures) -> int:
         """Return how many pictures the database has from where none are now."""
         table = images_table(self._connection)
         if table is None:

@@ -21,8 +21,8 @@ from ..models.encoding import PictureEncoder
 from ..models.towers.making.checks import NONE
 from ..models.towers.making.keep import TowerKeeper
 from ..models.towers.stored import IMAGE, TEXT, read_manifest
-from ..pictures.processes.pool import Decoders, Refused, Settings
-from ..pictures.sources import Found
+from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
+from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
 from .interrupt import Interrupt, interruptible
 from .model_loading import Loaded, Loader
@@ -116,7 +116,7 @@ class _Run:
         self.moved: set[int] = set()
         self.written = time.monotonic()
 
-    def embed(self, found: Found, deleted: str | None) -> None:
+    def embed(self, found: FoundPictures, deleted: str | None) -> None:
         """Embeds what is new or changed, and notes the rest.
 
         `deleted` is the place that was named to have its pictures deleted.
@@ -127,7 +127,7 @@ class _Run:
         if plan.work:
             with (
                 interruptible(self.progress.finishing) as interrupt,
-                Decoders(min(cores(), len(plan.work))) as decoders,
+                DecoderPool(min(cores(), len(plan.work))) as decoders,
             ):
                 self._work(plan, decoders, interrupt)
             self.summary.interrupted = interrupt.requested
@@ -144,7 +144,7 @@ class _Run:
         self.summary.rekeyed = sum(key.replaces for key in plan.keys)
         self._clear_up(plan)
 
-    def keep_towers(self, found: Found) -> None:
+    def keep_towers(self, found: FoundPictures) -> None:
         """Has the database bring what encodes texts and, if asked for, pictures."""
         model = self.store.model if self.store.exists else None
         if model is None:
@@ -177,7 +177,7 @@ class _Run:
         is_wanted = self.options.text_tower != NONE
         self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
-    def _count(self, found: Found, plan: EmbedPlan) -> None:
+    def _count(self, found: FoundPictures, plan: EmbedPlan) -> None:
         summary = self.summary
         summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
         summary.others, summary.hidden = found.others, found.hidden
@@ -188,7 +188,7 @@ class _Run:
                 "its key is that of the first"
             )
 
-    def _work(self, plan: EmbedPlan, decoders: Decoders, interrupt: Interrupt) -> None:
+    def _work(self, plan: EmbedPlan, decoders: DecoderPool, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
@@ -295,14 +295,16 @@ class _Run:
         self.connection.execute("pragma wal_checkpoint(truncate)")
 
 
-def _without_pictures(work: Sequence[Work], decoders: Decoders, settings: Settings) -> list[Failed]:
+def _without_pictures(
+    work: Sequence[Work], decoders: DecoderPool, settings: Settings
+) -> list[Failed]:
     """Returns why each of a few files is no picture, or nothing as soon as one is."""
     if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
         return []
     failures: list[Failed] = []
     for source, _ in work:
         outcome = decoders.submit(source, None, settings).result()
-        if not isinstance(outcome, Refused):
+        if not isinstance(outcome, DecodeFailure):
             return []
         failures.append(Failed(source, outcome.advice))
     return failures

@@ -22,10 +22,10 @@ def decode_own(data: bytes, encoder: PictureEncoder, name: str) -> "Picture":
 
     Raises PictureError. Only decode what a person chose: nothing but its megapixels is limited.
     """
-    from ..pictures.decode import decode, without_pillow_limit
+    from ..pictures.decode import decode_picture, without_pillow_limit
 
     with without_pillow_limit():
-        return decode(
+        return decode_picture(
             data,
             smallest_side=encoder.preprocess.smallest_side,
             longest_side=CONFIG.thumbnail_size,

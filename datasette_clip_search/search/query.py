@@ -18,7 +18,7 @@ from ..models.queries.picture_encoder import picture_encoder_of
 from ..models.queries.text_encoder import text_encoder_of, text_key
 
 if TYPE_CHECKING:
-    from ..pictures.processes.pool import Decoded, Refused, Settings
+    from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
 
 Value = str | int | float | bytes | None
 
@@ -157,7 +157,7 @@ def picture_encoder(
 
 
 def encoded_picture(
-    model: Model, encoder: PictureEncoder, outcome: "Decoded | Refused", heed: Heed
+    model: Model, encoder: PictureEncoder, outcome: "Decoded | DecodeFailure", heed: Heed
 ) -> Vectors:
     """Returns the unit vector (d,) float32 of a decoded picture.
 
@@ -165,9 +165,9 @@ def encoded_picture(
 
     Raises NotAPicture and QueryError as picture_vector() does.
     """
-    from ..pictures.processes.pool import Refused
+    from ..pictures.processes.pool import DecodeFailure
 
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, DecodeFailure):
         if outcome.too_large:
             raise QueryError(f"The query image is too large: {outcome.reason}")
         if outcome.too_slow:

@@ -30,8 +30,8 @@ from ..common.interrupts import LOOK_SECONDS, heed_time_limit
 from ..common.terminal_text import visible
 from ..pictures.cost import expected_seconds
 from ..pictures.processes.messages import Job
-from ..pictures.processes.pool import Decoded, Refused, Settings
-from ..pictures.processes.process import Decoder
+from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
+from ..pictures.processes.process import DecoderProcess
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class QueryPicture:
     seconds: float
     began: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=lambda: next(_numbers))
-    outcome: Future[Decoded | Refused] = field(default_factory=Future)
+    outcome: Future[Decoded | DecodeFailure] = field(default_factory=Future)
     place: float = 0
     is_given_up: bool = False
 
@@ -67,7 +67,7 @@ class _Lane:
     """
 
     def __init__(self) -> None:
-        self.decoder: Decoder | None = None
+        self.decoder: DecoderProcess | None = None
         self.waiting: list[QueryPicture] = []
         self.current: QueryPicture | None = None
         self.thread: threading.Thread | None = None
@@ -86,7 +86,7 @@ class QueryDecoder:
 
     def decode(
         self, connection: sqlite3.Connection, data: bytes, settings: Settings
-    ) -> Decoded | Refused:
+    ) -> Decoded | DecodeFailure:
         """Decodes the bytes of a picture file; the process is killed at the limit of `settings`.
 
         Raises sqlite3.OperationalError "interrupted" when the statement of `connection` is to
@@ -197,7 +197,7 @@ class QueryDecoder:
             with self._changed:
                 self._add(self._slow, picture)
 
-    def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | Refused | None:
+    def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | DecodeFailure | None:
         """Returns what becomes of a picture; None where the lane has no more time for it."""
         decoder = self._ready(lane)
         limit = picture.settings.seconds or CONFIG.decode_seconds
@@ -215,18 +215,18 @@ class QueryDecoder:
             with self._changed:
                 lane.current = None
         taken = time.monotonic() - begun
-        is_late = isinstance(outcome, Refused) and outcome.too_slow
+        is_late = isinstance(outcome, DecodeFailure) and outcome.too_slow
         if is_late or (picture.is_given_up and taken > CONFIG.quick_decode_seconds):
             self._ended.put(picture.digest, (seconds if is_late else taken, time.monotonic()))
         if is_late and seconds < limit:
             return None
-        assert isinstance(outcome, Decoded | Refused)
+        assert isinstance(outcome, Decoded | DecodeFailure)
         return outcome
 
-    def _ready(self, lane: _Lane) -> Decoder:
+    def _ready(self, lane: _Lane) -> DecoderProcess:
         try:
             if lane.decoder is None:
-                lane.decoder = Decoder()
+                lane.decoder = DecoderProcess()
             lane.decoder.make_ready()
             return lane.decoder
         except (ClipSearchError, OSError) as error:
@@ -258,8 +258,8 @@ def _longest(limit: float) -> float:
     return min(limit, CONFIG.query_decode_seconds)
 
 
-def _too_slow(seconds: float) -> Refused:
-    return Refused(
+def _too_slow(seconds: float) -> DecodeFailure:
+    return DecodeFailure(
         f"Decoding it took longer than {seconds:g} seconds and was stopped", too_slow=True
     )
 

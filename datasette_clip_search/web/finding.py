@@ -39,7 +39,7 @@ from .question import Question, vector_text
 
 if TYPE_CHECKING:
     from ..models.encoding import PictureEncoder
-    from ..pictures.processes.pool import Decoded, Refused
+    from ..pictures.processes.pool import Decoded, DecodeFailure
     from ..search.query_decoder import QueryPicture
 
 
@@ -165,7 +165,7 @@ def _submitted(
 
 
 def _vector_of(
-    database: Database, model: Model, encoder: "PictureEncoder", outcome: "Decoded | Refused"
+    database: Database, model: Model, encoder: "PictureEncoder", outcome: "Decoded | DecodeFailure"
 ) -> str:
     from ..search.query import encoded_picture
 

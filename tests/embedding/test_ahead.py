@@ -26,8 +26,8 @@ from datasette_clip_search.models.checkpoint import CONFIG_FILE, Checkpoint, res
 from datasette_clip_search.models.expected_preprocess import expected_preprocess
 from datasette_clip_search.models.torch_model import TorchModel
 from datasette_clip_search.pictures.preprocess import Preprocess
-from datasette_clip_search.pictures.processes.pool import Decoders, Settings
-from datasette_clip_search.pictures.sources import find
+from datasette_clip_search.pictures.processes.pool import DecoderPool, Settings
+from datasette_clip_search.pictures.sources import find_pictures
 
 VECTORS = "select path, embedding from images join clip_embeddings on image_id = id order by path"
 WRONG = Preprocess(48, 40, (0.0,) * 3, (1.0,) * 3, resize_mode="squash")
@@ -121,13 +121,13 @@ def test_decoding_begins_before_the_model_is_loaded(
 @pytest.fixture
 def ahead(pictures, archive):
     def make(*where: Path, is_stopped=lambda: False) -> Ahead:
-        found = find([str(place) for place in where], pictures.parent, (), None)
+        found = find_pictures([str(place) for place in where], pictures.parent, (), None)
         work = [(source, None) for source in found.sources]
         contents = Contents(pictures.parent, [])
         settings = Settings(replace(WRONG, height=100, width=100), 150, thumbnails=False)
         return Ahead(decoders, settings, contents, work, is_stopped)
 
-    with Decoders(2) as decoders:
+    with DecoderPool(2) as decoders:
         yield make
 
 

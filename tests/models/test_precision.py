@@ -33,10 +33,10 @@ def vectors(database: Path) -> dict[str, np.ndarray]:
 
 
 def demo_pixels(preprocess: Preprocess, count: int = 8) -> np.ndarray:
-    from datasette_clip_search.pictures.decode import decode
+    from datasette_clip_search.pictures.decode import decode_picture
 
     files = sorted(DEMO_PICTURES.rglob("*.jpg"))[:count]
-    images = [decode(file.read_bytes()).image for file in files]
+    images = [decode_picture(file.read_bytes()).image for file in files]
     return np.stack([preprocess.pixels(image) for image in images])
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Set
 
 from ..database.private_facts import NAMES
 from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS, facts, fetch, quote
-from .private_paths import EVERYTHING, Paths, is_absolute, table_of
+from .private_paths import EVERYTHING, PublicPaths, is_absolute, table_of
 
 # The column that tells whose key `key` is.
 KEY_TABLE = "key_table"
@@ -62,14 +62,14 @@ _FILE = re.compile(
 )
 
 
-class Published:
+class PublicFacts:
     """Turns the facts of pictures and models into those that are published.
 
-    `told` and `untold` are the names of those that were, and were not; some are both, of different
-    pictures.
+    `revealed` and `withheld` are the names of those that were, and were not; some are both, of
+    different pictures.
     """
 
-    def __init__(self, kept: Collection[str], paths: Paths):
+    def __init__(self, kept: Collection[str], paths: PublicPaths):
         # A file's time is mostly that of its picture.
         kept = set(kept) - (set() if "taken" in kept else {"mtime"})
         self._kept = kept
@@ -77,20 +77,20 @@ class Published:
         self._secret = os.urandom(32)
         # How many picture files there were, by the user's table and column.
         self.originals: dict[str, int] = {}
-        self._told = kept - EVERYTHING
-        self._untold = set(NAMES) - kept - EVERYTHING
+        self._revealed = kept - EVERYTHING
+        self._withheld = set(NAMES) - kept - EVERYTHING
 
     @property
-    def told(self) -> Set[str]:
-        return self._told | self._paths.told
+    def revealed(self) -> Set[str]:
+        return self._revealed | self._paths.revealed
 
     @property
-    def untold(self) -> Set[str]:
-        return self._untold | self._paths.untold
+    def withheld(self) -> Set[str]:
+        return self._withheld | self._paths.withheld
 
     @property
-    def tells_contents(self) -> bool:
-        """Whether it can be told by its content that a picture is published."""
+    def reveals_contents(self) -> bool:
+        """Whether a picture's content shows that it is published."""
         return "content_hash" in self._kept
 
     def picture(self, facts: dict[str, object]) -> dict[str, object]:
@@ -133,9 +133,9 @@ class Published:
     def _key(self, facts: dict[str, object]) -> dict[str, object]:
         key, table = facts["key"], facts.get(KEY_TABLE) or table_of(facts["path"])
         if not self._paths.keeps_key(table):
-            self._untold.add("key")
+            self._withheld.add("key")
             return {"key": None, KEY_TABLE: None}
-        self._told.add("key")
+        self._revealed.add("key")
         return {
             "key": self._paths.shortened(key) if isinstance(key, str) else key,
             KEY_TABLE: table if self._paths.keeps_table(table) else None,
@@ -162,7 +162,7 @@ def _local(taken: object) -> object:
     return re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", taken) if isinstance(taken, str) else taken
 
 
-def counts(connection: sqlite3.Connection, table: str, chosen: str) -> dict[str, int]:
+def count_facts(connection: sqlite3.Connection, table: str, chosen: str) -> dict[str, int]:
     """Returns how many of the chosen pictures have each fact that not every picture has."""
     conditions = {
         "gps": "latitude is not null and longitude is not null",

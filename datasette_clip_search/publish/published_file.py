@@ -31,25 +31,25 @@ from ..database.vector_format import decode, halved, has_length
 from ..models.towers.stored import IMAGE, TEXT
 from ..pictures.sources.source import absolute
 from .copying import CHOSEN, Copy
-from .facts import Published
-from .notices import count, private_facts, warnings
-from .options import Options, Progress, Report
-from .private_paths import Paths
-from .rounding_loss import recall
-from .sizes import sizes
-from .smaller_thumbnails import shrink_thumbnails
-from .target import check_target, put, workplace
+from .notices import counted, find_notices, private_facts
+from .options import PublishOptions, PublishProgress, PublishReport
+from .private_paths import PublicPaths
+from .public_facts import PublicFacts
+from .public_thumbnails import shrink_thumbnails
+from .rounding_loss import published_recall
+from .sizes import part_sizes
+from .target import check_target, replace_whole, scratch_folder
 
 _VECTORS_AT_ONCE = 4096
 
 
-def publish(
+def publish_file(
     source: Path,
     target: Path,
     connection: sqlite3.Connection,
-    options: Options,
-    progress: Progress | None = None,
-) -> Report:
+    options: PublishOptions,
+    progress: PublishProgress | None = None,
+) -> PublishReport:
     """Writes what is to be published of a database to a file, whole or not at all.
 
     `connection` reads `source`, and is not in a transaction. What is published is the state of
@@ -59,12 +59,12 @@ def publish(
     ClipSearchErrors.
     """
     started = time.monotonic()
-    progress = progress or Progress()
+    progress = progress or PublishProgress()
     check_target(source, target, options.replace)
     if options.originals_url is not None:
         check_template(options.originals_url)
-    report = Report(target)
-    with workplace(target) as folder, _explained(target):
+    report = PublishReport(target)
+    with scratch_folder(target) as folder, _explain_write_errors(target):
         copied = folder / "copy.db"
         with closing(_create(copied)) as writer:
             with _snapshot(connection):
@@ -72,16 +72,16 @@ def publish(
             if options.thumbnail_size:
                 unreadable += shrink_thumbnails(writer, options.thumbnail_size, progress)
             if unreadable:
-                left_out = count(unreadable, "thumbnail")
+                left_out = counted(unreadable, "thumbnail")
                 report.warnings.append(f"Left out: {left_out} that can't be read")
-            report.parts = sizes(writer, report.table)
+            report.parts = part_sizes(writer, report.table)
             # Without a free page, and every table in one piece.
             writer.execute("vacuum main into ?", (str(folder / "whole.db"),))
         whole = folder / "whole.db"
         report.parts.append(
             ("SQLite's own", whole.stat().st_size - sum(size for _, size in report.parts))
         )
-        put(whole, target)
+        replace_whole(whole, target)
     report.seconds = time.monotonic() - started
     return report
 
@@ -109,7 +109,7 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(target: Path) -> Iterator[None]:
+def _explain_write_errors(target: Path) -> Iterator[None]:
     """Turns errors of writing into CommandErrors; the old file is as it was."""
     try:
         yield
@@ -130,9 +130,9 @@ def _fill(
     reader: sqlite3.Connection,
     writer: sqlite3.Connection,
     source: Path,
-    options: Options,
-    progress: Progress,
-    report: Report,
+    options: PublishOptions,
+    progress: PublishProgress,
+    report: PublishReport,
 ) -> int:
     """Fills what is published; returns how many thumbnails could not be read."""
     table, model = choose_model(reader, options.model)
@@ -149,14 +149,14 @@ def _fill(
         why = "No picture meets --where" if options.condition else f"{model.label} has no pictures"
         raise CommandError(f"{why}, so there is nothing to publish")
     kept = kept_facts(options.keep, options.drop)
-    paths = Paths(
+    paths = PublicPaths(
         copy.paths(),
         [absolute(root) for root in options.relative_to],
         str(Path(absolute(str(source))).parent),
         kept,
         () if "key" in options.drop else options.tables,
     )
-    published = Published(kept, paths)
+    published = PublicFacts(kept, paths)
     copy.copy_models(published.model)
     copy.copy_pictures(published, options.columns)
     unreadable = copy.copy_thumbnails() if options.thumbnail_size != 0 else 0
@@ -175,10 +175,10 @@ def _fill(
     if options.vectors == "fp16":
         chunks = partial(_both, copy, chosen[0])
         count = _count_vectors(copy, chosen[:1])
-        report.recall, report.asked = recall(chunks, count, CONFIG.recall_sample)
+        report.recall, report.asked = published_recall(chunks, count, CONFIG.recall_sample)
     report.has_words = _have(writer, chosen, TEXT)
-    report.told, report.left_out = private_facts(copy, published)
-    report.warnings += warnings(copy, options, published, paths, tables)
+    report.revealed, report.left_out = private_facts(copy, published)
+    report.warnings += find_notices(copy, options, published, paths, tables)
     if options.image_search and not _have(writer, chosen, IMAGE):
         report.warnings.append(
             "Searches by visitors' pictures need an image tower, which the database lacks. Run "

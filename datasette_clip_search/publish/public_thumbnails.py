@@ -10,7 +10,7 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..database.schema import THUMBNAILS, fetch
 from ..database.thumbnails import CONTENT_TYPES
-from .options import Progress
+from .options import PublishProgress
 
 _AT_ONCE = 256
 _FORMATS = [name.upper() for name in CONTENT_TYPES]
@@ -55,7 +55,7 @@ def _is_plain(data: bytes) -> bool:
             return False
 
 
-def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Progress) -> int:
+def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: PublishProgress) -> int:
     """Makes thumbnails anew whose longer side is more than `size` pixels.
 
     Returns how many could not be read; they are deleted.
