@@ -9,19 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, PictureError
 from ..common.terminal_text import visible
 from ..database.schema import choose_model, fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
-from ..database.vector_format import check_encoded
 from ..database.vectors import count_vectors
-from ..models.image_encoder import image_encoder_of
+from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
 from ..search.nearest import Hit, check_k, search
+from ..search.own_picture import decode_own, encode_own
 from ..search.query import Value
 from ..search.where import ids_where
 from .picture_files import PictureFiles
@@ -96,8 +95,6 @@ class SearchRequest:
 
         Raises CommandError for a file that is no picture.
         """
-        from ..pictures.decode import decode, without_pillow_limit
-
         for name in files:
             if not name:
                 raise CommandError("--image is empty. Give a picture file, or - for standard input")
@@ -106,21 +103,14 @@ class SearchRequest:
                 data = file.read()
             if not data:
                 raise CommandError(f"{called} is empty. Expected a picture")
-            encoder = image_encoder_of(self.connection, self.model)
+            encoder = picture_encoder_of(self.connection, self.model)
             try:
-                with without_pillow_limit():
-                    picture = decode(
-                        data,
-                        smallest_side=encoder.preprocess.smallest_side,
-                        longest_side=CONFIG.thumbnail_size,
-                        name=called,
-                    )
+                picture = decode_own(data, encoder, called)
             except PictureError as error:
                 raise CommandError(f"{called}: {error}") from error
             size = picture.width, picture.height
-            pixels = encoder.preprocess.pixels(picture.image, size)
-            made = encoder.encode_pixels(pixels[np.newaxis])
-            query = check_encoded(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
+            vector = encode_own(self.model, encoder, picture.image, size)
+            query = vector.astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
             self.terms.append(Term(label, query, thumbnail=create_thumbnail(picture.image)))
 
@@ -129,7 +119,7 @@ class SearchRequest:
 
         Raises CommandError with what SQLite says of one that is none.
         """
-        self.within = ids_where(self.connection, self.table, self.model, where, parameters)
+        self.within = ids_where(self.connection, self.table, self.model, where, dict(parameters))
         self.where = where
 
     def _id_of(self, name: str) -> int:
@@ -161,13 +151,14 @@ def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
 
     Raises ClipSearchErrors.
     """
-    wanted, connection, model = check_k(k), request.connection, request.model
+    wanted, connection = check_k(k), request.connection
+    model, table = request.model, request.table
     if len(request.terms) == 1:
-        return list(search(connection, request.terms[0].query, k, model.id, request.within))
+        return list(search(connection, model, table, request.terms[0].query, k, request.within))
     terms = [(term.query, term.weight) for term in request.terms]
-    vector = mixed_vector(connection, model, request.table, terms).astype("<f4").tobytes()
+    vector = mixed_vector(connection, model, table, terms).astype("<f4").tobytes()
     asked = {query for query, _ in terms if isinstance(query, int)}
     enough = min(wanted + len(asked), CONFIG.max_k)
-    hits = search(connection, vector, enough, model.id, request.within)
+    hits = search(connection, model, table, vector, enough, request.within)
     others = [hit for hit in hits if hit.id not in asked][:wanted]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

@@ -38,9 +38,9 @@ from .lookup import look_up
 from .question import Question, vector_text
 
 if TYPE_CHECKING:
-    from ..models.image_encoder import ImageEncoder
-    from ..pictures.processes.pool import Decoded, Refused
-    from ..search.query_decoder import Picture
+    from ..models.encoding import PictureEncoder
+    from ..pictures.processes.pool import Decoded, DecodeFailure
+    from ..search.query_decoder import QueryPicture
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _search(
             order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
         return Answer(count, None, pictures([id for (id,) in newest]))
-    hits = list(search(connection, question.value, question.k, model.id))
+    hits = list(search(connection, model, table, question.value, question.k))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
     return Answer(count, asked, [picture | hit._asdict() for picture, hit in found])
@@ -156,7 +156,7 @@ async def question_with_picture(
 
 def _submit(
     database: Database, model: Model, data: bytes, sender: str
-) -> tuple["ImageEncoder", "Picture"]:
+) -> tuple["PictureEncoder", "QueryPicture"]:
     from ..search.query import picture_encoder
     from ..search.query_decoder import submit
 
@@ -167,7 +167,7 @@ def _submit(
 
 
 def _encode(
-    database: Database, model: Model, encoder: "ImageEncoder", outcome: "Decoded | Refused"
+    database: Database, model: Model, encoder: "PictureEncoder", outcome: "Decoded | DecodeFailure"
 ) -> str:
     from ..search.query import encoded_picture
 

@@ -197,7 +197,7 @@ async def _as_context(
 
 async def _form(place: Place) -> dict[str, Any]:
     """Return what the form needs: models, and whether it takes pictures."""
-    from ..models.image_encoder import takes_pictures
+    from ..models.queries.picture_encoder import takes_pictures
 
     def read(connection: sqlite3.Connection) -> dict[str, Any]:
         takes = takes_pictures(connection, place.model)

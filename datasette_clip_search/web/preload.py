@@ -85,7 +85,7 @@ def _load_database(database: Database) -> bool:
     with _opened(database, CONFIG.load_seconds) as connection:
         _, model = default_model(connection)
         from ..database.index.snapshots import collection_for
-        from ..models.text_encoder import text_encoder_of
+        from ..models.queries.text_encoder import text_encoder_of
 
         collection_for(connection, model)
         text_encoder_of(connection, model)

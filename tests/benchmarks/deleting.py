@@ -22,7 +22,7 @@ from datasette_clip_search.database.index.snapshots import collection_for
 from datasette_clip_search.database.prepare import restored
 from datasette_clip_search.database.schema import choose_model, create_tables
 from datasette_clip_search.database.vectors import count_vectors, count_without, lost_ids
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding.store import Store
 
 
 def fill(path: Path, count: int, dimension: int) -> None:
