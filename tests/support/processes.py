@@ -45,7 +45,7 @@ def is_running(process: int) -> bool:
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"pictures.worker" in command and _status(process)[0] not in ("Z", "")
+    return b"pictures.processes.worker" in command and _status(process)[0] not in ("Z", "")
 
 
 def _status(process: int) -> list[str]:
