@@ -1,14 +1,33 @@
-"""What the README shows: help texts and outputs, made by running them."""
+"""Generate what README and docs show: help texts, tables and outputs, by running them."""
 
+import asyncio
+import json
+import re
 import sqlite3
 import tempfile
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from conftest import DEMO_MODEL, DEMO_PICTURES, run
 
 from datasette_clip_search.sql import add_functions
+
+
+def show(text: str) -> None:
+    """Prints text for cog, with a blank line before and after it, as Markdown wants."""
+    import cog
+
+    cog.outl(f"\n{text}\n")
+
+
+def show_help(name: str) -> None:
+    show(help_text(name))
+
+
+def show_sql(statement: str) -> None:
+    show(sql(statement.strip()))
 
 
 def command(*arguments: str) -> str:
@@ -46,6 +65,46 @@ def index_status() -> str:
     return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
 
 
+def json_answer() -> str:
+    """Returns what the search page's JSON answers, with its numbers rounded."""
+    from datasette.app import Datasette
+
+    async def ask() -> Any:
+        client = Datasette([str(demo())]).client
+        return (await client.get("/-/clip-search/photos.json?q=dog+on+beach&k=1")).json()
+
+    answer = asyncio.run(ask())
+    for hit in answer["results"]:
+        hit |= {name: round(hit[name], 2) for name in ("score", "z_score")}
+    return f"```json\n{json.dumps(answer, indent=2)}\n```"
+
+
+def config() -> str:
+    """Returns every field of the configuration, its value, and the comment above it."""
+    from datasette_clip_search import config
+
+    rows: list[tuple[list[str], list[str], list[str]]] = []
+    in_comment = False
+    for line in Path(config.__file__).read_text("utf-8").splitlines():
+        if found := re.match(r"    # (.+)", line):
+            if not in_comment:
+                rows.append(([], [], []))
+            rows[-1][2].append(found[1])
+            in_comment = True
+        elif found := re.match(r"    (\w+): [^=]+ = ", line):
+            rows[-1][0].append(f"`{found[1]}`")
+            rows[-1][1].append(_value(getattr(config.CONFIG, found[1])))
+            in_comment = False
+    lines = [f"| {', '.join(a)} | {'; '.join(b)} | {' '.join(c)} |" for a, b, c in rows]
+    return "\n".join(["| name | value | reason |", "|---|---|---|", *lines])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, int | float) and (value >= 10_000 or value == int(value)):
+        return f"{int(value):,}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+
+
 def page_limits() -> str:
     """Returns the limits of the search page, from the configuration itself."""
     from datasette_clip_search.config import CONFIG
@@ -66,32 +125,6 @@ def page_limits() -> str:
     }
     rows = [f"| {name} | {limit} |" for name, limit in limits.items()]
     return "\n".join(["| limit of the page | |", "|---|---|", *rows])
-
-
-def tables() -> str:
-    """Returns the tables with their columns, from the database itself."""
-    from datasette_clip_search.schema import OWN_TABLES
-
-    described = {
-        "images": "one picture",
-        "clip_models": "one model in one pretraining",
-        "clip_embeddings": "one vector of one picture by one model",
-        "clip_thumbnails": "one small picture for showing, without metadata",
-        "clip_failures": "one file that could not be embedded, until it changes",
-        "clip_changes": "one change of a vector",
-        "clip_towers": "a part of what encodes without torch",
-        "clip_publication": "when and how a database was published; none at home",
-        "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
-        "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
-        "clip_places": "a folder with pictures that begins a disk of its own",
-    }
-    assert set(described) == {"images", *OWN_TABLES}
-    lines = ["| table | one row is | columns |", "|---|---|---|"]
-    for table, meaning in described.items():
-        columns = command("query", str(demo()), f"select name from pragma_table_info('{table}')",
-                          "--raw-lines").split()  # fmt: skip
-        lines.append(f"| `{table}` | {meaning} | {', '.join(f'`{name}`' for name in columns)} |")
-    return "\n".join(lines)
 
 
 def private_facts() -> str:
@@ -159,6 +192,10 @@ ODD_ARGUMENTS = (
     ),
     ("no query", "clip_search", None),
     ("a model that is not there", "clip_search('dog', 1, 'ViT-B-32')", None),
+    ("null", "clip_search_json(null)", None),
+    ("k below 0", "clip_search_json('dog', -1)", None),
+    ("null", "clip_vector(null)", None),
+    ("a number that is no id", "clip_vector(1.5)", None),
     ("a mix that cancels out", "clip_mix('dog', 1, 'dog', -1)", None),
     ("a mix of nothing", "clip_mix()", None),
     ("a weight that is no number", "clip_mix('dog', null)", None),
@@ -178,10 +215,11 @@ ODD_ARGUMENTS = (
 """What is odd, the SQL of it, and in which database where that isn't the demo's."""
 
 
-def odd_arguments() -> str:
-    """Returns the table of what odd arguments give, each as it is answered now."""
-    lines = ["| argument | for instance | gives |", "|---|---|---|"]
-    for what, call, place in ODD_ARGUMENTS:
+def odd_arguments(function: str) -> str:
+    """Returns the table of what odd arguments of a function give, each as it is answered now."""
+    lines = ["| argument | example | result |", "|---|---|---|"]
+    chosen = [odd for odd in ODD_ARGUMENTS if re.match(rf"{function}\b", odd[1])]
+    for what, call, place in chosen:
         shown = call if len(call) < 60 else f"{call[:40]}…{call[-10:]}"
         shown = shown.replace("|", "\\|")
         lines.append(f"| {what} | `{shown}` | {answer(call, place)} |")
@@ -192,14 +230,14 @@ def answer(call: str, place: str | None = None) -> str:
     """Returns what a call gives: an error's text, NULL, or how many rows."""
     with closing(sqlite3.connect(demo() if place is None else other_database(place))) as connection:
         add_functions(connection)
-        is_scalar = call.startswith(("clip_mix", "clip_similarity"))
+        is_scalar = re.match("(clip_search_json|clip_vector|clip_similarity|clip_mix)\\(", call)
         sql = f"select {call}" if is_scalar else f"select * from {call}"
         try:
             rows = connection.execute(sql).fetchall()
         except sqlite3.Error as error:
             return f"the error *{error}*"
-        if is_scalar and rows == [(None,)]:
-            return "NULL"
+        if is_scalar:
+            return "NULL" if rows == [(None,)] else f"`{rows[0][0]}`"
         return f"{len(rows)} row{'s' * (len(rows) != 1)}" if rows else "no rows"
 
 
