@@ -8,11 +8,11 @@ DATASETTE_1 := $(VENV)/datasette-1
 # Two files of tests at a time: much of a test is waiting for what it has started.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 # The tests that ask Datasette, which are run on both of its lines.
-WITH_DATASETTE := browser browser_pictures hostile_pages hostile_tables isolation plugin \
-    published_pages query_crowd sql_pages thumbnails web web_pictures web_refusals write_api
-# Pages with generated parts: tests/readme.py makes them.
+WITH_DATASETTE := tests/web tests/database/test_hostile_tables.py \
+    tests/publish/test_published_pages.py
+# Pages with generated parts: tests/support/readme.py makes them.
 DOCS := README.md $(wildcard docs/*.md)
-COG := $(BIN)/cog -I tests -p "import readme"
+COG := $(BIN)/cog -I tests -p "from support import readme"
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
 .DELETE_ON_ERROR:
@@ -29,12 +29,13 @@ demo: $(VENV)/.installed
 # From nothing to a tested project, on both lines of Datasette.
 test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
 	$(PYTEST)
-	PYTHONPATH=$(DATASETTE_1) $(PYTEST) $(WITH_DATASETTE:%=tests/test_%.py)
+	PYTHONPATH=$(DATASETTE_1) $(PYTEST) $(WITH_DATASETTE)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(COG) --check $(DOCS)
 
 # Regenerates the generated parts of the documentation.

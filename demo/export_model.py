@@ -10,7 +10,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from datasette_clip_search.embedding import Options, embed_images
+from datasette_clip_search.embed import Options, embed_images
 
 HERE = Path(__file__).resolve().parent
 

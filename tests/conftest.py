@@ -1,42 +1,19 @@
-"""Pictures, models and databases that the tests share."""
+"""Fixtures that tests of every folder use."""
 
-import json
-import os
-import random
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
-from PIL import Image
 
-ROOT = Path(__file__).parent.parent
-DEMO_MODEL = ROOT / "demo" / "model"
-DEMO_PICTURES = ROOT / "demo" / "pictures"
+# Before they are imported: a failing assert in them shows its values, as one in a test does.
+pytest.register_assert_rewrite("support")
 
-TINY_CONFIG = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
-
-def make_model(folder: Path, seed: int = 0, dimension: int = 16) -> Path:
-    """Saves a genuine OpenCLIP model with random weights, too small to mean anything."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    torch.manual_seed(seed)
-    folder.mkdir(parents=True)
-    settings = {**TINY_CONFIG, "embed_dim": dimension}
-    model = open_clip.CLIP(**settings)
-    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    config = {"model_cfg": settings, "preprocess_cfg": {}}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    return folder
+from support.commands import run
+from support.models import make_model
+from support.paths import DEMO_MODEL, DEMO_PICTURES
+from support.pictures import make_picture
 
 
 @pytest.fixture(scope="session")
@@ -54,30 +31,12 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes torch away, and what was remembered of it."""
-    from datasette_clip_search.query_encoder import is_torch_here
+    from datasette_clip_search.models.query_torch import is_torch_here
 
     monkeypatch.setitem(sys.modules, "torch", None)
     is_torch_here.cache_clear()
     yield
     is_torch_here.cache_clear()
-
-
-def make_picture(path: Path, seed: int = 0, size: tuple[int, int] = (64, 48)) -> Path:
-    """Saves a picture of random coloured blocks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    blocks = Image.frombytes("RGB", (8, 6), random.Random(seed).randbytes(8 * 6 * 3))
-    blocks.resize(size, Image.Resampling.NEAREST).save(path)
-    return path
-
-
-def make_database(folder: Path, count: int, model: Path) -> Path:
-    """Embeds so many pictures that mean nothing, for vectors that are only to be read."""
-    for seed in range(count):
-        make_picture(folder / "pictures" / f"{seed:02}.png", seed)
-    options = ["--pretrained", model, "--text-tower", "32-bit"]
-    result = run("embed-images", folder / "photos.db", folder, *options)
-    assert result.exit_code == 0, result.output
-    return folder / "photos.db"
 
 
 @pytest.fixture
@@ -89,25 +48,10 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def run(*arguments: str | os.PathLike[str]) -> Result:
-    """Runs sqlite-utils with our command added."""
-    from sqlite_utils.cli import cli
-
-    return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])
-
-
-def rows(database: Path, sql: str, *parameters: object) -> list[tuple]:
-    connection = sqlite3.connect(database)
-    try:
-        return connection.execute(sql, parameters).fetchall()
-    finally:
-        connection.close()
-
-
 @pytest.fixture
 def configured() -> Iterator[Callable[..., None]]:
     """Replaces fields of CONFIG for a test."""
-    from datasette_clip_search.config import CONFIG
+    from datasette_clip_search.common.config import CONFIG
 
     before: dict[str, object] = {}
 

@@ -6,7 +6,7 @@ import sqlite3
 import click
 from sqlite_utils import hookimpl
 
-from ..processors import limit_threads
+from ..common.cores import limit_threads
 
 
 @hookimpl

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from ..config import CONFIG
-from ..errors import ClipSearchError
-from ..terminal_text import say
+from ..common.config import CONFIG
+from ..common.errors import ClipSearchError
+from ..common.terminal_text import say
 from .command import Command
-from .condition_options import model_option
 from .index_options import index_options, wish_of
+from .options import model_option
 
 
 @click.command(name="clip-index", cls=Command)
@@ -44,12 +44,12 @@ def clip_index(
         sqlite-utils clip-index photos.db --status
         sqlite-utils clip-index photos.db --memory 500MB
     """
-    from ..database import connect, explained
-    from ..embedding.terminal import IndexBar
-    from ..indexing import keep_index, nothing, status_of
-    from ..schema import choose_model
-    from ..upkeep import restored
-    from .database import open_database
+    from ..database.connection import connect, explained
+    from ..database.index.maintenance import keep_index, nothing, status_of
+    from ..database.prepare import restored
+    from ..database.reading import open_database
+    from ..database.schema import choose_model
+    from .embed_output import IndexBar
 
     if status and (index or memory):
         raise click.UsageError("--status builds nothing; leave out --index and --memory")

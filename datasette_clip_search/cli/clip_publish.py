@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from ..config import CONFIG
-from ..errors import ClipSearchError
-from ..private_facts import NAMES
+from ..common.config import CONFIG
+from ..common.errors import ClipSearchError
+from ..database.private_facts import NAMES
 from .command import Command
-from .condition_options import check_condition, condition_options, model_option
+from .options import check_condition, condition_options, model_option
 
 
 @click.command(name="clip-publish", cls=Command)
@@ -145,9 +145,9 @@ def clip_publish(
     kept = frozenset((*keep, *(["gps"] if keep_gps else [])))
     if both := kept.intersection(drop):
         raise click.UsageError(f"{min(both)} can't be both kept and left out. Give one of them")
-    from ..publishing import Options, Progress, publish, publish_folder
-    from .condition import ids_where
-    from .database import open_database
+    from ..database.reading import open_database
+    from ..publish import Options, Progress, publish, publish_folder
+    from ..search.where import ids_where
     from .publish_output import Bar, print_report
     from .quiet import quiet_libraries
 

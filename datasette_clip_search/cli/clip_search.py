@@ -8,11 +8,11 @@ from typing import Any
 import click
 from sqlite_utils.cli import output_options
 
-from ..config import CONFIG
-from ..errors import ClipSearchError
-from ..terminal_text import say
+from ..common.config import CONFIG
+from ..common.errors import ClipSearchError
+from ..common.terminal_text import say
 from .command import Command
-from .condition_options import check_condition, condition_options, model_option
+from .options import check_condition, condition_options, model_option
 
 
 @click.command(name="clip-search", cls=Command)
@@ -111,10 +111,10 @@ def clip_search(
     _check_outputs(options, output)
     if query and os.path.isfile(query):
         say(f"Searching for the words {query}; for the picture: --image {query}", err=True)
-    from .database import open_database
-    from .output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
-    from .question import Question, find
+    from ..database.reading import open_database
     from .quiet import quiet_libraries
+    from .search_output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
+    from .search_request import Question, find
     from .sheet_file import check_sheet_file
 
     try:

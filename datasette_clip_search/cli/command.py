@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..terminal_text import visible
+from ..common.terminal_text import visible
 
 
 class Command(click.Command):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..config import CONFIG
+from ..common.config import CONFIG
 from .command import Command
 from .index_options import index_options, wish_of
 
@@ -129,10 +129,10 @@ def embed_images(
         sqlite-utils embed-images photos.db ~/Pictures
         sqlite-utils photos.db "select * from clip_search('dog on beach', 10)"
     """
-    from ..embedding import Options, embed_images
-    from ..embedding.report import Watcher
-    from ..embedding.terminal import PrintedWatch, interruption, print_summary, progress
-    from ..errors import ClipSearchError
+    from ..common.errors import ClipSearchError
+    from ..embed import Options, embed_images
+    from ..embed.report import Watcher
+    from .embed_output import PrintedWatch, interruption, print_summary, progress
     from .quiet import quiet_libraries
 
     if not pictures and options["sql"] is None:
@@ -148,7 +148,7 @@ def embed_images(
     try:
         with quiet_libraries():
             if watch:
-                from ..embedding.watch import watch_images
+                from ..embed.watch import watch_images
 
                 watcher = Watcher() if silent else PrintedWatch(path)
                 watch_images(path, pictures, chosen, progress(silent), watcher, poll)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..index import Wish
+    from ..database.index import Wish
 
 # As in index/kinds.py, which is heavy to import.
 KINDS = ("auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq2", "ivf-rabitq")
@@ -52,6 +52,6 @@ def wish_of(index: str | None, memory: int | None) -> "Wish | None":
     """Returns what --index and --memory ask for together, or None for neither."""
     if index is None and memory is None:
         return None
-    from ..index import Wish
+    from ..database.index import Wish
 
     return Wish(index or "auto", memory)

@@ -8,8 +8,8 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from ..config import CONFIG
-from ..sources.source import SQL_PREFIX, absolute, stored_path
+from ..common.config import CONFIG
+from ..pictures.sources.source import SQL_PREFIX, absolute, stored_path
 
 
 class PictureFiles:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from ..publishing import Progress, Report
-from ..publishing.folder import REQUIREMENTS, SETTINGS
-from ..terminal_text import say
+from ..common.terminal_text import say
+from ..publish import Progress, Report
+from ..publish.server_folder import REQUIREMENTS, SETTINGS
 
 
 class Bar(Progress):

@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ..errors import CommandError
+from ..common.errors import CommandError
 
 
 def check_sheet_file(html: str) -> None:

@@ -1,1 +1,5 @@
-"""Picture files: decoded, upright, in sRGB, with their EXIF facts, thumbnails and pixels."""
+"""Picture files: decoding, colour, EXIF facts, thumbnails, and the places they lie in.
+
+It imports `common` alone. Every package except `common` and `database` may import it. It stays
+without code, so that a decoding process starts light.
+"""

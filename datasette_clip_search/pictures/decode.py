@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image, JpegImagePlugin
 
-from ..config import CONFIG
-from ..errors import NotEnoughMemory, PictureError
+from ..common.config import CONFIG
+from ..common.errors import NotEnoughMemory, PictureError
 from .colour import to_srgb
 from .exif import Facts, read_facts
 from .formats import WEB_FORMATS, picture_extensions, picture_formats

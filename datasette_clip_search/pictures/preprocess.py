@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 if TYPE_CHECKING:
-    from ..arrays import Pixels
+    from ..common.arrays import Pixels
 
 # Part of what is stored with a model; a new number for whatever changes the pixels of a picture.
 VERSION = 1

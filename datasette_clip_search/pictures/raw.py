@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
 
-from ..errors import PictureError
+from ..common.errors import PictureError
 from .exif import Facts, facts_of
 from .formats import RAW_EXTENSIONS
 from .reasons import check_size

@@ -5,7 +5,7 @@ import struct
 
 from PIL import Image, UnidentifiedImageError
 
-from ..errors import PictureTooLarge
+from ..common.errors import PictureTooLarge
 from .formats import why_no_picture
 
 _EARLY = re.compile("truncated|unexpected end|not enough|end of file|ran out|too short", re.I)

@@ -5,7 +5,7 @@ import math
 
 from PIL import Image
 
-from ..config import CONFIG
+from ..common.config import CONFIG
 
 THUMBNAIL_FORMAT = "jpeg"
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from ..errors import PictureError
+from ..common.errors import PictureError
 
 LARGEST_MISSING = 0.1
 LARGEST_UNREFINED = 0.5

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..errors import ClipSearchError
-from ..table_function import NativeUnavailable, ScalarFunction, TableFunction, register
+from ..common.errors import ClipSearchError
+from .arguments import naming_attached
 from .duplicates import CLIP_DUPLICATES
-from .given import naming_attached
 from .search import CLIP_SEARCH, CLIP_SEARCH_JSON
+from .table_function import NativeUnavailable, ScalarFunction, TableFunction, register
 from .tags import CLIP_TAGS
 from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from ..config import CONFIG
-from ..table_function import MISSING, TableFunction
-from .given import given
-from .limits import MODEL, THRESHOLD
+from ..common.config import CONFIG
+from .argument_limits import MODEL, THRESHOLD
+from .arguments import given
+from .table_function import MISSING, TableFunction
 
 
 def _clip_duplicates(
     connection: sqlite3.Connection, threshold: Any, model: Any, limit: int | None = None
 ) -> Iterator[Any]:
-    from ..duplicates import duplicates
+    from ..search.duplicates import duplicates
 
     if threshold is MISSING:
         threshold = CONFIG.duplicate_threshold

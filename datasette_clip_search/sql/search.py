@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from ..config import CONFIG
-from ..table_function import MISSING, ScalarFunction, TableFunction
-from ..time_limit import heed_if_due
-from .given import asked, given
-from .limits import MODEL, QUERY, WITHIN, K
+from ..common.config import CONFIG
+from ..common.interrupts import heed_if_due
+from .argument_limits import MODEL, QUERY, WITHIN, K
+from .arguments import asked, given
+from .table_function import MISSING, ScalarFunction, TableFunction
 
 _HITS_AT_A_TIME = 1000
 
@@ -25,7 +25,7 @@ def _clip_search(
     within: Any = None,
     costly: bool = True,
 ) -> Iterator[Any]:
-    from ..search import search
+    from ..search.nearest import search
 
     if k is MISSING:
         k = CONFIG.default_k if limit is None else min(limit, CONFIG.max_k)
@@ -47,7 +47,7 @@ def _clip_search_json(
     model: Any = None,
     ids_json: Any = None,
 ) -> str:
-    from ..search import search
+    from ..search.nearest import search
 
     query, k = asked(connection, query), _count(k)
     hits = search(connection, query, k, given(model), _ids(ids_json, connection))
@@ -68,7 +68,7 @@ def _ids(ids_json: Any, connection: sqlite3.Connection) -> Any:
     """Returns the ids in an array (n,): of blank text none, where NULL means all pictures."""
     import numpy as np
 
-    from ..within import read_ids
+    from ..search.within import read_ids
 
     none = np.empty(0, np.int64)
     return (

@@ -4,9 +4,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
-from ..table_function import MISSING, TableFunction
-from .given import asked, given
-from .limits import LABELS, MODEL, QUERY
+from .argument_limits import LABELS, MODEL, QUERY
+from .arguments import asked, given
+from .table_function import MISSING, TableFunction
 
 
 def _clip_tags(
@@ -16,7 +16,7 @@ def _clip_tags(
     model: Any,
     limit: int | None = None,
 ) -> Iterator[Any]:
-    from ..tags import tags
+    from ..search.tags import tags
 
     model = None if model is MISSING else given(model)
     return tags(connection, asked(connection, query), given(labels_json), model)

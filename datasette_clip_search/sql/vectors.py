@@ -3,14 +3,14 @@
 import sqlite3
 from typing import Any
 
-from ..table_function import ScalarFunction
-from .given import asked, given
-from .limits import MODEL, QUERY, TERM
+from .argument_limits import MODEL, QUERY, TERM
+from .arguments import asked, given
+from .table_function import ScalarFunction
 
 
 def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) -> bytes | None:
-    from ..query import query_vector
-    from ..schema import choose_model
+    from ..database.schema import choose_model
+    from ..search.query import query_vector
 
     table, chosen = choose_model(connection, given(model))
     query = asked(connection, query)
@@ -22,8 +22,8 @@ def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) 
 def _clip_similarity(
     connection: sqlite3.Connection, a: Any, b: Any, model: Any = None
 ) -> float | None:
-    from ..query import query_vector
-    from ..schema import choose_model
+    from ..database.schema import choose_model
+    from ..search.query import query_vector
 
     table, chosen = choose_model(connection, given(model))
     a, b = asked(connection, a), asked(connection, b)
@@ -34,9 +34,9 @@ def _clip_similarity(
 
 
 def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
-    from ..errors import QueryError
-    from ..mix import check_terms, check_weight, mixed_vector
-    from ..schema import choose_model
+    from ..common.errors import QueryError
+    from ..database.schema import choose_model
+    from ..search.mix import check_terms, check_weight, mixed_vector
 
     example = "clip_mix('zebra', 1, 'stripes', -0.7)"
     check_terms(len(arguments) // 2)

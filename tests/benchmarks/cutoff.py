@@ -27,10 +27,10 @@ from cutoff_plot import plot
 from cutoff_queries import Query
 from numpy.typing import NDArray
 
-from datasette_clip_search.crowd import Crowd
-from datasette_clip_search.query import query_vector
-from datasette_clip_search.schema import choose_model, quote
-from datasette_clip_search.vectors import read_vectors
+from datasette_clip_search.database.index.crowd import Crowd
+from datasette_clip_search.database.schema import choose_model, quote
+from datasette_clip_search.database.vectors import read_vectors
+from datasette_clip_search.search.query import query_vector
 
 ROOT = Path(__file__).resolve().parents[2]
 # A query whose own best cut has a lower F1 is one that the model does not understand.

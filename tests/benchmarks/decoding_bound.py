@@ -23,10 +23,10 @@ from typing import Any
 
 from embedding_bound import MODEL, corpora, random_weights, used, whole
 
-from datasette_clip_search.embedding import Options
+from datasette_clip_search.common.cores import cores
+from datasette_clip_search.embed import Options
 from datasette_clip_search.pictures.decode import decode, make_thumbnail
 from datasette_clip_search.pictures.preprocess import Preprocess
-from datasette_clip_search.processors import cores
 
 
 def decode_some(files: Sequence[Path], identity: Mapping[str, Any]) -> None:

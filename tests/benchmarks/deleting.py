@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datasette_clip_search.database import connect
-from datasette_clip_search.embedding.store import Store
-from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.schema import choose_model, create_tables
-from datasette_clip_search.upkeep import restored
-from datasette_clip_search.vectors import count_vectors, count_without, lost_ids
+from datasette_clip_search.database.connection import connect
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.prepare import restored
+from datasette_clip_search.database.schema import choose_model, create_tables
+from datasette_clip_search.database.vectors import count_vectors, count_without, lost_ids
+from datasette_clip_search.embed.store import Store
 
 
 def fill(path: Path, count: int, dimension: int) -> None:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 import faiss
 import numpy as np
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.duplicates import group
-from datasette_clip_search.pairs import alike
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.search.duplicates import group
+from datasette_clip_search.search.near_pairs import alike
 
 DIMENSION = 512
 BLOCK = 1024

@@ -28,10 +28,10 @@ import pictures
 import weights
 from bound import bound, decoding_alone, model_alone
 
-from datasette_clip_search.embedding import Options, embed_images
-from datasette_clip_search.embedding.loading import Loaded
-from datasette_clip_search.encoder import PictureEncoder
-from datasette_clip_search.processors import cores
+from datasette_clip_search.common.cores import cores
+from datasette_clip_search.embed import Options, embed_images
+from datasette_clip_search.embed.model_loading import Loaded
+from datasette_clip_search.models.torch_model import PictureEncoder
 
 MODEL = "ViT-B-32"
 

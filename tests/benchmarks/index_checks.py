@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from datasette_clip_search.changes import Moment
-from datasette_clip_search.index import Base, Effort, Facts, index_path, open_index, write
-from datasette_clip_search.index.file import _hash
-from datasette_clip_search.index.kinds import KINDS
-from datasette_clip_search.index.layout import check_ids, check_layout
+from datasette_clip_search.database.changes import Moment
+from datasette_clip_search.database.index import Base, Effort, Facts, index_path, open_index, write
+from datasette_clip_search.database.index.faiss_layout import check_ids, check_layout
+from datasette_clip_search.database.index.file import _hash
+from datasette_clip_search.database.index.kinds import KINDS
 
 
 def main() -> None:

@@ -28,8 +28,8 @@ import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasette_clip_search.int8 import Int8Tower, calibrate, quantize
-from datasette_clip_search.int8.export import export_tower
+from datasette_clip_search.models.int8.quantize import Int8Tower, calibrate, quantize
+from datasette_clip_search.models.onnx_export import export_tower
 
 THREADS, BATCH = 2, 8
 Encode = Callable[[np.ndarray], np.ndarray]

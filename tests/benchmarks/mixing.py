@@ -31,9 +31,9 @@ import numpy as np
 from click.testing import CliRunner
 from sqlite_utils.cli import cli
 
-from datasette_clip_search.modality import everyday_vectors, sides_of
-from datasette_clip_search.query_encoder import encoder_of
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.models.query_torch import encoder_of
+from datasette_clip_search.search.modality_gap import everyday_vectors, sides_of
 
 ROOT = Path(__file__).parents[2]
 DATA = os.environ.get("CLIP_SEARCH_TESTDATA")

@@ -27,7 +27,7 @@ from anonymous_sql import made_database, served
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import bombs
+from support import bombs
 
 PHOTOS = 27
 PORT = 8498

@@ -22,9 +22,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from datasette_clip_search.database import connect, transaction
-from datasette_clip_search.loaded import collection_for
-from datasette_clip_search.schema import create_tables, default_model
+from datasette_clip_search.database.connection import connect, transaction
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.schema import create_tables, default_model
 from datasette_clip_search.sql import add_functions
 
 

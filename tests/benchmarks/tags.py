@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from conftest import DEMO_MODEL, DEMO_PICTURES, ROOT, run
-
-from datasette_clip_search.query_encoder import encoder_of
-from datasette_clip_search.schema import choose_model
+from datasette_clip_search.database.schema import choose_model
+from datasette_clip_search.models.query_torch import encoder_of
+from datasette_clip_search.search.tags import TEMPLATES, ensembled
 from datasette_clip_search.sql import add_functions
-from datasette_clip_search.tags import TEMPLATES, ensembled
+from support.commands import run
+from support.paths import DEMO_MODEL, DEMO_PICTURES, ROOT
 
 DATA = Path(os.environ.get("CLIP_SEARCH_TESTDATA", "/nowhere"))
 LABELS = {

@@ -31,7 +31,7 @@ CAPTION = "a dog on the beach in the evening sun with its ball beside two people
 PROCESS = """
 import json, sqlite3, sys, time
 started = time.perf_counter()
-from datasette_clip_search.schema import default_model
+from datasette_clip_search.database.schema import default_model
 from datasette_clip_search.{module} import {function}
 connection = sqlite3.connect(sys.argv[1])
 _, model = default_model(connection)
@@ -66,7 +66,7 @@ def random_model(folder: Path) -> Path:
 
 
 def embed(folder: Path, model: Path) -> Path:
-    from datasette_clip_search.embedding import Options, embed_images
+    from datasette_clip_search.embed import Options, embed_images
 
     database = folder / f"{model.name}.db"
     # Pictures that are few enough not to be counted, as random weights find none better.

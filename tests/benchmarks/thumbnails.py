@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasette_clip_search.config import CONFIG
+from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.pictures.decode import decode
 
 SIZES = (250, 320, 400)

@@ -15,10 +15,10 @@ import time
 import faiss
 import numpy as np
 
-from datasette_clip_search.changes import Moment
-from datasette_clip_search.collection import Collection
-from datasette_clip_search.index import flat
-from datasette_clip_search.schema import Model
+from datasette_clip_search.database.changes import Moment
+from datasette_clip_search.database.index import flat
+from datasette_clip_search.database.index.snapshot import Collection
+from datasette_clip_search.database.schema import Model
 
 
 def main() -> None:

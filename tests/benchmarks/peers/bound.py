@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from datasette_clip_search.config import CONFIG
-from datasette_clip_search.embedding import Options, embed_images
-from datasette_clip_search.embedding.loading import Loaded
-from datasette_clip_search.encoder import PictureEncoder
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.cores import cores
+from datasette_clip_search.embed import Options, embed_images
+from datasette_clip_search.embed.model_loading import Loaded
+from datasette_clip_search.models.precision import torch_settings
+from datasette_clip_search.models.torch_model import PictureEncoder
 from datasette_clip_search.pictures.decode import decode
-from datasette_clip_search.precision import torch_settings
-from datasette_clip_search.processors import cores
 
 # How long the model encodes, and how many pictures are decoded.
 SECONDS = 8

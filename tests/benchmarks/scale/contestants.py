@@ -17,7 +17,7 @@ import numpy as np
 from database import queries, truth, vectors_of
 from geometry import DIMENSION, Vectors
 
-from datasette_clip_search.index import Base, exact, index_path, open_index
+from datasette_clip_search.database.index import Base, exact, index_path, open_index
 from datasette_clip_search.sql import add_functions
 
 K = 10

@@ -9,8 +9,8 @@ import numpy as np
 from geometry import BATCH, DIMENSION, Geometry, Vectors
 from numpy.typing import NDArray
 
-from datasette_clip_search.database import connect, transaction
-from datasette_clip_search.schema import create_tables
+from datasette_clip_search.database.connection import connect, transaction
+from datasette_clip_search.database.schema import create_tables
 
 QUERIES = 100
 

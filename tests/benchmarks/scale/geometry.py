@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from datasette_clip_search.processors import on_all_cores
+from datasette_clip_search.common.cores import on_all_cores
 
 Vectors = NDArray[np.float32]
 

@@ -30,7 +30,7 @@ import numpy as np
 from contestants import CONTESTANTS, Contestant, Job, Search, Unusable, install
 from database import make, queries, truth
 
-from datasette_clip_search.index import index_path
+from datasette_clip_search.database.index import index_path
 
 THREADS = 8
 # Turns that each takes with so many threads, so that what disturbs one disturbs all.
@@ -138,7 +138,7 @@ def held():
             of[name] = int(line.split()[1]) << 10
     return of
 from datasette_clip_search.sql import add_functions
-from datasette_clip_search import search, collection
+from datasette_clip_search.search import nearest
 connection = sqlite3.connect(sys.argv[1])
 add_functions(connection)
 vectors = numpy.load(sys.argv[2])

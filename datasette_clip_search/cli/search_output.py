@@ -1,0 +1,151 @@
+"""What clip-search found: as rows, as paths, as a contact sheet, or as pictures in the terminal."""
+
+import os
+import shlex
+import shutil
+import sqlite3
+import sys
+import tempfile
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from sqlite_utils.cli import query as query_command
+
+from ..common.errors import CommandError
+from ..common.terminal_text import say, visible
+from ..database.schema import facts, fetch, quote
+from ..database.thumbnails import Thumbnail, read_thumbnail
+from ..pictures.sources.source import SQL_PREFIX
+from ..search.nearest import Hit
+from . import contact_sheet, terminal_pictures
+from .picture_files import read_unchanged
+from .search_request import Question
+from .sheet_file import write_sheet_file
+from .thumbnails import make_from_file
+
+
+def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
+    """Prints rows as sqlite-utils' own query does, with its output options."""
+    unsafe = [hit for hit in hits if visible(hit.path) != hit.path]
+    is_seen = (options["csv"] or options["tsv"]) and sys.stdout.isatty()
+    if options["table"] or options["fmt"] or is_seen:
+        hits = [hit._replace(path=visible(hit.path)) for hit in hits]
+    elif unsafe and "ascii_" in options and not (options["csv"] or options["tsv"]):
+        # The same to what reads JSON, and of no harm in a terminal.
+        options = {**options, "ascii_": True}
+    rows = sqlite3.connect(":memory:")
+    names = Hit._fields
+    rows.execute(f"create table hits ({', '.join(map(quote, names))})")
+    rows.executemany(f"insert into hits values ({', '.join('?' * len(names))})", hits)
+    ctx.invoke(query_command, path=rows, sql="select * from hits order by rowid", **options)
+
+
+def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
+    """Prints the paths of files, such that they can be opened from here."""
+    found = [(hit, question.files.find(hit.path)) for hit in hits]
+    files = [file for _, file in found if file]
+    # What takes each line for a path would take such a path for two.
+    whole = [file for file in files if end == "\0" or not set(file) & set("\n\r")]
+    for file in whole:
+        if sys.stdout.isatty():
+            say(file)
+        else:
+            click.echo(os.fsencode(file + end), nl=False)
+    of = f"of {len(hits)} left out:"
+    if broken := len(files) - len(whole):
+        say(f"{broken} {of} with a line break in the name. They take -0", err=True)
+    missing = [hit.path for hit, file in found if not file]
+    elsewhere = [path for path in missing if _is_elsewhere(question, path)]
+    if elsewhere:
+        place = os.path.join(os.path.dirname(question.database), elsewhere[0])
+        folder = shlex.quote(os.path.dirname(os.path.normpath(place)))
+        say(
+            f"{len(elsewhere)} {of} not below the database's folder. If the database is yours, "
+            f"name where they are: --originals {folder}",
+            err=True,
+        )
+    if not_there := len(missing) - len(elsewhere):
+        say(f"{not_there} {of} in an archive or a table, or not there now", err=True)
+
+
+def _is_elsewhere(question: Question, path: str) -> bool:
+    return not path.startswith(SQL_PREFIX) and not question.files.are_allowed(path)
+
+
+def write_sheet(question: Question, hits: Sequence[Hit], html: str) -> None:
+    """Writes a contact sheet to a file, or to standard output for `-`."""
+    if html == "-":
+        # Nobody knows where it will lie.
+        click.echo(_sheet(question, hits, lambda _: None))
+    else:
+        folder = os.path.dirname(html)
+        text = _sheet(question, hits, lambda file: contact_sheet.relative_link(file, folder))
+        write_sheet_file(html, text)
+
+
+def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> None:
+    """Opens a contact sheet in the browser: the one written to `html`, or a temporary one.
+
+    Raises CommandError where there is no browser.
+    """
+    if html in (None, "-"):
+        handle, html = tempfile.mkstemp(prefix="clip-search-", suffix=".html")
+        with open(handle, "w", encoding="utf-8") as file:
+            # It lies below no picture, and is not the one to send.
+            file.write(_sheet(question, hits, lambda path: Path(path).absolute().as_uri()))
+    assert html
+    if not webbrowser.open(Path(html).absolute().as_uri()):
+        raise CommandError(f"No browser could be started. The contact sheet is {html}")
+
+
+def _sheet(question: Question, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
+    return contact_sheet.render(
+        title=str(question),
+        facts=_facts(question, len(hits)),
+        asked=[term.thumbnail for term in question.terms if term.thumbnail],
+        pictures=[_on_sheet(question, hit, link) for hit in hits],
+    )
+
+
+def show_pictures(question: Question, hits: Sequence[Hit]) -> None:
+    """Draws the pictures into the terminal. Raises CommandError for one that can't show them."""
+    way = terminal_pictures.way_of(os.environ, sys.stdout.isatty())
+    tiles = ((_thumbnail(question, hit), _caption(hit), hit.path) for hit in hits)
+    for text in terminal_pictures.draw(tiles, way, shutil.get_terminal_size()):
+        # The escape codes are wanted on their way through a pager, too.
+        click.echo(text, nl=False, color=True)
+
+
+def _caption(hit: Hit) -> str:
+    return f"id {hit.id}  {hit.score:.3f}  "
+
+
+def _facts(question: Question, found: int) -> str:
+    count, database = question.count, os.path.basename(question.database)
+    where = f" where {question.where}" if question.where else ""
+    which = f"The {found} nearest of {count:,}" if found else f"None of {count:,}"
+    return f"{which} pictures of {database}{where}, by {question.model.label}"
+
+
+def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
+    names = ("width", "height", "taken")
+    shown = facts(question.connection, question.table, *names)
+    sql = f"select {shown} from main.{quote(question.table)} where id = ?"
+    row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
+    known = dict(zip(names, row, strict=True))
+    thumbnail, file = _thumbnail(question, hit), question.files.find(hit.path)
+    return {**known, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
+
+
+def _thumbnail(question: Question, hit: Hit) -> Thumbnail | None:
+    if stored := read_thumbnail(question.connection, hit.id):
+        return stored
+    file = question.files.find(hit.path)
+    sql = f"select content_hash from main.{quote(question.table)} where id = ?"
+    row = fetch(question.connection, sql, hit.id).fetchone()
+    # Whoever made the database had the picture: it shows no file that they only guessed at.
+    data = read_unchanged(file, row[0]) if file and row else None
+    return make_from_file(file, data) if file and data else None

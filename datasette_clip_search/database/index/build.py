@@ -1,0 +1,171 @@
+"""Building an index from the database, in batches, and finding out how hard it has to search."""
+
+import math
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from ...common.arrays import Ids, Vectors
+from ...common.config import CONFIG
+from ...common.cores import cores, on_all_cores
+from ..changes import moment_of
+from ..schema import Model
+from ..vectors import batches, embedded_ids, lost_ids, vectors_by_id
+from . import exact
+from .filling import Filling
+from .header import Facts, Wish
+from .index import LEAST, Base, Effort
+from .kinds import KINDS, Kind, choose, lists_for
+from .recall import Sample
+
+# Of k-means; more of them move its centres little.
+_ROUNDS = 10
+
+# Told what is being done, how much of it is done, and how much there is of it.
+Watch = Callable[[str, int, int], None]
+
+
+def build(
+    connection: sqlite3.Connection, model: Model, wish: Wish, watch: Watch, folder: Path
+) -> tuple[Base, Facts]:
+    """Builds the index of a model's vectors that an owner wishes for.
+
+    A temporary file in the folder may grow as large as the index. Raises OSError where it can't be
+    written, and DatabaseError for vectors that can't be used.
+    """
+    # Before the vectors: what changes from here on is scored beside the index.
+    moment = moment_of(connection, model)
+    lost = lost_ids(connection, model)
+    ids = np.setdiff1d(embedded_ids(connection, model), lost)
+    count, d = len(ids), model.dimension
+    kind = choose(count, d, wish.memory) if wish.kind == "auto" else KINDS[wish.kind]
+    if count < CONFIG.index_at_least:
+        kind = KINDS["flat"]
+    facts = Facts(model.fingerprint, d, count, moment, kind.name, wish=wish)
+    import faiss
+
+    faiss.omp_set_num_threads(cores())
+    if kind.is_exact:
+        base = _flat(connection, model, count, watch, lost)
+        return base, replace(facts, count=len(base))
+    base, sample = _inverted(connection, model, kind, ids, watch, folder, lost)
+    effort, recall = _least_effort(base, sample, watch)
+    base.effort = effort
+    return base, replace(facts, count=len(base), effort=effort, recall=recall)
+
+
+def _flat(
+    connection: sqlite3.Connection, model: Model, count: int, watch: Watch, lost: Ids
+) -> Base:
+    import faiss
+
+    metric = faiss.METRIC_INNER_PRODUCT
+    index = cast(Any, faiss).index_factory(model.dimension, KINDS["flat"].factory, metric)
+    read, longest = [], 0.0
+    for ids, vectors in batches(connection, model, without=lost):
+        if not len(ids):
+            continue
+        index.add(vectors)
+        read.append(ids)
+        longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
+        watch("Indexing", index.ntotal, count)
+    if longest > exact.LENGTH:
+        # Written by other programs; how far rounding takes them is not known.
+        index = cast(Any, faiss).clone_index(index.refine_index)
+    return Base(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
+
+
+def _inverted(
+    connection: sqlite3.Connection,
+    model: Model,
+    kind: Kind,
+    ids: Ids,
+    watch: Watch,
+    folder: Path,
+    lost: Ids,
+) -> tuple[Base, Sample]:
+    """Builds an index of lists, and shows every vector to a sample of queries."""
+    import faiss
+
+    lists = lists_for(len(ids))
+    rng = np.random.default_rng(0)
+    watch("Training", 0, _ROUNDS)
+    some, training = vectors_by_id(
+        connection, model, rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
+    )
+    sample = Sample(some, training)
+    index = cast(Any, faiss).index_factory(
+        model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
+    )
+    _train(index, training, watch)
+    del training
+    read, done = [], 0
+    # Nobody sees the file, and nothing of it is left, however a run ends.
+    with tempfile.TemporaryFile(dir=folder) as file:
+        filling = Filling(index, cast(BinaryIO, file))
+        for more, vectors in batches(connection, model, without=lost):
+            filling.add(vectors)
+            sample.show(more, vectors)
+            read.append(more)
+            done += len(more)
+            watch("Indexing", done, len(ids))
+        # Before there is less memory for two of them.
+        every = np.concatenate(read)
+        del read
+        filling.finish(lambda filled: watch("Filling", filled, done))
+    return Base(index, every, kind), sample
+
+
+def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
+    """Finds the lists' centres for vectors (n, d), and how to round what is in them."""
+    import faiss
+
+    centres = cast(Any, faiss).Clustering(index.d, index.nlist)
+    centres.spherical, centres.niter = True, 1
+    # Each time it goes on from the centres that it has.
+    for done in range(1, _ROUNDS + 1):
+        centres.train(vectors, index.quantizer)
+        watch("Training", done, _ROUNDS)
+    index.train(vectors)
+
+
+def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, float]:
+    """Returns what finds enough of the sample's answers in the least time, and its recall.
+
+    Where nothing does, it is what finds most.
+    """
+    deepest = CONFIG.depths[-1]
+    aim = min(1.0, CONFIG.recall_wanted + CONFIG.recall_margin)
+    cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
+    lists = 1
+    while True:
+        if _cost(base, Effort(lists, CONFIG.depths[0])) > cheapest:
+            break
+        watch("Measuring", lists, base.lists)
+        base.effort = Effort(lists, deepest)
+        found = list(
+            on_all_cores(lambda query: base.candidates(query, 10, None)[0], sample.queries)
+        )
+        for depth in CONFIG.depths:
+            effort = Effort(lists, depth)
+            recall = sample.recall([ids[: 10 * depth] for ids in found])
+            if recall > most[1]:
+                most = effort, recall
+            if recall >= aim and _cost(base, effort) < cheapest:
+                cheapest, best = _cost(base, effort), (effort, recall)
+        if lists == base.lists:
+            break
+        lists = min(lists + max(1, lists // 2), base.lists)
+    return best if cheapest < math.inf else most
+
+
+def _cost(base: Base, effort: Effort) -> float:
+    """Returns about how many seconds a search for ten pictures takes."""
+    looked_at = len(base) * effort.lists / base.lists
+    looking: float = looked_at * CONFIG.seconds_per_code
+    return looking + 10 * effort.depth * CONFIG.seconds_per_vector

@@ -1,0 +1,194 @@
+"""The layout of an index in FAISS's serialisation, checked before FAISS reads any of it.
+
+FAISS believes what it reads: classes within classes, sizes to allocate, and ids to look vectors up
+by. This follows its writer field by field, so that whatever is not exactly what `build` makes is
+refused while it is still nothing but bytes.
+"""
+
+import struct
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.arrays import Ids, Vectors
+from ...common.config import CONFIG
+from ...common.cores import on_all_cores
+from . import exact
+from .header import Facts, IndexUnusable
+from .kinds import KINDS, lists_for
+
+Bytes = NDArray[np.uint8]
+
+# What FAISS writes where it once kept two numbers.
+_RESERVED = 1 << 20
+# Rows that are looked through at a time: 8 MB of vectors of 512.
+_ROWS = 4096
+_FLAT, _REFINED, _SCALAR = b"IxFI", b"IxRF", b"IxSQ"
+_INVERTED = {
+    "ivf-sq8": b"IwSq",
+    "ivf-sq4": b"IwSq",
+    "ivf-rabitq2": b"Iwrr",
+    "ivf-rabitq": b"Iwrq",
+}
+
+
+def check_layout(data: Bytes, facts: Facts) -> None:
+    """Raises IndexUnusable for bytes that are not FAISS's of an index as `facts` describe it."""
+    walk = _Walk(data)
+    if facts.kind == "flat":
+        _check_flat(walk, facts)
+    else:
+        _check_inverted(walk, facts)
+    walk.expect_end()
+
+
+def check_ids(ids: Ids) -> None:
+    """Raises IndexUnusable for ids (n,) of pictures that do not ascend."""
+    if not (ids[1:] > ids[:-1]).all():
+        raise _not_ours("ids of pictures")
+
+
+class _Walk:
+    """A place in bytes, which moves on with every field that is as it should be."""
+
+    def __init__(self, data: Bytes):
+        self._data = data
+        self._at = 0
+
+    def take(self, what: str, size: int) -> Bytes:
+        if not 0 <= size <= len(self._data) - self._at:
+            raise _not_ours(what)
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+    def expect(self, what: str, layout: str, *values: object) -> None:
+        expected = struct.pack(f"<{layout}", *values)
+        if self.take(what, len(expected)).tobytes() != expected:
+            raise _not_ours(what)
+
+    def follows(self, text: bytes) -> bool:
+        return self._data[self._at : self._at + len(text)].tobytes() == text
+
+    def number(self, what: str) -> int:
+        return int.from_bytes(self.take(what, 8).tobytes(), "little")
+
+    def numbers(self, what: str, count: int) -> Ids:
+        return self.take(what, 8 * count).view("<i8")
+
+    def header(self, kind: bytes, d: int, count: int) -> None:
+        """Expects what every index begins with, trained and by inner product."""
+        self.expect("class", "4s", kind)
+        self.expect("dimension and count", "iq", d, count)
+        self.expect("training and metric", "qq?i", _RESERVED, _RESERVED, True, 0)
+
+    def rows(
+        self, what: str, count: int, d: int, longest: float = CONFIG.max_vector_length
+    ) -> None:
+        """Expects vectors (count, d) of finite numbers, none longer than `longest`."""
+        self.expect(f"size of {what}", "Q", count * d)
+        rows = cast(Vectors, self.take(what, 4 * count * d).view("<f4").reshape(count, d))
+
+        def is_fine(start: int) -> bool:
+            part = rows[start : start + _ROWS]
+            # Not so for what is not a number, either.
+            return bool((np.einsum("ij,ij->i", part, part) <= longest**2).all())
+
+        starts = range(0, count, _ROWS)
+        if not all(on_all_cores(is_fine, starts) if len(starts) > 1 else map(is_fine, starts)):
+            raise _not_ours(what)
+
+    def expect_end(self) -> None:
+        left = self._data[self._at :]
+        if len(left) >= 8 or left.any():
+            raise _not_ours("end")
+
+
+def _check_flat(walk: _Walk, facts: Facts) -> None:
+    import faiss
+
+    d, count = facts.dimension, facts.count
+    if walk.follows(_FLAT):
+        walk.header(_FLAT, d, count)
+        walk.rows("vectors", count, d)
+        return
+    walk.header(_REFINED, d, count)
+    walk.header(_SCALAR, d, count)
+    _expect_scalar(walk, d, cast(Any, faiss).ScalarQuantizer.QT_fp16, 2 * d)
+    walk.expect("size of training", "Q", 0)
+    walk.expect("size of codes", "Q", 2 * d * count)
+    walk.take("codes", 2 * d * count)
+    walk.header(_FLAT, d, count)
+    walk.rows("vectors", count, d, exact.LENGTH + 1e-3)
+    walk.expect("number of candidates", "f", 1)
+
+
+def _check_inverted(walk: _Walk, facts: Facts) -> None:
+    import faiss
+
+    d, count = facts.dimension, facts.count
+    walk.header(_INVERTED[facts.kind], d, count)
+    lists = walk.number("number of lists")
+    usual = lists_for(count)
+    # Some pictures may have been added or deleted since there were so many.
+    if lists not in (usual // 2, usual, usual * 2) or not lists:
+        raise _not_ours("number of lists")
+    walk.expect("number of lists to look through", "Q", 1)
+    walk.header(_FLAT, d, lists)
+    walk.rows("centres", lists, d)
+    walk.expect("map of ids", "bQ", 0, 0)
+    # Empty, for what this FAISS makes of the kind.
+    kind = KINDS[facts.kind].factory.format(lists=lists)
+    like = cast(Any, faiss).index_factory(d, kind, faiss.METRIC_INNER_PRODUCT)
+    size = int(like.code_size)
+    if facts.kind.startswith("ivf-sq"):
+        _expect_scalar(walk, d, int(like.sq.qtype), size)
+        walk.rows("training", 2, d)
+        walk.expect("size of a code", "Q?", size, True)
+    else:
+        walk.expect("rounding", "QQi", d, size, 0)
+        if facts.kind == "ivf-rabitq2":
+            walk.expect("bits of a number", "Q", int(like.rabitq.nb_bits))
+        walk.expect("size of a code", "Q?B", size, True, int(like.qb))
+    walk.expect("lists", "4sQQ", b"ilar", lists, size)
+    _check_lists(walk, count, size, _sizes(walk, lists))
+
+
+def _expect_scalar(walk: _Walk, d: int, quantiser: int, code_size: int) -> None:
+    walk.expect("rounding", "iifQQ", quantiser, 0, 0, d, code_size)
+
+
+def _sizes(walk: _Walk, lists: int) -> Ids:
+    """Returns how many vectors each list has that is written."""
+    if walk.follows(b"full"):
+        walk.expect("lists", "4sQ", b"full", lists)
+        return walk.numbers("sizes of lists", lists)
+    walk.expect("lists", "4s", b"sprs")
+    pairs = walk.number("number of lists")
+    if pairs % 2 or pairs > lists:
+        raise _not_ours("number of lists")
+    numbers, sizes = walk.numbers("sizes of lists", pairs).reshape(-1, 2).T
+    if not ((numbers >= 0) & (numbers < lists)).all() or (np.diff(numbers) <= 0).any():
+        raise _not_ours("numbers of lists")
+    return sizes
+
+
+def _check_lists(walk: _Walk, count: int, code_size: int, sizes: Ids) -> None:
+    """Expects codes and ids list by list, and every id from 0 to `count` once."""
+    if (sizes < 0).any() or (sizes > count).any() or sizes.sum() != count:
+        raise _not_ours("sizes of lists")
+    seen = np.zeros(count, bool)
+    for size in sizes.tolist():
+        walk.take("codes", size * code_size)
+        ids = walk.numbers("ids", size)
+        if ((ids < 0) | (ids >= count)).any():
+            raise _not_ours("ids")
+        seen[ids] = True
+    if not seen.all():
+        raise _not_ours("ids")
+
+
+def _not_ours(what: str) -> IndexUnusable:
+    return IndexUnusable(
+        f"this program did not write it: its {what} can't be right", is_damaged=True
+    )

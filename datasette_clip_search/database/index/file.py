@@ -1,0 +1,211 @@
+"""The file of an index: mapped into memory, shared by all processes, and never believed unchecked.
+
+It is FAISS's own serialisation, which FAISS itself can read; then the pictures' ids; then what the
+index was built from, as JSON; and last a checksum of all of that, the JSON's length, and a magic
+number. The one atomic replace of a file brings index and facts together.
+
+The checksum tells what was damaged. What was made to harm, by whoever the database comes from, has
+a right one: facts.py and layout.py take nothing but what `build` makes.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import stat
+import struct
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from ...common.config import CONFIG
+from ...common.cores import on_all_cores
+from .faiss_layout import check_ids, check_layout
+from .header import FORMAT, Facts, IndexUnusable, parsed
+from .index import Base
+from .kinds import KINDS
+
+MAGIC = b"CLIPFAISS2"
+_OLDER = b"CLIPFAISS1"
+# What FAISS hands over at a time.
+_BLOCK = 1 << 20
+# What is hashed in one piece: pieces can be hashed by several cores at once.
+_PIECE = 1 << 23
+_DIGEST = 32
+_LENGTH = struct.Struct("<Q")
+_TAIL = _DIGEST + _LENGTH.size + len(MAGIC)
+_ID = 8
+# Of the JSON; ours has some 400 bytes.
+_MAX_FACTS = 10_000
+
+
+def index_path(database: Path, model_id: int) -> Path:
+    """Returns where the index of a model of a database is kept: beside it."""
+    return database.with_name(f"{database.name}.clip-{model_id}.faiss")
+
+
+def write(path: Path, base: Base, facts: Facts) -> None:
+    """Writes an index file, or leaves the old one as it was.
+
+    Raises OSError when the disk is full or the folder can't be written.
+    """
+    import faiss
+
+    _remove_left(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            # FAISS's own writer does not notice a disk that fills up at the end.
+            body = _Body(file)
+            writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
+            faiss.write_index(base.faiss, writer)
+            # Whole numbers of 8 bytes have to begin at a multiple of it, to be mapped.
+            body.write(bytes(-body.size % _ID))
+            ids = base.ids.astype("<i8")
+            for start in range(0, len(ids), _BLOCK):
+                body.write(ids[start : start + _BLOCK].tobytes())
+            if body.error:
+                raise body.error
+            text = json.dumps(asdict(facts)).encode()
+            body.write(text)
+            if body.error:
+                raise body.error
+            file.write(body.digest() + _LENGTH.pack(len(text)) + MAGIC)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp's files are private; an index is as public as its database.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+class _Body:
+    """What is written, on its way to a file; an error waits until FAISS is done."""
+
+    def __init__(self, file: BinaryIO):
+        self.error: OSError | None = None
+        self.size = 0
+        self._file = file
+        self._digests: list[bytes] = []
+        self._piece = hashlib.sha256()
+        self._left = _PIECE
+
+    def write(self, data: bytes) -> None:
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            part, view = view[: self._left], view[self._left :]
+            self._piece.update(part)
+            self._left -= len(part)
+            if not self._left:
+                self._digests.append(self._piece.digest())
+                self._piece, self._left = hashlib.sha256(), _PIECE
+        try:
+            if not self.error:
+                self._file.write(data)
+        except OSError as error:
+            self.error = error
+
+    def digest(self) -> bytes:
+        last = [self._piece.digest()] if self._left < _PIECE else []
+        return hashlib.sha256(b"".join([*self._digests, *last])).digest()
+
+
+def _remove_left(path: Path) -> None:
+    """Removes what runs left that were killed while they wrote this file."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > CONFIG.abandoned_after_seconds:
+                left.unlink()
+
+
+def read_facts(path: Path) -> Facts:
+    """Returns what an index file says of itself, unchecked, or raises IndexUnusable."""
+    with _opened(path) as file:
+        return _facts(file)[0]
+
+
+def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Facts]:
+    """Maps an index file of a model, or raises IndexUnusable.
+
+    All of it is checked against its checksum, and against the layout of what this program writes:
+    FAISS takes most flipped bytes for data, and a length among them for one to allocate.
+    """
+    import faiss
+
+    with _opened(path) as file:
+        facts, end = _facts(file)
+        if (facts.fingerprint, facts.dimension) != (fingerprint, dimension):
+            raise IndexUnusable("it holds the vectors of another model")
+        try:
+            data = np.memmap(file, np.uint8, "r")
+        except (OSError, ValueError) as error:
+            raise IndexUnusable(f"it can't be mapped into memory: {error}") from error
+    if len(data) < _TAIL or _hash(data[:-_TAIL]) != data[-_TAIL:][:_DIGEST].tobytes():
+        raise IndexUnusable("it is damaged: its checksum does not match", is_damaged=True)
+    # A plain array: a memmap does more at every use.
+    plain = np.asarray(data)
+    ids = plain[end - _ID * facts.count : end].view("<i8")
+    check_ids(ids)
+    check_layout(plain[: end - ids.nbytes], facts)
+    reader = cast(Any, faiss).ZeroCopyIOReader(faiss.swig_ptr(data), end - ids.nbytes)
+    try:
+        index = faiss.read_index(reader, cast(Any, faiss).IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise IndexUnusable("this release of FAISS can't read it", is_damaged=True) from error
+    return Base(index, ids, KINDS[facts.kind], facts.effort, (data, reader)), facts
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Any:
+    try:
+        # A pipe in its place would never end.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise IndexUnusable("it can't be read: it is not a regular file")
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise IndexUnusable(f"it can't be read: {error.strerror}") from error
+
+
+def _facts(file: BinaryIO) -> tuple[Facts, int]:
+    """Returns what a file says of itself, and where that begins."""
+    size = file.seek(0, os.SEEK_END)
+    if size < _TAIL:
+        raise IndexUnusable("it is too short to be an index")
+    file.seek(size - _TAIL + _DIGEST)
+    tail = file.read()
+    length = _LENGTH.unpack(tail[: _LENGTH.size])[0]
+    magic = tail[_LENGTH.size :]
+    if magic == _OLDER:
+        raise IndexUnusable("an older release wrote it; run sqlite-utils clip-index")
+    if magic != MAGIC or length > min(size - _TAIL, _MAX_FACTS):
+        raise IndexUnusable("it is cut short, or was not written by this program")
+    end = size - _TAIL - length
+    file.seek(end)
+    try:
+        said = json.loads(file.read(length))
+        if said["format"] != FORMAT or said["kind"] not in KINDS:
+            raise IndexUnusable("another release wrote it; run sqlite-utils clip-index")
+        facts = parsed(said)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise IndexUnusable("it is damaged: what it says of itself can't be read") from error
+    if not 0 <= facts.count * _ID <= end:
+        raise IndexUnusable("it is damaged: it does not hold what it says")
+    return facts, end
+
+
+def _hash(data: Any) -> bytes:
+    pieces = (data[start : start + _PIECE] for start in range(0, len(data), _PIECE))
+    digests = on_all_cores(lambda piece: hashlib.sha256(piece).digest(), pieces)
+    return hashlib.sha256(b"".join(digests)).digest()

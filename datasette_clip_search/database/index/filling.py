@@ -1,0 +1,51 @@
+"""Filling the lists of an index in no more memory than they take in the end."""
+
+from collections.abc import Callable
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from ...common.arrays import Ids, Vectors
+
+# Vectors put into their lists at a time.
+_ROWS = 1 << 16
+
+
+class Filling:
+    """Encoded vectors in a file, until it is known how many of them each list gets.
+
+    FAISS's own `add` gives a list that is full twice the room, and so takes half as much memory
+    again as the vectors need; what is in it then is the same.
+    """
+
+    def __init__(self, index: Any, file: BinaryIO):
+        """Takes a trained IndexIVF, and an empty file to write to and read again."""
+        self._index = index
+        self._width = int(index.sa_code_size())
+        self._sizes: Ids = np.zeros(index.nlist, np.int64)
+        self._file = file
+
+    def add(self, vectors: Vectors) -> None:
+        """Takes some more vectors (n, d). Raises OSError where the disk is full."""
+        codes = self._index.sa_encode(vectors)
+        # A code begins with the number of its list, lowest byte first.
+        of_list = codes[:, : self._index.coarse_code_size()]
+        lists = of_list @ (256 ** np.arange(of_list.shape[1]))
+        self._sizes += np.bincount(lists, minlength=len(self._sizes))
+        self._file.write(codes)
+
+    def finish(self, watch: Callable[[int], None]) -> None:
+        """Puts all vectors into the index, numbered as they came; `watch` is told how many are."""
+        import faiss
+
+        lists = cast(Any, faiss).downcast_InvertedLists(self._index.invlists)
+        for number, size in enumerate(self._sizes.tolist()):
+            lists.resize(number, size)
+            # Leaves the room that it has.
+            lists.resize(number, 0)
+        self._file.seek(0)
+        while data := self._file.read(_ROWS * self._width):
+            codes = np.frombuffer(data, np.uint8).reshape(-1, self._width)
+            start = self._index.ntotal
+            self._index.add_sa_codes(codes, np.arange(start, start + len(codes)))
+            watch(self._index.ntotal)

@@ -1,0 +1,82 @@
+"""What an index file says of itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ...common.config import CONFIG
+from ..changes import Moment
+from .index import LEAST, Effort
+from .kinds import KINDS, lists_for
+
+FORMAT = 2
+
+
+class IndexUnusable(Exception):
+    "An index file is absent, damaged, or of other vectors; the message says which"
+
+    def __init__(self, reason: str, is_damaged: bool = False):
+        """`is_damaged` is for what no other state of the database would mend."""
+        super().__init__(reason)
+        self.is_damaged = is_damaged
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the owner asked for: a kind of index, or auto; and bytes of memory, or None for any."""
+
+    kind: str = "auto"
+    memory: int | None = None
+
+
+ANY = Wish()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an index was built from, and how.
+
+    `recall` is the share of the ten truly nearest pictures that it found of a sample, when it was
+    built; None for an exact one.
+    """
+
+    fingerprint: str
+    dimension: int
+    count: int
+    moment: Moment
+    kind: str
+    effort: Effort = LEAST
+    recall: float | None = None
+    wish: Wish = ANY
+    metric: str = "cosine"
+    format: int = FORMAT
+
+
+def parsed(said: dict[str, Any]) -> Facts:
+    """Returns the facts that JSON says, or raises ValueError, TypeError or KeyError for others."""
+    facts = Facts(
+        **{
+            **said,
+            "moment": Moment(*said["moment"]),
+            "effort": Effort(**said["effort"]),
+            "wish": Wish(**said["wish"]),
+        }
+    )
+    # Not by their names: True is an int, and a float may be infinite.
+    effort, wish = facts.effort, facts.wish
+    numbers = (facts.dimension, facts.count, *facts.moment, effort.lists, effort.depth)
+    checks = (
+        type(facts.fingerprint) is str,
+        {type(number) for number in numbers} == {int},
+        facts.count >= 0,
+        all(-(2**63) <= number < 2**63 for number in facts.moment),
+        facts.metric == "cosine",
+        facts.recall is None or (type(facts.recall) in (int, float) and 0 <= facts.recall <= 1),
+        # As many lists as there can be: some pictures may be gone since they were counted.
+        1 <= effort.lists <= 2 * lists_for(facts.count),
+        effort.depth in (LEAST.depth, *CONFIG.depths),
+        wish.kind in ("auto", *KINDS),
+        wish.memory is None or (type(wish.memory) is int and wish.memory >= 0),
+    )
+    if not all(checks):
+        raise ValueError("facts that no index has")
+    return facts

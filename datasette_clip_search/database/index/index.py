@@ -1,0 +1,188 @@
+"""An index at work: pictures by their positions in it."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from ...common.arrays import Chosen, Ids, Vectors, ascending
+from . import exact
+from .kinds import KINDS, NONE, Kind
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How hard an index that is not exact searches for ten pictures.
+
+    It looks through `lists` lists, and ranks `depth` times as many pictures as are wanted by their
+    exact vectors.
+    """
+
+    lists: int = 1
+    depth: int = 1
+
+    def for_(self, k: int, of: int) -> tuple[int, int]:
+        """Returns lists, of so many, and candidates for k pictures, which lie further apart."""
+        wider = math.sqrt(max(k, 10) / 10)
+        return min(of, math.ceil(self.lists * wider)), k * self.depth
+
+
+LEAST = Effort()
+
+
+class Base:
+    """A FAISS index of some pictures, whose ids (n,) ascend by position.
+
+    A search uses one thread: more would wait for each other longer than they work, on a busy
+    machine many times as long (tests/benchmarks/query_threads.py).
+    """
+
+    def __init__(
+        self,
+        faiss_index: Any,
+        ids: Ids,
+        kind: Kind,
+        effort: Effort = Effort(),
+        owner: object = None,
+    ):
+        """`owner` is what the memory of a mapped index belongs to."""
+        self.faiss = faiss_index
+        self.ids = ids
+        self.kind = kind
+        self.effort = effort
+        self._owner = owner
+        parts: tuple[Any, Any] = _parts(faiss_index) if kind.is_exact else (None, None)
+        self._rounded, self._exact = parts
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def lists(self) -> int:
+        """Into how many lists the vectors are divided; an exact index has none."""
+        import faiss
+
+        return 0 if self.kind.is_exact else int(cast(Any, faiss.downcast_index(self.faiss)).nlist)
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.faiss.d)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether its memory is that of a file, which other processes share."""
+        return self._owner is not None
+
+    @property
+    def vectors(self) -> Vectors:
+        """The vectors (n, d) of an exact index: its own memory, gone when the index is."""
+        import faiss
+
+        vectors = faiss.rev_swig_ptr(self._exact.get_xb(), len(self) * self.dimension)
+        return cast(Vectors, vectors.reshape(len(self), self.dimension))
+
+    def positions(self, ids: Iterable[int] | Ids) -> Ids:
+        """Returns the positions (m,), ascending, of those of some pictures that are here."""
+        wanted = ascending(ids)
+        positions = np.searchsorted(self.ids, wanted)
+        is_here = positions < len(self)
+        is_here[is_here] = self.ids[positions[is_here]] == wanted[is_here]
+        return positions[is_here]
+
+    def exact(self, vector: Vectors, k: int, chosen: Chosen | None) -> tuple[Ids, Vectors]:
+        """Returns ids (k,) and cosines (k,) of the nearest to a (d,) vector in an exact index.
+
+        With `chosen` (n,), it is the nearest at these positions.
+        """
+        import faiss
+
+        exact.check_query(vector, self.dimension)
+        faiss.omp_set_num_threads(1)
+        parameters = None
+        if chosen is not None:
+            parameters = cast(Any, faiss).SearchParameters(sel=_selector(chosen))
+        if self._rounded:
+            nearest = exact.nearest(self._rounded, self._exact, vector, k, parameters)
+            if nearest:
+                return self.ids[nearest[0]], nearest[1]
+        scores, found = self._exact.search(vector.reshape(1, -1), k, params=parameters)
+        # FAISS fills up with -1 what it could not compare.
+        there = found[0] >= 0
+        return self.ids[found[0][there]], scores[0][there]
+
+    def candidates(
+        self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
+    ) -> tuple[Ids, bool]:
+        """Returns ids of pictures among which the k nearest to a (d,) vector likely are.
+
+        `harder` multiplies how many lists are looked through. It also tells whether those were all.
+        """
+        import faiss
+
+        exact.check_query(vector, self.dimension)
+        of = self.lists
+        lists, wanted = self.effort.for_(k, of)
+        lists = min(of, lists * harder)
+        faiss.omp_set_num_threads(1)
+        parameters = cast(Any, faiss).SearchParametersIVF(
+            nprobe=lists, sel=None if chosen is None else _selector(chosen)
+        )
+        _, found = self.faiss.search(
+            vector.reshape(1, -1), min(wanted, len(self)), params=parameters
+        )
+        return self.ids[found[0][found[0] >= 0]], lists == of
+
+
+class Unindexed(Base):
+    """Stands in for an index of more vectors than memory has room for.
+
+    All pictures are candidates, so that every search reads their vectors from the database: slow,
+    and right.
+    """
+
+    def __init__(self, ids: Ids):
+        super().__init__(None, ids, NONE)
+
+    @property
+    def lists(self) -> int:
+        """One list of everything."""
+        return 1
+
+    def candidates(
+        self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
+    ) -> tuple[Ids, bool]:
+        """Returns all that may be found, and that it is all."""
+        return (self.ids if chosen is None else self.ids[np.flatnonzero(chosen)]), True
+
+
+def _parts(index: Any) -> tuple[Any, Any]:
+    """Returns the two indexes of an exact one, of rounded vectors and of exact ones.
+
+    The first is None where there are only the latter.
+    """
+    import faiss
+
+    index = cast(Any, faiss).downcast_index(index)
+    if not isinstance(index, cast(Any, faiss).IndexRefine):
+        return None, index
+    return tuple(map(cast(Any, faiss).downcast_index, (index.base_index, index.refine_index)))
+
+
+def flat(ids: Ids, vectors: Vectors) -> Base:
+    """Returns an exact index, in memory, of (n, d) unit vectors whose ids (n,) ascend."""
+    import faiss
+
+    index = cast(Any, faiss).IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    return Base(index, ids, KINDS["flat"])
+
+
+def _selector(chosen: Chosen) -> Any:
+    import faiss
+
+    # A bit for each vector: many times faster than FAISS's selector by ids, of which it hashes
+    # every one (tests/benchmarks/within.py).
+    return cast(Any, faiss).IDSelectorBitmap(np.packbits(chosen, bitorder="little"))

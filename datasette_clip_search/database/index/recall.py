@@ -1,0 +1,75 @@
+"""A sample of queries with their exact answers, to measure by what share an index finds them."""
+
+import numpy as np
+
+from ...common.arrays import Ids, Vectors
+from ...common.config import CONFIG
+
+_K = 10
+# Kept of each query's nearest, so that copies of the tenth, which are as good an answer, are known.
+_KEPT = 40
+# No picture's id.
+_NOBODY = np.iinfo(np.int64).min
+
+
+class Sample:
+    """Queries (m, d) and, as vectors are shown to it, the ids of the nearest to each.
+
+    Half of the queries are pictures of the collection, which are not counted among their own
+    answers. The other half lie away from all pictures, as words do: halfway between two pictures,
+    and as far from both as words are from what they describe.
+    """
+
+    def __init__(self, ids: Ids, vectors: Vectors):
+        """Takes some pictures of the collection, (n,) and (n, d)."""
+        rng = np.random.default_rng(0)
+        half = min(CONFIG.recall_queries // 2, len(ids))
+        own = rng.permutation(len(ids))[:half]
+        between = (
+            vectors[rng.permutation(len(ids))[:half]] + vectors[rng.permutation(len(ids))[:half]]
+        )
+        between /= np.linalg.norm(between, axis=1, keepdims=True).clip(1e-6)
+        away = rng.standard_normal(between.shape, np.float32)
+        away /= np.linalg.norm(away, axis=1, keepdims=True)
+        between = between * CONFIG.recall_likeness + away * np.sqrt(1 - CONFIG.recall_likeness**2)
+        self.queries: Vectors = np.concatenate([vectors[own], between]).astype(np.float32)
+        nobody = np.full(half, _NOBODY)
+        self.itself: Ids = np.concatenate([ids[own], nobody])
+        self._ids = np.full((len(self.queries), _KEPT), _NOBODY)
+        self._scores = np.full((len(self.queries), _KEPT), -np.inf, np.float32)
+        self._tenth = self._scores[:, 0]
+
+    def show(self, ids: Ids, vectors: Vectors) -> None:
+        """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
+        scores = self.queries @ vectors.T
+        scores[self.itself[:, None] == ids] = -np.inf
+        near = (scores >= self._tenth[:, None] - CONFIG.equal_cosines).any(axis=0)
+        scores = np.concatenate([self._scores, scores[:, near]], axis=1)
+        best = np.argpartition(-scores, _KEPT - 1, axis=1)[:, :_KEPT]
+        every = np.concatenate([self._ids, np.tile(ids[near], (len(scores), 1))], axis=1)
+        self._scores = np.take_along_axis(scores, best, axis=1)
+        self._ids = np.take_along_axis(every, best, axis=1)
+        self._tenth = np.partition(self._scores, _KEPT - _K, axis=1)[:, _KEPT - _K]
+
+    def recall(self, found: list[Ids]) -> float:
+        """Returns which share of the ten nearest is among what was found for each query.
+
+        An answer counts where it is as near as the tenth. The share is the lower one of those for
+        the pictures, and for what lies away from them.
+        """
+        shares = [
+            _share(ids[scores > -np.inf], scores[scores > -np.inf], theirs)
+            for ids, scores, theirs in zip(self._ids, self._scores, found, strict=True)
+        ]
+        half = len(shares) // 2
+        return float(min(np.mean(shares[:half]), np.mean(shares[half:]))) if half else 1.0
+
+
+def _share(ids: Ids, scores: Vectors, found: Ids) -> float:
+    """Returns which share of the ten nearest, of ids and scores (n,), is among what was found."""
+    wanted = min(_K, len(ids))
+    if not wanted:
+        return 1.0
+    least = np.sort(scores)[-wanted]
+    hits = np.isin(ids[scores >= least - CONFIG.equal_cosines], found).sum()
+    return min(int(hits), wanted) / wanted

@@ -1,0 +1,241 @@
+"""The vectors of one model in one database at one moment, searched.
+
+Most of them are in an index; those that were added, changed or deleted since that was made are
+scored beside it.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from ...common.arrays import Chosen, Ids, Vectors, ascending
+from ...common.config import CONFIG
+from ...common.errors import DatabaseError, QueryError
+from ..changes import Moment
+from ..schema import Model, is_published
+from ..vectors import batches_by_id, read_vectors, vectors_by_id
+from . import Base, flat
+from .crowd import Crowd
+
+
+class Collection:
+    """The embedded pictures of a database at one moment."""
+
+    def __init__(
+        self,
+        model: Model,
+        moment: Moment,
+        base: Base,
+        made: Moment | None = None,
+        touched: Ids | None = None,
+        fresh: Base | None = None,
+        lost: Ids | None = None,
+    ):
+        """Takes an index, and what has happened since it was `made`.
+
+        Of `touched` pictures (n,) the index holds what they were before; what is left of them is in
+        the exact index `fresh`. Of `lost` ones (n,) there are vectors in either, but no pictures.
+        """
+        self.model = model
+        self.moment = moment
+        self.base = base
+        self.made = made or moment
+        # The index file that was looked at, whether it is the one in use or not.
+        self.seen: object = None
+        # The schema's version by which nothing is lost, and will not be unseen; None: look again.
+        self.stands: int | None = None
+        # The one by which that held of all but what was touched.
+        self.stood: int | None = None
+        none = np.empty(0, np.int64), np.empty((0, model.dimension), np.float32)
+        self.touched = none[0] if touched is None else touched
+        self.fresh = flat(*none) if fresh is None else fresh
+        self.lost = none[0] if lost is None else lost
+        self._stale = base.positions(np.union1d(self.touched, self.lost))
+        self._stale_fresh = self.fresh.positions(self.lost)
+        self._crowd: Crowd | None = None
+        self._distribution: tuple[Vectors, Vectors] | None = None
+
+    @property
+    def count(self) -> int:
+        """How many pictures there are."""
+        return len(self.base) - len(self._stale) + len(self.fresh) - len(self._stale_fresh)
+
+    @property
+    def state(self) -> tuple[int, bytes]:
+        """A value that is the same for the same pictures, of one database and model."""
+        return self.moment.revision, self.lost.tobytes()
+
+    @property
+    def is_outgrown(self) -> bool:
+        """Whether an index of all of it, read again, would be worth the time."""
+        lag = CONFIG.index_lag_from + CONFIG.index_lag * len(self.base)
+        return not self.base.is_mapped and len(self.touched) > lag
+
+    def before(self) -> "Collection":
+        """Returns the collection as it was when its index was made."""
+        return Collection(self.model, self.made, self.base)
+
+    def without(self, lost: Ids) -> "Collection":
+        """Returns the collection without vectors whose pictures are gone."""
+        if np.array_equal(lost, self.lost):
+            return self
+        other = Collection(
+            self.model, self.moment, self.base, self.made, self.touched, self.fresh, lost
+        )
+        other.seen = self.seen
+        return other
+
+    def nearest(
+        self,
+        connection: sqlite3.Connection,
+        vector: Vectors,
+        k: int,
+        within: Iterable[int] | Ids | None = None,
+    ) -> tuple[Ids, Vectors]:
+        """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
+
+        With `within`, ids of pictures, they are the nearest of these.
+        """
+        wanted = None if within is None else ascending(within)
+        ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
+        if len(self.fresh):
+            more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)
+            ids, scores = np.concatenate([ids, more[0]]), np.concatenate([scores, more[1]])
+        # Equal scores come in the order of their ids, so that an answer never depends on the
+        # order in which pictures were embedded.
+        order = np.lexsort((ids, -scores))[: max(k, 0)]
+        return ids[order], scores[order]
+
+    def _nearest(
+        self,
+        connection: sqlite3.Connection,
+        base: Base,
+        stale: Ids,
+        vector: Vectors,
+        k: int,
+        wanted: Ids | None,
+    ) -> tuple[Ids, Vectors]:
+        """Returns the k nearest of an index, without those at the `stale` positions."""
+        chosen: Chosen | None = None
+        available = len(base) - len(stale)
+        if wanted is not None:
+            chosen = np.zeros(len(base), bool)
+            chosen[base.positions(wanted)] = True
+        elif len(stale):
+            chosen = np.ones(len(base), bool)
+        if chosen is not None:
+            chosen[stale] = False
+            available = int(np.count_nonzero(chosen))
+        k = min(k, available)
+        if k < 1:
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        if base.kind.is_exact:
+            return base.exact(vector, k, chosen)
+        if chosen is not None and wanted is not None and available <= CONFIG.fetched_within:
+            return self._ranked(connection, vector, base.ids[np.flatnonzero(chosen)], k)
+        # Some pictures, by whatever they were chosen, may lie in any list.
+        harder = 1 if wanted is None else base.lists
+        while True:
+            candidates, is_all = base.candidates(vector, k, chosen, harder)
+            ids, scores = self._ranked(connection, vector, candidates, k)
+            if len(ids) == k or is_all:
+                return ids, scores
+            harder *= 4
+
+    def _ranked(
+        self, connection: sqlite3.Connection, vector: Vectors, ids: Ids, k: int
+    ) -> tuple[Ids, Vectors]:
+        """Returns the k nearest of some pictures by their vectors in the database."""
+        # In parts: a k that anyone may ask for would fill the memory with vectors.
+        parts = [(ids[:0], np.empty(0, np.float32))]
+        for some, vectors in batches_by_id(connection, self.model, ids):
+            parts.append((some, np.einsum("nd,d->n", vectors, vector)))
+        ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        if len(scores) > k:
+            best = np.argpartition(-scores, k - 1)[:k]
+            # Of those that are as good as the last one, the lowest ids.
+            last = scores[best].min()
+            better, equal = np.flatnonzero(scores > last), np.flatnonzero(scores == last)
+            best = np.concatenate([better, equal[: k - len(better)]])
+            ids, scores = ids[best], scores[best]
+        return ids, scores
+
+    def sample(self, connection: sqlite3.Connection, count: int) -> tuple[Ids, Vectors]:
+        """Returns at most `count` ids (n,) and vectors (n, d), evenly spread in the ids' order.
+
+        They are the same for the same pictures, whatever the index.
+        """
+        every = self.ids
+        places = np.linspace(0, len(every) - 1, min(count, len(every))).astype(np.int64)
+        return self._vectors(connection, every[places])
+
+    @property
+    def ids(self) -> Ids:
+        """The ids (n,) of all pictures, ascending."""
+        if not len(self.touched) and not len(self.lost):
+            return self.base.ids
+        return np.sort(self._unsorted_ids())
+
+    def _unsorted_ids(self) -> Ids:
+        kept = np.delete(self.base.ids, self._stale)
+        return np.concatenate([kept, np.delete(self.fresh.ids, self._stale_fresh)])
+
+    def vectors(self, database: Path | None) -> Vectors:
+        """Returns all vectors (n, d), in the order of the ids.
+
+        Without a connection, so that a thread of its own can use it: where the index holds no exact
+        vectors they are read from the `database`. Raises QueryError for so many that they would
+        fill the memory, of which a published database allows less, and DatabaseError where they
+        have changed meanwhile.
+        """
+        if self.base.kind.is_exact:
+            if not len(self.touched) and not len(self.lost):
+                return self.base.vectors
+            kept = np.delete(self.base.vectors, self._stale, axis=0)
+            fresh = np.delete(self.fresh.vectors, self._stale_fresh, axis=0)
+            return np.concatenate([kept, fresh])[np.argsort(self._unsorted_ids())]
+        assert database is not None
+        uri = f"{database.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            limit = CONFIG.max_duplicate_numbers
+            if is_published(connection):
+                limit = CONFIG.max_published_duplicate_numbers
+            if self.count * self.model.dimension > limit:
+                raise QueryError(
+                    f"clip_duplicates compares all {self.count} pictures in memory, which has room "
+                    f"for {limit // self.model.dimension} of this model here"
+                )
+            ids, vectors = read_vectors(connection, self.model)
+        if len(self.lost):
+            has_picture = ~np.isin(ids, self.lost)
+            ids, vectors = ids[has_picture], vectors[has_picture]
+        if not np.array_equal(ids, self.ids):
+            raise DatabaseError("The vectors have changed meanwhile. Search again")
+        return vectors
+
+    def _vectors(self, connection: sqlite3.Connection, ids: Ids) -> tuple[Ids, Vectors]:
+        if self.base.kind.is_exact and not len(self.touched):
+            return ids, self.base.vectors[self.base.positions(ids)]
+        return vectors_by_id(connection, self.model, ids)
+
+    def crowd(self, connection: sqlite3.Connection) -> Crowd:
+        """Returns what hits stand above; the same pictures always make the same one."""
+        if self._crowd is None:
+            self._crowd = Crowd(*self.sample(connection, CONFIG.crowd_size))
+        return self._crowd
+
+    def distribution(self, connection: sqlite3.Connection) -> tuple[Vectors, Vectors]:
+        """Returns the mean (d,) and the covariance (d, d), float32, of a sample of the vectors."""
+        if self._distribution is None:
+            _, vectors = self.sample(connection, CONFIG.distribution_sample)
+            d = self.model.dimension
+            mean, covariance = np.zeros(d, np.float32), np.zeros((d, d), np.float32)
+            if len(vectors):
+                mean = vectors.mean(axis=0)
+                others = vectors - mean
+                covariance = others.T @ others / np.float32(len(vectors))
+            self._distribution = mean, covariance
+        return self._distribution

@@ -1,0 +1,98 @@
+"""What every command that writes does first: it brings a database's tables into order."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from ..common.errors import DatabaseError
+from .connection import in_parts, transaction
+from .ordinary_tables import check_is_table
+from .repair import Table, read_table
+from .schema import (
+    EMBEDDINGS,
+    KNOWN_MIGRATIONS,
+    MIGRATIONS,
+    OWN_TABLES,
+    THUMBNAILS,
+    create_tables,
+    fetch,
+    images_table,
+    made_from_it,
+    quote,
+)
+
+
+def restored(connection: sqlite3.Connection) -> list[str]:
+    """Brings the tables of a database up to date, and deletes what belongs to no picture.
+
+    Returns in words what was missing, and what was deleted. Raises DatabaseError as images_table()
+    does, and for what can't be brought back.
+    """
+    try:
+        images = images_table(connection)
+    except DatabaseError:
+        images = _find_pictures(connection)
+        if images is None:
+            raise
+    if images is None:
+        return []
+    with transaction(connection):
+        said = create_tables(connection, images)
+    for table, what in ((EMBEDDINGS, "vectors"), (THUMBNAILS, "thumbnails")):
+        if count := _delete_lost(connection, images, table):
+            said.append(f"{count} {what} without a picture deleted")
+    return said
+
+
+def _find_pictures(connection: sqlite3.Connection) -> str | None:
+    """Returns the pictures' table of a database that is ours, but not as it should be.
+
+    It is the one that vectors or thumbnails refer to, or else the only one that looks like it.
+    """
+    sql = "select name, type, sql from main.sqlite_master where type in ('table', 'view')"
+    every = {each[0].lower(): each for each in fetch(connection, sql)}
+    reserved = {*OWN_TABLES, "_sqlite_migrations"}
+    try:
+        for name in reserved & every.keys():
+            check_is_table(every[name])
+    except DatabaseError:
+        return None
+    if "_sqlite_migrations" not in every:
+        return None
+    sql = "select name from main._sqlite_migrations where migration_set = ?"
+    applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
+    if not applied or not applied <= set(KNOWN_MIGRATIONS):
+        return None
+    tables = {
+        name: table
+        for name, (_, _, sql) in every.items()
+        if name not in reserved and str(sql).startswith("CREATE TABLE ")
+        for table in [read_table(connection, name)]
+    }
+    for ours in (EMBEDDINGS, THUMBNAILS):
+        links = (read_table(connection, ours) or Table("", {}, set(), set())).links
+        for column, table, _ in links:
+            if column == "image_id" and table in tables:
+                return str(every[table][0])
+    like = [
+        str(every[name][0])
+        for name, table in tables.items()
+        if table and table.columns.keys() >= {"id", "path", "content_hash", "size", "mtime"}
+    ]
+    return like[0] if len(like) == 1 else None
+
+
+def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
+    """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
+    rowid = "rowid" if table == EMBEDDINGS else "image_id"
+    same = made_from_it(connection, "t", "i", table)
+    lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
+        on i.id = t.image_id and {same} where i.id is null"""
+    found = fetch(connection, lost).fetchall()
+
+    def delete(rows: Sequence[tuple[int]]) -> None:
+        # One may have got its picture meanwhile.
+        sql = f"delete from main.{table} where {rowid} in ({lost} and t.{rowid} = ?)"
+        connection.executemany(sql, rows)
+
+    in_parts(connection, found, delete)
+    return len(found)

@@ -1,0 +1,194 @@
+"""The vectors in the database: the truth that every index is made from."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from typing import cast
+
+import numpy as np
+
+from ..common.arrays import Ids, Vectors
+from ..common.config import CONFIG
+from ..common.errors import DatabaseError
+from .schema import EMBEDDINGS, Model, fetch, images_table, made_from_it, quote
+from .vector_format import decode, has_length
+
+# Rows read at a time: 8 MB of vectors of 512.
+_ROWS = 4096
+# Ids in one statement, of the fewest parameters that any SQLite allows.
+_IDS = 900
+# Ids read at a time.
+_IDS_READ = 1 << 16
+
+
+def pictures_of(connection: sqlite3.Connection) -> str:
+    """Returns the SQL of the vectors `e`, each with the picture `i` that it belongs to, or none.
+
+    By an index that has all that it takes, so that no vector is read.
+    """
+    images = quote(images_table(connection) or "")
+    condition = made_from_it(connection, "e", "i")
+    return (
+        f"main.{EMBEDDINGS} as e left join main.{images} as i on i.id = e.image_id and {condition}"
+    )
+
+
+def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
+    """Returns how many pictures the model has embedded."""
+    sql = f"select count(i.id) from {pictures_of(connection)} where +e.model_id = ?"
+    return int(fetch(connection, sql, model.id).fetchone()[0])
+
+
+def count_without(connection: sqlite3.Connection, model: Model) -> int:
+    """Returns how many pictures have no vector of the model."""
+    images = quote(images_table(connection) or "")
+    (pictures,) = fetch(connection, f"select count(*) from main.{images}").fetchone()
+    return max(0, int(pictures) - count_vectors(connection, model))
+
+
+def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = None) -> Ids:
+    """Returns the ids (n,), ascending, of vectors whose picture is gone, or is another one now.
+
+    With `among` (n,) they are those of these.
+    """
+    sql = f"select e.image_id from {pictures_of(connection)} where i.id is null"
+    if among is None:
+        found = fetch(connection, f"{sql} and +e.model_id = ?", model.id).fetchall()
+    else:
+        found, ids = [], among.tolist()
+        for start in range(0, len(ids), _IDS):
+            some = ids[start : start + _IDS]
+            marks = ",".join("?" * len(some))
+            part = f"{sql} and e.model_id = ? and e.image_id in ({marks})"
+            found += fetch(connection, part, model.id, *some)
+    return np.unique(ids_of([id for (id,) in found]))
+
+
+def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
+    """Returns the ids (n,) int64 of all vectors of the model, ascending."""
+    sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
+    cursor = fetch(connection, sql, model.id)
+    parts = [np.empty(0, np.int64)]
+    while read := cursor.fetchmany(_IDS_READ):
+        parts.append(ids_of([image_id for (image_id,) in read]))
+    ids = np.concatenate(parts)
+    _check_single(ids)
+    return ids
+
+
+def ids_of(values: Collection[object]) -> Ids:
+    """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
+    if set(map(type, values)) - {int}:
+        raise DatabaseError(
+            "A table of the vectors has a row whose image_id is no whole number. "
+            "Delete that row and run sqlite-utils embed-images again"
+        )
+    return np.fromiter(cast(Collection[int], values), np.int64, len(values))
+
+
+def batches(
+    connection: sqlite3.Connection, model: Model, rows: int = _ROWS, without: Ids | None = None
+) -> Iterator[tuple[Ids, Vectors]]:
+    """Yields ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
+
+    Those of the ids `without` are left out. Raises DatabaseError for a stored vector of another
+    length, or one that is not finite.
+    """
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
+        where model_id = ? order by image_id"""
+    cursor = fetch(connection, sql, model.id)
+    left_out = set() if without is None else set(without.tolist())
+    last: Ids = np.empty(0, np.int64)
+    while read := cursor.fetchmany(rows):
+        if left_out:
+            read = [row for row in read if row[0] not in left_out]
+        ids, vectors = _decoded(model, read)
+        _check_single(np.concatenate([last, ids[:1]]))
+        last = ids[-1:]
+        yield ids, vectors
+
+
+def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
+    """Reads all ids (n,) and vectors (n, d) of a model, as `batches` does."""
+    sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
+    (count,) = fetch(connection, sql, model.id).fetchone()
+    return _joined(model, batches(connection, model), count)
+
+
+def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> tuple[Ids, Vectors]:
+    """Reads the vectors (n, d) of some pictures, and their ids (n,), ascending.
+
+    What the model has not embedded is left out. Raises DatabaseError as `batches` does.
+    """
+    # More of them may be asked for than there are.
+    expected = min(len(wanted), _IDS)
+    return _joined(model, batches_by_id(connection, model, wanted), expected)
+
+
+def batches_by_id(
+    connection: sqlite3.Connection, model: Model, wanted: Ids
+) -> Iterator[tuple[Ids, Vectors]]:
+    """Yields the same in parts, so that few of the vectors are in memory at a time."""
+    sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
+        where model_id = ? and image_id in (select value from temp.json_each(?))
+        order by image_id"""
+    ordered = np.unique(wanted)
+    for start in range(0, len(ordered), _ROWS):
+        part = json.dumps(ordered[start : start + _ROWS].tolist())
+        if rows := fetch(connection, sql, model.id, part).fetchall():
+            yield _decoded(model, rows)
+
+
+def _joined(
+    model: Model, parts: Iterable[tuple[Ids, Vectors]], expected: int
+) -> tuple[Ids, Vectors]:
+    """Puts parts together, of which there are about as many rows as expected."""
+    ids = np.empty(expected, np.int64)
+    vectors = np.empty((expected, model.dimension), np.float32)
+    count = 0
+    for some, theirs in parts:
+        end = count + len(some)
+        if end > len(ids):
+            # Another program has added some since they were counted.
+            ids = np.concatenate([ids[:count], np.empty(2 * end, np.int64)])
+            more = np.empty((2 * end, model.dimension), np.float32)
+            vectors = np.concatenate([vectors[:count], more])
+        ids[count:end], vectors[count:end] = some, theirs
+        count = end
+    return ids[:count], vectors[:count]
+
+
+def _vector(model: Model) -> str:
+    """Returns the SQL of a vector: nothing of another size is brought into memory."""
+    sizes = f"{2 * model.dimension}, {4 * model.dimension}"
+    return f"""case when typeof(embedding) = 'blob' and length(embedding) in ({sizes})
+        then embedding end"""
+
+
+def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    ids = ids_of([image_id for image_id, _ in rows])
+    _check_single(ids)
+    for image_id, blob in rows:
+        if not has_length(blob, model.dimension):
+            raise DatabaseError(
+                f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
+                "Delete that row and run sqlite-utils embed-images again"
+            )
+    vectors = decode([blob for _, blob in rows], model.dimension)
+    # Not so for what is not a number, either.
+    fine = np.einsum("ij,ij->i", vectors, vectors) <= CONFIG.max_vector_length**2
+    if not fine.all():
+        raise DatabaseError(
+            f"The embedding of picture {ids[~fine][0]} holds a number that is not finite, or too "
+            "large. Delete that row and run sqlite-utils embed-images again"
+        )
+    return ids, vectors
+
+
+def _check_single(ids: Ids) -> None:
+    """Raises DatabaseError where a picture has two vectors, in a table that lacks its key."""
+    if (twice := np.flatnonzero(ids[1:] <= ids[:-1])).size:
+        raise DatabaseError(
+            f"The database's table {EMBEDDINGS} has two rows for picture {ids[twice[0]]}. "
+            "Delete one and run sqlite-utils embed-images again"
+        )

@@ -1,0 +1,218 @@
+"""Sessions of ONNX Runtime: made here alone, of files that were judged, and run to a bound.
+
+What a database brings is read and costed first, and so is every shape of input before its first
+run. Data outside the file is refused twice: nothing that names any passes `model`, and ONNX Runtime
+is pointed at a folder that can't exist.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...common.arrays import Vectors
+from ...common.config import CONFIG
+from ...common.stopping import Stopping
+from .check import Cost, Graph
+from .graph_model import FLOAT, TYPES, Declared, read_model
+from .wire import Refused
+
+Heed = Callable[[], None]
+
+_NOWHERE = os.path.join(os.devnull, "nowhere")
+_LOOK_SECONDS = 0.02
+_SILENT = 4
+_TOO_MUCH = "more work or memory than a tower takes"
+# Texts or pictures that go through together at most, so that memory stays bounded.
+_MOST_TOGETHER = 32
+
+
+def nothing() -> None:
+    """Let a run go on, which Ctrl-C can then end."""
+
+
+class Session:
+    """A graph of a database at work, for any number of threads at once."""
+
+    def __init__(
+        self,
+        data: bytes,
+        given: Declared | None,
+        output: tuple[str, int | None],
+        careful: bool = False,
+        stopping: Stopping | None = None,
+    ):
+        """Loads an ONNX file that takes `given` and gives an output of a name and a width.
+
+        The first dimension of what it takes is open, how many there are; the others are the
+        largest that are ever fed, where the file leaves them open. Without `given`, what the file
+        says is taken. A `careful` session never saturates. `stopping` ends the loading.
+
+        Raises Refused or another ValueError for a file that no tower of ours is, and whatever
+        ONNX Runtime does.
+        """
+        model = read_model(data)
+        self.given = given = given or model.inputs[0]
+        _check_borders(model.inputs, given, model.outputs, output[0])
+        self._width = output[1]
+        self._graph = Graph(model)
+        # The file's own bytes, which `model` refers to.
+        del model
+        self._costs: dict[tuple[int, ...], Cost] = {}
+        self._together = self._most_together()
+        self._session = _loaded(data, careful, stopping=stopping)
+
+    def _most_together(self) -> int:
+        """Returns how many go through together; a power of two.
+
+        Raises Refused where not even one does.
+        """
+        count = _MOST_TOGETHER
+        while not self._fits(count) and count > 1:
+            count //= 2
+        if not self._fits(1):
+            raise Refused(_TOO_MUCH)
+        return count
+
+    def _fits(self, count: int) -> bool:
+        _, *others = self.given.dimensions or ()
+        cost = self._cost((count, *(size or 0 for size in others)))
+        return self._graph.fits(cost, count)
+
+    def _cost(self, shape: tuple[int, ...]) -> Cost:
+        cost = self._costs.get(shape)
+        if cost is None:
+            cost = self._graph.cost({self.given.name: (shape, self.given.type)})
+            [made] = cost.outputs
+            if len(made) != 2 or made[0] != shape[0] or self._width not in (None, made[1]):
+                raise Refused("vectors of another shape")
+            self._costs[shape] = cost
+        return cost
+
+    def run(self, items: NDArray[Any], heed: Heed | None = None) -> Vectors:
+        """Returns the features, (n, width) float32, of n texts or pictures.
+
+        `heed` is called again and again while a run takes long, and may raise to end it.
+
+        Raises Refused for a shape at which the graph is another one, and where it breaks.
+        """
+        size = self._together
+        parts = [self._run(items[at : at + size], heed) for at in range(0, len(items), size)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, items: NDArray[Any], heed: Heed | None) -> Vectors:
+        cost = self._cost(items.shape)
+        if not self._graph.fits(cost, len(items)):
+            raise Refused(_TOO_MUCH)
+        feed = {self.given.name: items}
+        if heed is None or cost.work <= CONFIG.uninterrupted_work:
+            return _ran(self._session, feed, None)
+        return _heeding(self._session, feed, heed)
+
+
+def _check_borders(
+    inputs: list[Declared], given: Declared, outputs: list[Declared], output: str
+) -> None:
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise Refused("several inputs or outputs")
+    [declared], [features] = inputs, outputs
+    if (declared.name, declared.type) != (given.name, given.type):
+        raise Refused("another input")
+    wanted, found = given.dimensions or (), declared.dimensions or ()
+    if len(found) < 2 or None in wanted[1:]:
+        raise Refused("an input of no known shape")
+    if len(wanted) != len(found) or any(
+        size is not None and size != wanted[at] for at, size in enumerate(found)
+    ):
+        raise Refused("an input of another shape")
+    if (features.name, features.type) != (output, FLOAT):
+        raise Refused("another output")
+    if features.dimensions is not None and len(features.dimensions) != 2:
+        raise Refused("an output of another shape")
+    assert given.type in TYPES
+
+
+def open_file(file: Path, careful: bool = False, optimised: bool = True) -> Any:
+    """Makes a session of a file that was just exported here, with the weights beside it."""
+    return _loaded(file, careful, optimised)
+
+
+def _loaded(
+    model: bytes | Path,
+    careful: bool = False,
+    optimised: bool = True,
+    stopping: Stopping | None = None,
+) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # Queries come from many threads at once, and each wants one core.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # An arena keeps the memory of the longest text for ever, and saves nothing here.
+    options.enable_cpu_mem_arena = False
+    # Errors are raised. To stderr it would write them with the names that a file gives its parts.
+    options.log_severity_level = _SILENT
+    if careful:
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    if not optimised:
+        level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+    if isinstance(model, bytes):
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", _NOWHERE
+        )
+    # Else it looks for another format at the beginning of the file.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    # Releases before 1.23 may lack it; what they load is judged all the same.
+    cancel = getattr(options, "set_load_cancellation_flag", None)
+    if stopping is not None and cancel is not None:
+        stopping.call(lambda: cancel(True))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # What it was made from, which it keeps for other providers to try.
+    session._model_bytes = None
+    return session
+
+
+def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors:
+    """Runs a session in a thread of its own, so that `heed` can end it between two operators."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _SILENT
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_ran(session, feed, options))
+        except Refused as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, name="clip-search-tower", daemon=True)
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(_LOOK_SECONDS)
+            heed()
+    except BaseException:
+        options.terminate = True
+        # Python must not end while it is at work.
+        thread.join()
+        raise
+    [features] = outcome
+    if isinstance(features, Refused):
+        raise features
+    vectors: Vectors = features
+    return vectors
+
+
+def _ran(session: Any, feed: dict[str, NDArray[Any]], options: Any) -> Vectors:
+    try:
+        features: Vectors = session.run(None, feed, options)[0]
+    except Exception as error:
+        # ONNX Runtime has an exception for each kind of status, none of which they share.
+        raise Refused("an operator that fails") from error
+    return features

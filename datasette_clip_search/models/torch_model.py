@@ -1,0 +1,239 @@
+"""An OpenCLIP model at work: pictures and words to unit vectors."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import asdict, is_dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..common.arrays import Pixels, Vectors
+from ..common.errors import EncoderUnavailable
+from ..pictures.preprocess import Preprocess
+from . import checkpoint as checkpoints
+from .checkpoint import Checkpoint
+from .text_cleaning import safe
+
+Heed = Callable[[], None]
+
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+# OpenCLIP's tokenizer remembers every word that it ever saw.
+_MOST_WORDS = 10_000
+
+
+class PictureEncoder(Protocol):
+    """What embeds pictures in a run; threads may share it.
+
+    `device` and `precision` are what its vectors are noted to be made by, and `matmul` is what
+    torch.set_float32_matmul_precision is to be meanwhile; None without torch.
+    """
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def dimension(self) -> int: ...
+    @property
+    def preprocess(self) -> Preprocess: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def matmul(self) -> str | None: ...
+    def encode_pixels(self, pixels: Pixels) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
+
+
+class Encoder:
+    """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
+
+    def __init__(self, checkpoint: Checkpoint, fingerprint: str | None = None):
+        """Loads the model; `checkpoint` must be located, its `fingerprint` may be known already.
+
+        Raises EncoderUnavailable for weights that do not load.
+        """
+        self.checkpoint = checkpoint
+        with ThreadPoolExecutor(1) as beside:
+            # Importing is the work of one core, and takes longer.
+            hashed = beside.submit(lambda: fingerprint or checkpoints.fingerprint(checkpoint))
+            checkpoints.import_open_clip()
+            self._model, self._tokenizer = _load(checkpoint)
+            self.fingerprint = hashed.result()
+        self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
+        self.device = "cpu"
+        self.precision = "fp32"
+        # What torch.set_float32_matmul_precision is to be while pictures are embedded.
+        self.matmul = "highest"
+        self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
+
+    @property
+    def label(self) -> str:
+        """The model's name, for messages."""
+        return self.checkpoint.label
+
+    @property
+    def model(self) -> Any:
+        """The open_clip model, a torch.nn.Module."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The open_clip tokenizer, to which special tokens in a text are plain text."""
+        return self._tokenizer
+
+    @property
+    def key(self) -> str:
+        """What tells the vectors of its texts from any other's."""
+        return self.fingerprint
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
+        return float(self._model.logit_scale.detach().exp())
+
+    def use(self, device: str, precision: str) -> None:
+        """Moves the model to a torch device and one of PRECISIONS."""
+        import torch
+
+        if self.precision != "fp32" and precision != self.precision:
+            # What was rounded does not come back by itself.
+            self.reset()
+        self._model.to(device, getattr(torch, PRECISIONS[precision]))
+        self.device, self.precision, self.matmul = device, precision, "highest"
+
+    def reset(self) -> None:
+        """Loads the model again, in float32 on the CPU."""
+        self._model, self._tokenizer = _load(self.checkpoint)
+        self.device, self.precision, self.matmul = "cpu", "fp32", "highest"
+
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+
+        Threads may share an encoder. `heed` is what those of databases ask meanwhile.
+        """
+        import torch
+
+        batch = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
+        mean, std = (
+            torch.tensor(values, device=self.device).view(1, 3, 1, 1) * 255
+            for values in (self.preprocess.mean, self.preprocess.std)
+        )
+        batch = ((batch - mean) / std).to(getattr(torch, PRECISIONS[self.precision]))
+        with torch.inference_mode():
+            features = self._model.encode_image(batch)
+        return unit(features.float().cpu().numpy())
+
+    def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
+        """Returns the unit vectors, (n, dimension) float32, of n texts."""
+        import torch
+
+        tokens = self._tokenizer(list(texts)).to(self.device)
+        words = getattr(self._tokenizer, "cache", {})
+        if len(words) > _MOST_WORDS:
+            # Not the first, which are the tokenizer's own.
+            for word in list(words)[_MOST_WORDS // 2 :]:
+                words.pop(word, None)
+        with torch.inference_mode():
+            features = self._model.encode_text(tokens)
+        return unit(features.float().cpu().numpy())
+
+
+def normalized(preprocess: Preprocess, pixels: Pixels) -> Vectors:
+    """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
+    mean, std = (np.array(values, np.float32) * 255 for values in (preprocess.mean, preprocess.std))
+    scaled = (pixels.astype(np.float32) - mean) / std
+    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def reference_pixels(preprocess: Preprocess) -> Pixels:
+    """Makes a picture of smooth colour and of noise, (1, height, width, 3) uint8."""
+    height, width = preprocess.height, preprocess.width
+    noise = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3))
+    ramp = np.linspace(0, 255, height)[:, None, None] + np.linspace(0, 255, width)[:, None]
+    return ((noise + ramp) / 3).astype(np.uint8)
+
+
+def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    import open_clip
+
+    options: dict[str, Any]
+    if checkpoint.folder:
+        name = f"local-dir:{checkpoint.folder}"
+        options = {}
+    elif checkpoint.config:
+        name, options = checkpoint.name, {}
+    else:
+        name = checkpoint.name
+        tag = checkpoints.tag_settings(checkpoint) or {}
+        options = {
+            "pretrained": str(checkpoint.weights),
+            "force_quick_gelu": bool(tag.get("quick_gelu")),
+            "force_preprocess_cfg": tag,
+        }
+    try:
+        with _without_first_values():
+            model = open_clip.create_model(name, require_pretrained=True, **options)
+        tokenizer = _safe(open_clip.get_tokenizer(name))
+    except Exception as error:
+        # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
+        reason = " ".join(str(error).split("\n")[:1])
+        raise EncoderUnavailable(
+            f"The weights of {checkpoint.label} do not load from {checkpoint.weights}: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
+    model.eval()
+    return model, tokenizer
+
+
+def _without_first_values() -> AbstractContextManager[Any]:
+    """Has new layers get no random numbers, in whose place the checkpoint's come at once.
+
+    To draw them takes longer than all the rest of loading. Weights that lack any don't load.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if function in drawing:
+                return args[0] if args else kwargs["tensor"]
+            return function(*args, **kwargs)
+
+    init, tensor = torch.nn.init, torch.Tensor
+    drawing = {init.kaiming_uniform_, init.uniform_, init.normal_, tensor.uniform_, tensor.normal_}
+    return Mode()
+
+
+def _safe(tokenizer: Any) -> Any:
+    """Has a tokenizer read its special tokens as plain text in a text, and cut endless words.
+
+    Its own cleaning and those tokens are noted on it, for whoever keeps it elsewhere.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:
+        special = [tokenizer.decoder[token] for token in tokenizer.all_special_ids]
+    else:
+        # Hugging Face's; those that are not named, such as languages, are among the added ones.
+        added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
+        special = sorted(added.union(inner.all_special_tokens))
+    tokenizer.special, tokenizer.own_clean_fn = special, tokenizer.clean_fn
+    tokenizer.clean_fn = safe(tokenizer.clean_fn, special)
+    return tokenizer
+
+
+def unit(features: Vectors) -> Vectors:
+    """Returns (n, d) float32 vectors at length 1."""
+    vectors: Vectors = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    return vectors
+
+
+def _plain(settings: Any) -> dict[str, Any]:
+    return asdict(settings) if is_dataclass(settings) else dict(settings)  # type: ignore[arg-type]

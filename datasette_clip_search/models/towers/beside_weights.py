@@ -1,0 +1,79 @@
+"""Embedding without torch: by an image tower of the database, or one beside the model's weights."""
+
+import importlib.util
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from ...database.connection import transaction
+from ...database.schema import TOWERS, Model, fetch, models
+from ..checkpoint import Checkpoint, fingerprint
+from .image import ImageTower
+from .stored import IMAGE, TEXT, TowerUnusable, read_manifest, read_tower
+
+TOWERS_FILE = "towers.db"
+"""A database with one model and its towers, in a folder with the model's weights."""
+
+
+def is_torch_here() -> bool:
+    """Tells whether what makes vectors with torch is installed, without importing it."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))
+
+
+def find_tower(
+    connection: sqlite3.Connection, model: Model | None, checkpoint: Checkpoint
+) -> ImageTower | None:
+    """Returns an image tower of a model: the database's own, else the one beside its weights.
+
+    Raises TowerUnusable for one that can't be used.
+    """
+    if model and (manifest := read_manifest(connection, model, IMAGE)):
+        return ImageTower(read_tower(connection, model, manifest, IMAGE))
+    if file := _file(checkpoint):
+        with closing(_open(file)) as beside:
+            other = _model_of(beside, checkpoint)
+            if other and (manifest := read_manifest(beside, other, IMAGE)):
+                return ImageTower(read_tower(beside, other, manifest, IMAGE))
+    return None
+
+
+def copy_towers(connection: sqlite3.Connection, model: Model, checkpoint: Checkpoint) -> None:
+    """Has a database bring the towers beside the weights of its model, where it lacks them."""
+    file = _file(checkpoint)
+    if file is None:
+        return
+    with closing(_open(file)) as beside:
+        other = _model_of(beside, checkpoint)
+        if other is None or other.fingerprint != model.fingerprint:
+            return
+        for tower in (TEXT, IMAGE):
+            if read_manifest(connection, model, tower):
+                continue
+            sql = f"""select tower, part, precision, data from {TOWERS}
+                where model_id = ? and tower = ?"""
+            rows = fetch(beside, sql, other.id, tower)
+            sql = f"""insert into {TOWERS} (model_id, tower, part, precision, data)
+                values ({model.id}, ?, ?, ?, ?)"""
+            with transaction(connection):
+                connection.executemany(sql, rows)
+
+
+def _file(checkpoint: Checkpoint) -> Path | None:
+    file = checkpoint.folder / TOWERS_FILE if checkpoint.folder else None
+    return file if file and file.is_file() else None
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def _model_of(beside: sqlite3.Connection, checkpoint: Checkpoint) -> Model | None:
+    """Finds the model in a file of towers.
+
+    Raises TowerUnusable for a file that is none.
+    """
+    made_from = fingerprint(checkpoint)
+    try:
+        return next((each for each in models(beside) if each.fingerprint == made_from), None)
+    except sqlite3.DatabaseError as error:
+        raise TowerUnusable(f"{TOWERS_FILE} beside the model's weights: {error}") from error

@@ -1,0 +1,104 @@
+"""Any text tower that torch can export as an ONNX graph, for texts of one length."""
+
+import importlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ....common.errors import EncoderUnavailable
+from ...int8.graph import is_convolution, is_product, matrix_of
+from ...onnx_export import shallow_copy, to_onnx
+from .open_clip_graph import INPUT, OUTPUT
+from .weights import Graph
+
+
+def build(model: Any, tokens: Any, bits: int) -> bytes:
+    """Returns the text tower of an OpenCLIP model as an ONNX file, whatever it is built of.
+
+    `model` is float32, on the CPU; `tokens` are those of two texts, (2, length), as its tokenizer
+    makes them. Everything stays as it is, but for matrices and embeddings, which take `bits`.
+
+    Raises EncoderUnavailable where torch can't export it.
+    """
+    try:
+        importlib.import_module("onnxscript")
+    except ImportError as error:
+        raise EncoderUnavailable(
+            "Its text tower is not OpenCLIP's own, and exporting it needs onnxscript. "
+            "Run: pip install onnxscript"
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="clip-search-") as folder:
+        file = Path(folder, "text.onnx")
+        try:
+            _export(model, tokens, file)
+        except Exception as error:
+            # Each of torch.export and the ONNX exporter has its own.
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise EncoderUnavailable(
+                f"Its text tower can't be exported: {type(error).__name__}: {reason}"
+            ) from error
+        exported = onnx.load(file)
+    length = tokens.shape[1]
+    graph = Graph(bits)
+    rewrite(graph, exported.graph)
+    inputs = helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n", length])
+    outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
+    model_proto = graph.model(inputs, outputs, exported.opset_import)
+    try:
+        file_bytes: bytes = model_proto.SerializeToString()
+    except ValueError as error:
+        raise EncoderUnavailable(f"Its text tower is too large for ONNX in {bits} bits") from error
+    return file_bytes
+
+
+def _export(model: Any, tokens: Any, file: Path) -> None:
+    import torch
+
+    class Tower(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = shallow_copy(model)
+
+        def forward(self, tokens: Any) -> Any:
+            return self.model.encode_text(tokens)
+
+    to_onnx(Tower().eval(), tokens, file, INPUT, OUTPUT)
+
+
+def rewrite(graph: Graph, exported: Any) -> None:
+    """Copies a graph's nodes, with products, convolutions and embeddings by constants made anew."""
+    constants = {constant.name: constant for constant in exported.initializer}
+    for node in exported.node:
+        name = None
+        if is_product(node, constants):
+            bias = None
+            if len(node.input) > 2 and node.input[2] in constants:
+                bias = numpy_helper.to_array(constants[node.input[2]])
+            if len(node.input) < 3 or bias is not None:
+                name = graph.product(node.input[0], matrix_of(node, constants), bias)
+        elif _is_embedding(node, constants):
+            name = graph.rows(numpy_helper.to_array(constants[node.input[0]]), node.input[1])
+        elif is_convolution(node, constants):
+            node.input[1] = graph.kernel(numpy_helper.to_array(constants[node.input[1]]))
+        if name is None:
+            graph.nodes.append(node)
+        else:
+            graph.nodes[-1].output[0] = node.output[0]
+    used = {name for node in graph.nodes for name in node.input}
+    graph.constants += [constants[name] for name in constants if name in used]
+    for part in [*graph.nodes, *graph.constants]:
+        # The exporter describes each by the lines of Python it came from.
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+
+
+def _is_embedding(node: Any, constants: dict[str, Any]) -> bool:
+    if node.op_type != "Gather" or node.input[0] not in constants:
+        return False
+    table = constants[node.input[0]]
+    axes = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
+    is_matrix = len(table.dims) == 2 and table.data_type == TensorProto.FLOAT
+    return is_matrix and axes in ([], [0]) and table.dims[0] > 1

@@ -1,0 +1,224 @@
+"""Towers in rows of clip_towers: part 0 is a manifest in JSON, the others are the files in it.
+
+A manifest tells the `format`, the release that it `needs`, the `sections` (names and bytes, in
+their order) with the `sha256` of all of them together, when it was `made`, the `fingerprint` of the
+model's weights, and what else its kind of tower needs. One that only has a `refused` tells why
+there is no tower.
+"""
+
+import hashlib
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from ...common.config import CONFIG
+from ...common.errors import EncoderUnavailable
+from ...common.terminal_text import visible
+from ...database.connection import transaction
+from ...database.schema import TOWERS, Model, fetch, has_table
+from ..onnx_file.wire import Refused
+
+TEXT, IMAGE, INT8 = "text", "image", "int8"
+FORMAT = 1
+# Thousands of characters at most, most of them special tokens of a tokenizer.
+_MOST_MANIFEST = 200_000
+# Of any release; ours are CONFIG.tower_part_bytes.
+_MOST_PART = 1 << 24
+_SECTIONS = {
+    TEXT: {"tokenizer", "example", "onnx"},
+    IMAGE: {"picture", "vector", "onnx"},
+    INT8: {"onnx", "of_noise"},
+}
+_RELEASE = re.compile(r"[0-9A-Za-z.+!-]{1,40}")
+# The first release that reads this format.
+NEEDS = "0.1a0"
+_ANEW = {
+    TEXT: "To make it anew, run: sqlite-utils embed-images",
+    IMAGE: "To make it anew, run: sqlite-utils embed-images with --with-image-search",
+    INT8: "To make it anew, run: sqlite-utils embed-images with --precision int8",
+}
+
+
+class TowerUnusable(EncoderUnavailable):
+    "The tower that a database holds can't be used; the message says how to come by another"
+
+
+class NoTower(TowerUnusable):
+    "No tower could be made, for a reason that is not for everyone who may query the database"
+
+    def __init__(self, reason: str, release: str):
+        super().__init__(
+            "No text tower could be made for this model. To see why, run: sqlite-utils embed-images"
+        )
+        self.reason = reason
+        self.release = release
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A tower as it is kept: its manifest, with a key of it alone, and its sections by name."""
+
+    key: str
+    facts: dict[str, Any]
+    sections: dict[str, bytes]
+
+
+def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
+    """Returns the manifest of a model's tower as it is kept, or None where there is none.
+
+    Databases of earlier releases have no table of towers.
+    """
+    if not has_table(connection, TOWERS):
+        return None
+    # Of a larger one only what is no JSON any more.
+    sql = f"""select substr(data, 1, ?) from main.{TOWERS}
+        where model_id = ? and tower = ? and part = 0"""
+    try:
+        row = fetch(connection, sql, _MOST_MANIFEST, model.id, tower).fetchone()
+    except sqlite3.OperationalError as error:
+        if not str(error).startswith("Could not decode"):
+            raise
+        # Text that is none; no JSON either.
+        return ""
+    return None if row is None else str(row[0])
+
+
+def key_of(manifest: str) -> str:
+    """Returns what tells a manifest, and thereby a tower, from any other."""
+    return hashlib.sha256(manifest.encode()).hexdigest()
+
+
+def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
+    """Returns a manifest's facts.
+
+    Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
+    that there is no tower.
+    """
+    try:
+        facts: dict[str, Any] = json.loads(manifest)
+        if facts["format"] > FORMAT:
+            needed = str(facts["needs"])
+            if not _RELEASE.fullmatch(needed):
+                raise ValueError("needs")
+            raise TowerUnusable(
+                f"Its {tower} tower was made by a newer release. "
+                f"Run: pip install --upgrade 'datasette-clip-search>={needed}'"
+            )
+        if "refused" in facts:
+            raise NoTower(visible(str(facts["refused"])[:500]), visible(str(facts["release"])[:40]))
+        if facts["fingerprint"] != model.fingerprint:
+            raise damaged(tower, "is of other weights than the pictures")
+        if facts["dimension"] != model.dimension:
+            raise damaged(tower, "makes vectors of another length than the pictures have")
+        sizes = facts["sections"]
+        if not isinstance(sizes, dict) or set(sizes) != _SECTIONS[tower]:
+            raise ValueError("sections")
+        if not all(type(size) is int and size >= 0 for size in sizes.values()):
+            raise ValueError("sizes")
+        if sum(sizes.values()) > CONFIG.max_tower_bytes:
+            total, most = sum(sizes.values()), CONFIG.max_tower_bytes
+            raise damaged(tower, f"has {total} bytes and the limit is {most}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(tower) from error
+    return facts
+
+
+def read_tower(
+    connection: sqlite3.Connection, model: Model, manifest: str, tower: str = TEXT
+) -> Kept:
+    """Reads a tower, one part after the other.
+
+    Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
+    """
+    facts = parse(manifest, model, tower)
+    digest = hashlib.sha256()
+    parts = _parts(connection, model, tower)
+    sections: dict[str, bytes] = {}
+    for name, size in facts["sections"].items():
+        section = io.BytesIO()
+        while section.tell() < size:
+            part = next(parts, None)
+            if not isinstance(part, bytes) or not 0 < len(part) <= size - section.tell():
+                raise damaged(tower)
+            digest.update(part)
+            section.write(part)
+        # Without a copy.
+        sections[name] = section.getvalue()
+    if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
+        raise damaged(tower)
+    return Kept(key_of(manifest), facts, sections)
+
+
+def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, Kept]:
+    """Returns the manifest of a tower, and the tower as it is read again."""
+    digest = hashlib.sha256()
+    for section in sections.values():
+        digest.update(section)
+    whole = {
+        "format": FORMAT,
+        "needs": NEEDS,
+        "sections": {name: len(section) for name, section in sections.items()},
+        "sha256": digest.hexdigest(),
+        # One that was mended is another to those who remember that it was damaged.
+        "made": datetime.now(UTC).isoformat(),
+        **facts,
+    }
+    manifest = json.dumps(whole)
+    return manifest, Kept(key_of(manifest), whole, dict(sections))
+
+
+def write_tower(
+    connection: sqlite3.Connection,
+    model: Model,
+    manifest: str,
+    sections: Mapping[str, bytes],
+    tower: str = TEXT,
+) -> None:
+    """Writes a tower in place of the one that is there, in one transaction."""
+    with transaction(connection):
+        delete_tower(connection, model, tower)
+        precision = json.loads(manifest).get("precision")
+        sql = (
+            f"insert into {TOWERS} (model_id, tower, part, precision, data) values (?, ?, ?, ?, ?)"
+        )
+        rows = enumerate([manifest, *_split(sections)])
+        for part, data in rows:
+            connection.execute(sql, (model.id, tower, part, precision, data))
+
+
+def delete_tower(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> None:
+    """Deletes a model's tower; inside the caller's transaction."""
+    sql = f"delete from {TOWERS} where model_id = ? and tower = ?"
+    connection.execute(sql, (model.id, tower))
+
+
+def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
+    size = CONFIG.tower_part_bytes
+    for section in sections.values():
+        for at in range(0, len(section), size):
+            yield memoryview(section)[at : at + size]
+
+
+def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator[object]:
+    sql = f"""select case when typeof(data) = 'blob' and length(data) <= ? then data end
+        from main.{TOWERS}
+        where model_id = ? and tower = ? and part > 0 order by part"""
+    for (data,) in fetch(connection, sql, _MOST_PART, model.id, tower):
+        yield data
+
+
+def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
+    """Returns what to raise for a tower that has to be made anew."""
+    return TowerUnusable(f"Its {tower} tower {how}. {_ANEW[tower]}")
+
+
+def unfit(tower: str, error: Exception) -> TowerUnusable:
+    """Returns what to raise for a tower that something makes of another error than its own."""
+    if isinstance(error, Refused):
+        return damaged(tower, f"is not one that this release makes ({error})")
+    return damaged(tower, f"does not load ({type(error).__name__})")

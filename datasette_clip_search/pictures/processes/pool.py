@@ -1,0 +1,167 @@
+"""Decoding pictures in processes of their own, one for each core."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...common.config import CONFIG
+from ...common.errors import PictureError
+from ..sources import Source
+from .messages import Decoded, Job, Outcome, Refused, Settings, Unneeded
+from .process import Decoder, IsWanted
+
+__all__ = ["Decoded", "Decoders", "Outcome", "Refused", "Settings", "Unneeded"]
+
+_WATCH_SECONDS = 0.5
+# How long a pause waits for what is being decoded, and how often it looks.
+_PAUSE_SECONDS, _LOOK_SECONDS = 1, 0.005
+
+
+@dataclass
+class _Task:
+    """A picture to decode, and the promise of its outcome."""
+
+    source: Source
+    data: bytes | None
+    settings: Settings
+    is_wanted: IsWanted
+    future: Future[Outcome] = field(default_factory=Future)
+
+
+class Decoders:
+    """A pool of decoding processes, each with a thread that waits for it; a context manager."""
+
+    def __init__(self, count: int):
+        """Starts `count` processes, and does not wait for them."""
+        self._all = [Decoder() for _ in range(count)]
+        # Guards the next three; who waits for it waits for tasks, or for the end.
+        self._changed = threading.Condition()
+        self._tasks: deque[_Task] = deque()
+        self._busy = 0
+        self._is_paused = False
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._serve, args=[decoder], name="decoding", daemon=True)
+            for decoder in self._all
+        ]
+        self._threads.append(threading.Thread(target=self._stop_late_ones, daemon=True))
+
+    def __enter__(self) -> "Decoders":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        # First, so that no thread goes on to the next picture, with a new process.
+        self._closed.set()
+        with self._changed:
+            for task in self._tasks:
+                task.future.cancel()
+            self._tasks.clear()
+            self._changed.notify_all()
+        # Those at work are ended too; then their threads end by themselves.
+        for decoder in self._all:
+            decoder.kill()
+        for thread in self._threads:
+            thread.join()
+        for decoder in self._all:
+            decoder.close()
+
+    def submit(
+        self,
+        source: Source,
+        data: bytes | None,
+        settings: Settings,
+        is_wanted: IsWanted = lambda _: True,
+    ) -> Future[Outcome]:
+        """Has a picture decoded as soon as a process is free.
+
+        `is_wanted` tells by a content's hash whether that is needed, and `data` is the file's
+        content where that has been read already.
+        """
+        task = _Task(source, data, settings, is_wanted)
+        with self._changed:
+            self._tasks.append(task)
+            self._changed.notify()
+        return task.future
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Has no picture decoded meanwhile, so that what is timed has the processor for itself.
+
+        A picture that takes a second or more is not waited for.
+        """
+        with self._changed:
+            self._is_paused = True
+        try:
+            late = time.monotonic() + _PAUSE_SECONDS
+            while self._busy and time.monotonic() < late:
+                time.sleep(_LOOK_SECONDS)
+            yield
+        finally:
+            with self._changed:
+                self._is_paused = False
+                self._changed.notify_all()
+
+    def _serve(self, decoder: Decoder) -> None:
+        while tasks := self._take():
+            try:
+                self._decode(decoder, tasks)
+            except BaseException as error:
+                for task in tasks:
+                    if not task.future.done():
+                        task.future.set_exception(error)
+            with self._changed:
+                self._busy -= 1
+
+    def _take(self) -> list[_Task]:
+        """Waits for pictures to decode, and returns some that one process takes in one go.
+
+        They are several where they are small and many: the fewer turns there are, the less do the
+        threads wait for one another. Returns none when there will be no more.
+        """
+        taken: list[_Task] = []
+        with self._changed:
+            while not taken:
+                while not self._closed.is_set() and (self._is_paused or not self._tasks):
+                    self._changed.wait()
+                if self._closed.is_set():
+                    break
+                most = min(CONFIG.decoded_together, -(-len(self._tasks) // len(self._all)))
+                size = 0
+                while self._tasks and len(taken) < most:
+                    size += self._tasks[0].source.size
+                    if taken and size > CONFIG.decoded_together_bytes:
+                        break
+                    task = self._tasks.popleft()
+                    if task.future.set_running_or_notify_cancel():
+                        taken.append(task)
+            self._busy += bool(taken)
+        return taken
+
+    def _decode(self, decoder: Decoder, tasks: Sequence[_Task]) -> None:
+        """Keeps the promises of some pictures. Raises ClipSearchError where no process starts."""
+        readable, jobs = [], []
+        for task in tasks:
+            source, data = task.source, task.data
+            try:
+                if data is None and source.path is None:
+                    data = source.read()
+            except PictureError as error:
+                task.future.set_result(Refused.of(error))
+                continue
+            readable.append(task)
+            jobs.append(Job(task.settings, source.stored, source.path, data))
+        outcomes = decoder.answers(jobs, [task.is_wanted for task in readable])
+        for task, outcome in zip(readable, outcomes, strict=True):
+            task.future.set_result(outcome)
+
+    def _stop_late_ones(self) -> None:
+        while not self._closed.wait(_WATCH_SECONDS):
+            for decoder in self._all:
+                decoder.stop_if_late()

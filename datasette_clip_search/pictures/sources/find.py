@@ -1,0 +1,178 @@
+"""The pictures in folders, archives, globs and lists of paths, each real file once."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from ...common.errors import CommandError
+from ..decode import picture_extensions
+from .archives import list_archive
+from .exclude import Exclusion
+from .found import Found, Place, extension_of, kind_of
+from .globs import expand, fixed_part, is_glob
+from .same import Seen, looks_of
+from .source import NOT_REGULAR, absolute, printable, stored_path
+from .spelling import as_on_disk
+from .walk import BROKEN_LINK, Walk
+
+STANDARD_INPUT = "-"
+
+
+def find(
+    arguments: Sequence[str],
+    folder: Path,
+    exclude: Sequence[str] = (),
+    stdin: BinaryIO | None = None,
+) -> Found:
+    """Finds the pictures that arguments of the command line mean, in the order of the arguments.
+
+    Each is a folder, a file whatever its name, a tar or zip archive, a glob where nothing has
+    that very name, or `-` for a list of paths on `stdin`, one to a line or ended by NULs. Stored
+    paths are relative to `folder`, the database file's. `exclude` has patterns as for `fnmatch`.
+
+    Raises CommandError for an argument that names nothing, or is an empty list.
+    """
+    finder = _Finder(folder, exclude)
+    for argument in arguments:
+        if argument == STANDARD_INPUT:
+            finder.add_list(stdin)
+            continue
+        argument = as_on_disk(argument)
+        if is_glob(argument) and not os.path.lexists(argument):
+            finder.add_glob(argument)
+        else:
+            finder.add(argument)
+    return finder.finish()
+
+
+class _Finder:
+    def __init__(self, folder: Path, exclude: Sequence[str]):
+        self.folder = absolute(folder)
+        self.exclude = exclude
+        self.found = Found(folder=printable(self.folder))
+        self.extensions = picture_extensions()
+        self.walk = Walk(self.found, self.folder, self.extensions)
+        self.archives: Seen[str] = Seen(str)
+        self.exclusions: dict[str, Exclusion] = {}
+
+    def add(self, argument: str, glob: str | None = None, is_listed: bool = False) -> None:
+        """Adds a file or folder; one that a glob matched, or that a list names, if told so."""
+        path = absolute(argument)
+        try:
+            if not argument:
+                raise FileNotFoundError
+            info = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            self._add_missing(argument, path, is_listed, error)
+            return
+        except OSError as error:
+            self._add_unreadable(path, f"It can't be read: {error.strerror}")
+            return
+        extension = extension_of(path)
+        if self._excludes(path, glob):
+            self.found.excluded += 1
+            self.found.unseen.add(printable(path))
+            self.found.left_out.add(printable(path))
+        elif stat.S_ISDIR(info.st_mode):
+            exclusion = Exclusion(self.exclude, path)
+            self.found.places[printable(path)] = Place(exclusion, False, self.extensions)
+            self.walk.add_folder(path, exclusion)
+        elif not stat.S_ISREG(info.st_mode):
+            self._add_unreadable(path, NOT_REGULAR)
+        elif extension in self.extensions:
+            self.walk.add_file(path, info)
+        elif self._add_archive(path, info):
+            return
+        elif glob and extension and not glob.lower().endswith(extension):
+            # `photos/**` asks for pictures, `*.dat` for what it says.
+            self.found.others[kind_of(extension)] += 1
+        else:
+            self.walk.add_file(path, info)
+
+    def add_glob(self, pattern: str) -> None:
+        """Adds what a glob matches. Raises CommandError if that is nothing."""
+        matches = expand(pattern)
+        if not matches:
+            raise CommandError(
+                f"Nothing matches {pattern}, and there is no file or folder of that name. "
+                "Expected a glob such as photos/**/*.jpg, which leaves out hidden files"
+            )
+        for path in matches:
+            self.add(path, glob=pattern)
+
+    def add_list(self, stdin: BinaryIO | None) -> None:
+        """Adds the paths that standard input lists. Raises CommandError for an empty list."""
+        data = stdin.read() if stdin is not None else b""
+        is_lines = b"\0" not in data
+        names = data.removeprefix(b"\xef\xbb\xbf").split(b"\n" if is_lines else b"\0")
+        paths = [name.removesuffix(b"\r") if is_lines else name for name in names]
+        if not any(paths):
+            raise CommandError(
+                "- stands for a list of paths on standard input, and that is empty. Expected a "
+                "path on each line, as in: find photos -name '*.jpg' | sqlite-utils embed-images "
+                "photos.db -"
+            )
+        for path in filter(None, paths):
+            self.add(as_on_disk(os.fsdecode(path)), is_listed=True)
+
+    def finish(self) -> Found:
+        """Returns what was found, with links only where their file is not there itself."""
+        self.found.sources = self.walk.finish()
+        self.found.unreadable.sort()
+        return self.found
+
+    def _add_missing(self, argument: str, path: str, is_listed: bool, error: Exception) -> None:
+        is_link = bool(argument) and not isinstance(error, ValueError) and os.path.islink(path)
+        if is_listed:
+            reason = BROKEN_LINK if is_link else "There is no such file or folder"
+            self.found.unreadable.append((printable(stored_path(path, self.folder)), reason))
+        elif is_link:
+            raise CommandError(
+                f"{printable(argument)} is a link to {printable(os.readlink(path))}, "
+                "which does not exist"
+            ) from error
+        else:
+            shown = printable(argument) or "with an empty name"
+            raise CommandError(f"There is no file or folder {shown}") from error
+
+    def _add_unreadable(self, path: str, reason: str) -> None:
+        self.found.unreadable.append((printable(stored_path(path, self.folder)), reason))
+        self.found.unseen.add(printable(path))
+
+    def _excludes(self, path: str, glob: str | None) -> bool:
+        """Tells whether an argument itself is excluded, seen from where it is written."""
+        base = absolute(as_on_disk(fixed_part(glob)) if glob else ".")
+        if not self.exclude or path == base:
+            return False
+        if base not in self.exclusions:
+            self.exclusions[base] = Exclusion(self.exclude, base)
+        below = base.rstrip("/") + "/"
+        relative = path[len(below) :] if path.startswith(below) else os.path.basename(path)
+        return self.exclusions[base].covers(relative)
+
+    def _add_archive(self, path: str, info: os.stat_result) -> bool:
+        """Adds the pictures of an archive; returns False where the file is none."""
+        found = self.found
+        looks = looks_of(info)
+        if self.archives.find(looks, path) is not None:
+            return True
+        place = Place(Exclusion(self.exclude, path), True, self.extensions)
+        stored = printable(stored_path(path, self.folder))
+        listing = list_archive(path, stored, info, place)
+        if listing is None:
+            return False
+        self.archives.add(looks, path)
+        found.places[printable(path)] = place
+        self.walk.sources.extend(listing.members.values())
+        found.unreadable += listing.unreadable
+        found.unseen.update(
+            printable(absolute(Path(self.folder, name))) for name, _ in listing.unreadable
+        )
+        found.others.update(listing.others)
+        found.hidden += listing.hidden
+        found.excluded += listing.excluded
+        if listing.damage:
+            self._add_unreadable(path, listing.damage)
+        return True

@@ -1,0 +1,178 @@
+"""Paths as they are published: none tells of the machine that the pictures lie on."""
+
+import ntpath
+import posixpath
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from ..pictures.sources.source import SQL_PREFIX
+
+_ARCHIVE = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
+_FORMAT = re.compile(r"[A-Za-z0-9]{1,8}")
+
+EVERYTHING = frozenset(("key", "table", "folder", "archive", "name"))
+
+
+def is_absolute(path: str) -> bool:
+    """Tells whether a path begins at a root, on this system or another one."""
+    return posixpath.isabs(path) or ntpath.isabs(path) or bool(ntpath.splitdrive(path)[0])
+
+
+def table_of(path: object) -> str | None:
+    """Returns the table of the row that a path stands for, or None where it is another path."""
+    if not isinstance(path, str) or not path.startswith(SQL_PREFIX):
+        return None
+    return path[len(SQL_PREFIX) :].partition("/")[0]
+
+
+class Paths:
+    """Turns stored paths into published ones, each only once.
+
+    What lies below the database's folder keeps its path. Of every other picture only the file's
+    name is told: or, of one in an archive, the archive's name and the path in it; or, below one of
+    the folders `roots`, the path from there. What is not among `kept`, of EVERYTHING, is left out,
+    but for the keys of rows of `tables`; in place of a name or key there is the picture's id. Where
+    a name is taken, the id is added to it.
+    """
+
+    def __init__(
+        self,
+        stored: Iterable[object],
+        roots: Iterable[str] = (),
+        folder: str = "",
+        kept: Collection[str] = EVERYTHING,
+        tables: Collection[str] = (),
+        home: str | None = None,
+    ):
+        """Takes all stored paths that are going to be asked for, and absolute folders."""
+        # How many paths are published as others, and of these, how many lay below no root.
+        self.changed = self.shortened_to_names = 0
+        # The facts of EVERYTHING that published paths tell, those that they don't, and all folders.
+        self.told: set[str] = set()
+        self.untold: set[str] = set()
+        self.folders: set[str] = set()
+        self._roots = [root.rstrip("/") + "/" for root in roots]
+        self._kept = kept
+        self._tables = {name.lower() for name in tables}
+        self._folder = folder.rstrip("/") + "/"
+        self._home = (str(Path.home()) if home is None else home).strip("/").split("/")
+        self._inside = self._folder.strip("/").split("/")
+        self._is_at_home = self._is_home([*self._inside, ""])
+        self._taken = {path for path in stored if isinstance(path, str) and self._is_kept(path)}
+
+    def keeps_key(self, table: object) -> bool:
+        """Tells whether keys are published of what was taken from a table, None for unknown."""
+        return "key" in self._kept or self._is_published(table)
+
+    def keeps_table(self, table: object) -> bool:
+        """Tells whether the name of a table is published, and with it that rows are its."""
+        return "table" in self._kept and self.keeps_key(table)
+
+    def published(self, image_id: object, stored: object, format: object = None) -> str:
+        """Returns the path that a stored one is published under."""
+        if isinstance(stored, str) and self._is_kept(stored):
+            self._tell(stored, stored)
+            return stored
+        path = self._changed(stored) if isinstance(stored, str) else ""
+        self._tell(str(stored), path)
+        if not path:
+            kind = _FORMAT.fullmatch(format) if isinstance(format, str) else None
+            path = f"{image_id}.{kind[0].lower()}" if kind else str(image_id)
+        self.changed += 1
+        stem, extension = posixpath.splitext(path)
+        while path in self._taken:
+            stem = f"{stem}-{image_id}"
+            path = stem + extension
+        self._taken.add(path)
+        return path
+
+    def _tell(self, stored: str, published: str) -> None:
+        """Notes what a published path tells, and what of the stored one it does not."""
+        if (table := table_of(stored)) is not None:
+            facts = {"key": self.keeps_key(table), "table": self.keeps_table(table)}
+        else:
+            folder = posixpath.dirname(published)
+            facts = {"name": bool(published)}
+            if "folder" not in self._kept or folder:
+                facts["folder"] = bool(folder)
+            if any(map(_ARCHIVE.search, stored.split("/")[:-1])):
+                facts["archive"] = any(map(_ARCHIVE.search, folder.split("/")))
+            if folder:
+                self.folders.add(folder)
+        for name, is_told in facts.items():
+            (self.told if is_told else self.untold).add(name)
+
+    def shortened(self, path: str) -> str:
+        """Returns a path without what it tells of the machine; others as they are."""
+        if not self._tells(path):
+            return path
+        if _ADDRESS.match(path):
+            path = re.split("[?#]", path)[0]
+        path = path if posixpath.isabs(path) else path.replace("\\", "/")
+        whole = path if is_absolute(path) else self._folder + path
+        for root in self._roots:
+            if whole.startswith(root) and not self._tells(whole[len(root) :]):
+                return whole[len(root) :]
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+        for place, part in enumerate(parts[:-1]):
+            if _ARCHIVE.search(part) and not self._is_home(parts[place:]):
+                return "/".join(parts[place:])
+        return parts[-1] if parts else "picture"
+
+    def _changed(self, stored: str) -> str:
+        """Returns what is left of a path, nothing for one of which nothing is."""
+        table = table_of(stored)
+        if table is None:
+            path = self.shortened(stored)
+            self._note(stored, path)
+            if not self._keeps_folders(path):
+                path = posixpath.basename(path)
+            return path if "name" in self._kept else ""
+        if not self.keeps_key(table):
+            return ""
+        key = stored.partition("/")[2]
+        path = self.shortened(key)
+        self._note(key, path)
+        return f"{SQL_PREFIX}{table}/{path}" if self.keeps_table(table) else path
+
+    def _note(self, before: str, after: str) -> None:
+        from_root = before.startswith(tuple(self._roots))
+        self.shortened_to_names += before != after and not from_root
+
+    def _is_kept(self, stored: str) -> bool:
+        table = table_of(stored)
+        if table is not None:
+            return self.keeps_table(table) and not self._tells(stored.partition("/")[2])
+        return "name" in self._kept and self._keeps_folders(stored) and not self._tells(stored)
+
+    def _keeps_folders(self, path: str) -> bool:
+        """Tells whether all folders of a path are published; there may be none."""
+        parts = path.split("/")[:-1]
+        if parts and "folder" not in self._kept:
+            return False
+        return "archive" in self._kept or not any(map(_ARCHIVE.search, parts))
+
+    def _is_published(self, table: object) -> bool:
+        """Tells whether the user has a table published, or any where it is not known which."""
+        if not isinstance(table, str):
+            return bool(self._tables)
+        return {name.lower() for name in table.split("+")} <= self._tables
+
+    def _tells(self, path: str) -> bool:
+        """Tells whether a path says where on a machine, or on which, a picture lies."""
+        if is_absolute(path) or path.startswith("~") or _ADDRESS.match(path):
+            return True
+        parts = path.split("/")
+        if ".." in parts or self._is_home(parts):
+            return True
+        # The database may lie above its owner's home folder, even if only by a part of its path.
+        return not self._is_at_home and self._is_home([*self._inside, *parts])
+
+    def _is_home(self, parts: list[str]) -> bool:
+        """Tells whether a path leads through a home folder like the owner's, anywhere in it."""
+        run = self._home
+        if len(run) < 2 or run[-1] not in parts:
+            return False
+        return any(parts[at : at + len(run)] == run for at in range(len(parts) - len(run)))

@@ -1,0 +1,57 @@
+"""How many of the ten nearest pictures are found as before, where vectors were rounded."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from ..common.arrays import Ids, Vectors
+from ..common.config import CONFIG
+
+K = 10
+
+Chunks = Callable[[], Iterable[tuple[Ids, Vectors, Vectors]]]
+"""Yields, anew each time, ids (n,), vectors (n, d) as they were, and as they are published."""
+
+
+def recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
+    """Returns the recall@10 of published vectors, and how many of the pictures were asked with.
+
+    They are evenly spread over all `count`. A published answer counts where it is as near, by the
+    vectors as they were, as one of the ten nearest by these; the picture itself is none.
+    """
+    chosen = set(np.linspace(0, count - 1, min(count, sample)).astype(int).tolist())
+    ids, before, after = _rows(chunks(), chosen)
+    k = min(K, count - 1)
+    if k < 1:
+        return 1.0, len(ids)
+    # Of each query: the cosines as they were of the nearest, and of the nearest as published.
+    nearest = np.full((len(ids), k), -np.inf, np.float32)
+    found = np.full((len(ids), k, 2), -np.inf, np.float32)
+    for chunk_ids, old, new in chunks():
+        itself = ids[:, np.newaxis] == chunk_ids
+        old_scores = np.where(itself, -np.inf, before @ old.T)
+        new_scores = np.where(itself, -np.inf, after @ new.T)
+        nearest = np.sort(np.hstack([nearest, old_scores]), axis=1)[:, -k:]
+        both = np.concatenate([found, np.stack([new_scores, old_scores], axis=2)], axis=1)
+        best = np.argsort(both[:, :, 0], axis=1)[:, -k:]
+        found = np.take_along_axis(both, best[:, :, np.newaxis], axis=1)
+    hits = found[:, :, 1] >= nearest[:, :1] - CONFIG.equal_cosines
+    return float(hits.mean()), len(ids)
+
+
+def _rows(
+    chunks: Iterable[tuple[Ids, Vectors, Vectors]], places: set[int]
+) -> tuple[Ids, Vectors, Vectors]:
+    picked = list(_picked(chunks, places))
+    ids, before, after = zip(*picked, strict=True)
+    return np.concatenate(ids), np.concatenate(before), np.concatenate(after)
+
+
+def _picked(
+    chunks: Iterable[tuple[Ids, Vectors, Vectors]], places: set[int]
+) -> Iterator[tuple[Ids, Vectors, Vectors]]:
+    start = 0
+    for ids, before, after in chunks:
+        rows = [row for row in range(len(ids)) if start + row in places]
+        start += len(ids)
+        yield ids[rows], before[rows], after[rows]

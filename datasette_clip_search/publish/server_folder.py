@@ -1,0 +1,197 @@
+"""A folder with all that a server of one's own needs: the database, and how it is served."""
+
+import json
+import os
+import re
+import sqlite3
+from contextlib import closing
+from importlib.metadata import version
+from pathlib import Path
+
+from ..common.config import CONFIG
+from ..common.errors import CommandError
+from ..database.connection import connect
+from ..database.index.maintenance import keep_index
+from ..database.schema import OWN_TABLES, models
+from ..database.vectors import count_vectors
+from .options import Options, Progress, Report
+from .publication_run import publish
+from .target import is_published, put, sync, workplace
+
+DATABASE = "pictures.db"
+# The line of Datasette that published pages are tested with. The next one has other permissions,
+# and a server that builds its image again must not change lines by itself. Datasette's own
+# Dockerfiles don't quote what they install, and `~=` needs no quotes.
+DATASETTE = "datasette~=0.65.2"
+
+
+def compatible(release: str) -> str:
+    """Returns the requirement of a release of ours, or a later one with the same tables."""
+    major, minor, patch, rest = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?([^+]*).*", release).groups()  # type: ignore[union-attr]
+    return f"datasette-clip-search~={major}.{minor}.{patch or 0}{rest}"
+
+
+REQUIREMENTS = (DATASETTE, compatible(version("datasette-clip-search")))
+# The whole database, whole tables as CSV, and SQL without end are what costs a small server most.
+SETTINGS = (
+    "--setting allow_download off --setting allow_csv_stream off "
+    f"--setting sql_time_limit_ms {CONFIG.published_sql_time_limit_ms} "
+    f"--setting max_returned_rows {CONFIG.published_max_returned_rows} "
+    f"--setting facet_time_limit_ms {CONFIG.published_facet_time_limit_ms}"
+)
+_MARK = "Written by sqlite-utils clip-publish, anew each time; without this line, no more."
+
+_DOCKERFILE = f"""\
+# {_MARK}
+FROM python:3.13-slim
+WORKDIR /app
+COPY requirements.txt ./
+RUN pip install --no-cache-dir --requirement requirements.txt
+COPY {DATABASE}* metadata.yaml ./
+RUN datasette inspect {DATABASE} --inspect-file inspect-data.json
+# Nothing here is written to but /tmp, so the container can be read-only.
+USER nobody
+ENV HOME=/tmp PORT=8080
+EXPOSE 8080
+CMD exec datasette serve --immutable {DATABASE} --inspect-file inspect-data.json \\
+    --metadata metadata.yaml --host 0.0.0.0 --port $PORT \\
+    {SETTINGS}
+"""
+
+_REQUIREMENTS = "\n".join((f"# {_MARK}", *REQUIREMENTS, ""))
+
+# 0.65 reads this as metadata; 1.0 takes from it what it calls configuration.
+_METADATA = f"""\
+# {_MARK}
+# Titles, descriptions and licences: https://docs.datasette.io/en/stable/metadata.html
+title: Pictures
+databases:
+  {DATABASE.removesuffix(".db")}:
+    tables:
+"""
+
+_README = f"""\
+{_MARK}
+
+Pictures that are searched by what is in them, for Datasette with datasette-clip-search.
+
+With a container engine, here:
+
+    docker build --tag pictures .
+    docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
+        --publish 8080:8080 pictures
+
+On Fly:
+
+    fly launch
+
+On Cloud Run:
+
+    gcloud run deploy pictures --source . --memory 1Gi --max-instances 1 --allow-unauthenticated
+
+Without a container:
+
+    python3 -m venv venv
+    venv/bin/pip install --requirement requirements.txt
+    venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml \\
+        {SETTINGS}
+
+Visitors can read the path of the database file by SQL: put this folder where its path reveals
+nothing, such as /srv/pictures.
+
+Then open /-/clip-search. To publish anew, write this folder again by the same command: the
+database is replaced, and every other file that still has its first line.
+"""
+
+
+def publish_folder(
+    source: Path,
+    folder: Path,
+    connection: sqlite3.Connection,
+    options: Options,
+    progress: Progress | None = None,
+) -> Report:
+    """Writes a folder that a server can be made of: a new one whole or not at all.
+
+    In one that was written before, each file is replaced by itself, the database last, and other
+    files stay. Raises CommandError for a folder that holds anything else.
+    """
+    exists = _check_folder(folder)
+    with workplace(folder) as place:
+        new = place / folder.name if folder.name else place / "new"
+        new.mkdir()
+        report = publish(source, new / DATABASE, connection, options, progress)
+        _add_indexes(new / DATABASE)
+        for name, text in _files(report.table).items():
+            (new / name).write_text(text, "utf-8")
+        try:
+            if exists:
+                names = {file.name for file in new.iterdir()} - {DATABASE}
+                for name in sorted(names):
+                    if name not in _files(report.table) or _is_ours(folder / name):
+                        put(new / name, folder / name)
+                put(new / DATABASE, folder / DATABASE)
+                for index in folder.glob(f"{DATABASE}.clip-*.faiss"):
+                    if index.name not in names:
+                        index.unlink()
+            else:
+                for file in new.iterdir():
+                    sync(file)
+                sync(new)
+                if folder.is_dir():
+                    folder.rmdir()
+                os.rename(new, folder)
+                sync(Path(os.path.abspath(folder)).parent)
+        except OSError as error:
+            raise CommandError(f"{folder} can't be written: {error.strerror}") from error
+    report.database = folder / DATABASE
+    return report
+
+
+def _add_indexes(database: Path) -> None:
+    """Builds the index files of models with many pictures; without one, a start takes longer."""
+    with closing(connect(database)) as connection:
+        for model in models(connection):
+            if count_vectors(connection, model) >= CONFIG.index_at_least:
+                keep_index(connection, database, model)
+
+
+def _check_folder(folder: Path) -> bool:
+    """Tells whether there is a folder of ours already, or raises CommandError for another's."""
+    if not Path(os.path.abspath(folder)).parent.is_dir():
+        raise CommandError(f"There is no folder {Path(os.path.abspath(folder)).parent}")
+    if folder.is_dir():
+        held = sorted(file.name for file in folder.iterdir())
+        if held and not is_published(folder / DATABASE):
+            raise CommandError(
+                f"{folder} holds {held[0]}{' and more' if len(held) > 1 else ''}, and was not "
+                "written by clip-publish. Give a new folder, or an empty one"
+            )
+        return bool(held)
+    if os.path.lexists(folder):
+        raise CommandError(f"{folder} is a file. Expected a folder")
+    return False
+
+
+def _is_ours(file: Path) -> bool:
+    """Tells whether a file is not there, or is still one that is written anew."""
+    if not file.exists():
+        return True
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return _MARK in next(lines, "")
+
+
+def _files(table: str) -> dict[str, str]:
+    hidden = "".join(
+        f"      {json.dumps(name)}:\n        hidden: true\n"
+        for name in (*OWN_TABLES, "_sqlite_migrations")
+    )
+    return {
+        "Dockerfile": _DOCKERFILE,
+        "requirements.txt": _REQUIREMENTS,
+        "metadata.yaml": _METADATA
+        + f"      {json.dumps(table)}:\n        description: One row for each picture\n"
+        + hidden,
+        "README.txt": _README,
+        ".dockerignore": f"# {_MARK}\n*\n!{DATABASE}*\n!metadata.yaml\n!requirements.txt\n",
+    }

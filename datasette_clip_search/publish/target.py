@@ -1,0 +1,105 @@
+"""The file or folder that is written: nothing foreign is overwritten, and nothing half."""
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from ..common.config import CONFIG
+from ..common.errors import CommandError, DatabaseError
+from ..database import schema
+
+
+def check_target(source: Path, target: Path, replace: bool) -> None:
+    """Raises CommandError for a file that must not be overwritten, or can't be made."""
+    if target.is_dir():
+        raise CommandError(
+            f"{target} is a folder. Expected a file, such as {target / 'published.db'}; for a "
+            f"folder with all that a server needs: --to-folder {target}"
+        )
+    parent = Path(os.path.realpath(target)).parent
+    if not parent.is_dir():
+        raise CommandError(f"There is no folder {parent} to write {target.name} in")
+    if os.path.realpath(target) in _files_of(source) or _is_same(source, target):
+        raise CommandError(
+            f"{target} is the database itself. Give what is published another name, "
+            f"such as {target.with_name('published.db')}"
+        )
+    if not replace and os.path.lexists(target) and not is_published(target):
+        raise CommandError(
+            f"{target} is there already, and is no file that clip-publish wrote. Give another "
+            "name, or --replace to overwrite it"
+        )
+
+
+def _files_of(source: Path) -> set[str]:
+    return {os.path.realpath(source) + suffix for suffix in ("", "-wal", "-shm", "-journal")}
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    try:
+        return os.path.samefile(source, target)
+    except OSError:
+        return False
+
+
+def is_published(file: Path) -> bool:
+    """Tells whether a file is one that clip-publish wrote."""
+    try:
+        uri = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            if schema.images_table(connection) is None:
+                return False
+            return schema.is_published(connection)
+    except (sqlite3.Error, DatabaseError):
+        return False
+
+
+@contextmanager
+def workplace(target: Path) -> Iterator[Path]:
+    """Makes a hidden folder beside a target, on the same disk, and removes it in the end."""
+    place = Path(os.path.realpath(target))
+    prefix = f".{place.name}.publishing-"
+    _remove_left(place.parent, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_left(parent: Path, prefix: str) -> None:
+    """Removes what runs left that were killed."""
+    for left in parent.iterdir():
+        if left.name.startswith(prefix):
+            with contextlib.suppress(OSError):
+                newest = max(file.stat().st_mtime for file in [left, *left.iterdir()])
+                if time.time() - newest > CONFIG.abandoned_after_seconds:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def put(file: Path, target: Path) -> None:
+    """Puts a finished file in the place of a target, on the disk before it is seen.
+
+    A link stays one, and a file keeps its permissions.
+    """
+    place = Path(os.path.realpath(target))
+    sync(file)
+    if place.exists():
+        shutil.copymode(place, file)
+    os.replace(file, place)
+    sync(place.parent)
+
+
+def sync(path: Path) -> None:
+    """Has a file or a folder written to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

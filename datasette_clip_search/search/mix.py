@@ -1,0 +1,127 @@
+"""Several weighted queries as one unit vector."""
+
+import math
+import re
+import sqlite3
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..common.arrays import Vectors
+from ..common.config import CONFIG
+from ..common.errors import EncoderUnavailable, ModelMismatch, QueryError
+from ..common.interrupts import heed_time_limit
+from ..database.index.snapshots import collection_for
+from ..database.schema import Model
+from ..database.vector_format import check_encoded
+from ..models.text_encoder import text_encoder_of
+from .modality_gap import Sides, everyday_vectors, sides_of
+from .query import Value, is_embedding, query_vector, shown
+
+# Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
+_NOTHING = 1e-5
+# A stored embedding finds itself with a cosine of 1, but for rounding.
+_ITSELF = 1 - 1e-5
+
+
+def mixed_vector(
+    connection: sqlite3.Connection, model: Model, table: str, terms: Sequence[tuple[Value, float]]
+) -> Vectors:
+    """Returns the unit vector (d,) float32 of the weighted sum of queries.
+
+    Each is normalised first. Where words and pictures come together, the mean of its side is
+    subtracted from each, and both are brought to the same spread; words alone, and pictures
+    alone, are simply added up, so that a single query's mix is its own vector. An embedding's
+    side is that of a picture where one in the collection has it, and of the nearer mean
+    otherwise; without the encoder, which that takes, it is a picture's.
+
+    Raises QueryError for terms that can't be searched for, are too many, or cancel out.
+    """
+    check_terms(len(terms))
+    weights = [check_weight(weight) for _, weight in terms]
+    vectors = [query_vector(connection, model, table, query) for query, _ in terms]
+    largest = max(map(abs, weights), default=0)
+    if largest == 0:
+        raise QueryError("The weights of the mix are all 0. Give at least one query another weight")
+    # In proportion to the largest, whose sum with others might not be finite.
+    mixed = [
+        (query, vector, weight / largest)
+        for (query, _), vector, weight in zip(terms, vectors, weights, strict=True)
+        if weight
+    ]
+    is_text, sides = _sides(connection, model, [(query, vector) for query, vector, _ in mixed])
+    if sides:
+        vectors = [sides.centred(v, text) for (_, v, _), text in zip(mixed, is_text, strict=True)]
+    else:
+        vectors = [vector for _, vector, _ in mixed]
+    total = np.zeros(model.dimension)
+    for vector, (_, _, weight) in zip(vectors, mixed, strict=True):
+        total += weight * vector.astype(np.float64)
+    length = np.linalg.norm(total)
+    if length < _NOTHING * sum(abs(weight) for _, _, weight in mixed):
+        raise QueryError(
+            "The queries of the mix cancel each other out, which leaves no direction to search in"
+        )
+    return (total / length).astype(np.float32)
+
+
+def check_terms(count: int) -> None:
+    """Raises QueryError for more queries than one mix may have."""
+    if count > CONFIG.max_mix_terms:
+        raise QueryError(f"The mix has {count} queries and the limit is {CONFIG.max_mix_terms}")
+
+
+def check_weight(weight: Value) -> float:
+    """Returns a weight as a number; Datasette's named parameters are text, so digits will do.
+
+    Raises QueryError for anything that is no finite number.
+    """
+    if isinstance(weight, str) and re.fullmatch(
+        r"[+-]?([0-9]{1,20}\.?|[0-9]{0,20}\.[0-9]{1,20})", weight
+    ):
+        weight = float(weight)
+    if not isinstance(weight, int | float) or not math.isfinite(weight):
+        raise QueryError(
+            f"A weight of a mix must be a finite number, but it is {shown(weight)}. "
+            "Give every query and its weight: clip_mix('zebra', 1, 'stripes', -0.7)"
+        )
+    return float(weight)
+
+
+def _sides(
+    connection: sqlite3.Connection, model: Model, terms: list[tuple[Value, Vectors]]
+) -> tuple[list[bool], Sides | None]:
+    """Tells which terms are texts, and the two sides where there are terms of both."""
+    is_text = [
+        _is_text(connection, model, query, vector) if len(terms) > 1 else False
+        for query, vector in terms
+    ]
+    if None not in is_text and len(set(is_text)) < 2:
+        return [], None
+    collection = collection_for(connection, model)
+    try:
+        distribution = collection.distribution(connection)
+        encoder = text_encoder_of(connection, model)
+        texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
+        sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
+    except (EncoderUnavailable, ModelMismatch):
+        if True in is_text:
+            raise
+        return [], None
+    if sides is None:
+        return [], None
+    known = [
+        sides.is_text(vector) if text is None else text
+        for (_, vector), text in zip(terms, is_text, strict=True)
+    ]
+    return known, sides if len(set(known)) == 2 else None
+
+
+def _is_text(
+    connection: sqlite3.Connection, model: Model, query: Value, vector: Vectors
+) -> bool | None:
+    """Tells whether a query is a text, or None for an embedding of which it must be found out."""
+    if not is_embedding(model, query):
+        return isinstance(query, str)
+    _, scores = collection_for(connection, model).nearest(connection, vector, 1)
+    return False if len(scores) and scores[0] > _ITSELF else None

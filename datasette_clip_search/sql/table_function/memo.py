@@ -1,0 +1,110 @@
+"""The rows of the last calls, for the statement that asks for them again.
+
+SQLite calls a table function once for every row of an outer join, a correlated subquery or the
+inner table of a join, mostly with the same arguments. Its answer can't change in between, because
+a running statement reads one state of the database, unless the connection itself writes. What is
+kept therefore belongs to one run of one statement:
+
+- the address of the statement, and how often it has been started;
+- a plan made before: a later statement at the same address has a later plan;
+- as many changed rows of the connection as when the run first called.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from threading import Lock
+from typing import Any
+
+from .caller_statement import serials
+from .scans import weight
+
+MOST_RUNS = 16
+"""How many running or lately run statements of the process are remembered."""
+
+MOST_RESULTS = 64
+"""How many calls with different arguments one of them keeps."""
+
+MOST_BYTES_OF_RUN = 8 * 2**20
+MOST_BYTES = 16 * 2**20
+"""How much one of them keeps, and all of them together."""
+
+ROWS_WEIGHED = 4
+"""Weighing more would take longer than a call whose rows are known."""
+
+
+class Result:
+    """The rows of a call, found by the value of one column where that is asked for."""
+
+    __slots__ = ("_places", "bytes", "rows")
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+        self.bytes = weight(rows, ROWS_WEIGHED)
+        self._places: dict[int, list[int]] | None = None
+
+    def places(self, column: int, value: int) -> list[int]:
+        """Returns where the rows are that have a value in a column."""
+        if self._places is None:
+            self._places = {}
+            for place, row in enumerate(self.rows):
+                self._places.setdefault(row[column], []).append(place)
+        return self._places.get(value, [])
+
+
+class Run:
+    """The results of one run of a statement."""
+
+    def __init__(self, started: int, changes: int, serial: int) -> None:
+        self.started, self.changes = started, changes
+        # No plan made later belongs to it.
+        self.serial = serial
+        self.results: OrderedDict[Hashable, Result] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: Hashable) -> Result | None:
+        result = self.results.get(key)
+        if result is not None and len(self.results) > 1:
+            self.results.move_to_end(key)
+        return result
+
+    def put(self, key: Hashable, result: Result) -> None:
+        if result.bytes > MOST_BYTES_OF_RUN // 2:
+            return
+        self.results[key] = result
+        self.bytes += result.bytes
+        if self.bytes > MOST_BYTES // MOST_RUNS:
+            _large.add(self)
+        while len(self.results) > MOST_RESULTS or self.bytes > MOST_BYTES_OF_RUN:
+            self.bytes -= self.results.popitem(last=False)[1].bytes
+
+
+_runs: dict[int, Run] = {}
+_large: set[Run] = set()
+_changing = Lock()
+
+
+def _heed_size() -> None:
+    """Throws the oldest runs away while all together take too much."""
+    if not _large:
+        return
+    size = sum([kept.bytes for kept in _runs.values()])
+    while size > MOST_BYTES and len(_runs) > 1:
+        size -= _runs.pop(next(iter(_runs))).bytes
+    _large.intersection_update(_runs.values())
+
+
+def run_of(statement: int, started: int, changes: int, plan: int) -> Run | None:
+    """Returns the run that a call belongs to; None where rows have changed since it began.
+
+    `plan` is the serial number of the plan that the call is made by.
+    """
+    run = _runs.get(statement)
+    if run is None or run.started != started or plan > run.serial:
+        run = Run(started, changes, next(serials))
+        with _changing:
+            _runs.pop(statement, None)
+            _runs[statement] = run
+            if len(_runs) > MOST_RUNS:
+                del _runs[next(iter(_runs))]
+            _heed_size()
+    return run if run.changes == changes else None

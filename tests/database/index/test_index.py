@@ -1,0 +1,481 @@
+"""The kinds of index and their files: what they find, and what they are not believed."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from contextlib import closing
+
+import faiss
+import numpy as np
+import pytest
+
+from datasette_clip_search.cli.index_options import KINDS as OPTIONS
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.common.errors import CommandError
+from datasette_clip_search.database.index import (
+    IndexUnusable,
+    Wish,
+    index_path,
+    open_index,
+    read_facts,
+)
+from datasette_clip_search.database.index.filling import Filling
+from datasette_clip_search.database.index.kinds import KINDS, choose, lists_for
+from datasette_clip_search.database.index.maintenance import measure, status_of
+from datasette_clip_search.database.index.recall import Sample
+from datasette_clip_search.database.index.snapshots import collection_for
+from datasette_clip_search.database.schema import default_model
+from support.commands import run
+from support.indexes import build
+from support.paths import TESTS
+from support.vector_database import clustered, found, make, put, truth
+
+COUNT = 6000
+METRIC = faiss.METRIC_INNER_PRODUCT
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    return clustered(COUNT)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, vectors):
+    return make(tmp_path_factory.mktemp("index") / "p.db", vectors)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def indexed(request, tmp_path_factory, made):
+    """A database with an index of each kind."""
+    copy = tmp_path_factory.mktemp(request.param) / "p.db"
+    shutil.copy(made, copy)
+    build(copy, Wish(request.param))
+    return copy, request.param
+
+
+def base_of(path, connection):
+    """The index that searches of a connection use."""
+    _, model = default_model(connection)
+    return collection_for(connection, model).base
+
+
+def queries(vectors, count=20):
+    random = np.random.default_rng(5)
+    return vectors[random.permutation(len(vectors))[:count]]
+
+
+def test_every_kind_is_used_and_ranks_by_exact_vectors(indexed, connect, vectors):
+    path, kind = indexed
+    connection = connect(path)
+    right = wanted = 0
+    for query in queries(vectors):
+        for k in (1, 10, 100):
+            ids, scores = found(connection, query, k)
+            expected, best = truth(connection, query, k)
+            assert len(ids) == len(set(ids)) == k
+            # What it returns has the cosine of the stored vector, best first.
+            stored = vectors[np.array(ids) - 1] @ query
+            assert scores == pytest.approx(stored, abs=1e-6)
+            assert (np.diff(scores) <= 1e-6).all()
+            right += len(set(ids) & set(expected))
+            wanted += k
+            if kind == "flat":
+                assert scores == pytest.approx(best, abs=1e-6)
+    assert right / wanted > 0.95
+    base = base_of(path, connection)
+    assert base.kind.name == kind
+    assert base.is_mapped
+
+
+def test_every_kind_finds_as_many_as_there_are(indexed, connect):
+    path, _ = indexed
+    connection = connect(path)
+    query = clustered(1, seed=3)[0]
+    ids, scores = found(connection, query, COUNT + 5)
+    assert sorted(ids) == list(range(1, COUNT + 1))
+    assert (np.diff(scores) <= 1e-6).all()
+    ids, _ = found(connection, -query, 50)
+    assert len(ids) == 50
+
+
+@pytest.mark.parametrize("share", [0.002, 0.1, 0.6])
+def test_every_kind_searches_within(indexed, connect, share, configured):
+    path, _ = indexed
+    # Both ways are gone: fetching all of them, and looking through the lists.
+    configured(fetched_within=300)
+    connection = connect(path)
+    modulus = round(1 / share)
+    where = f"where id in (select id from images where id % {modulus} = 0)"
+    within = set(range(modulus, COUNT + 1, modulus))
+    right = 0
+    for query in queries(clustered(COUNT), 10):
+        ids, _ = found(connection, query, 10, where)
+        assert len(ids) == 10
+        assert set(ids) <= within
+        right += len(set(ids) & set(truth(connection, query, 10, within)[0]))
+    assert right >= 95
+
+
+def test_copies_are_as_good_as_each_other():
+    """Of pictures that are alike, which ones are among the ten nearest is chance."""
+    vectors = np.repeat(clustered(60), 25, axis=0)
+    ids = np.arange(len(vectors))
+    sample = Sample(ids, vectors)
+    for start in range(0, len(ids), 400):
+        sample.show(ids[start : start + 400], vectors[start : start + 400])
+    shuffled = np.random.default_rng(1).permutation(ids)
+    found = []
+    for query, itself in zip(sample.queries, sample.itself, strict=True):
+        order = shuffled[np.argsort(-(vectors[shuffled] @ query), kind="stable")]
+        found.append(order[order != itself][:10])
+    assert sample.recall(found) == 1
+    missed = [each[:7] for each in found]
+    assert sample.recall(missed) == pytest.approx(0.7)
+    assert sample.recall([ids[:0]] * len(found)) == 0
+
+
+def test_recall_is_measured_and_reached(indexed):
+    path, kind = indexed
+    facts = read_facts(index_path(path, 1))
+    assert facts.kind == kind
+    with closing(sqlite3.connect(path)) as connection:
+        _, model = default_model(connection)
+        recall = measure(connection, model)
+        status = status_of(connection, path, model)
+    assert status.recall == recall
+    assert (status.behind, status.problem) == (0, "")
+    assert status.bytes == index_path(path, 1).stat().st_size
+    assert status.memory == pytest.approx(status.bytes, rel=0.05, abs=20_000)
+    if kind == "flat":
+        assert facts.recall is None
+        assert recall == 1
+    else:
+        assert recall == pytest.approx(facts.recall, abs=0.03)
+        # So few numbers, of a bit or two, may not do, and the command says so.
+        if kind not in ("ivf-rabitq", "ivf-rabitq2"):
+            assert facts.recall >= CONFIG.recall_wanted
+
+
+def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
+    efforts = {}
+    for wanted in (0.5, 0.999):
+        copy = tmp_path / f"{wanted}.db"
+        shutil.copy(made, copy)
+        configured(recall_wanted=wanted)
+        efforts[wanted] = build(copy, Wish("ivf-sq4")).facts
+        assert efforts[wanted].recall >= wanted
+    assert efforts[0.5].effort.lists < efforts[0.999].effort.lists
+
+
+def test_a_watch_is_told_of_every_stage(made, tmp_path):
+    copy = tmp_path / "p.db"
+    shutil.copy(made, copy)
+    told = {}
+    build(copy, Wish("ivf-sq8"), watch=lambda what, *done: told.setdefault(what, []).append(done))
+    assert list(told) == ["Training", "Indexing", "Filling", "Measuring"]
+    for what in ("Training", "Indexing", "Filling"):
+        done, of = zip(*told[what], strict=True)
+        assert list(done) == sorted(set(done)), what
+        assert set(of) == {done[-1]}, what
+    assert len(told["Training"]) > 2
+
+
+def test_kinds_are_those_of_the_options():
+    assert tuple(KINDS) == OPTIONS[1:]
+
+
+def test_choice_by_size_and_memory():
+    assert choose(1000, 512).name == "flat"
+    assert choose(100_000, 512).name == "flat"
+    assert choose(1_000_000, 512).name == "ivf-sq8"
+    assert choose(1_000_000, 512, 10**9).name == "ivf-sq8"
+    assert choose(1_000_000, 512, 4 * 10**8).name == "ivf-sq4"
+    assert choose(1_000_000, 512, 2 * 10**8).name == "ivf-rabitq2"
+    assert choose(1_000_000, 512, 10**8).name == "ivf-rabitq"
+    # Where nothing fits it is the smallest, and the recall says how well that goes.
+    assert choose(1_000_000, 512, 1000).name == "ivf-rabitq"
+    assert choose(10_000, 512, 10**7).name == "ivf-sq8"
+    assert [lists_for(count) for count in (0, 1, 1000, 10**6, 10**7)] == [1, 1, 32, 1024, 4096]
+
+
+def test_a_few_pictures_are_always_searched_exactly(tmp_path):
+    kept = build(make(tmp_path / "p.db", clustered(300)), Wish("ivf-sq8"))
+    assert kept.facts.kind == "flat"
+    # The wish stands for when there are more.
+    assert kept.facts.wish == Wish("ivf-sq8")
+
+
+def test_more_vectors_than_memory_has_room_for(tmp_path, connect, monkeypatch, caplog):
+    """Without an index they are read anew for every search, and found all the same."""
+    path = make(tmp_path / "p.db", clustered(1001))
+    limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
+    monkeypatch.setattr("datasette_clip_search.database.index.snapshots.CONFIG", limited)
+    connection, query = connect(path), clustered(1, seed=2)[0]
+    for k in (10, 2000):
+        assert found(connection, query, k)[0] == truth(connection, query, k)[0]
+    assert [record.getMessage() for record in caplog.records] == [
+        "made (up) has no index that can be used, and its 1,001 vectors are more than memory has "
+        "room for: every search reads them all. Run: sqlite-utils clip-index"
+    ]
+    sql = "select id from clip_search(?, 3) where id in (7, 8, 9, 10) order by id"
+    within = [id for (id,) in connection.execute(sql, [query.tobytes()])]
+    assert len(within) == 3
+    with closing(sqlite3.connect(path)) as other, other:
+        put(other, [2000], query[np.newaxis])
+        other.execute("delete from images where id = ?", truth(connection, query, 2)[0][1:])
+    assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+    assert found(connection, query, 1)[0] == [2000]
+    build(path)
+    assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+
+
+def test_the_wish_is_kept(made, tmp_path):
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    assert build(path, Wish("ivf-sq8")).rebuilt
+    assert not build(path).rebuilt
+    with closing(sqlite3.connect(path)) as connection, connection:
+        put(connection, [COUNT + 1], clustered(1, seed=9))
+    kept = build(path)
+    assert (kept.rebuilt, kept.facts.kind, kept.facts.count) == (True, "ivf-sq8", COUNT + 1)
+    assert build(path, Wish()).facts.kind == "flat"
+
+
+def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
+    """Flips, cuts, and additions: none is used, and each is told of once."""
+    path = make(tmp_path / "p.db", clustered(1200, 8))
+    build(path, Wish("ivf-sq8"))
+    file = index_path(path, 1)
+    whole = file.read_bytes()
+    assert open_index(file, "f", 8)
+    other = tmp_path / "mutant.faiss"
+    places = {*range(0, len(whole), 37), *range(400), *range(len(whole) - 700, len(whole))}
+    for place in sorted(places):
+        for flip in (0x01, 0x80):
+            mutant = bytearray(whole)
+            mutant[place] ^= flip
+            other.write_bytes(mutant)
+            with pytest.raises(IndexUnusable):
+                open_index(other, "f", 8)
+    for size in range(0, len(whole), 211):
+        other.write_bytes(whole[:size])
+        with pytest.raises(IndexUnusable):
+            open_index(other, "f", 8)
+    for mutant in (b"\0" + whole, whole + b"\0", whole[1:], whole * 2, whole[::-1]):
+        other.write_bytes(mutant)
+        with pytest.raises(IndexUnusable):
+            open_index(other, "f", 8)
+    file.write_bytes(whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:])
+    for _ in range(3):
+        connection = connect(path)
+        query = clustered(1, 8, seed=2)[0]
+        assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+    told = [record.message for record in caplog.records if "Not using the index" in record.message]
+    assert len(told) == 1
+    assert "p.db.clip-1.faiss" in told[0]
+    assert str(tmp_path) not in told[0]
+
+
+@pytest.mark.parametrize("what", ["model", "database", "older", "folder", "unreadable"])
+def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
+    path = make(tmp_path / "p.db", clustered(1200, 8))
+    build(path)
+    file = index_path(path, 1)
+    if what == "model":
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("update clip_models set fingerprint = 'another'")
+        reason = "another model"
+    elif what == "database":
+        # A backup that was changed since has as many changes, but others.
+        other = make(tmp_path / "other.db", clustered(1200, 8, seed=4))
+        build(other)
+        shutil.copy(index_path(other, 1), file)
+        reason = "other vectors"
+    elif what == "older":
+        file.write_bytes(b"IxM2" + bytes(2000) + (0).to_bytes(8, "little") + b"CLIPFAISS1")
+        reason = "older release"
+    elif what == "folder":
+        file.unlink()
+        file.mkdir()
+        reason = "can't be read"
+    else:
+        file.write_bytes(b"")
+        reason = "too short"
+    connection = connect(path)
+    query = clustered(1, 8, seed=2)[0]
+    assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+    assert reason in caplog.text
+    if what != "folder":
+        assert build(path).rebuilt
+        assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "flat"])
+def test_lists_hold_what_faiss_puts_there(kind):
+    vectors = clustered(COUNT)
+    filled = faiss.index_factory(32, KINDS[kind].factory.format(lists=300), METRIC)
+    filled.train(vectors)
+    added = faiss.clone_index(filled)
+    added.add(vectors)
+    with tempfile.TemporaryFile() as file:
+        filling = Filling(filled, file)
+        for start in range(0, COUNT, 999):
+            filling.add(vectors[start : start + 999])
+        filling.finish(lambda done: None)
+    assert np.array_equal(faiss.serialize_index(filled), faiss.serialize_index(added))
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
+def test_a_full_disk_keeps_the_old_index(tmp_path, kind):
+    path = make(tmp_path / "p.db", clustered(3000))
+    build(path, Wish(kind))
+    before = index_path(path, 1).read_bytes()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        put(connection, range(3001, 3100), clustered(99, seed=1))
+    script = """
+import resource, sys
+from support.indexes import build
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+build(Path(sys.argv[1]))
+"""
+    for size in (0, 5000, len(before) // 2, len(before) - 100):
+        command = [sys.executable, "-c", script, str(path), str(size)]
+        ended = subprocess.run(command, cwd=TESTS, capture_output=True)
+        assert b"can't be written" in ended.stderr
+        assert index_path(path, 1).read_bytes() == before
+        assert sorted(os.listdir(tmp_path)) == ["p.db", "p.db.clip-1.faiss"]
+
+
+def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
+    path, kind = indexed
+    connection = connect(path)
+    base = base_of(path, connection)
+    query = vectors[17]
+    search = base.exact if kind == "flat" else base.candidates
+    before = search(query, 10, None)[0].tolist()
+    build(path, anew=True)
+    index_path(path, 1).rename(path.with_name("elsewhere"))
+    assert search(query, 10, None)[0].tolist() == before
+    path.with_name("elsewhere").rename(index_path(path, 1))
+
+
+def test_a_new_file_is_taken_up(made, tmp_path, connect, vectors):
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    connection = connect(path)
+    found(connection, vectors[0], 3)
+    assert not base_of(path, connection).is_mapped
+    build(path, Wish("ivf-sq8"))
+    found(connection, vectors[0], 3)
+    assert base_of(path, connection).kind.name == "ivf-sq8"
+    build(path, Wish("ivf-sq4"))
+    found(connection, vectors[0], 3)
+    assert base_of(path, connection).kind.name == "ivf-sq4"
+    index_path(path, 1).unlink()
+    expected = truth(connection, vectors[0], 3)[0]
+    assert found(connection, vectors[0], 3)[0] == expected
+
+
+def test_connections_share_one_index(indexed, connect):
+    path, _ = indexed
+    assert base_of(path, connect(path)) is base_of(path, connect(path))
+
+
+def test_duplicates_are_the_same_with_every_kind(indexed, connect, made):
+    path, _ = indexed
+    sql = "select group_number, id, keep from clip_duplicates(0.96)"
+    assert connect(path).execute(sql).fetchall() == connect(made).execute(sql).fetchall()
+
+
+def test_scores_above_the_crowd_are_the_same_with_every_kind(indexed, connect, made, vectors):
+    path, _ = indexed
+    sql = "select id, z_score from clip_search(?, 5)"
+    query = [vectors[3].astype("<f4").tobytes()]
+    ours, theirs = (dict(connect(each).execute(sql, query)) for each in (path, made))
+    for id in set(ours) & set(theirs):
+        assert ours[id] == pytest.approx(theirs[id], rel=1e-4)
+
+
+def test_command(made, tmp_path):
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    result = run("clip-index", path, "--status")
+    assert "there is none" in result.output
+    assert not index_path(path, 1).exists()
+    result = run("clip-index", path, "--index", "ivf-sq8")
+    assert "ivf-sq8" in result.output
+    assert f"{COUNT}, up to date" in result.output
+    told = json.loads(run("clip-index", path, "--status", "--json").stdout)
+    assert (told["kind"], told["pictures"], told["changed_since"]) == ("ivf-sq8", COUNT, 0)
+    assert told["recall_at_10"] >= 0.96
+    with closing(sqlite3.connect(path)) as connection, connection:
+        put(connection, [5, COUNT + 1], clustered(2, seed=9))
+    assert "2 changed since" in run("clip-index", path, "--status").output
+    told = json.loads(run("clip-index", path, "--memory", "250KB", "--json").stdout)
+    assert (told["kind"], told["pictures"]) == ("ivf-sq4", COUNT + 1)
+
+
+def test_embedding_keeps_to_the_wish(tiny_database, pictures):
+    result = run("embed-images", tiny_database, pictures, "--index", "ivf-sq4", "--memory", "1GiB")
+    assert result.exit_code == 0, result.output
+    wish = Wish("ivf-sq4", 1024**3)
+    assert read_facts(index_path(tiny_database, 1)).wish == wish
+    (pictures / "a.jpg").unlink()
+    run("embed-images", tiny_database, pictures, "--prune")
+    facts = read_facts(index_path(tiny_database, 1))
+    assert (facts.wish, facts.count) == (wish, 5)
+
+
+def test_command_says_where_a_wish_is_not_met(tmp_path):
+    path = make(tmp_path / "p.db", clustered(300))
+    said = run("clip-index", path, "--index", "ivf-sq8", "--memory", "5KB").stdout
+    assert "ivf-sq8 is for 1000 pictures or more; of fewer, every one is looked at" in said
+    assert "no kind takes as little as 5.0 KB" in said
+    assert "Note" not in run("clip-index", path, "--index", "auto").stdout
+
+
+def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configured):
+    configured(max_published_duplicate_numbers=1000)
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    build(path, Wish("ivf-sq8"))
+    sql = "select count(*) from clip_duplicates(0.97)"
+    connection = connect(path)
+    assert connection.execute(sql).fetchone()
+    with connection:
+        connection.execute("insert into clip_publication (published, release) values ('', '')")
+        put(connection, [1], clustered(1, seed=9))
+    with pytest.raises(sqlite3.OperationalError, match="has room for 31 of this model here"):
+        connection.execute(sql).fetchone()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--memory", "lots"], "'lots' is no size of memory"),
+        (["--memory", "0GB"], "no size of memory"),
+        (["--memory", "-1GB"], "no size of memory"),
+        (["--index", "hnsw"], "'hnsw' is not one of"),
+        (["--model", "nobody"], "There is no model 'nobody'"),
+        (["--status", "--memory", "1GB"], "--status builds nothing"),
+    ],
+)
+def test_command_refuses(made, arguments, message):
+    result = run("clip-index", made, *arguments)
+    assert result.exit_code != 0
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def test_an_index_that_cant_be_written_says_so(made, tmp_path, monkeypatch):
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    index_path(path, 1).mkdir()
+    with pytest.raises(CommandError, match="can't be written"):
+        build(path)

@@ -1,0 +1,106 @@
+"""A run of embed-images that something happens to.
+
+python disturbed_run.py DISTURBANCE ARGUMENTS… where DISTURBANCE is JSON with
+
+    config   fields of CONFIG to replace
+    signals  a list of [name of a step, which time it comes, number of a signal, whether to the
+             whole process group], sent by the process to itself before that step
+    wait_for a file that must exist before the run begins, so that two begin together
+    runs     a file that gets a line for each run of --watch
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datasette_clip_search.cli.embed_output import Bar
+from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.index import maintenance as indexing
+from datasette_clip_search.embed import watch
+from datasette_clip_search.embed.store import Store
+from datasette_clip_search.models.torch_model import Encoder
+
+# Steps by their names; each is a function that is called when it begins.
+STEPS = {
+    "load": (Encoder, "__init__"),
+    "tables": (Store, "use_model"),
+    "write": (Store, "write"),
+    "row": (Store, "_write_picture"),
+    "vector": (Store, "_write_vector"),
+    "advance": (Bar, "advance"),
+    "prune": (Store, "prune"),
+    "read": (indexing, "build"),
+    "index": (indexing, "write"),
+    "sync": (os, "fsync"),
+    "replace": (os, "replace"),
+}
+
+
+def main() -> None:
+    """Arranges the disturbance and runs the command."""
+    # What a shell starts in the background, such as a run of all tests, ignores Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    disturbance = json.loads(sys.argv[1])
+    for name, value in disturbance.get("config", {}).items():
+        assert hasattr(CONFIG, name), name
+        object.__setattr__(CONFIG, name, value)
+    arrange(disturbance.get("signals", []))
+    if runs := disturbance.get("runs"):
+        count_runs(Path(runs))
+    if wait_for := disturbance.get("wait_for"):
+        Path(f"{wait_for}.{os.getpid()}").touch()
+        while not Path(wait_for).exists():
+            time.sleep(0.005)
+    from sqlite_utils.cli import cli
+
+    cli(["embed-images", *sys.argv[2:]])
+
+
+def count_runs(file: Path) -> None:
+    """Has every run of --watch counted."""
+    run = watch.embed_images
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        with file.open("a") as lines:
+            lines.write("run\n")
+        return run(*arguments, **named)
+
+    watch.embed_images = counted
+
+
+def arrange(signals: list[list[Any]]) -> None:
+    """Has signals sent before steps; `after:` before a name means when it is done."""
+    times: Counter[str] = Counter()
+
+    def happens(step: str) -> None:
+        times[step] += 1
+        for name, time_, number, to_group in signals:
+            if (name, time_) == (step, times[step]):
+                if to_group:
+                    os.killpg(0, number)
+                else:
+                    os.kill(os.getpid(), number)
+                # Another thread may be the one to get it, and on a busy machine take a while.
+                time.sleep(0.3)
+
+    def disturbed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            happens(name)
+            result = function(*arguments, **named)
+            happens(f"after:{name}")
+            return result
+
+        return call
+
+    for name, (place, attribute) in STEPS.items():
+        setattr(place, attribute, disturbed(name, getattr(place, attribute)))
+
+
+if __name__ == "__main__":
+    main()

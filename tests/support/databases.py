@@ -1,0 +1,25 @@
+"""Databases of pictures that mean nothing, and what is in a database."""
+
+import sqlite3
+from pathlib import Path
+
+from support.commands import run
+from support.pictures import make_picture
+
+
+def make_database(folder: Path, count: int, model: Path) -> Path:
+    """Embeds so many pictures that mean nothing, for vectors that are only to be read."""
+    for seed in range(count):
+        make_picture(folder / "pictures" / f"{seed:02}.png", seed)
+    options = ["--pretrained", model, "--text-tower", "32-bit"]
+    result = run("embed-images", folder / "photos.db", folder, *options)
+    assert result.exit_code == 0, result.output
+    return folder / "photos.db"
+
+
+def rows(database: Path, sql: str, *parameters: object) -> list[tuple]:
+    connection = sqlite3.connect(database)
+    try:
+        return connection.execute(sql, parameters).fetchall()
+    finally:
+        connection.close()

@@ -1,0 +1,29 @@
+"""Runs of embed-images, and the vectors that they store."""
+
+from pathlib import Path
+
+import numpy as np
+
+from support.commands import run
+from support.databases import rows
+
+VECTORS = "select path, embedding from images join clip_embeddings on image_id = images.id"
+
+
+def vectors(database: Path) -> dict[str, np.ndarray]:
+    return {path: np.frombuffer(blob, "<f4") for path, blob in rows(database, VECTORS)}
+
+
+def summary(output: str) -> dict[str, str]:
+    return {
+        name: value.strip()
+        for name, _, value in (line.partition(":") for line in output.splitlines())
+        if value.startswith(" ")
+    }
+
+
+def embed(database: Path, *arguments: object) -> dict[str, str]:
+    """Runs embed-images, which must succeed, and returns its summary."""
+    result = run("embed-images", database, *map(str, arguments))
+    assert result.exit_code == 0, result.output
+    return {**summary(result.stdout), "stderr": result.stderr}

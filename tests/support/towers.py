@@ -1,0 +1,44 @@
+"""What the tests of towers share."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+# As where torch and OpenCLIP are not installed: they are not found.
+WITHOUT_TORCH = """
+import sys
+from importlib.machinery import PathFinder
+find_spec = PathFinder.find_spec
+def find_others(name, path=None, target=None):
+    return None if name in ("torch", "open_clip") else find_spec(name, path, target)
+PathFinder.find_spec = staticmethod(find_others)
+"""
+EMBED = (
+    "from click.testing import CliRunner; from sqlite_utils.cli import cli\n"
+    "result = CliRunner().invoke(cli, ['embed-images', *sys.argv[1:]])\n"
+    "print(result.output)\n"
+    "assert 'torch' not in sys.modules\n"
+)
+
+
+def change(database, sql, *parameters):
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(sql, parameters)
+
+
+def torch_encoder(folder):
+    from datasette_clip_search.models.checkpoint import resolve
+    from datasette_clip_search.models.torch_model import Encoder
+
+    return Encoder(resolve("model", str(folder)))
+
+
+def without_torch(code, *arguments):
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result
