@@ -170,6 +170,27 @@ def test_links_of_the_readme_work_on_the_package_index():
     assert all("://" in link for link in links(README))
 
 
+def test_the_map_of_the_house_names_what_is_there():
+    named = re.findall(
+        r"`((?:[\w.-]+/)+(?:[\w-]+\.\w+)?|[\w-]+\.(?:py|toml|md))`", PAGES["develop.md"]
+    )
+    assert len(named) > 40
+    for path in named:
+        assert any((folder / path).exists() for folder in (ROOT, ROOT / "datasette_clip_search")), (
+            path
+        )
+
+
+def test_the_map_of_the_house_shows_every_package():
+    packages = {
+        f"{folder.name}/"
+        for folder in (ROOT / "datasette_clip_search").iterdir()
+        if (folder / "__init__.py").exists()
+    }
+    rows = re.findall(r"^\| `(\w+/)` \|", PAGES["develop.md"], re.M)
+    assert sorted(rows) == sorted(packages)
+
+
 def test_figures_of_the_results_are_shown():
     pictures = {path.name for path in (ROOT / "tests/benchmarks/results").glob("*.png")}
     shown = {Path(link).name for text in LINKING.values() for link in links(text)}
