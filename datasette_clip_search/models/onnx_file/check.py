@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...common.config import CONFIG
+from . import movements as movements  # Adds its operators.
 from .graph_model import Node, OnnxModel, Shape
 from .operators import OPERATORS, refuse
 from .values import MOST_KNOWN, Call, Value
