@@ -68,7 +68,7 @@ class Undisturbed:
         """Fails unless database and index are those of an undisturbed run."""
         from datasette_clip_search.database.changes import moment_of
         from datasette_clip_search.database.index import index_path, open_index
-        from datasette_clip_search.database.schema import models
+        from datasette_clip_search.database.model import models
 
         assert contents(database) == self.contents
         connection = sqlite3.connect(database)

@@ -35,8 +35,8 @@ STEPS = {
     "vector": (Store, "_write_vector"),
     "advance": (Bar, "advance"),
     "prune": (Store, "prune"),
-    "read": (indexing, "build"),
-    "index": (indexing, "write"),
+    "read": (indexing, "build_index"),
+    "index": (indexing, "write_index"),
     "sync": (os, "fsync"),
     "replace": (os, "replace"),
 }

@@ -241,7 +241,7 @@ def test_folder_is_written_anew(demo_database, tmp_path):
 
 def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, configured):
     from datasette_clip_search.database.index import open_index
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
 
     configured(index_at_least=100)
     assert run("clip-publish", demo_database, "--to-folder", tmp_path / "site").exit_code == 0
