@@ -14,7 +14,7 @@ from ....common.stopping import Stopped
 from ....database.connection import fetch, transaction
 from ....database.model import Model
 from ....database.schema import EMBEDDINGS
-from ....database.vectors import count_vectors, has_length
+from ....database.vectors import count_vectors, decode_vectors, has_length
 from ....pictures.preprocess import Preprocess
 from ...torch_model import TorchModel
 from ..figures import TowerFigures, tower_figures
