@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from ..common.terminal_text import say, visible
-from ..embed.reach import Kept
-from ..embed.report import Progress, Summary, Watcher
-from ..embed.requested import deletion
+from ..embedding.reach import KeptPlace
+from ..embedding.report import EmbedProgress, EmbedReport, Watcher
+from ..embedding.request import deletion
 from ..models.open_clip_library import INSTALL
 from ..models.towers.making.keep import TowerReport
 
@@ -51,7 +51,7 @@ class IndexBar:
         self._bar, self._what = None, ""
 
 
-class Bar(Progress):
+class Bar(EmbedProgress):
     """A progress bar on standard error, with the time left and the rate."""
 
     def __init__(self) -> None:
@@ -94,19 +94,19 @@ class Bar(Progress):
         self.index_bar.show(what, done, of)
 
 
-def progress(silent: bool) -> Progress:
+def progress(silent: bool) -> EmbedProgress:
     """Returns what tells a person how far a run is, or keeps silent."""
-    return Progress() if silent else Bar()
+    return EmbedProgress() if silent else Bar()
 
 
-def print_summary(path: Path, summary: Summary) -> None:
+def print_summary(path: Path, summary: EmbedReport) -> None:
     """Prints what a run did, and to standard error what it could not do."""
     _list([f"{file}: {reason}" for file, reason in summary.failed])
     for name, value in _lines(shlex.quote(str(path)), summary):
         say(f"{name + ':':<14}{value}")
 
 
-def interruption(summary: Summary) -> str:
+def interruption(summary: EmbedReport) -> str:
     """Returns what became of the work of a run that was interrupted, and what to do."""
     told = "Interrupted. What was embedded is kept; run the same command again to go on"
     if summary.lacks_text_tower:
@@ -123,14 +123,14 @@ class PrintedWatch(Watcher):
     def __init__(self, path: Path):
         self.path = path
 
-    def first_run(self, summary: Summary) -> None:
+    def first_run(self, summary: EmbedReport) -> None:
         print_summary(self.path, summary)
         if summary.interrupted:
             say(interruption(summary), err=True)
         else:
             say("Watching for changes; Ctrl-C ends it", err=True)
 
-    def change(self, summary: Summary) -> None:
+    def change(self, summary: EmbedReport) -> None:
         _list([f"{file}: {reason}" for file, reason in summary.failed])
         counts = {
             "embedded": summary.embedded,
@@ -143,7 +143,7 @@ class PrintedWatch(Watcher):
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         say(f"{time.strftime('%H:%M:%S')}  {done}")
 
-    def kept(self, summary: Summary) -> None:
+    def kept(self, summary: EmbedReport) -> None:
         now, database = time.strftime("%H:%M:%S"), shlex.quote(str(self.path))
         for kept in summary.kept:
             say(f"{now}  {kept.pictures} kept: {why_kept(database, kept)}", err=True)
@@ -167,7 +167,7 @@ def _list(lines: list[str]) -> None:
         say(f"and {len(lines) - SHOWN} more", err=True)
 
 
-def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
+def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     yield "Embedded", str(summary.embedded)
     if summary.copied:
         yield "Copies", f"{summary.copied}  (of pictures that are embedded already)"
@@ -263,7 +263,7 @@ def _figures(report: TowerReport) -> str:
     return ", ".join(parts)
 
 
-def why_kept(database: str, kept: Kept) -> str:
+def why_kept(database: str, kept: KeptPlace) -> str:
     """Returns why pictures that are not there are kept, and how they are deleted all the same."""
     return (
         f"{kept.shown} does not show them, as where a disk is not mounted. If they are gone for "
@@ -271,7 +271,7 @@ def why_kept(database: str, kept: Kept) -> str:
     )
 
 
-def _gain(summary: Summary) -> str:
+def _gain(summary: EmbedReport) -> str:
     if summary.speedup is None or summary.cosine is None:
         return ""
     gain = f"{summary.speedup:.1f} times as fast as torch's own fp32"

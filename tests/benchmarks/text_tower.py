@@ -69,12 +69,12 @@ def random_model(folder: Path) -> Path:
 
 
 def embed(folder: Path, model: Path) -> Path:
-    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.embedding import EmbedOptions, embed_images
 
     database = folder / f"{model.name}.db"
     # Pictures that are few enough not to be counted, as random weights find none better.
     pictures = sorted((ROOT / "demo" / "pictures").glob("**/*.jpg"))[:8]
-    options = Options(model=model.name, pretrained=str(model), precision="fp32")
+    options = EmbedOptions(model=model.name, pretrained=str(model), precision="fp32")
     print(embed_images(database, pictures, options).text_tower)
     return database
 

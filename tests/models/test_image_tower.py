@@ -296,7 +296,7 @@ async def main():
     await datasette.invoke_startup()
     page = await datasette.client.get("/-/clip-search/photos")
     assert page.status_code == 200, page.text
-    print("this instance takes no other pictures to search with" in page.text)
+    print("This site does not accept other pictures" in page.text)
     data = open(sys.argv[2], "rb").read()
     sent = (await datasette.client.post("/-/clip-search/photos.json", content=data)).json()
     print(sent["results"][0]["id"] if sent["ok"] else sent["error"])
