@@ -10,11 +10,14 @@ import numpy as np
 
 from ...common.arrays import Vectors
 from ..encoding import unit
-from .stored import damaged_error
+from .stored import SelfTestFailed, damaged_error
 
 _MOST_TEXT = 2_000
 # CLIP's is 100 at most, and SigLIP's about the same.
 _MOST_SCALE = 1e5
+# The least cosine to torch's vector in a self-test. Other processors round differently; one that
+# multiplies wrongly is far off.
+_SELF_TEST = 0.99
 
 
 def read_logit_scale(facts: Mapping[str, Any]) -> float:
@@ -41,6 +44,12 @@ def read_example(section: bytes, dimension: int) -> tuple[str, Vectors]:
     if not isinstance(text, str) or len(text) > _MOST_TEXT or vector.shape != (dimension,):
         raise ValueError("example")
     return text, vector
+
+
+def check_self_test(tower: str, cosine: float) -> None:
+    """Raise SelfTestFailed for a tower whose vector of its self-test is not the stored one."""
+    if not cosine >= _SELF_TEST:
+        raise SelfTestFailed(tower, cosine, _SELF_TEST)
 
 
 def unit_vectors(features: Vectors) -> Vectors:

@@ -10,13 +10,11 @@ from ...pictures.preprocess import Preprocess
 from ..encoding import Heed, normalized
 from ..onnx_file.graph_model import FLOAT, Declared
 from ..onnx_file.session import Session, never_stop
-from .border import reporting_failures, unit_vectors
+from .border import check_self_test, reporting_failures, unit_vectors
 from .stored import IMAGE, StoredTower, TowerUnusable, loading_error
 
 INPUT, OUTPUT = "pixels", "features"
 _BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
-# The least cosine to torch's vector of a picture, in the tower's self-test.
-_AWAKE = 0.99
 
 
 class StoredPictureEncoder:
@@ -85,12 +83,7 @@ class ImageTower(StoredPictureEncoder):
                 raise Stopped from error
             # ONNX Runtime has many exceptions for broken data.
             raise loading_error(IMAGE, error) from error
-        if not cosine >= _AWAKE:
-            raise TowerUnusable(
-                f"Its image tower fails its self-test on this processor (cosine {cosine:.4f}, "
-                f"expected at least {_AWAKE}). Make one of another precision: "
-                "sqlite-utils embed-images with --image-tower 32-bit"
-            )
+        check_self_test(IMAGE, cosine)
 
 
 def image_input(preprocess: Preprocess) -> Declared:

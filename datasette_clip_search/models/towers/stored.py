@@ -51,6 +51,19 @@ class TowerUnusable(EncoderUnavailable):
     "The tower of a database can't be used; the message says how to get another one"
 
 
+class SelfTestFailed(TowerUnusable):
+    "A tower makes another vector on this processor than where it was made"
+
+    def __init__(self, tower: str, cosine: float, least: float):
+        other = {TEXT: "16-bit", IMAGE: "32-bit"}[tower]
+        super().__init__(
+            f"Its {tower} tower fails its self-test on this processor (cosine {cosine:.4f}, "
+            f"expected at least {least}). Make one of another precision: "
+            f"sqlite-utils embed-images with --{tower}-tower {other}"
+        )
+        self.cosine = cosine
+
+
 class NoTower(TowerUnusable):
     "No tower could be made; `reason` is not for everyone who can query the database"
 

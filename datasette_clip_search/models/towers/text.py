@@ -8,16 +8,19 @@ from ...common.arrays import Vectors
 from ...common.stopping import Stopped, Stopping
 from ..onnx_file.graph_model import INT64, Declared
 from ..onnx_file.session import Heed, Session, never_stop
-from .border import read_example, read_logit_scale, reporting_failures, unit_vectors
+from .border import (
+    check_self_test,
+    read_example,
+    read_logit_scale,
+    reporting_failures,
+    unit_vectors,
+)
 from .stored import TEXT, StoredTower, TowerUnusable, damaged_error, loading_error
 from .tokens import Tokens, read_tokenizer
 
 INPUT, OUTPUT = "tokens", "features"
 # The most texts that are split into tokens together, which bounds memory.
 _BATCH = 32
-# The least cosine to torch's vector in the self-test. Other processors round differently; one that
-# multiplies wrongly is far off.
-_AWAKE = 0.99
 
 
 class TextTower:
@@ -59,12 +62,7 @@ class TextTower:
                 raise Stopped from error
             # ONNX Runtime, zlib, json and the tokenizer have an exception each for broken data.
             raise loading_error(TEXT, error) from error
-        if not cosine >= _AWAKE:
-            raise TowerUnusable(
-                f"Its text tower fails its self-test on this processor (cosine {cosine:.4f}, "
-                f"expected at least {_AWAKE}). Make one of another precision: "
-                "sqlite-utils embed-images with --text-tower 16-bit"
-            )
+        check_self_test(TEXT, cosine)
 
     def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
         """Return the unit vectors (n, dimension), float32, of n texts.

@@ -14,7 +14,7 @@ from ....common.errors import EncoderUnavailable
 from ....common.stopping import Stopped
 from ...device import torch_settings
 from ...encoding import least_cosine, unit
-from ..stored import StoredTower, TowerUnusable, pack_tower
+from ..stored import SelfTestFailed, StoredTower, TowerUnusable, pack_tower
 
 AUTO, NONE = "auto", "none"
 BITS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
@@ -98,6 +98,9 @@ class TowerCheck:
             facts, sections = build(precision)
             try:
                 vectors = encode(pack_tower(facts, sections)[1])
+            except SelfTestFailed as error:
+                rejections.append(Rejection(precision, error.cosine))
+                continue
             except TowerUnusable as error:
                 rejections.append(Rejection(precision, problem=str(error)))
                 continue
