@@ -9,7 +9,6 @@
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,10 @@ from numpy.typing import NDArray
 from ...common.arrays import Vectors
 from ...common.config import CONFIG
 from ...common.stopping import Stopping
+from ..encoding import Heed
 from .check import Cost, CostModel
 from .graph_model import FLOAT, TYPES, Declared, read_model
 from .wire import OnnxRefused
-
-Heed = Callable[[], None]
 
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02

@@ -6,8 +6,9 @@ import numpy as np
 
 from ...common.arrays import Vectors
 from ...common.stopping import Stopped, Stopping
+from ..encoding import Heed
 from ..onnx_file.graph_model import INT64, Declared
-from ..onnx_file.session import Heed, Session, never_stop
+from ..onnx_file.session import Session, never_stop
 from .border import (
     check_self_test,
     read_example,
