@@ -85,7 +85,7 @@ async def test_the_page_offers_it_after_every_search(photos):
         (b"", "", 400, "Send a picture: the body of the request is empty"),
         (b"no picture", "", 400, "What was sent can't be searched with: It is not a picture"),
         (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
-        (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
+        (b"%PDF-1.7", "", 400, "It is a PDF document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture has more than 10,000,000 bytes, the limit here"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
         (b"x", "?k=0", 400, "This page shows 1 to 100 pictures at a time"),
