@@ -145,14 +145,15 @@ def clip_publish(
     kept = frozenset((*keep, *(["gps"] if keep_gps else [])))
     if both := kept.intersection(drop):
         raise click.UsageError(f"{min(both)} can't be both kept and left out. Give one of them")
-    from ..database.reading import open_database
+    from ..database.connection import open_database
     from ..publish import PublishOptions, PublishProgress, publish_file, publish_folder
     from ..search.where import ids_where
     from .publish_output import Bar, print_report
     from .quiet import quiet_libraries
 
+    condition = None if where is None else partial(ids_where, where=where, parameters=dict(param))
     options = PublishOptions(
-        condition=None if where is None else partial(ids_where, where=where, parameters=param),
+        condition=condition,
         model=model,
         all_models=all_models,
         vectors=vectors,

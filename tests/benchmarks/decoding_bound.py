@@ -24,7 +24,7 @@ from typing import Any
 from embedding_bound import MODEL, corpora, random_weights, used, whole
 
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options
+from datasette_clip_search.embedding import EmbedOptions
 from datasette_clip_search.pictures.decode import decode_picture, make_thumbnail
 from datasette_clip_search.pictures.preprocess import Preprocess
 
@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = arguments.cache
     cache.mkdir(exist_ok=True)
-    options = Options(model=MODEL, pretrained=str(random_weights(cache)), text_tower="none")
+    options = EmbedOptions(model=MODEL, pretrained=str(random_weights(cache)), text_tower="none")
     print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")
     print(f"{'pictures':<22}{'decoded, 1/s':>14}{'reached, 1/s':>14}{'ratio':>7}  model")
     for name, folder in corpora(cache, arguments.pictures, arguments.large):

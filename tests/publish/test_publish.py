@@ -117,11 +117,10 @@ def test_models(tiny_database, tmp_path, other_model):
     ]
 
 
-def test_renamed_table_and_older_schema(tiny_database, tmp_path):
-    """A read-only database still has the tables of the first release."""
+def test_renamed_table_and_dropped_columns(tiny_database, tmp_path):
+    """No command that writes has restored a read-only database."""
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
         connection.executescript("""
-            delete from _sqlite_migrations where name != 'm001_create_tables';
             alter table images drop column key;
             alter table clip_embeddings drop column precision;
             alter table clip_models drop column calibration;

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from datasette_clip_search.database import private_facts
-from datasette_clip_search.database.schema import OWN_TABLES, create_tables
+from datasette_clip_search.database.prepare import create_tables
+from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.publish import public_facts
 from datasette_clip_search.publish.public_thumbnails import plain_thumbnail
 from support.commands import run

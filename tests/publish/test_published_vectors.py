@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from datasette_clip_search.database.vector_format import decode, halved, is_vector
+from datasette_clip_search.database.vectors import decode_vectors, encode_float16, is_vector
 from datasette_clip_search.publish.rounding_loss import published_recall
 from support.commands import run
 from support.databases import rows
@@ -85,12 +85,12 @@ def test_recall_is_measured():
 def test_vectors_in_half_the_room():
     vector = np.full(64, 1 / 8, np.float32)
     whole = vector.astype("<f4").tobytes()
-    for blobs in [[halved(vector)] * 3, [whole, halved(vector)], [whole]]:
-        assert decode(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
-    assert decode([], 64).shape == (0, 64)
-    assert is_vector(halved(vector), 64)
+    for blobs in [[encode_float16(vector)] * 3, [whole, encode_float16(vector)], [whole]]:
+        assert decode_vectors(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
+    assert decode_vectors([], 64).shape == (0, 64)
+    assert is_vector(encode_float16(vector), 64)
     assert is_vector(whole, 64)
-    assert not is_vector(halved(vector * 2), 64)
+    assert not is_vector(encode_float16(vector * 2), 64)
     assert not is_vector(b"\xff" * 128, 64)
     assert not is_vector(b"\xff" * 127, 64)
     assert not is_vector(None, 64)

@@ -20,10 +20,10 @@ import numpy as np
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options, embed_images
-from datasette_clip_search.embed.model_loading import Loaded
-from datasette_clip_search.models.precision import torch_settings
-from datasette_clip_search.models.torch_model import PictureEncoder
+from datasette_clip_search.embedding import EmbedOptions, embed_images
+from datasette_clip_search.embedding.model_loading import Loaded
+from datasette_clip_search.models.device import torch_settings
+from datasette_clip_search.models.encoding import PictureEncoder
 from datasette_clip_search.pictures.decode import decode_picture
 
 # How long the model encodes, and how many pictures are decoded.
@@ -71,7 +71,7 @@ def bound(model: float, decoding: float) -> float:
 
 def main(model: str, weights: str, precision: str, few: str, *folders: str) -> None:
     loaded = Loaded()
-    options = Options(model=model, pretrained=weights, precision=precision, text_tower="none")
+    options = EmbedOptions(model=model, pretrained=weights, precision=precision, text_tower="none")
     with tempfile.TemporaryDirectory() as place:
         embed_images(Path(place, "photos.db"), [few], options, loaded=loaded)
     assert loaded.encoder is not None
