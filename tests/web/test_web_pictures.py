@@ -83,7 +83,7 @@ async def test_the_page_offers_it_after_every_search(photos):
         (b"", "", 400, "The body of the request is empty. Expected a picture"),
         (b"no picture", "", 400, "This file can't be used for a search: It is not a picture"),
         (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
-        (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
+        (b"%PDF-1.7", "", 400, "It is a PDF document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture is larger than the limit of 10,000,000 bytes"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
         (b"x", "?k=0", 400, "k is the number of pictures to show, from 1 to 100"),
