@@ -1,5 +1,6 @@
 """From pictures to rows: finds, plans, embeds and writes."""
 
+import json
 import os
 import sqlite3
 import time
@@ -12,27 +13,31 @@ from typing import BinaryIO
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
-from ..common.terminal_text import visible
 from ..database.connection import check_writable, connect, explained, wait_for_lock
 from ..database.index.maintenance import keep_index
 from ..database.schema import Model, models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
+from ..models.open_clip_library import is_torch_installed
+from ..models.towers.beside_weights import copy_towers
 from ..models.towers.making.checks import NONE
 from ..models.towers.making.keep import TowerKeeper
+from ..models.towers.making.make_int8 import keep_int8_tower
 from ..models.towers.stored import IMAGE, TEXT, read_manifest
-from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
+from ..pictures.processes.pool import DecoderPool, Settings
 from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
+from .first_look import describe_failures, find_only_failures
 from .interrupt import Interrupt, interruptible
-from .model_loading import Loaded, Loader
+from .model_loading import LoadedModel, Loader, RunCache, sample_pixels
 from .options import EmbedOptions
 from .outcomes import Embedded, Failed, Moved, Result
 from .pipeline import Pipeline
-from .plan import EmbedPlan, Work, make_plan
+from .plan import EmbedPlan, make_plan
 from .reach import divide, note_places
 from .report import EmbedProgress, EmbedReport, ModelInUse
 from .request import EmbedRequest
+from .run_model import resolve_run_model
 from .store import Store
 
 
@@ -42,13 +47,13 @@ def embed_images(
     options: EmbedOptions | None = None,
     progress: EmbedProgress | None = None,
     stdin: BinaryIO | None = None,
-    loaded: Loaded | None = None,
+    cache: RunCache | None = None,
 ) -> EmbedReport:
     """Embeds pictures into a database, and writes its index file.
 
     `pictures` are folders, files, globs, archives, and "-" for a list of paths on `stdin`. Files
     whose size and time are those of the last run are left alone. Work is committed every few
-    seconds; interrupting keeps it. Runs that share `loaded` load their model once.
+    seconds; interrupting keeps it. Runs that share a `cache` load their model once.
 
     Raises ClipSearchError, before anything is written, for pictures, tables, models and databases
     that can't be used.
@@ -63,7 +68,7 @@ def embed_images(
                 progress.looking()
                 asked = EmbedRequest(connection, database, pictures, options)
                 found = asked.find(stdin)
-                run = _Run(connection, database, options, progress, loaded or Loaded())
+                run = _Run(connection, database, options, progress, cache or RunCache())
                 run.embed(found, asked.deleted)
                 run.keep_towers(found)
                 run.finish()
@@ -73,8 +78,8 @@ def embed_images(
                     f"The tables of {database.name} were changed while it was written: {error}"
                 ) from error
             raise
-    run.summary.seconds = time.monotonic() - started
-    return run.summary
+    run.report.seconds = time.monotonic() - started
+    return run.report
 
 
 @contextmanager
@@ -96,7 +101,7 @@ class _Run:
         database: Path,
         options: EmbedOptions,
         progress: EmbedProgress,
-        loaded: Loaded,
+        cache: RunCache,
     ):
         check_writable(connection)
         wait_for_lock(connection, CONFIG.write_wait_seconds)
@@ -105,11 +110,15 @@ class _Run:
         self.options = options
         self.progress = progress
         self.store = Store(connection, database, options.table)
-        self.loaded = loaded
-        self.loader = Loader(self.store, options.model, options.pretrained, loaded)
-        self.summary = EmbedReport(
+        self.cache = cache
+        self.model = resolve_run_model(
+            connection, self.store.models, self.store.folder, options.model, options.pretrained
+        )
+        self._note_recorded_model()
+        self.loader = Loader(connection, self.model, cache.model)
+        self.report = EmbedReport(
             table=self.store.table,
-            model=self.loader.checkpoint.label,
+            model=self.model.checkpoint.label,
             restored=self.store.restored,
         )
         self.waiting: list[Result] = []
@@ -130,18 +139,18 @@ class _Run:
                 DecoderPool(min(cores(), len(plan.work))) as decoders,
             ):
                 self._work(plan, decoders, interrupt)
-            self.summary.interrupted = interrupt.requested
-        if not self.store.exists and self.summary.interrupted:
+            self.report.interrupted = interrupt.requested
+        if not self.store.exists and self.report.interrupted:
             return
         if not self.store.exists:
             failed = [(result.source.stored, result.reason) for result in self._waiting_failures()]
-            raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
+            raise CommandError(describe_failures([*failed, *found.unreadable]))
         self.store.note_unreadable(found.unreadable)
-        self.summary.failed += found.unreadable
+        self.report.failed += found.unreadable
         note_places(self.connection, found, plan.places, deleted)
         self.store.set_keys([key[:3] for key in plan.keys])
-        self.summary.keyed = len(plan.keys)
-        self.summary.rekeyed = sum(key.replaces for key in plan.keys)
+        self.report.keyed = len(plan.keys)
+        self.report.rekeyed = sum(key.replaces for key in plan.keys)
         self._clear_up(plan)
 
     def keep_towers(self, found: FoundPictures) -> None:
@@ -149,8 +158,9 @@ class _Run:
         model = self.store.model if self.store.exists else None
         if model is None:
             return
-        self.loader.copy_towers()
-        if self.summary.interrupted:
+        if not is_torch_installed():
+            copy_towers(self.connection, model, self.model.checkpoint)
+        if self.report.interrupted:
             self._note_text_tower(model)
             return
         with interruptible(self.progress.finishing) as interrupt:
@@ -159,31 +169,31 @@ class _Run:
                 self.connection,
                 model,
                 self.loader.load_exact,
-                lambda *wanted: self.loader.sample(found.sources, *wanted),
+                lambda *wanted: sample_pixels(found.sources, *wanted),
                 self.progress.making_tower,
                 lambda: interrupt.requested,
             )
-            loaded, options = self.loaded, self.options
-            loaded.text_tower = loaded.text_tower or keeper.keep(TEXT, options.text_tower)
+            cache, options = self.cache, self.options
+            cache.text_tower = cache.text_tower or keeper.keep(TEXT, options.text_tower)
             if not interrupt.requested:
-                loaded.image_tower = loaded.image_tower or keeper.keep(IMAGE, options.image_tower)
-        self.summary.text_tower = self.loaded.text_tower
-        self.summary.image_tower = self.loaded.image_tower
-        self.summary.interrupted = interrupt.requested
+                cache.image_tower = cache.image_tower or keeper.keep(IMAGE, options.image_tower)
+        self.report.text_tower = cache.text_tower
+        self.report.image_tower = cache.image_tower
+        self.report.interrupted = interrupt.requested
         if interrupt.requested:
             self._note_text_tower(model)
 
     def _note_text_tower(self, model: Model) -> None:
         is_wanted = self.options.text_tower != NONE
-        self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
+        self.report.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
 
     def _count(self, found: FoundPictures, plan: EmbedPlan) -> None:
-        summary = self.summary
-        summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
-        summary.others, summary.hidden = found.others, found.hidden
-        summary.links, summary.excluded = found.links, found.excluded
+        report = self.report
+        report.unchanged, report.failed_before = plan.unchanged, plan.failed_before
+        report.others, report.hidden = found.others, found.hidden
+        report.links, report.excluded = found.links, found.excluded
         if found.doubles:
-            summary.notes.append(
+            report.notes.append(
                 f"{found.doubles} rows name a file that another row names, too; "
                 "its key is that of the first"
             )
@@ -193,16 +203,24 @@ class _Run:
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
             # Seen before a model is fetched for them.
-            self.waiting = list(_without_pictures(plan.work, decoders, settings))
+            self.waiting = list(find_only_failures(plan.work, decoders, settings))
             if self.waiting:
                 return
 
         def load_encoder() -> PictureEncoder:
-            self.progress.loading(loader.checkpoint.label)
+            self.progress.loading(self.model.checkpoint.label)
             loaded = loader.load(
-                options.device, options.precision, plan.work, decoders, settings, ahead
+                options.device,
+                options.precision,
+                self.store.calibration() if options.precision == "int8" else None,
+                plan.work,
+                decoders,
+                settings,
+                ahead,
             )
-            assert loaded.encoder is not None
+            self.cache.model = loaded
+            if self.store.exists:
+                self._store_model()
             self._note_encoder(loaded)
             return loaded.encoder
 
@@ -225,53 +243,74 @@ class _Run:
         finally:
             self.progress.finish()
         self._write(plan)
-        self.summary.embedding_seconds = time.monotonic() - started
+        self.report.embedding_seconds = time.monotonic() - started
 
-    def _note_encoder(self, loaded: Loaded) -> None:
-        assert loaded.encoder is not None
-        summary, choice = self.summary, loaded.choice
-        summary.device, summary.precision = loaded.encoder.device, loaded.encoder.precision
-        summary.speedup, summary.cosine = choice.speedup, choice.cosine
-        summary.notes += choice.notes
+    def _note_recorded_model(self) -> None:
+        """Use the model's row, and note where its weights are now."""
+        self.store.model = self.model.recorded
+        if self.model.recorded and self.model.checkpoint.is_local and not self.model.is_gone:
+            self.store.note_place(self.model.stored_pretrained(self.store.folder))
+
+    def _store_model(self) -> None:
+        """Give the loaded model its row, and the database its tables if it has none."""
+        loaded = self.cache.model
+        assert loaded is not None
+        encoder = loaded.encoder
+        model = self.store.use_model(
+            self.model.checkpoint.name,
+            self.model.stored_pretrained(self.store.folder),
+            encoder.dimension,
+            encoder.fingerprint,
+            json.dumps(encoder.preprocess.identity, sort_keys=True),
+        )
+        if loaded.int8:
+            self.store.note_calibration(loaded.int8.ranges)
+            keep_int8_tower(self.connection, model, loaded.int8)
+
+    def _note_encoder(self, loaded: LoadedModel) -> None:
+        report, choice = self.report, loaded.choice
+        report.device, report.precision = loaded.encoder.device, loaded.encoder.precision
+        report.speedup, report.cosine = choice.speedup, choice.cosine
+        report.notes += choice.notes
 
     def _write(self, plan: EmbedPlan) -> None:
         """Writes what is waiting; the tables are made when there is a first success."""
         if self.store.model is None:
             if all(isinstance(result, Failed) for result in self.waiting):
                 return
-            self.loader.use_model()
+            self._store_model()
         written, ids = self.store.write(self.waiting)
         plan.contents.add(ids)
-        summary = self.summary
+        report = self.report
         for result in written:
             if isinstance(result, Failed):
-                summary.failed.append((result.source.stored, result.reason))
+                report.failed.append((result.source.stored, result.reason))
             elif isinstance(result, Embedded):
-                summary.embedded += 1
+                report.embedded += 1
             elif isinstance(result, Moved):
-                summary.moved += 1
+                report.moved += 1
                 self.moved.add(result.image_id)
             elif result.is_itself:
-                summary.unchanged += 1
+                report.unchanged += 1
             else:
-                summary.copied += 1
+                report.copied += 1
         self.waiting = []
         self.written = time.monotonic()
 
     def _clear_up(self, plan: EmbedPlan) -> None:
         """Reports what is gone, or deletes it; forgets failures of what is there no longer."""
-        if self.summary.interrupted:
+        if self.report.interrupted:
             # What was moved may not have been found under its new name yet.
             return
         gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
-        surely, self.summary.kept = divide(gone, plan.places)
+        surely, self.report.kept = divide(gone, plan.places)
         # --watch prunes without being asked to, but not what the first run has left.
         excluded = {} if self.options.is_again else plan.excluded
         pruned = surely | excluded if self.options.prune else {}
         self.store.prune(pruned.values(), plan.forgotten)
-        self.summary.pruned = len(pruned)
-        self.summary.missing = [] if self.options.prune else sorted(surely)
-        self.summary.excluded_before = 0 if self.options.prune else len(excluded)
+        self.report.pruned = len(pruned)
+        self.report.missing = [] if self.options.prune else sorted(surely)
+        self.report.excluded_before = 0 if self.options.prune else len(excluded)
 
     def _waiting_failures(self) -> list[Failed]:
         return [result for result in self.waiting if isinstance(result, Failed)]
@@ -282,36 +321,14 @@ class _Run:
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:
             if model != known[0]:
-                self.summary.used, self.summary.other_default = (
+                self.report.used, self.report.other_default = (
                     ModelInUse(each.id, each.label, count_vectors(self.connection, each))
                     for each in (model, known[0])
                 )
-            self.summary.without_vector = count_without(self.connection, model)
+            self.report.without_vector = count_without(self.connection, model)
             kept = keep_index(
                 self.connection, self.database, model, self.options.wish, self.progress.indexing
             )
-            self.summary.index, self.summary.index_rebuilt = kept.file, kept.rebuilt
+            self.report.index, self.report.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.
         self.connection.execute("pragma wal_checkpoint(truncate)")
-
-
-def _without_pictures(
-    work: Sequence[Work], decoders: DecoderPool, settings: Settings
-) -> list[Failed]:
-    """Returns why each of a few files is no picture, or nothing as soon as one is."""
-    if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
-        return []
-    failures: list[Failed] = []
-    for source, _ in work:
-        outcome = decoders.submit(source, None, settings).result()
-        if not isinstance(outcome, DecodeFailure):
-            return []
-        failures.append(Failed(source, outcome.advice))
-    return failures
-
-
-def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
-    shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:10])
-    more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
-    count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
-    return f"{count} could not be embedded:\n{shown}{more}"

@@ -91,7 +91,7 @@ class Store:
 
     def use_model(
         self, name: str, pretrained: str, dimension: int, fingerprint: str, preprocess: str
-    ) -> None:
+    ) -> Model:
         """Makes the tables if need be, and finds or adds the row of the model.
 
         The first model of a database is its default. Weights that were moved since are the same
@@ -117,6 +117,7 @@ class Store:
         self.exists = True
         self.models = models(self.connection)
         self.model = next(model for model in self.models if model.fingerprint == fingerprint)
+        return self.model
 
     def note_place(self, pretrained: str) -> None:
         """Notes where the weights of the model in use are now."""

@@ -14,7 +14,7 @@ from ..pictures.sources.globs import fixed_part, is_glob
 from ..pictures.sources.spelling import as_on_disk
 from .interrupt import interruptible
 from .listen import Listener
-from .model_loading import Loaded
+from .model_loading import RunCache
 from .options import EmbedOptions
 from .report import EmbedProgress, EmbedReport, Watcher
 from .request import NothingThere
@@ -42,19 +42,19 @@ def watch_images(
         raise CommandError("--watch is for files and folders, not for a list or --sql")
     stop = threading.Event()
     listener = _listener(database, pictures, stop, poll, watcher)
-    loaded = Loaded()
+    cache = RunCache()
     with interruptible(stop.set) as interrupt:
         first = replace(options, is_watch=True)
         problem = ""
         try:
-            before = embed_images(database, pictures, first, progress, loaded=loaded)
+            before = embed_images(database, pictures, first, progress, cache=cache)
             watcher.first_run(before)
         except NothingThere as error:
             # Services begin before disks are mounted.
             before, problem = EmbedReport(), str(error)
             watcher.problem(problem)
         if not before.interrupted and not interrupt.requested:
-            later = _Later(database, pictures, options, loaded, watcher)
+            later = _Later(database, pictures, options, cache, watcher)
             later.follow(listener, before, problem)
     watcher.stopped()
 
@@ -67,13 +67,13 @@ class _Later:
         database: Path,
         pictures: Sequence[str],
         options: EmbedOptions,
-        loaded: Loaded,
+        cache: RunCache,
         watcher: Watcher,
     ):
         self._database = database
         self._pictures = pictures
         self._options = replace(options, prune=True, is_watch=True, is_again=True)
-        self._loaded = loaded
+        self._cache = cache
         self._watcher = watcher
 
     def follow(self, listener: Listener, before: EmbedReport, problem: str) -> None:
@@ -82,7 +82,7 @@ class _Later:
         for _ in listener.changes():
             try:
                 summary = embed_images(
-                    self._database, self._pictures, self._options, loaded=self._loaded
+                    self._database, self._pictures, self._options, cache=self._cache
                 )
             except (ClipSearchError, OSError, sqlite3.Error) as error:
                 if str(error) != problem:
