@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..models.towers.making.keep import TowerReport
+from .outcomes import Embedded, Failed, Moved, Result
 from .reach import KeptPlace
 
 
@@ -69,6 +70,19 @@ class EmbedReport:
     interrupted: bool = False
     seconds: float = 0.0
     embedding_seconds: float = 0.0
+
+    def count(self, result: Result) -> None:
+        """Add one result that was written."""
+        if isinstance(result, Failed):
+            self.failed.append((result.source.stored, result.reason))
+        elif isinstance(result, Embedded):
+            self.embedded += 1
+        elif isinstance(result, Moved):
+            self.moved += 1
+        elif result.is_itself:
+            self.unchanged += 1
+        else:
+            self.copied += 1
 
     @property
     def changed(self) -> bool:

@@ -15,29 +15,27 @@ from ..common.cores import cores
 from ..common.errors import CommandError
 from ..database.connection import check_writable, connect, explained, wait_for_lock
 from ..database.index.maintenance import keep_index
-from ..database.schema import Model, models
+from ..database.schema import models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
 from ..models.open_clip_library import is_torch_installed
 from ..models.towers.beside_weights import copy_towers
-from ..models.towers.making.checks import NONE
-from ..models.towers.making.keep import TowerKeeper
 from ..models.towers.making.make_int8 import keep_int8_tower
-from ..models.towers.stored import IMAGE, TEXT, read_manifest
 from ..pictures.processes.pool import DecoderPool, Settings
 from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
 from .first_look import describe_failures, find_only_failures
 from .interrupt import Interrupt, interruptible
-from .model_loading import LoadedModel, Loader, RunCache, sample_pixels
+from .model_loading import LoadedModel, Loader, RunCache
 from .options import EmbedOptions
-from .outcomes import Embedded, Failed, Moved, Result
+from .outcomes import Failed, Moved, Result
 from .pipeline import Pipeline
 from .plan import EmbedPlan, make_plan
 from .reach import divide, note_places
 from .report import EmbedProgress, EmbedReport, ModelInUse
 from .request import EmbedRequest
 from .run_model import resolve_run_model
+from .run_towers import RunTowers
 from .store import Store
 
 
@@ -154,38 +152,20 @@ class _Run:
         self._clear_up(plan)
 
     def keep_towers(self, found: FoundPictures) -> None:
-        """Has the database bring what encodes texts and, if asked for, pictures."""
-        model = self.store.model if self.store.exists else None
-        if model is None:
+        """Keep the towers that encode texts and, if asked for, pictures, in the database."""
+        if not self.store.exists or self.store.model is None:
             return
         if not is_torch_installed():
-            copy_towers(self.connection, model, self.model.checkpoint)
+            copy_towers(self.connection, self.store.model, self.model.checkpoint)
+        towers = RunTowers(self.connection, self.store.model, self.options, self.cache)
+        if not self.report.interrupted:
+            with interruptible(self.progress.finishing) as interrupt:
+                towers.keep(self.loader, found.sources, self.progress, interrupt)
+            self.report.text_tower = self.cache.text_tower
+            self.report.image_tower = self.cache.image_tower
+            self.report.interrupted = interrupt.requested
         if self.report.interrupted:
-            self._note_text_tower(model)
-            return
-        with interruptible(self.progress.finishing) as interrupt:
-            # Of runs that follow each other, only the first looks.
-            keeper = TowerKeeper(
-                self.connection,
-                model,
-                self.loader.load_exact,
-                lambda *wanted: sample_pixels(found.sources, *wanted),
-                self.progress.making_tower,
-                lambda: interrupt.requested,
-            )
-            cache, options = self.cache, self.options
-            cache.text_tower = cache.text_tower or keeper.keep(TEXT, options.text_tower)
-            if not interrupt.requested:
-                cache.image_tower = cache.image_tower or keeper.keep(IMAGE, options.image_tower)
-        self.report.text_tower = cache.text_tower
-        self.report.image_tower = cache.image_tower
-        self.report.interrupted = interrupt.requested
-        if interrupt.requested:
-            self._note_text_tower(model)
-
-    def _note_text_tower(self, model: Model) -> None:
-        is_wanted = self.options.text_tower != NONE
-        self.report.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
+            self.report.lacks_text_tower = towers.lacks_text_tower
 
     def _count(self, found: FoundPictures, plan: EmbedPlan) -> None:
         report = self.report
@@ -281,19 +261,10 @@ class _Run:
             self._store_model()
         written, ids = self.store.write(self.waiting)
         plan.contents.add(ids)
-        report = self.report
         for result in written:
-            if isinstance(result, Failed):
-                report.failed.append((result.source.stored, result.reason))
-            elif isinstance(result, Embedded):
-                report.embedded += 1
-            elif isinstance(result, Moved):
-                report.moved += 1
+            self.report.count(result)
+            if isinstance(result, Moved):
                 self.moved.add(result.image_id)
-            elif result.is_itself:
-                report.unchanged += 1
-            else:
-                report.copied += 1
         self.waiting = []
         self.written = time.monotonic()
 
