@@ -77,8 +77,8 @@ class Loader:
                 return Preprocess.from_identity(json.loads(recorded.preprocess))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise DatabaseError(
-                    f"What {recorded.label} sees of pictures is damaged in clip_models.preprocess. "
-                    "Delete the model's row there, and its pictures are embedded again"
+                    f"The preprocessing of {recorded.label} is damaged in clip_models.preprocess. "
+                    "Delete the model's row, and run the command again"
                 ) from error
         return expected_preprocess(self._model.checkpoint)
 
@@ -204,7 +204,7 @@ def _tune(
 
 def _tower_note(tower: ImageTower, is_gone: bool) -> str:
     why = "The model's weights are not where they were" if is_gone else "torch is not installed"
-    return f"{why}, so that the kept image tower embeds, in {tower.precision}"
+    return f"{why}, so the stored image tower embeds the pictures, in {tower.precision}"
 
 
 def _sample(

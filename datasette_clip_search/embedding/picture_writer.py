@@ -54,9 +54,9 @@ class PictureWriter:
         return image_id
 
     def _write_moved(self, moved: Moved) -> int | None:
-        """Gives a picture the path that its file has now."""
+        """Give a picture the path that its file has now."""
         source, images = moved.source, quote(self._table)
-        # Another program may have embedded the file under its new path meanwhile.
+        # Another program may have embedded the file under its new path during the run.
         sql = f"delete from {images} where path = ? and id != ?"
         self._execute(sql, source.stored, moved.image_id)
         row = self._execute(
@@ -72,9 +72,9 @@ class PictureWriter:
         return None if row is None else moved.image_id
 
     def _write_same(self, same: Same, image_id: int | None) -> int | None:
-        """Gives a file the facts, vector and thumbnail of the picture with the same content.
+        """Give a file the facts, vector and thumbnail of the picture with the same content.
 
-        Returns None where that picture has been deleted since the run began.
+        Return None if that picture was deleted during the run.
         """
         images = quote(self._table)
         found = self._execute(
@@ -92,7 +92,7 @@ class PictureWriter:
         if image_id != from_id:
             self.write_vector(image_id, embedding, precision, same.content_hash)
             sql = f"select format, data from {THUMBNAILS} where image_id = ?"
-            # Thumbnails may have been deleted, for instance to publish a smaller file.
+            # Somebody may have deleted the thumbnails, for instance to publish a smaller file.
             for format, data in self._execute(sql, from_id).fetchall():
                 self._write_thumbnail(image_id, format, data, same.content_hash)
         return image_id
@@ -102,7 +102,7 @@ class PictureWriter:
         sql = f"select id, content_hash from {images} where path = ?"
         before = self._execute(sql, source.stored).fetchone()
         if before and before[1] != content_hash:
-            # Vectors of every model, and the thumbnail, were made from what the file held before.
+            # The thumbnail, and the vectors of every model, show the old content.
             for made in (EMBEDDINGS, THUMBNAILS):
                 self._execute(f"delete from {made} where image_id = ?", before[0])
         row = self._execute(
@@ -129,7 +129,7 @@ class PictureWriter:
         return int(row[0])
 
     def _new_id(self, content_hash: str) -> int | None:
-        """Returns the id that a picture with this content had, or one that none ever had."""
+        """Return the id that a deleted picture with this content had, or a new one."""
         images = quote(self._table)
         sql = f"""select min(image_id) from {PRUNED} as p where content_hash = ?
             and not exists (select 1 from {images} where id = p.image_id)"""
@@ -137,7 +137,7 @@ class PictureWriter:
         if image_id is not None:
             self._execute(f"delete from {PRUNED} where image_id = ?", image_id)
             return int(image_id)
-        # SQLite's own choice may be the id of a picture that was deleted, and comes back.
+        # SQLite's own choice may be the id of a deleted picture that comes back later.
         sql = f"""select max(coalesce((select max(id) from {images}), 0),
             coalesce((select max(image_id) from {PRUNED}), 0))"""
         highest = int(self._execute(sql).fetchone()[0])

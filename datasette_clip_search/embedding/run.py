@@ -1,4 +1,4 @@
-"""From pictures to rows: finds, plans, embeds and writes."""
+"""Run embed-images: find, plan, embed and write."""
 
 import json
 import os
@@ -47,11 +47,11 @@ def embed_images(
     stdin: BinaryIO | None = None,
     cache: RunCache | None = None,
 ) -> EmbedReport:
-    """Embeds pictures into a database, and writes its index file.
+    """Embed pictures into a database, write its index file, and return a report.
 
     `pictures` are folders, files, globs, archives, and "-" for a list of paths on `stdin`. Files
-    whose size and time are those of the last run are left alone. Work is committed every few
-    seconds; interrupting keeps it. Runs that share a `cache` load their model once.
+    with the size and time of the last run are left alone. Work is committed every few seconds, and
+    an interrupted run keeps it. Runs that share a `cache` load their model once.
 
     Raises ClipSearchError, before anything is written, for pictures, tables, models and databases
     that can't be used.
@@ -82,7 +82,7 @@ def embed_images(
 
 @contextmanager
 def _removed_if_empty(database: Path, is_new: bool) -> Iterator[None]:
-    """Leaves no empty file behind when a new database gets nothing to hold."""
+    """Delete the file of a new database that stayed empty."""
     try:
         yield
     finally:
@@ -124,9 +124,9 @@ class _Run:
         self.written = time.monotonic()
 
     def embed(self, found: FoundPictures, deleted: str | None) -> None:
-        """Embeds what is new or changed, and notes the rest.
+        """Embed new and changed pictures, and record failures, places and keys.
 
-        `deleted` is the place that was named to have its pictures deleted.
+        `deleted` is the place that was named to delete its pictures.
         """
         options = self.options
         plan = make_plan(found, self.store, options.rehash, options.retry_failed, deleted)
@@ -174,15 +174,15 @@ class _Run:
         report.links, report.excluded = found.links, found.excluded
         if found.doubles:
             report.notes.append(
-                f"{found.doubles} rows name a file that another row names, too; "
-                "its key is that of the first"
+                f"{found.doubles} rows name a file that another row also names; "
+                "the picture has the key of the first"
             )
 
     def _work(self, plan: EmbedPlan, decoders: DecoderPool, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
-            # Seen before a model is fetched for them.
+            # Before a model is fetched for them.
             self.waiting = list(find_only_failures(plan.work, decoders, settings))
             if self.waiting:
                 return
@@ -207,7 +207,7 @@ class _Run:
         expected = replace(settings, preprocess=loader.expected_preprocess)
         ahead = Ahead(decoders, expected, plan.contents, plan.work, lambda: interrupt.requested)
         pipeline = Pipeline(ahead, plan.contents, load_encoder, options.batch_size)
-        # Few pictures may all turn out to have been moved, and need no model.
+        # If there are few, all may have been moved, and need no model.
         if self.store.model is None or plan.surely_new >= CONFIG.precision_from:
             pipeline.load()
         started = time.monotonic()
@@ -254,7 +254,7 @@ class _Run:
         report.notes += choice.notes
 
     def _write(self, plan: EmbedPlan) -> None:
-        """Writes what is waiting; the tables are made when there is a first success."""
+        """Write the waiting results; make the tables at the first success."""
         if self.store.model is None:
             if all(isinstance(result, Failed) for result in self.waiting):
                 return
@@ -269,13 +269,13 @@ class _Run:
         self.written = time.monotonic()
 
     def _clear_up(self, plan: EmbedPlan) -> None:
-        """Reports what is gone, or deletes it; forgets failures of what is there no longer."""
+        """Delete or report pictures that are gone, and forget failures that no longer apply."""
         if self.report.interrupted:
-            # What was moved may not have been found under its new name yet.
+            # A moved file may not have been found under its new name yet.
             return
         gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
         surely, self.report.kept = divide(gone, plan.places)
-        # --watch prunes without being asked to, but not what the first run has left.
+        # A later run of --watch prunes, but keeps the excluded pictures that the first run kept.
         excluded = {} if self.options.is_again else plan.excluded
         pruned = surely | excluded if self.options.prune else {}
         self.store.prune(pruned.values(), plan.forgotten)
@@ -287,7 +287,7 @@ class _Run:
         return [result for result in self.waiting if isinstance(result, Failed)]
 
     def finish(self) -> None:
-        """Brings the index file up to date, and a write-ahead log into the database."""
+        """Bring the index file up to date, and the write-ahead log into the database."""
         known = models(self.connection) if self.store.exists else []
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:

@@ -1,4 +1,4 @@
-"""Writing: pictures, vectors, thumbnails and failures into the database."""
+"""Read and write the tables of a database during a run."""
 
 import json
 import os
@@ -35,13 +35,13 @@ class Store:
     """The tables of one database, for one model, being written."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, table: str | None):
-        """Looks at a database without changing it.
+        """Read a database without changing it.
 
-        Raises CommandError when `table` is somebody else's, or ours under another name.
+        Raises CommandError if `table` is not ours, or if ours has another name.
         """
         self.connection = connection
         self.folder = Path(os.path.abspath(path)).parent
-        # In words.
+        # Names of missing tables, triggers and columns, for the report.
         self.restored = restored(connection)
         existing = images_table(connection)
         if existing and table and table != existing:
@@ -69,7 +69,7 @@ class Store:
         self.model: Model | None = None
 
     def known_files(self) -> dict[str, KnownPicture]:
-        """Returns what is known of every stored path; `embedded` is by the model in use."""
+        """Return the rows of all pictures by their stored paths."""
         if not self.exists:
             return {}
         sql = f"""select path, id, size, mtime, content_hash, e.image_id is not null, key, key_table
@@ -80,7 +80,7 @@ class Store:
         return {path: KnownPicture(*row) for path, *row in rows}
 
     def known_failures(self) -> dict[str, tuple[int | None, float | None]]:
-        """Returns size and time of every file that failed before, by its stored path."""
+        """Return size and time of every file that failed before, by its stored path."""
         if not self.exists:
             return {}
         rows = fetch(self.connection, f"select path, size, mtime from {FAILURES}")
@@ -89,10 +89,10 @@ class Store:
     def use_model(
         self, name: str, pretrained: str, dimension: int, fingerprint: str, preprocess: str
     ) -> Model:
-        """Makes the tables if need be, and finds or adds the row of the model.
+        """Find or add the row of a model, and return it; make the tables if there are none.
 
-        The first model of a database is its default. Weights that were moved since are the same
-        model: where they are now is noted.
+        The first model of a database is its default. Weights that were moved are the same model,
+        whose new place is recorded.
         """
         known = f"select id from {MODELS} where fingerprint = ?"
         with transaction(self.connection):
@@ -106,8 +106,8 @@ class Store:
                 *(name, pretrained, dimension, fingerprint, preprocess),
             )
             if is_new:
-                # Where the row of a model was deleted, and foreign keys weren't enforced, the
-                # next model gets its id, but must not get its vectors or towers.
+                # If the row of a model was deleted without foreign keys enforced, the next model
+                # gets its id, but must not get its vectors or towers.
                 for of_model in (EMBEDDINGS, TOWERS):
                     sql = f"delete from {of_model} where model_id = ({known})"
                     self._execute(sql, fingerprint)
@@ -117,7 +117,7 @@ class Store:
         return self.model
 
     def note_place(self, pretrained: str) -> None:
-        """Notes where the weights of the model in use are now."""
+        """Record where the weights of the model in use are now."""
         assert self.model is not None
         if pretrained != self.model.pretrained:
             sql = f"update {MODELS} set pretrained = ? where id = ?"
@@ -125,10 +125,7 @@ class Store:
                 self._execute(sql, pretrained, self.model.id)
 
     def calibration(self) -> Ranges | None:
-        """Returns the ranges that the model in use was calibrated for int8 with, if it was.
-
-        Ranges that are damaged are as good as none.
-        """
+        """Return the int8 calibration of the model in use, or None if it is missing or damaged."""
         if self.model is None:
             return None
         sql = f"select calibration from {MODELS} where id = ?"
@@ -136,16 +133,16 @@ class Store:
         return read_ranges(ranges) if ranges else None
 
     def note_calibration(self, ranges: Ranges) -> None:
-        """Keeps the ranges for later runs, whose vectors are then made in the same way."""
+        """Record the int8 calibration, so that later runs make the same vectors."""
         assert self.model is not None
         sql = f"update {MODELS} set calibration = ? where id = ?"
         with transaction(self.connection):
             self._execute(sql, json.dumps(ranges), self.model.id)
 
     def write(self, results: Sequence[Result]) -> tuple[list[Result], dict[str, int]]:
-        """Writes results in one transaction.
+        """Write results in one transaction.
 
-        Returns what became of each, and the ids of the pictures by their content hashes.
+        Return the results as they were written, and the ids of new pictures by content hash.
         """
         assert self.model is not None, "use_model() first"
         written: list[Result] = []
@@ -159,7 +156,7 @@ class Store:
                     continue
                 image_id = writer.write_picture(result, ids)
                 if image_id is None:
-                    reason = "The equal picture it was to be copied from has been deleted meanwhile"
+                    reason = "The picture with the same content was deleted during the run"
                     failed = Failed(result.source, reason, again=True)
                     self._write_failure(failed)
                     written.append(failed)
@@ -171,13 +168,13 @@ class Store:
         return written, ids
 
     def note_unreadable(self, unreadable: Iterable[tuple[str, str]]) -> None:
-        """Notes folders, archives and rows that can't be looked into; tried again every time."""
+        """Record folders, archives and rows that can't be read; every run tries them again."""
         with transaction(self.connection):
             for stored, reason in unreadable:
                 self._note_failure(stored, reason, None, None)
 
     def prune(self, image_ids: Iterable[int], failures: Iterable[str]) -> None:
-        """Deletes pictures, with all that belongs to them, and failures; many in parts."""
+        """Delete pictures, with all that belongs to them, and failures, in short transactions."""
 
         def forget(paths: Sequence[str]) -> None:
             for stored in paths:
@@ -187,7 +184,7 @@ class Store:
         in_parts(self.connection, list(failures), forget)
 
     def _delete(self, image_ids: Iterable[int]) -> None:
-        """Deletes pictures, and notes their ids for the same contents, should they come back."""
+        """Delete pictures, and record their ids for the same contents, in case they come back."""
         images = quote(self.table)
         for image_id in image_ids:
             self._execute(
@@ -198,7 +195,7 @@ class Store:
             self._execute(f"delete from {images} where id = ?", image_id)
 
     def set_keys(self, keys: Sequence[tuple[int, object, str | None]]) -> None:
-        """Notes of pictures, by their ids, from which rows of which tables they are."""
+        """Record the rows and tables that pictures, by their ids, come from."""
         sql = f"update {quote(self.table)} set key = ?, key_table = ? where id = ?"
 
         def write(part: Sequence[tuple[int, object, str | None]]) -> None:
@@ -215,7 +212,7 @@ class Store:
         looks = (None, None) if failed.again else (source.size, source.mtime)
         self._note_failure(source.stored, failed.reason, *looks)
         if not failed.unread:
-            # What the file held before is gone, so its old picture is no answer any more.
+            # The old content is gone, so no search may find it.
             sql = f"select id from {quote(self.table)} where path = ?"
             self._delete([id for (id,) in self._execute(sql, source.stored).fetchall()])
 
