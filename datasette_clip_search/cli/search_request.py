@@ -13,7 +13,8 @@ import click
 from ..common.config import CONFIG
 from ..common.errors import CommandError, PictureError
 from ..common.terminal_text import visible
-from ..database.schema import choose_model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import choose_model
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..database.vectors import count_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
@@ -24,12 +25,12 @@ from ..search.own_picture import decode_own, encode_own
 from ..search.query import Value
 from ..search.where import ids_where
 from .picture_files import PictureFiles
-from .thumbnails import make
+from .thumbnails import create_thumbnail
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a question: how it is called, its query as search() takes it, and its weight."""
+    """A part of a request: how it is called, its query as search() takes it, and its weight."""
 
     label: str
     query: Value
@@ -37,7 +38,7 @@ class Term:
     thumbnail: Thumbnail | None = None
 
 
-class Question:
+class SearchRequest:
     """The terms that are searched for in a database, by one of its models, among its pictures.
 
     `within` are the ids of those that meet the condition `where`; None, without one, are all.
@@ -112,7 +113,7 @@ class Question:
             vector = encode_own(self.model, encoder, picture.image, size)
             query = vector.astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
-            self.terms.append(Term(label, query, thumbnail=make(picture.image)))
+            self.terms.append(Term(label, query, thumbnail=create_thumbnail(picture.image)))
 
     def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
         """Searches only the pictures that meet a condition, SQL with :named parameters.
@@ -146,19 +147,19 @@ class Question:
         return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
 
 
-def find(question: Question, k: Value) -> list[Hit]:
+def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
     """Returns the k nearest pictures, best first, without those that were asked with by id.
 
     Raises ClipSearchErrors.
     """
-    wanted, connection = check_k(k), question.connection
-    model, table = question.model, question.table
-    if len(question.terms) == 1:
-        return list(search(connection, model, table, question.terms[0].query, k, question.within))
-    terms = [(term.query, term.weight) for term in question.terms]
+    wanted, connection = check_k(k), request.connection
+    model, table = request.model, request.table
+    if len(request.terms) == 1:
+        return list(search(connection, model, table, request.terms[0].query, k, request.within))
+    terms = [(term.query, term.weight) for term in request.terms]
     vector = mixed_vector(connection, model, table, terms).astype("<f4").tobytes()
     asked = {query for query, _ in terms if isinstance(query, int)}
     enough = min(wanted + len(asked), CONFIG.max_k)
-    hits = search(connection, model, table, vector, enough, question.within)
+    hits = search(connection, model, table, vector, enough, request.within)
     others = [hit for hit in hits if hit.id not in asked][:wanted]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

@@ -2,7 +2,9 @@
 
 import sqlite3
 
-from ..database.schema import EMBEDDINGS, HASH_KEPT, PRUNED, THUMBNAILS, Model, quote
+from ..database.connection import quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS, HASH_KEPT, PRUNED, THUMBNAILS
 from ..pictures.decode import THUMBNAIL_FORMAT
 from ..pictures.sources import Source
 from .outcomes import Embedded, Moved, Same

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
-from ..database.connection import check_writable, connect, explained, wait_for_lock
+from ..database.connection import check_writable, connect, explain_sqlite_errors, wait_for_lock
 from ..database.index.maintenance import keep_index
-from ..database.schema import models
+from ..database.model import models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
 from ..models.open_clip_library import is_torch_installed
@@ -60,7 +60,7 @@ def embed_images(
     options = options or EmbedOptions()
     progress = progress or EmbedProgress()
     is_new = not database.exists()
-    with explained(database), closing(connect(database)) as connection:
+    with explain_sqlite_errors(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()
@@ -298,7 +298,11 @@ class _Run:
                 )
             self.report.without_vector = count_without(self.connection, model)
             kept = keep_index(
-                self.connection, self.database, model, self.options.wish, self.progress.indexing
+                self.connection,
+                self.database,
+                model,
+                self.options.index_choice,
+                self.progress.indexing,
             )
             self.report.index, self.report.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.

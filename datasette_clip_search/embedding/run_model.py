@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.config import CONFIG
-from ..database.schema import Model
+from ..database.model import Model
 from ..models.checkpoint import Checkpoint, compute_fingerprint, resolve
 from ..models.towers.stored import IMAGE, read_manifest
 from ..pictures.sources.source import stored_path

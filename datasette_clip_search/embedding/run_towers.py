@@ -4,7 +4,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..database.schema import Model
+from ..database.model import Model
 from ..models.towers.making.checks import NONE
 from ..models.towers.making.keep import TowerKeeper
 from ..models.towers.stored import IMAGE, TEXT, read_manifest

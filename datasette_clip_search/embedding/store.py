@@ -9,22 +9,17 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
-from ..database.connection import in_parts, transaction
-from ..database.prepare import restored
+from ..database.connection import fetch, quote, transaction, write_in_parts
+from ..database.model import Model, models
+from ..database.prepare import create_tables, restore_database
+from ..database.recognition import check_migrations_table, images_table
 from ..database.schema import (
     EMBEDDINGS,
     FAILURES,
     MODELS,
     PRUNED,
     TOWERS,
-    Model,
-    check_migrations_table,
-    create_tables,
-    fetch,
-    images_table,
     is_table_name,
-    models,
-    quote,
 )
 from ..models.towers.int8_ranges import Ranges, read_ranges
 from .outcomes import Embedded, Failed, KnownPicture, Result
@@ -42,7 +37,7 @@ class Store:
         self.connection = connection
         self.folder = Path(os.path.abspath(path)).parent
         # Names of missing tables, triggers and columns, for the report.
-        self.restored = restored(connection)
+        self.restored = restore_database(connection)
         existing = images_table(connection)
         if existing and table and table != existing:
             raise CommandError(
@@ -180,8 +175,8 @@ class Store:
             for stored in paths:
                 self._execute(f"delete from {FAILURES} where path = ?", stored)
 
-        in_parts(self.connection, list(image_ids), self._delete)
-        in_parts(self.connection, list(failures), forget)
+        write_in_parts(self.connection, list(image_ids), self._delete)
+        write_in_parts(self.connection, list(failures), forget)
 
     def _delete(self, image_ids: Iterable[int]) -> None:
         """Delete pictures, and record their ids for the same contents, in case they come back."""
@@ -202,7 +197,7 @@ class Store:
             for image_id, key, table in part:
                 self._execute(sql, key, table, image_id)
 
-        in_parts(self.connection, keys, write)
+        write_in_parts(self.connection, keys, write)
 
     def _execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         return self.connection.execute(sql, parameters)

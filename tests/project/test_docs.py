@@ -12,7 +12,8 @@ from sqlite_utils.cli import cli as sqlite_utils
 
 from datasette_clip_search import sql
 from datasette_clip_search.common import config, errors
-from datasette_clip_search.database.schema import OWN_TABLES, create_tables
+from datasette_clip_search.database.prepare import create_tables
+from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.sql.table_function import TableFunction
 from support.paths import ROOT
 

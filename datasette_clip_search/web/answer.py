@@ -1,4 +1,4 @@
-"""The finding of the search page's pictures, on threads of its own."""
+"""Run the searches of the page, on threads of their own."""
 
 import asyncio
 import json
@@ -20,19 +20,12 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import ClipSearchError, NotAPicture, QueryError
 from ..common.interrupts import heed_time_limit
+from ..database.connection import fetch, has_table, quote
 from ..database.deadline import bounded, end_with_signals
+from ..database.model import Model
 from ..database.publication import original_url, originals_template
-from ..database.schema import (
-    EMBEDDINGS,
-    THUMBNAILS,
-    Model,
-    facts,
-    fetch,
-    has_table,
-    images_table,
-    made_from_it,
-    quote,
-)
+from ..database.recognition import images_table, select_facts
+from ..database.schema import EMBEDDINGS, THUMBNAILS, made_from_it
 from ..database.triggers import Standing, schema_version, standing_of
 from .lookup import look_up
 from .question import Question, vector_text
@@ -44,10 +37,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
-    """How many pictures there are to search, the one that was asked about, and those found.
+class Answer:
+    """The result of a search: the number of pictures searched, the one asked about, those found.
 
-    Where the database says where its originals are, each has the address of its own.
+    Each picture has the address of its original if the database has a template for them.
     """
 
     count: int
@@ -55,21 +48,21 @@ class Found:
     pictures: list[dict[str, Any]]
 
 
-def _go_last() -> None:
-    # A thread of its own niceness is Linux's alone; elsewhere it would be that of the process.
+def _lower_priority() -> None:
+    # Only Linux has a niceness for each thread; elsewhere this would change the whole process.
     if sys.platform == "linux":
         before = os.getpriority(os.PRIO_PROCESS, 0)
         niceness = max(before, CONFIG.search_niceness)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
-# Encoding the words of a query takes a moment, and loading an encoder many: on threads of our
-# own, because while one of Datasette's few SQL threads waits, so does every page of the site.
-# They leave a core to the rest of the site, and go last where they have to share one: a crowd of
-# searches then hardly slows what has nothing to do with pictures (tests/benchmarks/published.py).
-# Each database has its own, so that nothing in one can make the searches of another wait.
+# Encoding a query takes a moment and loading an encoder takes seconds. Both run on threads of our
+# own, because a search that blocked one of Datasette's few SQL threads would delay every page of
+# the site. These threads leave one core free and have a low priority, so that many searches at once
+# hardly slow other pages (measured by tests/benchmarks/published.py). Each database has its own
+# threads, so that a slow database delays only its own searches.
 _threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
-# Pictures are encoded one at a time, so that words need not wait for them.
+# One thread encodes pictures, so that they never delay searches by words.
 _picture_threads: WeakKeyDictionary[Database, ThreadPoolExecutor] = WeakKeyDictionary()
 _local = threading.local()
 
@@ -77,82 +70,84 @@ _local = threading.local()
 def _threads_of(database: Database) -> ThreadPoolExecutor:
     if database not in _threads:
         count = max(1, min(CONFIG.search_threads, cores() - 1))
-        _threads[database] = ThreadPoolExecutor(count, "clip-search", _go_last)
+        _threads[database] = ThreadPoolExecutor(count, "clip-search", _lower_priority)
     return _threads[database]
 
 
 def _picture_thread_of(database: Database) -> ThreadPoolExecutor:
     if database not in _picture_threads:
-        _picture_threads[database] = ThreadPoolExecutor(1, "clip-search-picture", _go_last)
+        _picture_threads[database] = ThreadPoolExecutor(1, "clip-search-picture", _lower_priority)
     return _picture_threads[database]
 
 
-async def find(database: Database, table: str, model: Model, question: Question) -> Found:
-    """Finds the pictures nearest to a question, or the newest ones for none.
+async def answer_question(
+    database: Database, table: str, model: Model, question: Question
+) -> Answer:
+    """Find the pictures nearest to a question, or the newest ones if it is empty.
 
-    Raises ClipSearchErrors.
+    Raises ClipSearchError.
     """
     end_with_signals()
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(
-        _threads_of(database), _find, database, table, model, question
+        _threads_of(database), _answer, database, table, model, question
     )
 
 
-def _find(database: Database, table: str, model: Model, question: Question) -> Found:
+def _answer(database: Database, table: str, model: Model, question: Question) -> Answer:
     connection = _connection(database)
     with bounded(connection, CONFIG.search_seconds):
-        return _found(database, connection, table, model, question)
+        return _search(database, connection, table, model, question)
 
 
-def _found(
+def _search(
     database: Database,
     connection: sqlite3.Connection,
     table: str,
     model: Model,
     question: Question,
-) -> Found:
+) -> Answer:
     from ..search.nearest import search
 
     count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
-        kept = made_from_it(connection, "e", "i")
+        kept = made_from_it("e", "i")
         sql = f"""select e.image_id from main.{EMBEDDINGS} as e join main.{quote(table)} as i
             on i.id = e.image_id and {kept} where e.model_id = ?
             order by e.image_id desc limit ?"""
         newest = fetch(connection, sql, model.id, CONFIG.newest_pictures)
-        return Found(count, None, pictures([id for (id,) in newest]))
+        return Answer(count, None, pictures([id for (id,) in newest]))
     hits = list(search(connection, model, table, question.value, question.k))
     asked = None if question.like is None else pictures([question.like])[0]
     found = zip(pictures([hit.id for hit in hits]), hits, strict=True)
-    return Found(count, asked, [picture | hit._asdict() for picture, hit in found])
+    return Answer(count, asked, [picture | hit._asdict() for picture, hit in found])
 
 
-async def question_of_picture(
+async def question_with_picture(
     database: Database, model: Model, question: Question, data: bytes, sender: str
 ) -> Question:
-    """Returns a question, of so far only a k, that searches by the bytes of a picture file.
+    """Return `question` with the vector of a picture file, whose bytes are `data`.
 
-    `sender` is where they come from. Raises ClipSearchErrors.
+    `sender` is the address that they came from. Raises ClipSearchError.
     """
     from ..search.query_decoder import give_up
 
     end_with_signals()
     loop = asyncio.get_running_loop()
     run = partial(loop.run_in_executor, _picture_thread_of(database))
-    encoder, picture = await run(_submitted, database, model, data, sender)
+    encoder, picture = await run(_submit, database, model, data, sender)
     try:
-        # No thread waits meanwhile, however many pictures do.
+        # Awaited, so that waiting pictures occupy no thread.
         outcome = await asyncio.wrap_future(picture.outcome)
     except asyncio.CancelledError:
         give_up(picture)
         raise
-    vector = await run(_vector_of, database, model, encoder, outcome)
+    vector = await run(_encode, database, model, encoder, outcome)
     return replace(question, vector=vector)
 
 
-def _submitted(
+def _submit(
     database: Database, model: Model, data: bytes, sender: str
 ) -> tuple["PictureEncoder", "QueryPicture"]:
     from ..search.query import picture_encoder
@@ -164,7 +159,7 @@ def _submitted(
     return encoder, submit(data, settings, sender)
 
 
-def _vector_of(
+def _encode(
     database: Database, model: Model, encoder: "PictureEncoder", outcome: "Decoded | DecodeFailure"
 ) -> str:
     from ..search.query import encoded_picture
@@ -176,14 +171,14 @@ def _vector_of(
             vector = encoded_picture(model, encoder, outcome, heed)
     except NotAPicture as error:
         raise QueryError(
-            f"What was sent can't be searched with: {error}. "
-            "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"
+            f"This file can't be used for a search: {error}. "
+            "Send a JPEG, PNG, WebP, GIF, AVIF or BMP picture"
         ) from None
     return vector_text(model, vector)
 
 
 def _connection(database: Database) -> sqlite3.Connection:
-    """Returns this thread's own connection to a database, opened as Datasette opens its own."""
+    """Return this thread's connection to a database, opened as Datasette opens its own."""
     connections: WeakKeyDictionary[Database, sqlite3.Connection]
     connections = _local.__dict__.setdefault("connections", WeakKeyDictionary())
     if database not in connections:
@@ -194,15 +189,16 @@ def _connection(database: Database) -> sqlite3.Connection:
 
 
 async def count_pictures(database: Database, model: Model) -> int | None:
-    """Returns how many pictures a model has embedded, or None where that takes too long."""
+    """Return the number of pictures that a model has embedded, or None if counting is slow."""
     try:
         return await look_up(database, lambda conn: _count(database, conn, model))
     except (ClipSearchError, driver.Error):
         return None
 
 
-# Counting reads all keys, 0.3 s for a million. A model's revision tells whether any has changed,
-# and what stands tells whether pictures can't be gone without it.
+# Counting reads every key, 0.3 s for a million, so a count is kept until the model's revision or
+# the schema changes. Only the triggers guarantee that deleting a picture changes the revision;
+# without them, no count is kept.
 _counts: WeakKeyDictionary[Database, tuple[Model, Standing, int]] = WeakKeyDictionary()
 
 
@@ -225,27 +221,27 @@ def _count(database: Database, connection: sqlite3.Connection, model: Model) -> 
 def _pictures(
     connection: sqlite3.Connection, table: str, originals: str | None, ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Returns what is shown of pictures, in the order of their ids."""
+    """Return the facts that the page shows of pictures, in the order of `ids`."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     has_thumbnail = "0"
     if has_table(connection, THUMBNAILS):
-        kept = made_from_it(connection, "t", "images", THUMBNAILS)
+        kept = made_from_it("t", "images")
         has_thumbnail = f"""exists (
                 select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept}
             )"""
-    shown = facts(connection, table, "width", "height", "taken")
-    # Types and lengths are anyone's choice who made the database.
+    columns = select_facts(connection, table, "width", "height", "taken")
+    # A stranger may have made the database, so it may hold values of any type and length.
     sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
             case typeof(width) when 'integer' then width end,
             case typeof(height) when 'integer' then height end,
             case typeof(taken) when 'text' then substr(taken, 1, 40) end,
             {has_thumbnail}
-        from (select id, path, content_hash, {shown} from main.{quote(table)}) as images
+        from (select id, path, content_hash, {columns} from main.{quote(table)}) as images
         where id in (select value from temp.json_each(?))"""
     rows = {row[0]: row for row in fetch(connection, sql, json.dumps(ids))}
-    # One may have been deleted since it was found.
-    nothing = ("", None, None, None, 0)
-    pictures = [dict(zip(names, rows.get(id, (id, *nothing)), strict=True)) for id in ids]
+    # A picture may have been deleted since the search found it.
+    deleted = ("", None, None, None, 0)
+    pictures = [dict(zip(names, rows.get(id, (id, *deleted)), strict=True)) for id in ids]
     for picture in pictures:
         if originals and picture["path"]:
             url = original_url(originals, picture["id"], str(picture["path"]))
