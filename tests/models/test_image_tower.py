@@ -210,7 +210,7 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
     output = without_torch(EMBED, ours, tmp_path / "new", *options[:2]).stdout
     assert re.search("Embedded: +20\n", output), output
     assert "Device:       cpu, onnx-16bit" in output
-    assert "torch is not installed, so that the kept image tower embeds" in output
+    assert "torch is not installed, so the stored image tower embeds the pictures" in output
     expected, found = vectors_of(exact, 160), vectors_of(ours, 160)
     assert list(found) == list(expected) == list(range(161, 181))
     assert min(found[id] @ expected[id] for id in found) >= 0.9999
@@ -250,7 +250,7 @@ def test_weights_may_be_elsewhere(folder):
     make_picture(folder / "pictures" / "newer.png", 8)
     result = run("embed-images", folder / "photos.db", folder / "pictures")
     assert re.search("Embedded: +1\n", result.stdout), result.output
-    assert "The model's weights are not where they were, so that the kept image" in result.stdout
+    assert "The model's weights are not where they were, so the stored image" in result.stdout
     sql = "select precision from clip_embeddings where image_id > 6"
     assert rows(folder / "photos.db", sql) == [("onnx-16bit",)] * 2
     assert rows(folder / "photos.db", "select pretrained from clip_models") == [("./model",)]
