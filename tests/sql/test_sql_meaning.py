@@ -11,7 +11,7 @@ import pytest
 
 from datasette_clip_search.search import nearest as search
 from datasette_clip_search.sql import add_functions
-from datasette_clip_search.sql.table_function import meaning
+from datasette_clip_search.sql.table_function import row_limit
 from support.drivers import DRIVERS
 from support.vector_database import clustered, make, put, truth
 
@@ -408,8 +408,8 @@ def test_an_unclear_limit_names_k(driver, db, sql):
     with pytest.raises(driver.OperationalError) as caught:
         db.execute(sql, {"q": query}).fetchall()
     assert str(caught.value) == (
-        "clip_search() is given no k, and how many rows this LIMIT asks it for is unclear. "
-        "Say how many: select * from clip_search('dog', 100)"
+        "clip_search() got no k, and it is unclear how many rows this LIMIT takes from it. "
+        "Give k: select * from clip_search('dog', 100)"
     )
     counted = re.sub(r"clip_search\((:q|iif\(.*?\))\)", r"clip_search(\1, 20)", sql)
     counted = counted.replace("query ", "k = 20 and query ").replace("(k =", "k = 20 and (k =")
@@ -438,8 +438,8 @@ def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
     with pytest.raises(driver.OperationalError) as caught:
         db.execute(sql, [query, 101]).fetchall()
     assert str(caught.value) == (
-        "clip_search() is given no k, and more than 100 rows are asked of it. "
-        "Say how many: select * from clip_search('dog', 100)"
+        "clip_search() got no k, and SQLite reads more than 100 rows. "
+        "Give k: select * from clip_search('dog', 100)"
     )
 
 
@@ -547,13 +547,13 @@ def test_calls_of_several_running_statements_are_told_apart(driver, db):
 def test_ctes_that_name_one_another_are_each_read_once(db, monkeypatch):
     """There are 2^30 ways from the last of them to the first."""
     read = []
-    first = meaning._asked_first
+    first = row_limit._find_mode
 
     def counting(*arguments):
         read.append(arguments)
         return first(*arguments)
 
-    monkeypatch.setattr(meaning, "_asked_first", counting)
+    monkeypatch.setattr(row_limit, "_find_mode", counting)
     ctes = [f"c{n} as (select * from c{n - 1} x join c{n - 1} y using (id))" for n in range(1, 31)]
     sql = f"with c0 as (select id from clip_search(1)), {', '.join(ctes)} select count(*) from c1"
     assert db.execute(sql).fetchone() == (10,)

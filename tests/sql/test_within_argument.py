@@ -186,7 +186,7 @@ def test_the_error_before_sqlite_3_38_says_what_to_run(database, connect, monkey
     connection = connect(database)
     expected = found(connection, "dog", 10, json.dumps([*range(20, 61)]))
     if TAKES_LISTS:
-        from datasette_clip_search.sql.table_function.library import library_of
+        from datasette_clip_search.sql.table_function.connections import library_of
 
         monkeypatch.setattr(library_of(connection), "takes_lists", False)
     sql = (

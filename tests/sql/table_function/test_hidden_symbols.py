@@ -76,7 +76,7 @@ import ctypes, pysqlite3, sqlite_vec, sys
 from pysqlite3 import _sqlite3
 from shown import dbapi2 as other
 from datasette_clip_search.sql.table_function import NativeUnavailable
-from datasette_clip_search.sql.table_function.library import library_of
+from datasette_clip_search.sql.table_function.connections import library_of
 
 assert not hasattr(ctypes.CDLL(_sqlite3.__file__), "sqlite3_sourceid")
 connection = pysqlite3.connect(":memory:")

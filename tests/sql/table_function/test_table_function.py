@@ -403,15 +403,15 @@ def test_a_time_limit_inside_the_function_interrupts_the_statement(db):
         ),
         (
             "select * from top(cast(x'61ff' as text))",
-            "top(): text is not UTF-8: x'ff' stands at byte 1",
+            "top(): text is not UTF-8: it has x'ff' at byte 1",
         ),
         (
             "select rank from top('a') where k = cast(x'c3' as text)",
-            "top(): text is not UTF-8: x'c3' stands at byte 0",
+            "top(): text is not UTF-8: it has x'c3' at byte 0",
         ),
         (
             "select describe(1, cast(x'61eda080' as text))",
-            "describe(): text is not UTF-8: x'eda080' stands at byte 1",
+            "describe(): text is not UTF-8: it has x'eda080' at byte 1",
         ),
         ("insert into top(rank) values (1)", "table top may not be modified"),
         ("delete from top", "table top may not be modified"),
@@ -463,8 +463,8 @@ GOOD_VALUES = [
     (ctypes.sizeof(ctypes.c_int64), 8),
 ]
 BAD_VALUES = [
-    (2**63, "an integer does not fit in the 64 bits that SQLite has for it"),
-    (-(2**63) - 1, "an integer does not fit in the 64 bits that SQLite has for it"),
+    (2**63, "an integer does not fit in the 64 bits that SQLite stores"),
+    (-(2**63) - 1, "an integer does not fit in the 64 bits that SQLite stores"),
     ("\udce9.jpg", "text with a lone surrogate is not Unicode: '\\udce9.jpg'"),
     ([1], "expected NULL, int, float, str or bytes but received list"),
     (object, "expected NULL, int, float, str or bytes but received type"),
@@ -1005,8 +1005,8 @@ def test_all_connections_hold_little(driver):
 )
 def test_a_long_argument_is_not_given_back(db, sql):
     assert error_of(db, sql) == (
-        "top(), column query: an argument of 65537 bytes is not given back; the most is 65536. "
-        "Take it from where the SQL has it"
+        "top(), column query: an argument of 65537 bytes cannot be read back; the limit is 65536. "
+        "Use the value that the SQL passed"
     )
 
 

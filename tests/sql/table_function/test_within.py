@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datasette_clip_search.sql.table_function import MISSING, TableFunction, register
 from datasette_clip_search.sql.table_function import in_lists as within
-from datasette_clip_search.sql.table_function.library import library_of
+from datasette_clip_search.sql.table_function.connections import library_of
 from support.drivers import DRIVERS, error_of, rows_of
 
 IDS = range(1, 41)
@@ -362,7 +362,7 @@ def test_too_many(db, monkeypatch):
     assert error_of(db, numbers + sql, 101) == "in (...) has more than 100 values"
     terms = " and ".join(f"id < {number}" for number in range(50, 100))
     sql = f"select id from near('a', 3) where {terms} and id in (1, 2)"
-    assert error_of(db, sql).startswith("near() can't tell that this id in (...) is its own")
+    assert error_of(db, sql).startswith("near() cannot tell whether this id in (...) restricts it")
     sql = f"select id from near('a', 3) where {terms} and id = 1"
     assert rows_of(db, sql) == []
 
