@@ -143,13 +143,13 @@ def test_limits_of_a_function_of_ones_own():
 def integers_read(monkeypatch):
     """Counts how often a part of JSON is read, and notes how long the parts are."""
     parts = []
-    read = within._integers
+    read = within._parse_integers
 
     def reading(part):
         parts.append(len(part))
         return read(part)
 
-    monkeypatch.setattr(within, "_integers", reading)
+    monkeypatch.setattr(within, "_parse_integers", reading)
     return parts
 
 
