@@ -1,4 +1,4 @@
-"""The condition of --where: SQL that must be one by itself, and what is wrong where it is not."""
+"""Run the condition of --where, and explain what is wrong with a bad one."""
 
 import re
 import sqlite3
@@ -18,9 +18,9 @@ def ids_where(
     where: str,
     parameters: Iterable[tuple[str, str]],
 ) -> list[int]:
-    """Returns the ids of the pictures with a vector of the model that meet a condition.
+    """Return the ids of the pictures with a vector of the model that meet a condition.
 
-    Raises CommandError with what SQLite says of one that is none.
+    Raises CommandError with SQLite's message for a condition that cannot be run.
     """
     if not _COMMENTS.sub("", where).strip():
         raise CommandError(
@@ -29,9 +29,9 @@ def ids_where(
         )
     values = {name.removeprefix(":"): value for name, value in parameters}
     try:
-        # Whole without the brackets, it can't close them.
+        # First without the brackets, so that it cannot close them.
         connection.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
-        # On a line of its own, because it may end in a comment.
+        # On its own line, because it may end in a comment.
         rows = connection.execute(
             f"""select id from main.{quote(table)} where id in
             (select image_id from main.{EMBEDDINGS} where model_id = {model.id}) and (
@@ -40,17 +40,17 @@ def ids_where(
             values,
         )
         return [int(image_id) for (image_id,) in rows]
-    # More than one statement was a Warning before Python 3.12.
+    # Before Python 3.12, more than one statement raised a Warning.
     except (sqlite3.Error, sqlite3.Warning) as error:
-        # SQLite repeats the whole of a text without an end.
+        # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
         said = _explain_error(connection, table, first.rstrip(".") + (" …" if newline else ""))
-        raise CommandError(f"--where can't be run: {said}") from error
+        raise CommandError(f"--where cannot be run: {said}") from error
 
 
 def _explain_error(connection: sqlite3.Connection, table: str, said: str) -> str:
     if "has no name" in said:
-        return "? stands for no value. Use :name in it, and give the value with -p name value"
+        return "? has no value here. Use :name in its place, and give the value with -p name value"
     if found := re.search(r"binding parameter :(\w+)", said):
         return f"{said}. Give it with -p {found[1]} value"
     if found := re.search(r"no such column: \W?(\w+)", said):
@@ -60,7 +60,7 @@ def _explain_error(connection: sqlite3.Connection, table: str, said: str) -> str
         ]
         if found[1].lower() in {*Hit._fields} - {*columns}:
             return (
-                f"{found[1]} is a column of the result, not of {table}. Cut the result in SQL: "
+                f"{found[1]} is a column of the result, not of {table}. Filter the result in SQL: "
                 "\"select * from clip_search('dog', 1000) where z_score > 2\""
             )
         return f"{said}. The columns of {table} are {', '.join(columns)}"

@@ -13,7 +13,7 @@ import pytest
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.schema import create_tables
 from datasette_clip_search.search import duplicates as module
-from datasette_clip_search.search.near_pairs import TooManyPairs, alike
+from datasette_clip_search.search.near_pairs import TooManyPairs, find_pairs
 
 MODEL = "insert into clip_models values (?, ?, 'made', ?, ?, '{}', ?, 0, null)"
 IMAGE = """insert into images (id, path, content_hash, size, mtime, width, height, format, taken)
@@ -82,7 +82,7 @@ def brute_force(vectors, threshold, better=None):
 @pytest.mark.parametrize(("count", "dimension"), [(300, 64), (6000, 100)])
 def test_no_pair_is_missed(count, dimension, threshold):
     vectors = pictures_like_ours(count, dimension)
-    pairs = alike(vectors, threshold, 10**7)
+    pairs = find_pairs(vectors, threshold, 10**7)
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     first_equal = {vector.tobytes(): at for at, vector in reversed([*enumerate(vectors)])}
     assert pairs.copy_of.tolist() == [first_equal[vector.tobytes()] for vector in vectors]
@@ -99,7 +99,7 @@ def test_no_pair_is_missed(count, dimension, threshold):
 def test_vectors_without_axes_are_compared_in_full():
     vectors = unit(np.random.default_rng(0).normal(size=(5100, 64)))
     vectors[4000] = unit(vectors[:1] + vectors[1:2] * 0.6)[0]
-    pairs = alike(vectors, 0.7, 10)
+    pairs = find_pairs(vectors, 0.7, 10)
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [4000])
 
 
@@ -108,7 +108,7 @@ def test_vectors_are_held_twice_at_most():
     vectors = unit(np.random.default_rng(0).normal(size=(4000, 768)))
     tracemalloc.start()
     try:
-        alike(vectors, 0.9, 10)
+        find_pairs(vectors, 0.9, 10)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -118,10 +118,10 @@ def test_vectors_are_held_twice_at_most():
 
 def test_exact_copies_make_no_pairs_but_others_have_a_limit():
     same = np.ones((3000, 4), np.float32) / 2
-    assert len(alike(same, 0.9, 10).first) == 0
+    assert len(find_pairs(same, 0.9, 10).first) == 0
     near = unit(same + np.random.default_rng(0).normal(size=same.shape) * 0.01)
     with pytest.raises(TooManyPairs):
-        alike(near, 0.9, 10_000)
+        find_pairs(near, 0.9, 10_000)
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.95])
@@ -264,7 +264,8 @@ def test_too_many_pairs(tmp_path, connect, monkeypatch):
     for _ in range(2):
         with pytest.raises(sqlite3.OperationalError, match="Raise the threshold") as caught:
             connection.execute("select * from clip_duplicates(0.9)")
-        assert "More than 10 pairs of pictures are at least 0.9 alike" in str(caught.value)
+        told = str(caught.value)
+        assert "More than 10 pairs of pictures have a similarity of at least 0.9" in told
     assert connection.execute("select * from clip_duplicates(0.99)").fetchall() == []
 
 
@@ -279,9 +280,9 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
     def slow(*arguments):
         searches.append(arguments)
         assert go_on.wait(60)
-        return alike(*arguments)
+        return find_pairs(*arguments)
 
-    monkeypatch.setattr(module, "alike", slow)
+    monkeypatch.setattr(module, "find_pairs", slow)
     for waiting in (connection, connection, other):
         end = time.monotonic() + 0.2
         waiting.set_progress_handler(lambda end=end: time.monotonic() > end, 1000)
@@ -303,7 +304,7 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
 def test_an_error_at_work_is_told_once(tmp_path, connect, monkeypatch):
     connection = connect(database(tmp_path / "p.db", unit([[1, 0], [1, 0]])))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "alike", lambda *arguments: [][0])
+        patched.setattr(module, "find_pairs", lambda *arguments: [][0])
         with pytest.raises(sqlite3.OperationalError, match="clip_duplicates failed: IndexError"):
             connection.execute("select * from clip_duplicates()")
     assert len(connection.execute("select * from clip_duplicates()").fetchall()) == 2

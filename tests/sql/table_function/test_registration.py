@@ -123,5 +123,5 @@ def test_registering_again_replaces(db):
     ],
 )
 def test_a_wrong_declaration_is_refused(make):
-    with pytest.raises(ValueError, match=r"^a: |is no name"):
+    with pytest.raises(ValueError, match=r"^a: |is not a name"):
         make()
