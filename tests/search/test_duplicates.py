@@ -1,4 +1,4 @@
-"""clip_duplicates: its pairs and groups, against brute force, and what it refuses."""
+"""clip_duplicates: its pairs and groups against brute force, and its errors."""
 
 import dataclasses
 import shutil
@@ -27,7 +27,7 @@ def unit(vectors) -> np.ndarray:
 
 
 def pictures_like_ours(count: int, dimension: int = 64, seed: int = 0) -> np.ndarray:
-    """Vectors in clusters, with near and exact copies among them."""
+    """Return clustered vectors, with near and exact copies among them."""
     random = np.random.default_rng(seed)
     strength = np.arange(1, dimension + 1) ** -0.5
     centres = random.normal(size=(count // 50 + 1, dimension)) * strength
@@ -46,7 +46,7 @@ def pictures_like_ours(count: int, dimension: int = 64, seed: int = 0) -> np.nda
 
 
 def database(path, vectors, facts=None, models=1):
-    """A database of pictures with the ids 1, 2, …; facts are (width, size, mtime, taken)."""
+    """Make a database of pictures with the ids 1, 2, …; facts are (width, size, mtime, taken)."""
     connection = sqlite3.connect(path)
     create_tables(connection, "images")
     for model in range(1, models + 1):
@@ -62,7 +62,7 @@ def database(path, vectors, facts=None, models=1):
 
 
 def brute_force(vectors, threshold, better=None):
-    """The groups by their definition, keeper first: positions, in the order of the keepers."""
+    """Return the groups by definition: positions, keeper first, in the order of keepers."""
     exact = vectors.astype(np.float64)
     cosine = np.minimum((exact @ exact.T).round(6), 1)
     left = list(better if better is not None else range(len(vectors)))
@@ -104,7 +104,7 @@ def test_vectors_without_axes_are_compared_in_full():
 
 
 def test_vectors_are_held_twice_at_most():
-    """A visitor of a small server may ask for all of them to be compared."""
+    """A visitor of a small server can start a comparison of all vectors."""
     vectors = unit(np.random.default_rng(0).normal(size=(4000, 768)))
     tracemalloc.start()
     try:
@@ -112,7 +112,7 @@ def test_vectors_are_held_twice_at_most():
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Beside the ones that were given.
+    # Besides those of the arguments.
     assert most < 1.5 * vectors.nbytes
 
 
@@ -143,7 +143,7 @@ def test_groups_are_those_of_brute_force(tmp_path, connect, threshold):
     actual = [float(vectors[keepers[row[0]]] @ vectors[row[2] - 1]) for row in found]
     assert cosines == pytest.approx(actual, abs=2e-6)
     assert all(row[4] == 1 for row in found if row[5])
-    # Those of a higher threshold are found among the pairs of a lower one.
+    # A higher threshold uses the pairs of a lower one.
     higher = connection.execute("select id from clip_duplicates(0.981)").fetchall()
     assert [id for (id,) in higher] == [
         at + 1 for group in brute_force(vectors, 0.981) for at in group
@@ -173,7 +173,7 @@ def test_which_is_kept(tmp_path, connect, facts, keeper, spread):
 
 
 def test_chains_are_cut(tmp_path, connect):
-    """Ten pictures, each 0.97 like the next; the first is nothing like the last."""
+    """Ten pictures: each has a cosine of 0.97 to the next, but the first and last are different."""
     angle = np.arccos(0.97) * np.arange(10)
     vectors = unit(np.stack([np.cos(angle), np.sin(angle)], axis=1))
     connection = connect(database(tmp_path / "p.db", vectors))
@@ -201,7 +201,7 @@ def test_joins_limits_and_later_changes(tmp_path, connect):
     assert ids("select id from images where id not in (select id from clip_duplicates())") == [6]
     connection.execute("delete from images where id in (1, 4)")
     assert ids("select id from clip_duplicates()") == [2, 3]
-    # Gone without the vectors having changed.
+    # Deleted, although the vectors have not changed.
     connection.execute("drop trigger clip_image_deleted")
     connection.execute("delete from images where id = 3")
     assert ids("select id from clip_duplicates()") == []
@@ -270,7 +270,7 @@ def test_too_many_pairs(tmp_path, connect, monkeypatch):
 
 
 def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypatch):
-    """As under Datasette, whose progress handler ends a statement; then the answer is there."""
+    """As in Datasette, whose progress handler ends a statement. Later, the answer is ready."""
     vectors = pictures_like_ours(300)
     path = database(tmp_path / "p.db", vectors)
     shutil.copy(path, tmp_path / "other.db")
@@ -289,14 +289,14 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
             waiting.execute("select * from clip_duplicates(0.9)").fetchall()
         waiting.set_progress_handler(None, 0)
-    # One of each database, so that none waits for another's.
+    # One thread for each database, so that no database waits for another.
     assert len(searches) == 2
     go_on.set()
     first = connection.execute("select id from clip_duplicates(0.9)").fetchall()
     assert len(searches) == 2
     assert other.execute("select id from clip_duplicates(0.9)").fetchall() == first != []
     assert len(searches) == 2
-    # The pairs are there for every threshold above.
+    # The pairs serve every higher threshold.
     assert connection.execute("select count(*) from clip_duplicates(0.97)").fetchone() > (0,)
     assert len(searches) == 2
 

@@ -9,7 +9,7 @@ calls = []
 
 
 def near_rows(connection, query, k, limit=None, within=None):
-    """The ids in an order that depends on the query, ranked among those asked for."""
+    """Return the ids in an order that depends on the query, ranked among those of `within`."""
     calls.append((query, k, limit, within))
     seed = 1 + sum(query.encode()) % 40
     ids = sorted(
@@ -82,7 +82,7 @@ RESTRICTED = [
         "near b",
     ),
     ("select id from near('a', 3) where id in (select id from images where false)", set()),
-    # However it is written.
+    # Other spellings.
     ('SELECT "id" FROM Near(\'a\', 3) WHERE "ID" In (1, 5)', {1, 5}),
     ("select [id] from [near]('a', 3) where `id` in (1, 5) -- where id in (2)", {1, 5}),
     ("select id/**/from/* ' */near('a', 3)where(id)in(1,5)", {1, 5}),
@@ -93,7 +93,7 @@ RESTRICTED = [
     ("select id from near where query = 'a' and k = 3 and id in (1, 5)", {1, 5}),
     ("select id from near where id in (1, 5) and k = 3 and query = 'a'", {1, 5}),
     ("select id from near('a', 3) where path > ' and id in (2)' and id in (1, 5)", {1, 5}),
-    # All of them, and what filters beside them.
+    # Several lists, and conditions that filter beside them.
     ("select id from near('a', 3) where id in (1, 2, 5) and id in (2, 5, 6)", {2, 5}),
     ("select id from near('a', 3) where id in (1, 2, 5) and id in (?)", {5}),
     ("select id from near('a', 3) where id in (1, 5) and rank < 2", {1, 5}),
@@ -102,7 +102,7 @@ RESTRICTED = [
     ("select id from near('a', 3) where id in (1, 5) and (id = 7 or id = 5)", {1, 5}),
     ("select id from near('a', 3) where id in (5) and id = 2 + 3", {5}),
     ("select id from near('a', 3) where id = (select 5) and id in (?)", {5}),
-    # What is asked of a view, a CTE or a subquery filters the rows of the call inside.
+    # Conditions on a view, a CTE or a subquery filter the rows of the call inside.
     ("select id from (select * from near('a', 3) where id in (1, 5)) where id in (1, 7)", {1, 5}),
     ("select id from some where id in (1, 7)", {1, 5}),
     ("select id from some where id = 1", {1, 5}),
@@ -147,7 +147,7 @@ RESTRICTED = [
     ),
 ]
 UNRESTRICTED = [
-    # One value that is no list.
+    # A single value, not in a list.
     "select id from near('a', 3) where id = 5",
     "select id from near('a', 3) where 5 = id",
     "select id from near('a', 3) where id = ?",
@@ -159,7 +159,7 @@ UNRESTRICTED = [
     "select id from near('a', 3) where (id, rank) in (select 5, 1 union select 6, 1)",
     "select id from near('a', 3) where id = 1 or id = 2 or id = ?",
     "select id from near where query = 'a' and k = 3 and (id = 1 or id = 5)",
-    # Not all rows have to have such an id.
+    # Conditions that not all rows must meet.
     "select id from near('a', 3) where id in (1, 5) or rank = 1",
     "select id from near where query = 'a' and (id in (1, 5) and k = 3 or id in (2) and k = 3)",
     # One call serves both sides of an OR.
@@ -169,7 +169,7 @@ UNRESTRICTED = [
     "select id from near('a', 3) where not id in (1, 5)",
     "select id in (1, 5) from near('a', 3)",
     "select id from near('a', 3) where case when rank > 1 and id in (1, 5) then 1 else 0 end",
-    # Conditions of other kinds.
+    # Other conditions.
     "select id from near('a', 3) where id is 5",
     "select id from near('a', 3) where id > 5",
     "select id from near('a', 3) where id between 5 and 5",
@@ -178,7 +178,7 @@ UNRESTRICTED = [
     "select id from near('a', 3) where +id in (1, 5)",
     "select id from near('a', 3) where rank in (1, 5)",
     "select id from near('a', 3) where path = 'where id in (1, 5)'",
-    # What is asked of a view, a CTE or a subquery.
+    # Conditions on a view, a CTE or a subquery.
     "select id from found where id in (1, 5)",
     "select id from found where id in (?)",
     "select id from found where id = ?",
@@ -197,7 +197,7 @@ UNRESTRICTED = [
     "select 1 from images where exists (select 1 from near('a', 3) s where s.id = images.id)",
     "select 1 from images where not exists (select 1 from found where id in (images.id, 5))",
     "select 1 from images where id in (select id from near('a', 3))",
-    # Joins, and what is asked of the other table.
+    # Joins, and conditions on the other table.
     "select 1 from near('a', 3) join images using (id)",
     "select 1 from images, near('a', 3) s where s.id = images.id",
     "select 1 from images left join near('a', 3) using (id)",

@@ -15,7 +15,7 @@ class Polite(Exception):
 
 
 def top_rows(connection, query, k, limit=None):
-    """Ranked rows that depend on the query, cut as short as the limit allows."""
+    """Return ranked rows that depend on the query, at most `limit`."""
     calls.append((query, k, limit))
     wanted = 5 if k is MISSING else k or 0
     if limit is not None:
@@ -36,7 +36,7 @@ def echo_rows(connection, a, b, c, limit=None):
 
 
 def raise_error(kind):
-    # A fresh one: an exception that is kept keeps the frames it went through.
+    # A new one, because an exception keeps the frames that it went through.
     error = ERRORS[kind]
     raise type(error)(*error.args)
 

@@ -1,4 +1,4 @@
-"""Connections with table functions, of each driver that is installed."""
+"""Connections with table functions, for each installed driver."""
 
 import importlib
 

@@ -16,7 +16,7 @@ COLUMNS = ["rank", "id", "text", "score"]
 
 
 def with_reference(driver):
-    """Returns a connection with every answer of top() also in ordinary tables."""
+    """Return a connection with each answer of top() also in ordinary tables."""
     db = connect(driver)
     db.execute(
         "create temp table answers(rank integer, id integer, text text, score real, query, k)"
@@ -35,7 +35,7 @@ def with_reference(driver):
 
 @st.composite
 def sources(draw, alias):
-    """A FROM item, as the function and as the table, and the terms that bind its arguments."""
+    """Draw a FROM item over top() and one over the table, with the terms that bind arguments."""
     word, k = draw(st.sampled_from(WORDS)), draw(st.sampled_from(KS))
     kind = draw(st.sampled_from(["call", "default", "constraint", "in", "or", "both"]))
     bound = f"{alias}.query = '{word}' and {alias}.k = {k}"
@@ -105,7 +105,7 @@ def orders(draw, aliases):
 
 @st.composite
 def queries(draw):
-    """One SELECT over top(), and the same over tables; with the part that a LIMIT leaves out."""
+    """Draw a SELECT over top(), and the same over tables, with and without its LIMIT."""
     aliases = ["t", "u"][: draw(st.integers(1, 2))]
     parts = [draw(sources(alias)) for alias in aliases]
     where = [draw(predicates(alias)) for alias in aliases if draw(st.booleans())]
@@ -215,7 +215,7 @@ def test_any_query_gives_what_a_table_gives(name):
             return
         if wrap in ("union", "in"):
             return
-        # Which rows a limit keeps among equals is SQLite's choice; they must be among all.
+        # SQLite may choose which of equal rows a limit keeps; they must be among all rows.
         everything = rows_of(db, there)
         for row in set(received):
             assert everything.count(row) >= received.count(row)
@@ -239,7 +239,7 @@ def test_any_order_and_limit_over_one_call(name):
         st.integers(-1, 6),
     )
     def compare(word, predicate, order, limit, offset):
-        # The rank at the end makes the order total, and so the answer one.
+        # The rank at the end makes the order total, so there is one answer.
         where = f" and {predicate}" if predicate else ""
         order = f"{order}, t.rank" if order else "t.rank"
         ending = f"{where} order by {order} limit {limit} offset {offset}"

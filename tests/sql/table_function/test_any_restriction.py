@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.drivers import DRIVERS, rows_of
 from support.near_function import IDS, TOP_THREE, connect, near_rows, need_lists
 
-# A restriction means what it means for a table.
+# Restrictions
 
 NUMBERS = st.one_of(
     st.sampled_from(IDS),
@@ -45,7 +45,7 @@ def literal(value):
 
 @st.composite
 def conditions(draw):
-    """A condition on id, its parameters, and whether it restricts."""
+    """Draw a condition on id, its parameters, and whether it restricts."""
     kind = draw(st.sampled_from(["=", "in", "in", "select", "column"]))
     if kind == "column":
         column = draw(st.sampled_from(["taken", "number", "id", "cast(id as text)", "-id"]))
@@ -97,7 +97,7 @@ def test_any_restriction_is_that_of_a_table(name):
             try:
                 assert rows_of(db, sql, k, *parameters) == expected
             except driver.OperationalError as error:
-                # SQLite puts the 5 of an `id = 5` into the other conditions.
+                # SQLite substitutes the 5 of `id = 5` in the other conditions.
                 assert "can't tell" in str(error)
                 assert ids is not None
                 assert condition != "true"
@@ -105,15 +105,15 @@ def test_any_restriction_is_that_of_a_table(name):
         compare()
 
 
-# A join is that of the rows that the function chose before.
+# Joins, of rows that the function chose before
 
 
 @st.composite
 def joins(draw, newest):
-    """The FROM and WHERE of a join of s and images on their ids."""
+    """Draw the FROM and WHERE of a join of s and images by id."""
     kinds = ["join", "inner join", "left join", "cross join", "natural", ",", "where"]
     if newest:
-        # Older ones lose a function's arguments on the right side of these.
+        # An older SQLite loses the arguments of a function on the right side of these.
         kinds += ["right join", "full join", "natural left", "natural full"]
     kind = draw(st.sampled_from(kinds))
     tables = draw(st.permutations(["{} s", draw(st.sampled_from(["images", "few images"]))]))

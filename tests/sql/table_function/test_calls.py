@@ -1,4 +1,4 @@
-"""When a function is called, and what it may return and declare."""
+"""When a function is called, and what it can return and declare."""
 
 import pytest
 

@@ -114,7 +114,7 @@ def test_wrong_sql(db, sql, message):
 
 def test_a_function_is_still_there_after_a_drop(driver, db):
     if driver.sqlite_version_info < (3, 38):
-        # Old ones make it anew when it is next named.
+        # An older SQLite creates it again when it is next named.
         db.execute("drop table top")
     else:
         assert error_of(db, "drop table top") == "table top may not be dropped"

@@ -1,4 +1,4 @@
-"""A driver whose SQLite is linked in and hidden, as in the Pythons of uv."""
+"""A driver with a hidden SQLite linked in, as in the Pythons of uv."""
 
 import os
 import re
@@ -20,7 +20,7 @@ MADE = ROOT / ".venvs" / f"hidden-{sys.version_info.major}.{sys.version_info.min
 
 @pytest.fixture(scope="module")
 def drivers():
-    """Makes folders with a driver as it comes, as `pysqlite3` and `shown`, and one that hides."""
+    """Make folders with the unchanged driver, as `pysqlite3` and `shown`, and with a hiding one."""
     if sys.platform != "linux":
         pytest.skip("patchelf is for Linux")
     if not (MADE / "hidden").exists():
@@ -39,7 +39,7 @@ def drivers():
 
 
 def exported(driver: Path) -> set[str]:
-    """The names that the functions of sqlite3.h have in a driver."""
+    """Return the names of the functions of sqlite3.h in a driver."""
     found = re.findall(rb"\0(sqlite3_[a-z0-9_]+)(?=\0)", driver.read_bytes())
     return {name.decode() for name in found}
 

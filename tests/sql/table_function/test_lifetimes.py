@@ -1,4 +1,4 @@
-"""What is freed, and when: connections, cursors, and rows that nobody reads to the end."""
+"""When connections, cursors and half-read rows are freed."""
 
 import gc
 import logging
@@ -16,7 +16,7 @@ from support.drivers import error_of, rows_of
 from support.paths import PROGRAMS, ROOT
 from support.table_functions import Polite, calls, connect
 
-# Where these tests run with another SQLite, so do the programs that they start.
+# If these tests run with another SQLite, the programs that they start do, too.
 AHEAD = [path for path in [os.environ.get("PYTHONPATH")] if path]
 
 
@@ -24,7 +24,7 @@ def test_a_connection_is_freed(driver, request):
     class Own(driver.Connection):
         pass
 
-    # pytest keeps what is logged, and with it every frame of a traceback.
+    # pytest keeps log records, and with them each frame of a traceback.
     logging.disable()
     request.addfinalizer(lambda: logging.disable(logging.NOTSET))
     db = connect(driver, ":memory:", factory=Own)
@@ -60,7 +60,7 @@ def test_a_thousand_connections_grow_nothing(driver):
         return len(gc.get_objects()), tracemalloc.get_traced_memory()[0], resident()
 
     tracemalloc.start()
-    # As many as it takes until the rows that nobody read to the end are thrown away.
+    # Enough to fill the limit of half-read rows, so that old ones are dropped.
     for _ in range(1200):
         use_and_close(driver)
     before = state()
@@ -74,7 +74,7 @@ def test_a_thousand_connections_grow_nothing(driver):
 
 
 def resident():
-    """Bytes of memory in use, 0 where the system does not tell."""
+    """Return the bytes of memory in use, or 0 on a system without /proc."""
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0
 
@@ -134,7 +134,7 @@ def half_read(db, sql="select value from series(1, 3)"):
 
 def test_many_half_read_queries(db):
     cursors = [db.execute("select value from series(1, 3)") for _ in range(101)]
-    # The oldest lost its rows, and says so; all the others go on.
+    # The oldest lost its rows and reports it; all others continue.
     with pytest.raises(Exception, match=r"series\(\) gave up its rows: more than 100 calls"):
         cursors[0].fetchall()
     assert [cursor.fetchall() for cursor in cursors[1:]] == [[(1,), (2,), (3,)]] * 100
@@ -155,7 +155,7 @@ def test_a_connection_does_not_cost_another_its_rows(driver):
         given_up = [half_read(other) for _ in range(150)]
         large = [half_read(other, "select n from blobs(30000000, 2)") for _ in range(3)]
         assert reader.fetchall() == [(2,), (3,)]
-        # Only of its own.
+        # It drops only rows of its own.
         with pytest.raises(Exception, match="gave up its rows"):
             given_up[0].fetchall()
         with pytest.raises(Exception, match="or 64 MB of rows"):
@@ -184,7 +184,7 @@ def test_of_all_connections_those_read_from_least_recently_lose_their_rows(drive
     [
         # Rows.
         ("select n from blobs(1000000, 4)", 40, 64),
-        # Arguments, too long to be kept and just short enough.
+        # Arguments that are too long to keep, or just short enough.
         ("select x from echo(zeroblob(20000000)) cross join (values (1), (2))", 5, 0),
         ("select x from echo(zeroblob(60000)) cross join (values (1), (2))", 300, 6),
     ],

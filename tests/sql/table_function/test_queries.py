@@ -1,4 +1,4 @@
-"""What a statement gets from a table function: rows, arguments and limits."""
+"""The rows, arguments and limits of statements that call a table function."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from support.drivers import rows_of
 from support.table_functions import calls
 
 QUERIES = [
-    # Arguments by place, by name, optional, and read back.
+    # Arguments by position, by name, optional, and read back.
     ("select value from series(2, 4)", [2, 3, 4]),
     ("select value from series(2, 9, 3)", [2, 5, 8]),
     ("select value from series where start = 2 and stop = 4", [2, 3, 4]),
@@ -21,7 +21,7 @@ QUERIES = [
     ("select count(*) from top('a', 3) where query = 'b'", [0]),
     ("select count(*) from top('a', 3) where k = 4", [0]),
     ("select count(*) from top('', 0)", [0]),
-    # Several at once.
+    # Several calls.
     ("select count(*) from series(1, 3) a, series(1, 4) b", [12]),
     ("select a.value * 10 + b.value from series(1, 2) a, series(1, a.value) b", [11, 21, 22]),
     ("select b.value from series(1, a.value) b, series(1, 2) a order by 1", [1, 1, 2]),
@@ -41,13 +41,13 @@ QUERIES = [
         [1, 2, 3, 4],
     ),
     ("select value from series(1, 2) union all select value from series(5, 6)", [1, 2, 5, 6]),
-    # Two sides of an OR are two plans, whose arguments SQLite sees apart.
+    # The two sides of an OR are two plans with separate arguments.
     ("select value from series(1, 9) where value = 2 or value = 5", [2, 5]),
     ("select query from top where k = 2 and query = 'a' or query = 'b' and k = 1", ["a", "a", "b"]),
     ("select rank from top where (query = 'a' and k = 3) or (query = 'a' and k = 3)", [1, 2, 3]),
     ("select rank from top where query = 'a' and k = 0 or query = 'a' and k = 1", [1]),
     ("select query from top where query in ('a', 'b') and k = 2", ["a", "a", "b", "b"]),
-    # Values whose hashes in Python are the same.
+    # Values with equal hashes in Python.
     ("select count(*) from top where query = -1 and k = 3 or query = -2 and k = 3", [6]),
     (
         "select count(*) from top where query = 0 and k = 3 or query = 2305843009213693951 and "
@@ -61,7 +61,7 @@ QUERIES = [
         [20],
     ),
     ("select a.rowid - b.rowid from top('a', 2) a join top('a', 2) b using (rank)", [0, 0]),
-    # Arguments too long to be kept.
+    # Arguments that are too long to keep.
     (
         "select count(*) from top where query = zeroblob(70000) and k = 1 "
         "or query = zeroblob(70001) and k = 2 or query = zeroblob(70000) and k = 1",
@@ -74,7 +74,7 @@ QUERIES = [
     ),
     ("select length(query) from top(zeroblob(65536), 1)", [65536]),
     ("select length(query) from top(printf('%65536c', 'a'), 1)", [65536]),
-    # Re-entrancy: the function runs SQL, with functions, on the connection that calls it.
+    # Re-entrancy: the function runs SQL with functions on the connection that calls it.
     ("select value from run_sql('select value * 2 from series(1, 3)')", [2, 4, 6]),
     ("select value from run_sql('select * from run_sql(''select 7'')')", [7]),
     ("select run_one('select sum(value) from series(1, 4)')", [10]),
@@ -133,7 +133,7 @@ LIMITS = [
 def test_limit_reaches_the_function_where_no_row_is_dropped_after_it(driver, db, sql, expected):
     rows_of(db, sql, *[2] * sql.count("?"))
     limits = {limit for _, _, limit in calls}
-    # A literal 0 stops the statement before it asks.
+    # With a literal 0, SQLite does not call the function.
     if expected == 0 and not limits:
         return
     assert limits == {None if driver.sqlite_version_info < (3, 38) else expected}

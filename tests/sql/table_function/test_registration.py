@@ -1,4 +1,4 @@
-"""Adding functions to connections, and declarations that are refused."""
+"""Registration of functions, and declarations that are refused."""
 
 from concurrent.futures import ThreadPoolExecutor
 

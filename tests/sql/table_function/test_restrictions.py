@@ -67,7 +67,7 @@ def test_what_does_not_restrict(db, sql):
 )
 def test_limit_and_k(db, sql, k, limit, count):
     assert len(rows_of(db, sql, *[5] * sql.count("?"))) == count
-    # More are asked for where all of so many are read.
+    # SQLite reads all of these, so more are requested.
     assert calls[0][1:3] == (k, limit)
     assert len(calls) == 1 or (limit == 10 and "= ?" in sql)
 
@@ -93,7 +93,7 @@ def test_two_sides_of_an_or_filter_and_what_is_beside_them_restricts(db):
 
 
 def test_a_list_from_a_table_of_one_row(db):
-    """However cheap a call for every row may be, the rows are chosen once, before the join."""
+    """The rows are chosen once, before the join, however cheap a call for each row seems."""
     db.execute("create table one(id integer primary key, other)")
     db.execute("insert into one values (5, 6)")
     db.execute("analyze")

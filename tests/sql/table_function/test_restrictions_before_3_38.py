@@ -44,7 +44,7 @@ def test_an_old_sqlite_says_what_it_lacks(driver, old, analyzed):
 
 @pytest.mark.parametrize("analyzed", [False, True])
 def test_an_old_sqlite_filters(driver, old, analyzed):
-    """All that is no restriction, without an error; and as on a newer one, where this is one."""
+    """Conditions that do not restrict work without an error, with the rows of a newer SQLite."""
     if analyzed:
         old.execute("analyze")
     newer = connect(driver) if driver.sqlite_version_info >= (3, 38) else None
@@ -82,7 +82,7 @@ def test_an_old_sqlite_joins(old, analyzed, table):
 def test_an_old_sqlite_joins_two_calls(old):
     first, second = near_rows(old, "a", 9), {row[1] for row in near_rows(old, "b", 9)}
     for kind in ("join", "left join"):
-        # Before SQLite 3.31, arguments on the right of an outer join make an inner one of it.
+        # Before SQLite 3.31, arguments on the right side turn an outer join into an inner one.
         sql = (
             "select a.id, b.id from near('a', 9) a "
             f"{kind} (select * from near('b', 9)) b on a.id = b.id order by a.rank"

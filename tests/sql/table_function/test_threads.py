@@ -14,7 +14,7 @@ from support.drivers import error_of, rows_of
 from support.paths import PROGRAMS, ROOT
 from support.table_functions import FUNCTIONS, connect
 
-# Where these tests run with another SQLite, so do the programs that they start.
+# If these tests run with another SQLite, the programs that they start do, too.
 AHEAD = [path for path in [os.environ.get("PYTHONPATH")] if path]
 
 
@@ -34,7 +34,7 @@ def test_a_connection_for_each_thread(driver):
 
 def test_one_connection_for_many_threads(driver):
     db = connect(driver, ":memory:", check_same_thread=False)
-    # Without it Python's own sqlite3 comes to a standstill, with any function written in Python.
+    # Without it, Python's own sqlite3 deadlocks with any function written in Python.
     one_at_a_time = threading.Lock()
 
     def work(number):
