@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..models.text_encoder import TextEncoder
-from ..models.torch_model import Heed
+from ..models.encoding import Heed, TextEncoder
 
 # A sample of searches, whose mean stands for the texts of a model: single words, phrases and
 # captions about people, animals, food, places, weather, things, actions and kinds of picture.

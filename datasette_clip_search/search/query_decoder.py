@@ -24,15 +24,15 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import count
 
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, EncoderUnavailable, TooBusy
 from ..common.interrupts import LOOK_SECONDS, heed_time_limit
 from ..common.terminal_text import visible
 from ..pictures.cost import expected_seconds
 from ..pictures.processes.messages import Job
-from ..pictures.processes.pool import Decoded, Refused, Settings
-from ..pictures.processes.process import Decoder
+from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
+from ..pictures.processes.process import DecoderProcess
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class QueryPicture:
     seconds: float
     began: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=lambda: next(_numbers))
-    outcome: Future[Decoded | Refused] = field(default_factory=Future)
+    outcome: Future[Decoded | DecodeFailure] = field(default_factory=Future)
     place: float = 0
     is_given_up: bool = False
 
@@ -68,7 +68,7 @@ class _Lane:
     """
 
     def __init__(self) -> None:
-        self.decoder: Decoder | None = None
+        self.decoder: DecoderProcess | None = None
         self.waiting: list[QueryPicture] = []
         self.current: QueryPicture | None = None
         self.thread: threading.Thread | None = None
@@ -83,11 +83,11 @@ class QueryDecoder:
         self._changed = threading.Condition()
         self._watch: threading.Thread | None = None
         # By the digest of a picture: how long it was decoded before it was stopped, and when.
-        self._ended: Recent[bytes, tuple[float, float]] = Recent(_REMEMBERED)
+        self._ended: LRUCache[bytes, tuple[float, float]] = LRUCache(_REMEMBERED)
 
     def decode(
         self, connection: sqlite3.Connection, data: bytes, settings: Settings
-    ) -> Decoded | Refused:
+    ) -> Decoded | DecodeFailure:
         """Decode the bytes of a picture file; kill the process at the time limit of `settings`.
 
         Raises sqlite3.OperationalError "interrupted" when the statement of `connection` must end,
@@ -194,7 +194,7 @@ class QueryDecoder:
             with self._changed:
                 self._add(self._slow, picture)
 
-    def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | Refused | None:
+    def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | DecodeFailure | None:
         """Return the outcome of a picture, or None if it took longer than its lane allows."""
         decoder = self._ready(lane)
         limit = picture.settings.seconds or CONFIG.decode_seconds
@@ -212,18 +212,18 @@ class QueryDecoder:
             with self._changed:
                 lane.current = None
         taken = time.monotonic() - begun
-        is_late = isinstance(outcome, Refused) and outcome.too_slow
+        is_late = isinstance(outcome, DecodeFailure) and outcome.too_slow
         if is_late or (picture.is_given_up and taken > CONFIG.quick_decode_seconds):
             self._ended.put(picture.digest, (seconds if is_late else taken, time.monotonic()))
         if is_late and seconds < limit:
             return None
-        assert isinstance(outcome, Decoded | Refused)
+        assert isinstance(outcome, Decoded | DecodeFailure)
         return outcome
 
-    def _ready(self, lane: _Lane) -> Decoder:
+    def _ready(self, lane: _Lane) -> DecoderProcess:
         try:
             if lane.decoder is None:
-                lane.decoder = Decoder()
+                lane.decoder = DecoderProcess()
             lane.decoder.make_ready()
             return lane.decoder
         except (ClipSearchError, OSError) as error:
@@ -255,8 +255,8 @@ def _longest(limit: float) -> float:
     return min(limit, CONFIG.query_decode_seconds)
 
 
-def _too_slow(seconds: float) -> Refused:
-    return Refused(
+def _too_slow(seconds: float) -> DecodeFailure:
+    return DecodeFailure(
         f"Decoding it took longer than {seconds:g} seconds and was stopped", too_slow=True
     )
 

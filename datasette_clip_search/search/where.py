@@ -2,11 +2,34 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..common.errors import CommandError
-from ..database.schema import EMBEDDINGS, Model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS
 from .nearest import Hit
+
+
+class Words(NamedTuple):
+    """How errors name the condition, and how they say to give its parameters."""
+
+    condition: str
+    unnamed: str
+    missing: str
+
+
+COMMAND = Words(
+    "--where",
+    "? has no value here. Use :name in its place, and give the value with -p name value",
+    "Give it with -p {} value",
+)
+PYTHON = Words(
+    "where",
+    "? takes its value from a list, and parameters is a mapping. Use :name in it",
+    "Give it in parameters",
+)
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
@@ -16,23 +39,30 @@ def ids_where(
     table: str,
     model: Model,
     where: str,
-    parameters: Iterable[tuple[str, str]],
+    parameters: Sequence[object] | Mapping[str, object],
+    words: Words = COMMAND,
 ) -> list[int]:
     """Return the ids of the pictures with a vector of the model that meet a condition.
+
+    `parameters` holds the values of its ? or :name parameters.
 
     Raises CommandError with SQLite's message for a condition that cannot be run.
     """
     if not _COMMENTS.sub("", where).strip():
         raise CommandError(
-            f"--where is empty. Expected a condition on the columns of {table}, such as "
+            f"{words.condition} is empty. Expected a condition on the columns of {table}, such as "
             "\"taken >= '2020'\""
         )
-    values = {name.removeprefix(":"): value for name, value in parameters}
+    values: Sequence[object] | Mapping[str, object] = parameters
+    if isinstance(parameters, Mapping):
+        values = {name.removeprefix(":"): value for name, value in parameters.items()}
+    cursor = connection.cursor()
+    cursor.row_factory = None
     try:
         # First without the brackets, so that it cannot close them.
-        connection.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
+        cursor.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
         # On its own line, because it may end in a comment.
-        rows = connection.execute(
+        rows = cursor.execute(
             f"""select id from main.{quote(table)} where id in
             (select image_id from main.{EMBEDDINGS} where model_id = {model.id}) and (
             {where}
@@ -44,15 +74,16 @@ def ids_where(
     except (sqlite3.Error, sqlite3.Warning) as error:
         # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
-        said = _explain_error(connection, table, first.rstrip(".") + (" …" if newline else ""))
-        raise CommandError(f"--where cannot be run: {said}") from error
+        said = first.rstrip(".") + (" …" if newline else "")
+        advice = _explain_error(connection, table, said, words)
+        raise CommandError(f"{words.condition} cannot be run: {advice}") from error
 
 
-def _explain_error(connection: sqlite3.Connection, table: str, said: str) -> str:
+def _explain_error(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:
     if "has no name" in said:
-        return "? has no value here. Use :name in its place, and give the value with -p name value"
+        return words.unnamed
     if found := re.search(r"binding parameter :(\w+)", said):
-        return f"{said}. Give it with -p {found[1]} value"
+        return f"{said}. {words.missing.format(found[1])}"
     if found := re.search(r"no such column: \W?(\w+)", said):
         columns = [
             name

@@ -235,7 +235,7 @@ def test_blank_arguments_have_no_answers(database, connect, blank):
 
 def test_an_empty_query_is_an_error_of_the_library(database, connect):
     from datasette_clip_search.common.errors import QueryError
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
     connection = connect(database)
@@ -355,9 +355,9 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
     assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
     with sqlite3.connect(tiny_database) as other:
-        from datasette_clip_search.models.checkpoint import fingerprint, resolve
+        from datasette_clip_search.models.checkpoint import compute_fingerprint, resolve
 
-        new = fingerprint(resolve(None, str(moved)))
+        new = compute_fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
     other.close()
     # The message is the same for all three cases.
@@ -420,7 +420,7 @@ def test_functions_are_not_added_twice(database, connect):
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_within_some_pictures(database, connect, count, k):
     """The k nearest of these; unknown ids are ignored."""
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
     connection = connect(database)
