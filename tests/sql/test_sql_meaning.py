@@ -111,9 +111,9 @@ def test_a_restriction_that_sqlite_keeps_back_names_within(driver, db, join, amo
 
 
 def test_too_many_rows_for_a_limit_without_k(driver, db, monkeypatch):
-    from datasette_clip_search.sql.table_function import answers
+    from datasette_clip_search.sql.table_function import function_calls
 
-    monkeypatch.setattr(answers, "MOST_UNCOUNTED", 100)
+    monkeypatch.setattr(function_calls, "MOST_UNCOUNTED", 100)
     query = QUERIES[0].astype("<f4").tobytes()
     sql = "select id from clip_search(?) where rank >= 0 limit ?"
     assert len(db.execute(sql, [query, 100]).fetchall()) == 100

@@ -36,12 +36,12 @@ hidden columns. `select n from count_up(10, 3)` means
    - xFilter starts a call: once, or for each row of an outer table. It reads the arguments
      (`Planner.unpack`). If there is a condition on the restricting column, or no count, it also
      reads the text of the statement, to learn which conditions and which LIMIT belong to this call
-     (`meaning`). Then `answers.Answers` calls the Python function, or takes the rows of an equal
+     (`meaning`). Then `function_calls` calls the Python function, or takes the rows of an equal
      call of the same run (`row_cache`). All rows are read at once, into a `scans.Scan`.
    - xEof, after xFilter and after each xNext: is there a row?
    - xColumn for each value that the statement uses, and xRowid where SQLite tells rows apart.
    - xNext moves on to the next row. After the last one it may call the function again, with a
-     larger limit (`Answers.read_more`).
+     larger limit (`FunctionCalls.read_more`).
 4. The end.
    - xClose for a cursor, xDisconnect for the virtual table, and a destructor for the 8 bytes of
      step 1. All three are `sqlite3_free` itself: no Python runs.

@@ -18,11 +18,11 @@ from itertools import islice
 from typing import Any
 
 from ...common.interrupts import heed_if_due
-from .answers import Answers
 from .caller_statement import Note
 from .connections import connection_of
 from .declaration import MISSING, TableFunction
 from .failures import Failures, nesting
+from .function_calls import FunctionCalls
 from .library import FunctionError, Library, address_of, callback, keep_for_ever, pointers
 from .planner import Planner
 from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room, storable
@@ -49,20 +49,20 @@ def module_of(
     library: Library, function: TableFunction, expected: tuple[type[BaseException], ...]
 ) -> int:
     """Make the callbacks of a table-valued function and return their `sqlite3_module*`."""
-    calls = TableCallbacks(library, function, expected)
+    callbacks = TableCallbacks(library, function, expected)
     functions: dict[str, Callable[..., int]] = {
         "xConnect": callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)(
-            calls.connect
+            callbacks.connect
         ),
-        "xBestIndex": callback(c_int, c_void_p, c_void_p)(calls.best_index),
-        "xOpen": callback(c_int, c_void_p, c_void_p)(calls.open),
-        "xFilter": callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)(calls.filter),
+        "xBestIndex": callback(c_int, c_void_p, c_void_p)(callbacks.best_index),
+        "xOpen": callback(c_int, c_void_p, c_void_p)(callbacks.open),
+        "xFilter": callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)(callbacks.filter),
         # dict's own method: faster than one in Python, and Ctrl-C cannot raise an exception in it,
         # which xEof could not report.
-        "xEof": callback(c_int, c_void_p)(calls.ended.pop),
-        "xColumn": callback(c_int, c_void_p, c_void_p, c_int)(calls.column),
-        "xRowid": callback(c_int, c_void_p, c_void_p)(calls.rowid),
-        "xNext": callback(c_int, c_void_p)(calls.next),
+        "xEof": callback(c_int, c_void_p)(callbacks.ended.pop),
+        "xColumn": callback(c_int, c_void_p, c_void_p, c_int)(callbacks.column),
+        "xRowid": callback(c_int, c_void_p, c_void_p)(callbacks.rowid),
+        "xNext": callback(c_int, c_void_p)(callbacks.next),
     }
     free = library.free_address
     addresses = {name: address_of(function) for name, function in functions.items()}
@@ -85,7 +85,7 @@ class TableCallbacks:
         self._names = [*function.columns, *function.parameters]
         self._width = len(function.columns)
         self._planner = Planner(library, function)
-        self._answers = Answers(library, function, self._planner, self._call)
+        self._calls = FunctionCalls(library, function, self._planner, self._call)
         self.ended: dict[int, bool] = {}
         """Whether a cursor has no row left. It is set for each row, and xEof takes it once."""
 
@@ -193,20 +193,20 @@ class TableCallbacks:
         addresses: list[int | None],
     ) -> Scan:
         """Call the function for a cursor, and return its rows, none of them read."""
-        answers = self._answers
+        calls = self._calls
         heed = partial(heed_if_due, connection_of(table))
         heed()
         request = self._planner.unpack(
             note,
             number,
             addresses,
-            partial(answers.meaning, table, note),
+            partial(calls.meaning, table, note),
             heed,
-            partial(answers.may_lack, table, note),
+            partial(calls.may_lack, table, note),
         )
         limit = request.first or request.limit
         short = tuple(map(storable, request.arguments))
-        result = answers.rows(table, note, request, short, limit)
+        result = calls.rows(table, note, request, short, limit)
         heed()
         places = None
         column = self._planner.within
@@ -243,7 +243,7 @@ class TableCallbacks:
         else:
             scan.number = next(scan.numbers, 0)
         if scan.row is _END and scan.more is not None:
-            self._answers.read_more(VirtualTable.from_address(_vtab_of(cursor)), scan)
+            self._calls.read_more(VirtualTable.from_address(_vtab_of(cursor)), scan)
             scan.row = next(scan.rows, _END)
         if scan.row is _END:
             scans.pop(cursor, None)

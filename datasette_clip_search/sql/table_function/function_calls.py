@@ -21,8 +21,8 @@ MOST_UNCOUNTED = 10_000
 """The most rows that a call without a count makes for a LIMIT, GROWTH times more at each step."""
 
 
-class Answers:
-    """The answers to calls of one function; `call` takes the arguments of TableFunction.rows()."""
+class FunctionCalls:
+    """The calls of one function; `call` takes the arguments of TableFunction.rows()."""
 
     def __init__(
         self,
