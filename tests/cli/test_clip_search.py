@@ -178,7 +178,7 @@ def test_where_is_before_ranking(demo_database, connect):
         ("camera = 'x", """unrecognized token: "'x\""""),
         ("camera = 'x\nand 1", "unrecognized token: \"'x …"),
         ("taken > :since", "binding parameter :since. Give it with -p since value"),
-        ("taken > ?", "Use :name in it, and give the value with -p name value"),
+        ("taken > ?", "Use :name in its place, and give the value with -p name value"),
         (
             "score > 0.5",
             "score is a column of the result, not of images. Filter the result in SQL: ",

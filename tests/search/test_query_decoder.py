@@ -22,7 +22,7 @@ from support.pictures import make_picture
 from support.processes import assert_ended, decoding_processes, is_running
 
 SQL = "select clip_vector(?)"
-TOO_SLOW = "The query image takes longer than 0.3 seconds to decode"
+TOO_SLOW = "The query picture takes longer than 0.3 seconds to decode"
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,7 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
             (tmp_path / "PIL").mkdir()
             (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
             patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        with pytest.raises(sqlite3.OperationalError, match="Query images can't be decoded") as said:
+        with pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded") as said:
             assert_finds_itself(connection, database)
     for path in (str(tmp_path), sys.executable):
         assert path not in str(said.value)
