@@ -177,7 +177,7 @@ def test_expected_seconds():
 def test_slow_pictures_in_sql_do_not_hold_up_others(database, connect, decoder, monkeypatch):
     """Theirs end with their statements, and what the page was sent is decoded meanwhile."""
     connection = connect(database)
-    monkeypatch.setattr(query_decoder, "decode", decoder.decode)
+    monkeypatch.setattr(query_decoder, "decode_query_picture", decoder.decode)
     decoded = []
 
     def is_to_end():
