@@ -1,4 +1,4 @@
-"""A terminal without the chatter of libraries."""
+"""Silence libraries in the terminal."""
 
 import contextlib
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keeps the logs and warnings of torch and the hub out of the terminal."""
+    """Suppress the logs and warnings of torch and the Hugging Face Hub."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

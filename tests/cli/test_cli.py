@@ -209,7 +209,7 @@ def test_suggested_commands_can_be_pasted(tmp_path, pictures, tiny_model):
 def test_seconds_and_rate(tmp_path, pictures, tiny_model):
     """The rate is that of embedding, without the loading that all seconds include."""
     said = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model).stdout
-    pattern = r"Seconds: +([\d.]+), of which ([\d.]+) embedding \(([\d.]+) pictures/s\)\n"
+    pattern = r"Seconds: +([\d.]+)  \(([\d.]+) for embedding, ([\d.]+) pictures/s\)\n"
     seconds, embedding, rate = map(float, re.search(pattern, said).groups())
     assert embedding <= seconds
     # Both are rounded to a tenth.

@@ -230,7 +230,7 @@ def test_outputs_that_exclude_each_other(tiny_database, options, first, second):
 
 def test_parameters_of_no_condition(tiny_database):
     said = refused(tiny_database, "dog", "-p", "since", "2020", code=2)
-    assert said == "-p gives a value to a :name in --where, but there is no --where"
+    assert said == "-p sets the value of a :name in --where. Add --where"
 
 
 def test_models(tiny_database, other_model):
@@ -255,8 +255,8 @@ def test_models(tiny_database, other_model):
         (["dog", "--minus", "x", "-k", "1000001"], "k is too large: provided 1000001"),
         (["--like", "999"], "There is no picture with the id 999 in images"),
         (["--like", "deep/F.png"], "Did you mean pictures/deep/f.jpg?"),
-        (["--like", "nowhere"], "See its paths: sqlite-utils rows "),
-        (["--like", "NOTES"], "To search with a file that is not embedded: --image "),
+        (["--like", "nowhere"], "List its paths: sqlite-utils rows "),
+        (["--like", "NOTES"], "To search by a file that is not embedded: --image "),
         (["--like", ""], "--like is empty. Give the id or the path of a picture"),
         (["--image", ""], "--image is empty. Give a picture file, or - for standard input"),
         (["--image", "-"], "standard input is empty. Expected a picture"),
@@ -291,7 +291,9 @@ def test_databases_that_cannot_be_searched(tmp_path):
 def test_words_that_are_a_file(tiny_database, monkeypatch):
     monkeypatch.chdir(tiny_database.parent / "pictures")
     result = run("clip-search", tiny_database, "a.jpg", "-k", "1")
-    assert result.stderr == "Searching for the words a.jpg; for the picture: --image a.jpg\n"
+    assert (
+        result.stderr == "Searching for the words a.jpg. To search by the picture: --image a.jpg\n"
+    )
     assert len(json.loads(result.stdout)) == 1
 
 
@@ -325,8 +327,8 @@ def test_paths_can_be_opened_from_here(tmp_path, tiny_model, monkeypatch):
     assert found == [str(tmp_path / "albums/deep/a b.jpg")]
     result = run("clip-search", database, "dog", "--paths")
     assert len(paths(result)) == 4
-    assert "1 of 5 left out: with a line break in the name. They take -0" in result.stderr
+    assert "1 of 5 left out: their names contain a line break. Use -0" in result.stderr
     (tmp_path / "elsewhere" / "e.jpg").unlink()
     result = run("clip-search", database, "dog", "-0")
     assert len(paths(result, "\0")) == 4
-    assert "1 of 5 left out: in an archive or a table, or not there now" in result.stderr
+    assert "1 of 5 left out: in an archive or a table, or deleted" in result.stderr

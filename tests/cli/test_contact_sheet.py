@@ -68,7 +68,7 @@ def test_sheet_holds_the_thumbnails_and_links_to_the_files(tiny_database):
     assert made.pictures[0] == stored["pictures/a.jpg"]
     assert made.pictures[1:] == [stored[link] for link in made.links]
     assert "dog, like 1, minus snow" in made.text
-    assert "The 3 nearest of 6 pictures of photos.db, by tiny" in made.text
+    assert "The 3 nearest of 6 pictures in photos.db, by tiny" in made.text
     # A stylesheet in it, nothing from elsewhere.
     assert made.tags.isdisjoint({"script", "link", "iframe"})
     assert "url(" not in file.read_text("utf-8")
@@ -158,7 +158,7 @@ def test_other_outputs_beside_a_sheet(tiny_database, tmp_path):
     # What is on standard output lies nowhere yet.
     assert Sheet(result.stdout).links == []
     empty = sheet(tiny_database, file, "dog", "--where", "0")
-    assert "None of 0 pictures of photos.db where 0, by tiny" in empty.text
+    assert "None of 0 pictures in photos.db where 0, by tiny" in empty.text
     result = run("clip-search", tiny_database, "dog", "--html", tmp_path / "no" / "sheet.html")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {tmp_path / 'no' / 'sheet.html'}: No such file or directory\n"
@@ -172,7 +172,7 @@ def test_files_that_are_no_sheets_are_not_overwritten(tiny_database, tmp_path, n
     result = run("clip-search", tiny_database, "--like", "nowhere", "--html", tmp_path / name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {tmp_path / name} is there already and is no HTML document, so it is not "
+        f"Error: {tmp_path / name} exists and is not an HTML document, so it is not "
         "overwritten. Give --html another name\n"
     )
     assert (tmp_path / name).read_bytes() == before
@@ -237,5 +237,5 @@ def test_open(tiny_database, tmp_path):
     result = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True)
     assert result.returncode == 1
     said, place = result.stderr.strip().rsplit(" ", 1)
-    assert said == "Error: No browser could be started. The contact sheet is"
+    assert said == "Error: No browser could be started. The contact sheet is in"
     assert Path(place).is_file()

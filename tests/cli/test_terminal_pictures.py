@@ -54,7 +54,7 @@ def test_terminals_are_told_by_their_environment(environ, is_terminal, way):
 
 @pytest.mark.parametrize("environ", [{}, {"TERM": "dumb"}, {"TERM": "xterm"}])
 def test_terminals_without_colours(environ):
-    with pytest.raises(CommandError, match=r"shows no pictures. Expected kitty, .* --open"):
+    with pytest.raises(CommandError, match=r"can't show pictures. Expected kitty, .* --open"):
         way_of(environ, True)
 
 
@@ -186,4 +186,4 @@ def test_show(tiny_database, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     result = run("clip-search", tiny_database, "dog", "-k", "3", "--show")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "This terminal (TERM=dumb) shows no pictures" in result.stderr
+    assert "This terminal (TERM=dumb) can't show pictures" in result.stderr

@@ -53,14 +53,14 @@ def test_say(capsys):
 # What is no sentence, or made by us alone: JSON, HTML, paths for a pipe, pictures and their
 # captions, a constant, and lines of which every name is written out.
 EXACT = {
-    "cli/clip_index.py": ["json.dumps(told, indent=4)"],
+    "cli/clip_index.py": ["json.dumps(report, indent=4)"],
     "cli/search_output.py": [
         "os.fsencode(file + end)",
         "_sheet(question, hits, lambda _: None)",
         "text",
     ],
     "cli/embed_output.py": [
-        r"'\nFinishing what is under way, and the index. Ctrl-C again stops at once'",
+        r"'\nFinishing the pictures in progress and the index. Press Ctrl-C again to stop at once'",
         "f\"{time.strftime('%H:%M:%S')}  {shown}\"",
     ],
     "common/terminal_text.py": ["visible(text)"],

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasette_clip_search.cli.embed_output import Bar
+from datasette_clip_search.cli.embed_output import EmbedBar
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index import maintenance as indexing
 from datasette_clip_search.embedding import watch
@@ -33,7 +33,7 @@ STEPS = {
     "write": (Store, "write"),
     "row": (Store, "_write_picture"),
     "vector": (Store, "_write_vector"),
-    "advance": (Bar, "advance"),
+    "advance": (EmbedBar, "advance"),
     "prune": (Store, "prune"),
     "read": (indexing, "build"),
     "index": (indexing, "write"),
