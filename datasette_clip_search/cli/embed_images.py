@@ -58,7 +58,7 @@ from .options import index_choice_of, index_options
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="Pictures that the model embeds at once  "
+    help="Pictures per pass through the model  "
     f"[default: {CONFIG.cpu_batch_size}, or {CONFIG.gpu_batch_size} on a GPU]",
 )
 @click.option(
@@ -73,13 +73,13 @@ from .options import index_choice_of, index_options
     type=click.Choice(["auto", "8-bit", "16-bit", "32-bit", "none"]),
     default="auto",
     show_default=True,
-    help="Precision of the text tower that the database stores, with which searches by words run "
-    "without torch. auto is the smallest that finds the same pictures",
+    help="Precision of the stored text tower, with which searches by words work without torch. "
+    "auto is the smallest that finds the same pictures",
 )
 @click.option(
     "--with-image-search",
     is_flag=True,
-    help="Also store an image tower, with which searches by other pictures, and embedding, run "
+    help="Also store an image tower, with which embedding, and searches by other pictures, work "
     "without torch",
 )
 @click.option(

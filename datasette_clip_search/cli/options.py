@@ -53,8 +53,8 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--memory",
             callback=_read_size,
             metavar="SIZE",
-            help="Memory that the index may use, such as 2GB. With less memory, the index stores "
-            "rounded vectors, and searches read the exact vectors of the best from disk  "
+            help="Memory that the index may use, such as 2GB. To save memory, the index stores "
+            "rounded vectors, and searches read the exact ones of the best candidates from disk  "
             "[default: unlimited]",
         ),
         click.option(
