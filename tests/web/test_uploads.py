@@ -8,7 +8,7 @@ import pytest
 from datasette.utils.asgi import Request
 
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.web import upload as web_upload
+from datasette_clip_search.web import upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
 from support.models import make_model
@@ -183,10 +183,10 @@ def limits(monkeypatch):
         max_uploads_bytes=200,
         least_upload_bytes=50,
     )
-    monkeypatch.setattr(web_upload, "CONFIG", limits)
+    monkeypatch.setattr(upload, "CONFIG", limits)
     yield
-    assert web_upload._arriving == {}
-    assert web_upload._waiting == []
+    assert upload._arriving == {}
+    assert upload._waiting == []
 
 
 async def test_uploads_are_counted_until_their_search_ends(limits):
@@ -202,7 +202,7 @@ async def test_uploads_are_counted_until_their_search_ends(limits):
 
 
 async def test_a_picture_that_does_not_arrive_is_given_up(limits, monkeypatch):
-    monkeypatch.setattr(web_upload, "CONFIG", replace(web_upload.CONFIG, upload_seconds=0.05))
+    monkeypatch.setattr(upload, "CONFIG", replace(upload.CONFIG, upload_seconds=0.05))
     assert await refusal(request_of(part(b"x" * 60), None)) == 408
 
 

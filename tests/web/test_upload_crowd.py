@@ -13,7 +13,7 @@ from datasette_clip_search.common.errors import TooBusy
 from datasette_clip_search.pictures.cost import expected_seconds
 from datasette_clip_search.pictures.processes.pool import Settings
 from datasette_clip_search.search import query, query_decoder
-from datasette_clip_search.web import upload as web_upload
+from datasette_clip_search.web import upload
 from support import bombs
 from support.commands import run
 from support.pictures import make_picture
@@ -196,7 +196,7 @@ async def test_a_hundred_tiny_pictures_at_once_are_served(photos):
     answers = await asyncio.gather(*(photos.client.post(JSON, content=data) for data in tiny))
     assert [answer.status_code for answer in answers] == [200] * 100
     assert len({answer.json()["query"]["vector"] for answer in answers}) > 50
-    assert web_upload._waiting == []
+    assert upload._waiting == []
 
 
 async def test_honest_pictures_among_slow_ones(photos, monkeypatch):
