@@ -50,19 +50,13 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def configured() -> Iterator[Callable[..., None]]:
-    """Replaces fields of CONFIG for a test."""
+    """Set fields of CONFIG until the test ends: `configured(max_k=10)`."""
     from datasette_clip_search.common.config import CONFIG
+    from support.config import set_config
 
-    before: dict[str, object] = {}
-
-    def configure(**fields: object) -> None:
-        for name, value in fields.items():
-            before.setdefault(name, getattr(CONFIG, name))
-            object.__setattr__(CONFIG, name, value)
-
-    yield configure
-    for name, value in before.items():
-        object.__setattr__(CONFIG, name, value)
+    before = dict(vars(CONFIG))
+    yield set_config
+    set_config(**before)
 
 
 @pytest.fixture

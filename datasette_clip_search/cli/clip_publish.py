@@ -146,7 +146,7 @@ def clip_publish(
     kept = frozenset((*keep, *(["gps"] if keep_gps else [])))
     if both := kept.intersection(drop):
         raise click.UsageError(f"--keep and --drop both name {min(both)}. Give one of them")
-    from ..database.reading import open_database
+    from ..database.connection import open_database
     from ..publish import PublishOptions, PublishProgress, publish_file, publish_folder
     from ..search.where import ids_where
     from .publish_output import PublishBar, print_report

@@ -120,7 +120,7 @@ def clip_search(
     _check_outputs(options, output)
     if query and os.path.isfile(query):
         say(f"Searching for the words {query}. To search by the picture: --image {query}", err=True)
-    from ..database.reading import open_database
+    from ..database.connection import open_database
     from .quiet import quiet_libraries
     from .search_output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
     from .search_request import SearchRequest, find_hits

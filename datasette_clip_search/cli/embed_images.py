@@ -154,7 +154,7 @@ def embed_images(
             "Give one of them"
         )
     options["image_tower"] = image_tower or ("auto" if with_image_search else None)
-    chosen = EmbedOptions(thumbnails=not no_thumbnails, wish=choice, **options)
+    chosen = EmbedOptions(thumbnails=not no_thumbnails, index_choice=choice, **options)
     stdin = sys.stdin.buffer if "-" in pictures else None
     progress = EmbedProgress() if silent else EmbedBar()
     with quiet_libraries():

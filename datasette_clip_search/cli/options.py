@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..database.index import Wish
+    from ..database.index import IndexChoice
 
 # The same as in database/index/kinds.py, which is slow to import.
 KINDS = ("auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq2", "ivf-rabitq")
@@ -69,13 +69,13 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def index_choice_of(index: str | None, memory: int | None) -> "Wish | None":
+def index_choice_of(index: str | None, memory: int | None) -> "IndexChoice | None":
     """Return the choice that --index and --memory make together, or None without both."""
     if index is None and memory is None:
         return None
-    from ..database.index import Wish
+    from ..database.index import IndexChoice
 
-    return Wish(index or "auto", memory)
+    return IndexChoice(index or "auto", memory)
 
 
 def _read_size(_: click.Context, option: click.Parameter, value: str | None) -> int | None:

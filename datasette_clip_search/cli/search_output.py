@@ -16,7 +16,8 @@ from sqlite_utils.cli import query as query_command
 
 from ..common.errors import CommandError
 from ..common.terminal_text import say, visible
-from ..database.schema import facts, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.recognition import select_facts
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..pictures.sources.source import SQL_PREFIX
 from ..search.nearest import Hit
@@ -134,7 +135,7 @@ def _on_sheet(
     request: SearchRequest, hit: Hit, link: Callable[[str], str | None]
 ) -> dict[str, Any]:
     names = ("width", "height", "taken")
-    shown = facts(request.connection, request.table, *names)
+    shown = select_facts(request.connection, request.table, *names)
     sql = f"select {shown} from main.{quote(request.table)} where id = ?"
     row = fetch(request.connection, sql, hit.id).fetchone() or (None,) * len(names)
     known = dict(zip(names, row, strict=True))

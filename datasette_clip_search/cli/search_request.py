@@ -13,7 +13,8 @@ import click
 from ..common.config import CONFIG
 from ..common.errors import CommandError, PictureError
 from ..common.terminal_text import visible
-from ..database.schema import choose_model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import choose_model
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..database.vectors import count_vectors
 from ..models.queries.picture_encoder import picture_encoder_of

@@ -1,10 +1,10 @@
 """Write the file of a contact sheet, which replaces only an older sheet, and only as a whole."""
 
 import os
-import shutil
 from pathlib import Path
 
 from ..common.errors import CommandError
+from ..common.whole_file import replace_file
 
 
 def check_sheet_file(html: str) -> None:
@@ -29,18 +29,9 @@ def write_sheet_file(html: str, text: str) -> None:
     if os.path.exists(html) and not os.path.isfile(html):
         Path(html).write_text(text, "utf-8")
         return
-    # So that a link stays a link.
-    place = os.path.realpath(html)
-    temporary = os.path.join(os.path.dirname(place), f".clip-search-{os.getpid()}.html")
     try:
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(text)
-            if os.path.exists(place):
-                shutil.copymode(place, temporary)
-            os.replace(temporary, place)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        # The real path, so that a link stays a link.
+        with replace_file(Path(os.path.realpath(html))) as file:
+            file.write(text.encode())
     except OSError as error:
         raise OSError(error.errno, error.strerror, html) from error

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
-from ..database.index import Wish
+from ..database.index import IndexChoice
 from .options import EmbedOptions
 from .report import EmbedProgress, EmbedReport
 from .run import embed_images
@@ -86,7 +86,9 @@ def embed(
         retry_failed=retry_failed,
         prune=prune,
         thumbnails=thumbnails,
-        wish=None if index is None and memory is None else Wish(index or "auto", memory),
+        index_choice=None
+        if index is None and memory is None
+        else IndexChoice(index or "auto", memory),
         text_tower=text_tower,
         image_tower=image_tower or ("auto" if with_image_search else None),
     )

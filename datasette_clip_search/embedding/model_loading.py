@@ -13,7 +13,7 @@ from ..common.arrays import Pixels
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import DatabaseError, EncoderUnavailable
-from ..database.schema import Model
+from ..database.model import Model
 from ..models.checkpoint import Checkpoint, check_unpickling, compute_fingerprint, resolve
 from ..models.device import use_device
 from ..models.encoding import PictureEncoder

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..common.config import CONFIG
-from ..database.index import Wish
+from ..database.index import IndexChoice
 from ..models.towers.making.checks import AUTO
 
 
@@ -29,7 +29,7 @@ class EmbedOptions:
     is_again: bool = False
     thumbnails: bool = True
     # The kind of index; None is the kind that the database's index is of.
-    wish: Wish | None = None
+    index_choice: IndexChoice | None = None
     text_tower: str = AUTO
     # A precision, auto, or none; None leaves the database's own as it is.
     image_tower: str | None = None

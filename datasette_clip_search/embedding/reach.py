@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..database.connection import transaction
-from ..database.schema import PLACES, fetch, has_table
+from ..database.connection import fetch, has_table, transaction
+from ..database.schema import PLACES
 from ..pictures.sources import FoundPictures
 from ..pictures.sources.mounts import device_of, is_mount, is_within, mounts
 from ..pictures.sources.source import SQL_PREFIX, stored_path

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..common.errors import CommandError
-from ..database.schema import fetch, images_table, quote
+from ..database.connection import fetch, quote
+from ..database.recognition import images_table
 from ..pictures.sources import FoundPictures, find_pictures, find_rows
 from ..pictures.sources.exclude import Exclusion
 from ..pictures.sources.find import STANDARD_INPUT

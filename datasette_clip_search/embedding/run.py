@@ -13,9 +13,9 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
 from ..common.terminal_text import visible
-from ..database.connection import check_writable, connect, explained, wait_for_lock
+from ..database.connection import check_writable, connect, explain_sqlite_errors, wait_for_lock
 from ..database.index.maintenance import keep_index
-from ..database.schema import Model, models
+from ..database.model import Model, models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
 from ..models.towers.making.checks import NONE
@@ -57,7 +57,7 @@ def embed_images(
     options = options or EmbedOptions()
     progress = progress or EmbedProgress()
     is_new = not database.exists()
-    with explained(database), closing(connect(database)) as connection:
+    with explain_sqlite_errors(database), closing(connect(database)) as connection:
         try:
             with _removed_if_empty(database, is_new):
                 progress.looking()
@@ -288,7 +288,11 @@ class _Run:
                 )
             self.summary.without_vector = count_without(self.connection, model)
             kept = keep_index(
-                self.connection, self.database, model, self.options.wish, self.progress.indexing
+                self.connection,
+                self.database,
+                model,
+                self.options.index_choice,
+                self.progress.indexing,
             )
             self.summary.index, self.summary.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
-from ..database.connection import in_parts, transaction
-from ..database.prepare import restored
+from ..database.connection import fetch, quote, transaction, write_in_parts
+from ..database.model import Model, models
+from ..database.prepare import create_tables, restore_database
+from ..database.recognition import check_migrations_table, images_table
 from ..database.schema import (
     EMBEDDINGS,
     FAILURES,
@@ -19,14 +21,7 @@ from ..database.schema import (
     PRUNED,
     THUMBNAILS,
     TOWERS,
-    Model,
-    check_migrations_table,
-    create_tables,
-    fetch,
-    images_table,
     is_table_name,
-    models,
-    quote,
 )
 from ..models.towers.int8_ranges import Ranges, read_ranges
 from ..pictures.decode import THUMBNAIL_FORMAT
@@ -45,7 +40,7 @@ class Store:
         self.connection = connection
         self.folder = Path(os.path.abspath(path)).parent
         # In words.
-        self.restored = restored(connection)
+        self.restored = restore_database(connection)
         existing = images_table(connection)
         if existing and table and table != existing:
             raise CommandError(
@@ -184,8 +179,8 @@ class Store:
             for stored in paths:
                 self._execute(f"delete from {FAILURES} where path = ?", stored)
 
-        in_parts(self.connection, list(image_ids), self._delete)
-        in_parts(self.connection, list(failures), forget)
+        write_in_parts(self.connection, list(image_ids), self._delete)
+        write_in_parts(self.connection, list(failures), forget)
 
     def _delete(self, image_ids: Iterable[int]) -> None:
         """Deletes pictures, and notes their ids for the same contents, should they come back."""
@@ -206,7 +201,7 @@ class Store:
             for image_id, key, table in part:
                 self._execute(sql, key, table, image_id)
 
-        in_parts(self.connection, keys, write)
+        write_in_parts(self.connection, keys, write)
 
     def _execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:
         return self.connection.execute(sql, parameters)

@@ -7,18 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..common.errors import CommandError
-from ..database.schema import (
-    EMBEDDINGS,
-    MODELS,
-    THUMBNAILS,
-    TOWERS,
-    Model,
-    create_tables,
-    fetch,
-    is_table_name,
-    made_from_it,
-    quote,
-)
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.prepare import create_tables
+from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS, is_table_name, made_from_it
 from ..models.towers.stored import IMAGE, TEXT
 from .options import PublishProgress
 from .public_facts import COLUMNS, IMAGE_COLUMNS, PublicFacts
@@ -80,7 +72,7 @@ class Copy:
 
         In a statement they are called by the name, and the picture `i`.
         """
-        same = made_from_it(self.reader, name, "i", table)
+        same = made_from_it(name, "i")
         pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
         return f"main.{table} as {name} join {pictures}"
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..database.connection import fetch, quote
 from ..database.private_facts import FACTS
 from ..database.publication import originals_template
-from ..database.schema import FAILURES, THUMBNAILS, facts, fetch, quote
+from ..database.recognition import select_facts
+from ..database.schema import FAILURES, THUMBNAILS
 from ..database.vectors import lost_ids
 from .copying import CHOSEN, Copy
 from .options import PublishOptions
@@ -46,7 +48,7 @@ def find_notices(
     """Yields what was left out, changed, or may be more than was meant."""
     images = quote(copy.table)
     chosen = f"id in (select id from {CHOSEN})"
-    position = facts(copy.reader, copy.table, "id", "latitude", "longitude")
+    position = select_facts(copy.reader, copy.table, "id", "latitude", "longitude")
     sql = f"""select count(*) from (select {position} from main.{images}) where {chosen}
         and latitude is not null and longitude is not null"""
     if positions := copy.count(sql):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..database.schema import Model
+from ..database.model import Model
 
 Condition = Callable[[sqlite3.Connection, str, Model], Iterable[int]]
 """Returns the ids of a model's pictures, in a table, that are to be published."""

@@ -11,8 +11,10 @@ import re
 import sqlite3
 from collections.abc import Collection, Set
 
+from ..database.connection import fetch, quote
 from ..database.private_facts import NAMES
-from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS, facts, fetch, quote
+from ..database.recognition import select_facts
+from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS
 from .private_paths import EVERYTHING, PublicPaths, is_absolute, table_of
 
 # The column that tells whose key `key` is.
@@ -171,7 +173,8 @@ def count_facts(connection: sqlite3.Connection, table: str, chosen: str) -> dict
         "taken": "taken is not null",
         "camera": "camera is not null",
     }
-    columns = facts(connection, table, "latitude", "longitude", "mtime", "key", "taken", "camera")
+    names = ("latitude", "longitude", "mtime", "key", "taken", "camera")
+    columns = select_facts(connection, table, *names)
     sums = ", ".join(f"ifnull(sum({condition}), 0)" for condition in conditions.values())
     sql = f"""select {sums} from (select id, {columns} from main.{quote(table)})
         where id in (select id from {chosen})"""

@@ -8,7 +8,8 @@ from functools import partial
 
 from ..common.config import CONFIG
 from ..common.cores import cores
-from ..database.schema import THUMBNAILS, fetch
+from ..database.connection import fetch
+from ..database.schema import THUMBNAILS
 from ..database.thumbnails import CONTENT_TYPES
 from .options import PublishProgress
 

@@ -14,20 +14,12 @@ import numpy as np
 from ..common.arrays import Ids, Vectors
 from ..common.config import CONFIG
 from ..common.errors import CommandError, DatabaseError
+from ..database.connection import fetch, has_table, quote
+from ..database.model import Model, choose_model, models
 from ..database.private_facts import kept_facts
 from ..database.publication import check_template, originals_template
-from ..database.schema import (
-    EMBEDDINGS,
-    PUBLICATION,
-    TOWERS,
-    Model,
-    choose_model,
-    fetch,
-    has_table,
-    models,
-    quote,
-)
-from ..database.vector_format import decode, halved, has_length
+from ..database.schema import EMBEDDINGS, PUBLICATION, TOWERS
+from ..database.vectors import decode_vectors, encode_float16, has_length
 from ..models.towers.stored import IMAGE, TEXT
 from ..pictures.sources.source import absolute
 from .copying import CHOSEN, Copy
@@ -197,11 +189,11 @@ def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
 
 def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
     if isinstance(value, bytes) and has_length(value, model.dimension):
-        [vector] = decode([value], model.dimension)
+        [vector] = decode_vectors([value], model.dimension)
         if np.isfinite(vector).all():
             # What is rounded already stays as it is.
             is_whole = len(value) == 4 * model.dimension
-            return halved(vector) if is_halved and is_whole else value
+            return encode_float16(vector) if is_halved and is_whole else value
     raise DatabaseError(
         f"The embedding of picture {image_id} is no vector of {model.dimension} numbers. "
         "Delete that row and run sqlite-utils embed-images again"
@@ -218,8 +210,8 @@ def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
         published = after.fetchmany(_VECTORS_AT_ONCE)
         yield (
             np.array([image_id for image_id, _ in rows]),
-            decode([blob for _, blob in rows], model.dimension),
-            decode([blob for _, blob in published], model.dimension),
+            decode_vectors([blob for _, blob in rows], model.dimension),
+            decode_vectors([blob for _, blob in published], model.dimension),
         )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from ..common.answers import shares_found
 from ..common.arrays import Ids, Vectors
-from ..common.config import CONFIG
 
 K = 10
 
@@ -35,8 +35,7 @@ def published_recall(chunks: Chunks, count: int, sample: int) -> tuple[float, in
         both = np.concatenate([found, np.stack([new_scores, old_scores], axis=2)], axis=1)
         best = np.argsort(both[:, :, 0], axis=1)[:, -k:]
         found = np.take_along_axis(both, best[:, :, np.newaxis], axis=1)
-    hits = found[:, :, 1] >= nearest[:, :1] - CONFIG.equal_cosines
-    return float(hits.mean()), len(ids)
+    return float(shares_found(found[:, :, 1], nearest, k).mean()), len(ids)
 
 
 def _rows(

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
+from ..common.whole_file import sync
 from ..database.connection import connect
 from ..database.index.maintenance import keep_index
-from ..database.schema import OWN_TABLES, models
+from ..database.model import models
+from ..database.schema import OWN_TABLES
 from ..database.vectors import count_vectors
 from .options import PublishOptions, PublishProgress, PublishReport
 from .published_file import publish_file
-from .target import flush, is_published_file, replace_whole, scratch_folder
+from .target import is_published_file, replace_whole, scratch_folder
 
 DATABASE = "pictures.db"
 # The line of Datasette that published pages are tested with. The next one has other permissions,
@@ -136,12 +138,12 @@ def publish_folder(
                         index.unlink()
             else:
                 for file in new.iterdir():
-                    flush(file)
-                flush(new)
+                    sync(file)
+                sync(new)
                 if folder.is_dir():
                     folder.rmdir()
                 os.rename(new, folder)
-                flush(Path(os.path.abspath(folder)).parent)
+                sync(Path(os.path.abspath(folder)).parent)
         except OSError as error:
             raise CommandError(f"{folder} can't be written: {error.strerror}") from error
     report.database = folder / DATABASE

@@ -2,7 +2,8 @@
 
 import sqlite3
 
-from ..database.schema import EMBEDDINGS, MODELS, OWN_TABLES, THUMBNAILS, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.schema import EMBEDDINGS, MODELS, OWN_TABLES, THUMBNAILS
 
 _NAMES = {EMBEDDINGS: "vectors", THUMBNAILS: "thumbnails", MODELS: "models"}
 

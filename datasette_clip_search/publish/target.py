@@ -12,7 +12,9 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, DatabaseError
-from ..database import schema
+from ..common.whole_file import move_into_place
+from ..database import publication
+from ..database.recognition import images_table
 
 
 def check_target(source: Path, target: Path, replace: bool) -> None:
@@ -53,9 +55,9 @@ def is_published_file(file: Path) -> bool:
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if schema.images_table(connection) is None:
+            if images_table(connection) is None:
                 return False
-            return schema.is_published(connection)
+            return publication.is_published(connection)
     except (sqlite3.Error, DatabaseError):
         return False
 
@@ -88,18 +90,4 @@ def replace_whole(file: Path, target: Path) -> None:
 
     A link stays one, and a file keeps its permissions.
     """
-    place = Path(os.path.realpath(target))
-    flush(file)
-    if place.exists():
-        shutil.copymode(place, file)
-    os.replace(file, place)
-    flush(place.parent)
-
-
-def flush(path: Path) -> None:
-    """Has a file or a folder written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    move_into_place(file, Path(os.path.realpath(target)))

@@ -20,8 +20,8 @@ import numpy as np
 from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
 from ..common.errors import CommandError, NotAPicture, PictureError, QueryError
-from ..database.reading import open_database
-from ..database.schema import Model, choose_model, models
+from ..database.connection import open_database
+from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
 from . import nearest

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..common.arrays import Ids
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
-from ..database.index.snapshot import Collection
-from ..database.index.snapshots import collection_for, database_path
-from ..database.schema import Model, facts, fetch, quote
+from ..database.connection import database_path, fetch, quote
+from ..database.index.snapshot import Snapshot
+from ..database.index.snapshot_cache import snapshot_for
+from ..database.model import Model
+from ..database.recognition import select_facts
 from .near_pairs import Pairs, TooManyPairs, alike
 from .query import Value, describe_value
 
@@ -99,19 +101,19 @@ def check_threshold(threshold: Value) -> float:
 
 State = tuple[int, bytes]
 
-_groups: Recent[tuple[str, int, State, float], Groups] = Recent(CONFIG.duplicate_cache_entries)
+_groups: LRUCache[tuple[str, int, State, float], Groups] = LRUCache(CONFIG.duplicate_cache_entries)
 
 
 def _groups_of(
     connection: sqlite3.Connection, model: Model, table: str, threshold: float
 ) -> Groups:
-    collection = collection_for(connection, model)
-    key = (str(database_path(connection)), model.id, collection.state, threshold)
+    snapshot = snapshot_for(connection, model)
+    key = (str(database_path(connection)), model.id, snapshot.state, threshold)
     groups = _groups.get(key)
     if groups is not None:
         return groups
-    ids = collection.ids
-    pairs = _pairs_of(connection, key[:3], collection, threshold)
+    ids = snapshot.ids
+    pairs = _pairs_of(connection, key[:3], snapshot, threshold)
     ranks = _ranks(connection, table, pairs, ids)
     groups = group(pairs, ids, ranks, lambda: heed_time_limit(connection))
     _groups.put(key, groups)
@@ -124,7 +126,7 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
     has_pair = np.zeros(len(ids), bool)
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
-    known = facts(connection, table, "width", "height", "size", "taken", "mtime")
+    known = select_facts(connection, table, "width", "height", "size", "taken", "mtime")
     # `taken` is in the camera's own time, as near as one gets to the file's.
     # Values of other types, where somebody has changed the table, would not sort.
     sql = f"""select width * height, case typeof(size) when 'integer' then size end,
@@ -213,12 +215,12 @@ _working: dict[str, threading.Thread] = {}
 def _pairs_of(
     connection: sqlite3.Connection,
     key: tuple[str, int, State],
-    collection: Collection,
+    snapshot: Snapshot,
     threshold: float,
 ) -> Pairs:
     """Returns the pairs of at least `threshold`, found once and remembered.
 
-    A thread of its own finds them, one collection of a database at a time. A time limit can so end
+    A thread of its own finds them, one snapshot of a database at a time. A time limit can so end
     a statement that waits, and the same statement has its answer a little later. Thresholds are
     rounded down, and the pairs of a lower one serve all above it: nobody can ask for very many
     searches.
@@ -240,7 +242,7 @@ def _pairs_of(
                 )
             working = _working.get(key[0])
             if working is None or not working.is_alive():
-                work = (search, collection, database_path(connection), wanted)
+                work = (search, snapshot, database_path(connection), wanted)
                 # As a daemon, it doesn't hold up the end of the program.
                 working = threading.Thread(target=_work, args=work, daemon=True)
                 _working[key[0]] = working
@@ -256,17 +258,15 @@ def _known(key: tuple[str, int, State]) -> _PairSearch:
         for other in [other for other in _searches if other[:2] == key[:2]]:
             del _searches[other]
         _searches[key] = _PairSearch()
-        if len(_searches) > CONFIG.collection_cache_entries:
+        if len(_searches) > CONFIG.snapshot_cache_entries:
             _searches.popitem(last=False)
     _searches.move_to_end(key)
     return _searches[key]
 
 
-def _work(
-    search: _PairSearch, collection: Collection, database: Path | None, threshold: float
-) -> None:
+def _work(search: _PairSearch, snapshot: Snapshot, database: Path | None, threshold: float) -> None:
     try:
-        vectors = collection.vectors(database)
+        vectors = snapshot.vectors(database)
         search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)
         search.threshold = threshold
     except TooManyPairs:

@@ -14,7 +14,7 @@ from typing import Any, overload
 
 from ..common.errors import QueryError
 from ..common.terminal_text import visible
-from ..database.schema import fetch, quote
+from ..database.connection import fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
 
 SHOWN = 50

@@ -10,8 +10,9 @@ from ..common.arrays import Ids
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due
-from ..database.index.snapshots import collection_for, doubt
-from ..database.schema import Model, choose_model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.index.snapshot_cache import doubt, snapshot_for
+from ..database.model import Model, choose_model
 from .query import Value, describe_value, query_vector
 
 _IDS_AT_A_TIME = 10_000
@@ -78,12 +79,12 @@ def _find_nearest(
     """Return ids, cosines and z-scores of the k nearest pictures."""
     vector = query_vector(connection, model, table, query)
     itself = query if isinstance(query, int) else None
-    collection = collection_for(connection, model)
+    snapshot = snapshot_for(connection, model)
     wanted = k if itself is None else k + 1
-    ids, scores = collection.nearest(connection, vector, wanted, within)
+    ids, scores = snapshot.nearest(connection, vector, wanted, within)
     z_scores: list[float] | list[None] = [None] * len(ids)
     if with_z_scores:
-        z_scores = collection.crowd(connection).z_scores(vector, scores, without=itself)
+        z_scores = snapshot.crowd(connection).z_scores(vector, scores, without=itself)
     hits = zip(ids.tolist(), scores.tolist(), z_scores, strict=True)
     return [hit for hit in hits if hit[0] != itself][:k]
 

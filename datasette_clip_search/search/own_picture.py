@@ -7,8 +7,8 @@ import numpy as np
 from ..common.arrays import Vectors
 from ..common.config import CONFIG
 from ..common.errors import NotAPicture
-from ..database.schema import Model
-from ..database.vector_format import check_encoded
+from ..database.model import Model
+from ..database.vectors import check_query_vectors
 from ..models.encoding import PictureEncoder
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def encode_own(
     """
     pixels = encoder.preprocess.pixels(image, size)
     made = encoder.encode_pixels(pixels[np.newaxis])
-    vector: Vectors = check_encoded(made, 1, model.dimension)[0]
+    vector: Vectors = check_query_vectors(made, 1, model.dimension)[0]
     return vector
 
 

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import NotAPicture, QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
-from ..database import vector_format
-from ..database.schema import EMBEDDINGS, Model, fetch, made_from_it, quote
+from ..database import vectors as stored
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS, made_from_it
 from ..models.encoding import Heed, PictureEncoder
 from ..models.queries.picture_encoder import picture_encoder_of
 from ..models.queries.text_encoder import text_encoder_of, text_key
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bytes | None
 
-_texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
+_texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries)
 
 
 def describe_value(value: Value) -> str:
@@ -36,7 +38,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
     """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
 
     TEXT is words, INTEGER the id of an embedded picture, BLOB an embedding (4 x d bytes,
-    little-endian float32, or the half of it as `vector_format` has them) or else the bytes of a
+    little-endian float32, or the half of it as `database.vectors` has them) or else the bytes of a
     picture file.
 
     Raises QueryError for one that can't be searched for.
@@ -63,7 +65,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
 
 def is_embedding(model: Model, query: Value) -> bool:
     """Tells whether a query is a vector of the model's, by its length."""
-    return vector_format.is_vector(query, model.dimension)
+    return stored.is_vector(query, model.dimension)
 
 
 def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
@@ -82,7 +84,7 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
         [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
     # Another model may have the same encoder.
-    unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
+    unit: Vectors = stored.check_query_vectors(vector[np.newaxis], 1, model.dimension)[0]
     return unit
 
 
@@ -90,7 +92,7 @@ def _stored_vector(
     connection: sqlite3.Connection, model: Model, table: str, image_id: int
 ) -> Vectors:
     sql = f"""select e.embedding from main.{EMBEDDINGS} as e join main.{quote(table)} as i
-        on i.id = e.image_id and {made_from_it(connection, "e", "i")}
+        on i.id = e.image_id and {made_from_it("e", "i")}
         where e.model_id = ? and e.image_id = ?"""
     row = fetch(connection, sql, model.id, image_id).fetchone()
     if row is None:
@@ -102,9 +104,9 @@ def _stored_vector(
 
 
 def _given_vector(model: Model, blob: bytes) -> Vectors:
-    if not vector_format.has_length(blob, model.dimension):
+    if not stored.has_length(blob, model.dimension):
         raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
-    [given] = vector_format.decode([blob], model.dimension)
+    [given] = stored.decode_vectors([blob], model.dimension)
     # The squares of the largest float32 are finite only in float64.
     vector = given.astype(np.float64)
     length = math.sqrt(vector.dot(vector))
@@ -178,5 +180,5 @@ def encoded_picture(
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
     vectors = encoder.encode_pixels(outcome.pixels[np.newaxis], heed)
-    vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
+    vector: Vectors = stored.check_query_vectors(vectors, 1, model.dimension)[0]
     return vector

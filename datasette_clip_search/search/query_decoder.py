@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import count
 
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, EncoderUnavailable, TooBusy
 from ..common.interrupts import LOOK_SECONDS, heed_time_limit
@@ -82,7 +82,7 @@ class QueryDecoder:
         self._changed = threading.Condition()
         self._watch: threading.Thread | None = None
         # By the digest of a picture: after how many seconds its decoding was ended, and when.
-        self._ended: Recent[bytes, tuple[float, float]] = Recent(_REMEMBERED)
+        self._ended: LRUCache[bytes, tuple[float, float]] = LRUCache(_REMEMBERED)
 
     def decode(
         self, connection: sqlite3.Connection, data: bytes, settings: Settings

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.schema import Model
-from ..database.vector_format import check_encoded
+from ..database.model import Model
+from ..database.vectors import check_query_vectors
 from ..models.encoding import Heed, TextEncoder, unit
 from ..models.queries.text_encoder import text_encoder_of, text_key
 from .json_arrays import JSONArray
@@ -53,8 +53,8 @@ class Labels:
 
 
 # The key is that of the text encoder with the JSON, or with one label.
-_lists: Recent[tuple[str, Value], Labels] = Recent(CONFIG.label_list_cache_entries)
-_vectors: Recent[tuple[str, str], Vectors] = Recent(CONFIG.label_cache_entries)
+_lists: LRUCache[tuple[str, Value], Labels] = LRUCache(CONFIG.label_list_cache_entries)
+_vectors: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.label_cache_entries)
 
 
 def tags(
@@ -74,7 +74,7 @@ def tags(
     labels = _labels(connection, model, labels_json)
     if query is None:
         return iter(())
-    check_encoded(labels.vectors, len(labels.names), model.dimension)
+    check_query_vectors(labels.vectors, len(labels.names), model.dimension)
     scores = labels.vectors @ query_vector(connection, model, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())

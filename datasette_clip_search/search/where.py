@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ..common.errors import CommandError
-from ..database.schema import EMBEDDINGS, Model, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS
 from .nearest import Hit
 
 

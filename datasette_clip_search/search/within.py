@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..common.arrays import Ids, ascending
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, turn
@@ -43,7 +43,7 @@ _KINDS = bytes(
 _TOO_LONG = b"0" * (_MOST_DIGITS + 1)
 
 # The key is a digest of the JSON. An entry takes up to 8 MB.
-_read: Recent[bytes, Ids] = Recent(4)
+_read: LRUCache[bytes, Ids] = LRUCache(4)
 _reading = threading.Lock()
 
 

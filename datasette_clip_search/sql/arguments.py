@@ -22,7 +22,7 @@ def none_if_blank_query(connection: sqlite3.Connection, table: str, query: Any) 
     0 stays a query where `table`, the pictures' table, has a picture with that id.
     """
     if type(query) is int and query == 0:
-        from ..database.schema import fetch, quote
+        from ..database.connection import fetch, quote
 
         sql = f"select 1 from main.{quote(table)} where id = 0"
         return query if fetch(connection, sql).fetchone() else None
@@ -52,7 +52,8 @@ def naming_attached(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _with_embeddings(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return the names and file names of attached databases that hold embeddings."""
-    from ..database.schema import EMBEDDINGS, fetch, quote
+    from ..database.connection import fetch, quote
+    from ..database.schema import EMBEDDINGS
 
     found = []
     for _, name, path in fetch(connection, "pragma database_list").fetchall():

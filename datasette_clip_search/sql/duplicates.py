@@ -14,7 +14,7 @@ from .table_function import MISSING, TableFunction
 def _clip_duplicates(
     connection: sqlite3.Connection, threshold: Any, model: Any, limit: int | None = None
 ) -> Iterator[Any]:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.duplicates import duplicates
 
     if threshold is MISSING:

@@ -25,7 +25,7 @@ def _clip_search(
     within: Any = None,
     costly: bool = True,
 ) -> Iterator[Any]:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.nearest import search
 
     if k is MISSING:
@@ -48,7 +48,7 @@ def _clip_search_json(
     model: Any = None,
     ids_json: Any = None,
 ) -> str:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.nearest import search
 
     ids = _ids(ids_json, connection)

@@ -16,7 +16,7 @@ def _clip_tags(
     model: Any,
     limit: int | None = None,
 ) -> Iterator[Any]:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.tags import tags
 
     table, chosen = choose_model(connection, None if model is MISSING else none_if_blank(model))

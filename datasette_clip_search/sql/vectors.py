@@ -9,7 +9,7 @@ from .table_function import ScalarFunction
 
 
 def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) -> bytes | None:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.query import query_vector
 
     table, chosen = choose_model(connection, none_if_blank(model))
@@ -22,7 +22,7 @@ def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) 
 def _clip_similarity(
     connection: sqlite3.Connection, a: Any, b: Any, model: Any = None
 ) -> float | None:
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.query import query_vector
 
     table, chosen = choose_model(connection, none_if_blank(model))
@@ -35,7 +35,7 @@ def _clip_similarity(
 
 def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
     from ..common.errors import QueryError
-    from ..database.schema import choose_model
+    from ..database.model import choose_model
     from ..search.mix import check_terms, check_weight, mixed_vector
 
     example = "clip_mix('zebra', 1, 'stripes', -0.7)"

@@ -10,7 +10,7 @@ from datasette.utils.asgi import Request
 from datasette.utils.sqlite import sqlite3 as driver
 
 from ..common.errors import ClipSearchError
-from ..database.schema import Model, choose_model, default_model
+from ..database.model import Model, choose_model, default_model
 from . import datasette_versions as versions
 from .datasette_versions import Actor
 from .lookup import if_quick, look_up

@@ -20,19 +20,12 @@ from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import ClipSearchError, NotAPicture, QueryError
 from ..common.interrupts import heed_time_limit
+from ..database.connection import fetch, has_table, quote
 from ..database.deadline import bounded, end_with_signals
+from ..database.model import Model
 from ..database.publication import original_url, originals_template
-from ..database.schema import (
-    EMBEDDINGS,
-    THUMBNAILS,
-    Model,
-    facts,
-    fetch,
-    has_table,
-    images_table,
-    made_from_it,
-    quote,
-)
+from ..database.recognition import images_table, select_facts
+from ..database.schema import EMBEDDINGS, THUMBNAILS, made_from_it
 from ..database.triggers import Standing, schema_version, standing_of
 from .lookup import look_up
 from .question import Question, vector_text
@@ -119,7 +112,7 @@ def _search(
     count = _count(database, connection, model)
     pictures = partial(_pictures, connection, table, originals_template(connection))
     if question.value is None:
-        kept = made_from_it(connection, "e", "i")
+        kept = made_from_it("e", "i")
         sql = f"""select e.image_id from main.{EMBEDDINGS} as e join main.{quote(table)} as i
             on i.id = e.image_id and {kept} where e.model_id = ?
             order by e.image_id desc limit ?"""
@@ -244,11 +237,11 @@ def _pictures(
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     has_thumbnail = "0"
     if has_table(connection, THUMBNAILS):
-        kept = made_from_it(connection, "t", "images", THUMBNAILS)
+        kept = made_from_it("t", "images")
         has_thumbnail = f"""exists (
                 select 1 from main.{THUMBNAILS} as t where t.image_id = images.id and {kept}
             )"""
-    columns = facts(connection, table, "width", "height", "taken")
+    columns = select_facts(connection, table, "width", "height", "taken")
     # A stranger may have made the database, so it may hold values of any type and length.
     sql = f"""select id, substr(path, 1, {CONFIG.max_path_characters}),
             case typeof(width) when 'integer' then width end,

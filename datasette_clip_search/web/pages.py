@@ -20,7 +20,7 @@ from ..common.errors import (
     QueryError,
     TookTooLong,
 )
-from ..database.schema import models
+from ..database.model import models
 from . import datasette_versions as versions
 from .access import Place, place_for, requested_database, requested_place
 from .addresses import page_url, thumbnail_url

@@ -13,7 +13,7 @@ from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, NoEmbeddings
 from ..common.terminal_text import visible
 from ..database import deadline
-from ..database.schema import default_model
+from ..database.model import default_model
 from .access import NEVER_SEARCHED
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _preload(databases: list[Database], stopping: threading.Event) -> None:
     loading: list[threading.Thread] = []
     for database in databases:
         # Loading more than the cache holds would only evict those loaded first.
-        if stopping.is_set() or len(loading) == CONFIG.collection_cache_entries:
+        if stopping.is_set() or len(loading) == CONFIG.snapshot_cache_entries:
             break
         if database.name not in NEVER_SEARCHED and _logged(database, _has_pictures):
             # One thread each, so that no database waits for another.
@@ -84,10 +84,10 @@ def _has_pictures(database: Database) -> bool:
 def _load_database(database: Database) -> bool:
     with _opened(database, CONFIG.load_seconds) as connection:
         _, model = default_model(connection)
-        from ..database.index.snapshots import collection_for
+        from ..database.index.snapshot_cache import snapshot_for
         from ..models.queries.text_encoder import text_encoder_of
 
-        collection_for(connection, model)
+        snapshot_for(connection, model)
         text_encoder_of(connection, model)
     return True
 

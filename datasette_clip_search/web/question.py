@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from ..common.arrays import Vectors
 from ..common.config import CONFIG
 from ..common.errors import ModelMismatch, QueryError
-from ..database import vector_format
-from ..database.schema import Model
+from ..database.model import Model
+from ..database.vectors import encode_float16, is_vector
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,13 @@ def read_question(
 
 def vector_text(model: Model, vector: Vectors) -> str:
     """Return a vector (d,) in the format that `read_question` takes."""
-    numbers = base64.urlsafe_b64encode(vector_format.halved(vector)).decode().rstrip("=")
+    numbers = base64.urlsafe_b64encode(encode_float16(vector)).decode().rstrip("=")
     return f"{model.fingerprint[:_FINGERPRINT]}.{numbers}"
 
 
 def _check_vector(model: Model, text: str) -> None:
     fingerprint, stop, numbers = text.partition(".")
-    if not stop or not vector_format.is_vector(_from_base64(numbers), model.dimension):
+    if not stop or not is_vector(_from_base64(numbers), model.dimension):
         raise QueryError(
             f"The address of this search was cut off or changed: {text[:40]!r} is not a vector "
             f"that this page made with {model.label}. Search by your picture again"

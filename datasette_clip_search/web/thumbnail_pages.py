@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError
-from ..database.schema import images_table
+from ..database.recognition import images_table
 from ..database.thumbnails import has_thumbnail, read_thumbnail
 from .access import requested_place
 from .addresses import page_url, thumbnail_url

@@ -31,7 +31,7 @@ import numpy as np
 from click.testing import CliRunner
 from sqlite_utils.cli import cli
 
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.models.queries.torch_models import torch_model_of
 from datasette_clip_search.search.modality_gap import everyday_vectors, sides_of
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from datasette_clip_search.database.schema import choose_model
+from datasette_clip_search.database.model import choose_model
 from datasette_clip_search.models.queries.torch_models import torch_model_of
 from datasette_clip_search.search.tags import TEMPLATES, ensembled
 from datasette_clip_search.sql import add_functions

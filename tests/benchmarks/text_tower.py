@@ -31,7 +31,7 @@ CAPTION = "a dog on the beach in the evening sun with its ball beside two people
 PROCESS = """
 import json, sqlite3, sys, time
 started = time.perf_counter()
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.{module} import {function}
 connection = sqlite3.connect(sys.argv[1])
 _, model = default_model(connection)

@@ -225,7 +225,7 @@ def _search(database: Path) -> list[int]:
     """Returns the ids that a search for a stored vector finds, by way of the index file."""
     from datasette_clip_search.database.changes import moment_of
     from datasette_clip_search.database.index import index_path, open_index
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
 
     connection = sqlite3.connect(database)
     try:
@@ -482,54 +482,6 @@ def test_list_on_standard_input(tmp_path, pictures, tiny_model):
 def test_globs(tmp_path, pictures, tiny_model):
     embed(tmp_path / "d.db", pictures / "**" / "*.jpg", "--pretrained", tiny_model)
     assert len(contents(tmp_path / "d.db")) == 4
-
-
-def test_database_of_the_first_release(tmp_path, pictures, tiny_model):
-    """Its tables are made by its own statements; the rows of another run are put into them."""
-    from datasette_clip_search.database.schema import MIGRATIONS, _m001
-
-    today, database = tmp_path / "today.db", tmp_path / "old.db"
-    embed(today, pictures, "--pretrained", tiny_model)
-    connection = sqlite3.connect(database)
-    for statement in _m001('"photos"'):
-        connection.execute(statement)
-    connection.execute(
-        "create table _sqlite_migrations (id integer primary key, migration_set text, "
-        "name text, applied_at text)"
-    )
-    connection.execute(
-        "insert into _sqlite_migrations (migration_set, name, applied_at) "
-        f"values ('{MIGRATIONS}', 'm001_create_tables', '2026-01-01')"
-    )
-    connection.execute("attach ? as today", (str(today),))
-    taken = {
-        "clip_models": "id, name, pretrained, dimension, fingerprint, preprocess, is_default, "
-        "revision",
-        "photos": "id, path, content_hash, size, mtime, width, height, format, taken, latitude, "
-        "longitude, camera",
-        "clip_thumbnails": "image_id, format, data",
-        "clip_embeddings": "model_id, image_id, embedding",
-    }
-    for table, columns in taken.items():
-        source = "images" if table == "photos" else table
-        sql = f"insert into main.{table} ({columns}) select {columns} from today.{source}"
-        connection.execute(sql)
-    connection.commit()
-    connection.close()
-    sql = "select id, path, embedding from photos join clip_embeddings on image_id = id"
-    before = rows(database, sql)
-    make_picture(pictures / "new.png", 60)
-    (pictures / "a.jpg").rename(pictures / "renamed.jpg")
-    told = embed(database, pictures)
-    assert (told["Embedded"], told["Unchanged"], told["Table"]) == ("1", "5", "photos")
-    assert told["Moved"].startswith("1 ")
-    renamed = [(id, path.replace("/a.jpg", "/renamed.jpg"), vector) for id, path, vector in before]
-    assert rows(database, sql)[:6] == renamed
-    assert rows(database, "select key, count(*) from photos") == [(None, 7)]
-    assert rows(database, "select precision from clip_embeddings order by image_id")[5:] == [
-        (None,),
-        ("fp32",),
-    ]
 
 
 class Folder:

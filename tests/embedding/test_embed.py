@@ -258,7 +258,7 @@ def test_moved_checkpoint_is_the_same_model(tiny_database, pictures, tiny_model,
 def test_pages_are_filled(tmp_path, tiny_model):
     """Vectors of common lengths waste less than 15% of the pages that hold them."""
     from datasette_clip_search.database.connection import connect
-    from datasette_clip_search.database.schema import create_tables
+    from datasette_clip_search.database.prepare import create_tables
 
     for dimension in (256, 384, 512, 640, 768, 1024, 1152):
         database = tmp_path / f"{dimension}.db"

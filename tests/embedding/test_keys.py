@@ -96,14 +96,14 @@ def test_another_table_with_the_same_files(photos, tmp_path, tiny_model):
     assert rows(photos, KEYS) == [(f"files/{key}.png", key + 10, "albums") for key in (1, 2, 3)]
 
 
-def test_the_recipe_of_the_readme_never_gives_another_tables_title(
+def test_the_recipe_of_the_docs_never_gives_another_tables_title(
     photos, tmp_path, tiny_model, connect
 ):
     embed(photos, *FILES, "--pretrained", tiny_model)
     embed(photos, *BLOBS)
-    readme = (ROOT / "README.md").read_text()
-    start = readme.index("select photos.title")
-    recipe = readme[start : readme.index("```", start)]
+    page = (ROOT / "docs/embed.md").read_text()
+    start = page.index("select photos.title")
+    recipe = page[start : page.index("```", start)]
     connection = connect(photos)
     query = (tmp_path / "files" / "1.png").read_bytes()
     found = connection.execute(recipe.replace("'dog on beach'", "?"), [query]).fetchall()

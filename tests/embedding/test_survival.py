@@ -68,7 +68,7 @@ class Undisturbed:
         """Fails unless database and index are those of an undisturbed run."""
         from datasette_clip_search.database.changes import moment_of
         from datasette_clip_search.database.index import index_path, open_index
-        from datasette_clip_search.database.schema import models
+        from datasette_clip_search.database.model import models
 
         assert contents(database) == self.contents
         connection = sqlite3.connect(database)
@@ -120,7 +120,7 @@ def assert_is_part(held: dict[str, tuple], whole: dict[str, tuple]) -> None:
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, journal):
+def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, configured, journal):
     """The files as they are before each SQL statement are what SIGKILL leaves at that moment.
 
     A cache of few pages has SQLite write pages in the middle of transactions.
@@ -164,7 +164,7 @@ def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, jo
 
     monkeypatch.setattr(embed, "connect", connect)
     monkeypatch.setattr(embed, "Store", Told)
-    monkeypatch.setattr(embed, "CONFIG", _config(commit_seconds=0.0))
+    configured(commit_seconds=0.0)
     undisturbed.complete(database)
     monkeypatch.undo()
     assert len(states) > 2 * PICTURES / 4
@@ -174,14 +174,6 @@ def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, jo
         assert_is_part(held, undisturbed.contents)
         if number % (len(states) // 4) == 0:
             undisturbed.complete(state / "p.db")
-
-
-def _config(**fields: object) -> object:
-    from dataclasses import replace
-
-    from datasette_clip_search.common.config import CONFIG
-
-    return replace(CONFIG, **fields)
 
 
 KILLS = [
@@ -254,12 +246,11 @@ def _rows_now(database: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_full_disk(tmp_path, undisturbed, monkeypatch, journal):
+def test_full_disk(tmp_path, undisturbed, configured, journal):
     """At sizes from nothing to all that is needed, so that each of the files meets its limit."""
-    from datasette_clip_search.embedding import run as embed
 
     whole = undisturbed.folder.parent / "p.db"
-    monkeypatch.setattr(embed, "CONFIG", _config(commit_seconds=0.0))
+    configured(commit_seconds=0.0)
     sizes = [0, 33_000, 100_000, 180_000, whole.stat().st_size - 1]
     refused = []
     for number, size in enumerate(sizes):
@@ -332,13 +323,12 @@ def test_full_disk_in_a_process_of_its_own(tmp_path, undisturbed):
 
 
 @pytest.mark.parametrize("lets_go", [True, False])
-def test_lock_in_the_middle(tmp_path, undisturbed, monkeypatch, lets_go):
+def test_lock_in_the_middle(tmp_path, undisturbed, monkeypatch, configured, lets_go):
     """Another program writes from the third batch on: for a while, or for too long."""
     from datasette_clip_search.embedding import run as embed
 
     seconds = 30.0 if lets_go else 0.2
-    patched = _config(commit_seconds=0.0, write_wait_seconds=seconds)
-    monkeypatch.setattr(embed, "CONFIG", patched)
+    configured(commit_seconds=0.0, write_wait_seconds=seconds)
     database = undisturbed.place(tmp_path / "run")
     other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     timers: list[threading.Timer] = []
@@ -384,11 +374,10 @@ def test_lock_at_the_start_that_is_let_go(tmp_path, undisturbed):
     other.close()
 
 
-def test_reader_does_not_stop_a_write_for_long(tmp_path, undisturbed, monkeypatch):
+def test_reader_does_not_stop_a_write_for_long(tmp_path, undisturbed, configured):
     """A reader of a database without a write-ahead log keeps a commit waiting."""
-    from datasette_clip_search.embedding import run as embed
 
-    monkeypatch.setattr(embed, "CONFIG", _config(commit_seconds=0.0, write_wait_seconds=0.2))
+    configured(commit_seconds=0.0, write_wait_seconds=0.2)
     database = undisturbed.place(tmp_path / "run")
     reader = sqlite3.connect(database, isolation_level=None)
     reader.execute("create table mine (text)")
@@ -399,7 +388,6 @@ def test_reader_does_not_stop_a_write_for_long(tmp_path, undisturbed, monkeypatc
     reader.close()
     _assert_one_sentence(result)
     assert "is in use by another program" in result.stderr
-    monkeypatch.undo()
     undisturbed.complete(database)
 
 

@@ -149,7 +149,7 @@ def test_image_towers_are_refused_as_well(pictured, tmp_path):
 @pytest.mark.parametrize("kind", IMAGE)
 def test_runs_refuse_what_would_embed(pictured, kind):
     """Where embed-images takes the database's own tower, and where it keeps one in int8."""
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.int8 import Int8Tower
     from datasette_clip_search.models.towers.stored import (

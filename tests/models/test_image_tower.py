@@ -115,7 +115,7 @@ def test_kept_where_asked_for(made, folder):
 
 def test_precisions(folder, exported_once):
     """Each makes the vectors that torch makes, whatever else is in the batch."""
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.making.make_image import reference_pictures
     from datasette_clip_search.models.towers.stored import read_manifest, read_tower
@@ -170,7 +170,7 @@ def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, 
 
 def test_what_ships_is_what_the_checkpoint_makes():
     """The towers beside the demo's model are of its weights, and make its vectors."""
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.making.check_texts import TEXTS
     from datasette_clip_search.models.towers.stored import read_manifest, read_tower

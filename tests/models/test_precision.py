@@ -1,7 +1,6 @@
 """The device and number format of a run: the fastest that makes the right vectors."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ pytest.importorskip("open_clip")
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
-from datasette_clip_search.embedding import model_loading as loading
 from datasette_clip_search.models import device, precision
 from datasette_clip_search.models.checkpoint import resolve
 from datasette_clip_search.models.encoding import reference_pixels
@@ -45,9 +43,9 @@ def encoder() -> TorchModel:
     return TorchModel(resolve("demo", str(DEMO_MODEL)))
 
 
-def test_auto_is_faithful(tmp_path, monkeypatch):
+def test_auto_is_faithful(tmp_path, configured):
     """Whatever is fastest on the machine of the test, no picture's vector is another one."""
-    monkeypatch.setattr(loading, "CONFIG", replace(CONFIG, precision_from=20))
+    configured(precision_from=20)
     pictures = DEMO_PICTURES / "phone"
     run("embed-images", tmp_path / "exact.db", pictures, *DEMO, "--precision", "fp32")
     result = run("embed-images", tmp_path / "auto.db", pictures, *DEMO)
@@ -203,10 +201,10 @@ def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypat
 
 
 @pytest.mark.parametrize("format", ["fp32", "int8"])
-def test_vectors_do_not_depend_on_the_batch(tmp_path, format, monkeypatch):
+def test_vectors_do_not_depend_on_the_batch(tmp_path, format, configured):
     """A picture alone, among others, in another order and in batches of another size."""
     # Which way of multiplying is fastest is for each run to find; here all take the same.
-    monkeypatch.setattr(loading, "CONFIG", replace(CONFIG, precision_from=10_000))
+    configured(precision_from=10_000)
     if format == "int8":
         pytest.importorskip("onnxruntime")
     together, alone = tmp_path / "together", tmp_path / "alone"

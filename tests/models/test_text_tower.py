@@ -37,7 +37,7 @@ def told(result):
 
 
 def open_tower(connection):
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.queries.text_encoder import text_encoder_of
 
     return text_encoder_of(connection, default_model(connection)[1])
@@ -46,12 +46,12 @@ def open_tower(connection):
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
     """Has every test load its tower, as a process of its own would."""
-    from datasette_clip_search.common.cache import Recent
+    from datasette_clip_search.common.cache import LRUCache
     from datasette_clip_search.models.queries import text_encoder
     from datasette_clip_search.models.queries.tower_cache import TowerCache
     from datasette_clip_search.search import query
 
-    monkeypatch.setattr(query, "_texts", Recent(8))
+    monkeypatch.setattr(query, "_texts", LRUCache(8))
     towers = TowerCache("text", text_encoder.TextTower)
     monkeypatch.setattr(text_encoder, "_towers", towers)
 
@@ -100,10 +100,9 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     assert "need torch; no text tower was made, because it needs torch and open_clip" in refused
 
 
-def test_databases_of_earlier_releases_gain_one(tiny_database, pictures, connect):
-    """Though nothing else is new; until then they are searched with torch."""
+def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
+    """Though no picture is new; until then torch answers the searches."""
     change(tiny_database, "drop table clip_towers")
-    change(tiny_database, "delete from _sqlite_migrations where name = 'm004_towers'")
     before = connect(tiny_database).execute(TOP, ["dog"]).fetchall()
     result = run("embed-images", tiny_database, pictures)
     assert re.match(r"8-bit text tower, 1\.\d MB, cosine at least 0\.99\d\d  \(made", told(result))
@@ -482,9 +481,9 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     """As another processor's faulty instructions would: the weights' scales are changed here."""
     import onnx
 
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
-        keep,
+        pack_tower,
         read_manifest,
         read_tower,
         write_tower,
@@ -502,7 +501,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
                 constant.CopyFrom(new)
     sections = {**kept.sections, "onnx": graph.SerializeToString()}
     facts = {name: kept.facts[name] for name in kept.facts.keys() - {"sha256", "sections", "made"}}
-    manifest, _ = keep(facts, sections)
+    manifest, _ = pack_tower(facts, sections)
     write_tower(connection, model, manifest, sections)
     assert len(connection.execute(TOP, ["dog"]).fetchall()) == 10
     assert "makes other vectors on this processor" in caplog.text

@@ -19,7 +19,7 @@ from PIL import Image
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.schema import KNOWN_MIGRATIONS, OWN_TABLES
-from datasette_clip_search.database.vector_format import decode, halved, is_vector
+from datasette_clip_search.database.vectors import decode_vectors, encode_float16, is_vector
 from datasette_clip_search.publish.private_paths import PublicPaths
 from datasette_clip_search.publish.rounding_loss import published_recall
 from support.commands import run
@@ -232,12 +232,12 @@ def test_recall_is_measured():
 def test_vectors_in_half_the_room():
     vector = np.full(64, 1 / 8, np.float32)
     whole = vector.astype("<f4").tobytes()
-    for blobs in [[halved(vector)] * 3, [whole, halved(vector)], [whole]]:
-        assert decode(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
-    assert decode([], 64).shape == (0, 64)
-    assert is_vector(halved(vector), 64)
+    for blobs in [[encode_float16(vector)] * 3, [whole, encode_float16(vector)], [whole]]:
+        assert decode_vectors(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
+    assert decode_vectors([], 64).shape == (0, 64)
+    assert is_vector(encode_float16(vector), 64)
     assert is_vector(whole, 64)
-    assert not is_vector(halved(vector * 2), 64)
+    assert not is_vector(encode_float16(vector * 2), 64)
     assert not is_vector(b"\xff" * 128, 64)
     assert not is_vector(b"\xff" * 127, 64)
     assert not is_vector(None, 64)
@@ -350,11 +350,10 @@ def test_models(tiny_database, tmp_path, other_model):
     ]
 
 
-def test_renamed_table_and_older_schema(tiny_database, tmp_path):
-    """As the first release left it, which a read-only database still is."""
+def test_renamed_table_and_dropped_columns(tiny_database, tmp_path):
+    """No command that writes has restored a read-only database."""
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
         connection.executescript("""
-            delete from _sqlite_migrations where name != 'm001_create_tables';
             alter table images drop column key;
             alter table clip_embeddings drop column precision;
             alter table clip_models drop column calibration;

@@ -16,8 +16,9 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from datasette_clip_search.database import private_facts
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.database.private_facts import kept_facts
-from datasette_clip_search.database.schema import OWN_TABLES, create_tables
+from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.publish import public_facts
 from datasette_clip_search.publish.private_paths import EVERYTHING, PublicPaths
 from datasette_clip_search.publish.public_facts import PublicFacts, published_place

@@ -10,7 +10,7 @@ import pytest
 
 from datasette_clip_search.common import interrupts
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.database import schema
+from datasette_clip_search.database import model
 from datasette_clip_search.search import duplicates, tags, within
 from datasette_clip_search.search import nearest as search
 from datasette_clip_search.sql.table_function import ScalarFunction, TableFunction, register
@@ -246,13 +246,13 @@ def test_calls_side_by_side_heed_the_time_limit(database, connect, monkeypatch, 
     connection = connect(database)
     connection.execute("select " + call.replace("{n}", "1")).fetchall()
     calls = []
-    choose = schema.choose_model
+    choose = model.choose_model
 
     def counting(*arguments):
         calls.append(arguments)
         return choose(*arguments)
 
-    for module in (schema, search, tags, duplicates):
+    for module in (model, search, tags, duplicates):
         monkeypatch.setattr(module, "choose_model", counting)
     sql = "select " + ", ".join(call.replace("{n}", str(n)) for n in range(SIDE_BY_SIDE))
     assert len(connection.execute(sql).fetchone()) == SIDE_BY_SIDE

@@ -235,7 +235,7 @@ def test_blank_arguments_have_no_answers(database, connect, blank):
 
 def test_an_empty_query_is_an_error_of_the_library(database, connect):
     from datasette_clip_search.common.errors import QueryError
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
     connection = connect(database)
@@ -420,7 +420,7 @@ def test_functions_are_not_added_twice(database, connect):
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_within_some_pictures(database, connect, count, k):
     """The nearest of these, as many as k where there are so many; unknown ids are none."""
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
     connection = connect(database)

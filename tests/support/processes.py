@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.paths import PROGRAMS
-
-SCRIPT = PROGRAMS / "disturbed_run.py"
+from support.paths import TESTS
 
 
 def start(
     database: Path, arguments: Sequence[object], disturbance: dict[str, Any]
 ) -> subprocess.Popen[str]:
     """Starts a disturbed run, in a process group of its own as a terminal does."""
-    command = [sys.executable, SCRIPT, json.dumps(disturbance), database, *arguments]
+    module = ["-m", "programs.disturbed_run"]
+    command = [sys.executable, *module, json.dumps(disturbance), database, *arguments]
     return subprocess.Popen(
         [str(part) for part in command],
+        cwd=TESTS,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

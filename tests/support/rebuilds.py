@@ -7,7 +7,7 @@ from contextlib import closing
 import numpy as np
 
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture
@@ -39,9 +39,9 @@ def make_photos(folder):
     return path
 
 
-def index(path, wish=None, anew=False):
+def index(path, choice=None, anew=False):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return keep_index(connection, path, default_model(connection)[1], wish, anew=anew)
+        return keep_index(connection, path, default_model(connection)[1], choice, anew=anew)
 
 
 def table_of(path):

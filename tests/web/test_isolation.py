@@ -20,10 +20,11 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import TookTooLong
 from datasette_clip_search.common.interrupts import heed_time_limit
 from datasette_clip_search.database import deadline
-from datasette_clip_search.database.index import snapshots as loaded
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.connection import main_file
+from datasette_clip_search.database.index import snapshot_cache as loaded
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.web import answer, lookup
-from support.vector_database import clustered, collection_of, make
+from support.vector_database import clustered, make, snapshot_of
 from support.web import ONE
 
 pytest_plugins = ["support.web_fixtures"]
@@ -111,7 +112,7 @@ def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch
 def test_nobody_waits_for_the_loading_of_another_database(two, connect):
     bad, good = map(connect, two)
     _, model = default_model(bad)
-    _, key = loaded._place(loaded._main_file(bad), model.id)
+    _, key = loaded._place(main_file(bad), model.id)
     with loaded._loading.setdefault(key, threading.Lock()):
         assert len(good.execute("select id from clip_search(1, 5)").fetchall()) == 5
         end = time.monotonic() + 0.2
@@ -124,14 +125,14 @@ def test_nobody_waits_for_the_loading_of_another_database(two, connect):
 
 
 def test_one_database_does_not_evict_another_from_the_cache(monkeypatch):
-    collection = collection_of([1], clustered(1))
-    monkeypatch.setattr(loaded, "_collections", type(loaded._collections)())
-    loaded._keep(("good", 1), collection)
-    loaded._keep(("fair", 1), collection)
+    snapshot = snapshot_of([1], clustered(1))
+    monkeypatch.setattr(loaded, "_snapshots", type(loaded._snapshots)())
+    loaded._keep(("good", 1), snapshot)
+    loaded._keep(("fair", 1), snapshot)
     for model_id in range(100):
-        loaded._keep(("bad", model_id), collection)
-    kept = list(loaded._collections)
-    assert len(kept) == CONFIG.collection_cache_entries
+        loaded._keep(("bad", model_id), snapshot)
+    kept = list(loaded._snapshots)
+    assert len(kept) == CONFIG.snapshot_cache_entries
     assert kept[:2] == [("good", 1), ("fair", 1)]
     assert kept[-1] == ("bad", 99)
 
@@ -187,19 +188,21 @@ PLUGIN = f"""
 import sys
 
 sys.modules["torch"] = None
-from datasette_clip_search.database.index import snapshots as loaded
+from datasette_clip_search.database.connection import database_path
+from datasette_clip_search.database.connection import main_file
+from datasette_clip_search.database.index import snapshot_cache as loaded
 
-collection_for = loaded.collection_for
+snapshot_for = loaded.snapshot_for
 
 
 def slow(connection, model):
-    if loaded.database_path(connection).name == "bad.db":
+    if database_path(connection).name == "bad.db":
         print("begun", flush=True)
         connection.execute({ENDLESS!r}).fetchall()
-    return collection_for(connection, model)
+    return snapshot_for(connection, model)
 
 
-loaded.collection_for = slow
+loaded.snapshot_for = slow
 """
 
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import re
-from dataclasses import replace
 
 import pytest
 from datasette.utils.asgi import Request
 
-from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.web import upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
@@ -175,15 +173,9 @@ async def refusal(request):
 
 
 @pytest.fixture
-def limits(monkeypatch):
+def limits(configured):
     """Set limits that small bodies reach; afterwards no upload may be counted."""
-    limits = replace(
-        CONFIG,
-        max_query_image_bytes=100,
-        max_uploads_bytes=200,
-        least_upload_bytes=50,
-    )
-    monkeypatch.setattr(upload, "CONFIG", limits)
+    configured(max_query_image_bytes=100, max_uploads_bytes=200, least_upload_bytes=50)
     yield
     assert upload._arriving == {}
     assert upload._waiting == []
@@ -201,8 +193,8 @@ async def test_uploads_are_counted_until_their_search_ends(limits):
         pass
 
 
-async def test_a_picture_that_does_not_arrive_is_given_up(limits, monkeypatch):
-    monkeypatch.setattr(upload, "CONFIG", replace(upload.CONFIG, upload_seconds=0.05))
+async def test_a_picture_that_does_not_arrive_is_given_up(limits, configured):
+    configured(upload_seconds=0.05)
     assert await refusal(request_of(part(b"x" * 60), None)) == 408
 
 

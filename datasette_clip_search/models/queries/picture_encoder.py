@@ -3,7 +3,8 @@
 import sqlite3
 
 from ...common.errors import EncoderUnavailable
-from ...database.schema import Model, is_published
+from ...database.model import Model
+from ...database.publication import is_published
 from ..encoding import PictureEncoder
 from ..open_clip_library import is_torch_installed
 from ..towers.image import ImageTower

@@ -3,7 +3,7 @@
 import sqlite3
 
 from ...common.errors import EncoderUnavailable
-from ...database.schema import Model
+from ...database.model import Model
 from ..encoding import TextEncoder
 from ..open_clip_library import is_torch_installed
 from ..towers.stored import TEXT, key_of, read_manifest

@@ -11,15 +11,16 @@ import os
 import sqlite3
 from pathlib import Path
 
-from ...common.cache import Recent
+from ...common.cache import LRUCache
 from ...common.config import CONFIG
 from ...common.errors import CommandError, EncoderUnavailable
 from ...common.interrupts import heed_time_limit
 from ...common.shared_loading import SharedLoading
 from ...common.stopping import Stopping
 from ...common.terminal_text import visible
-from ...database.index.snapshots import database_path
-from ...database.schema import Model, is_published
+from ...database.connection import database_path
+from ...database.model import Model
+from ...database.publication import is_published
 from ..checkpoint import (
     WEIGHTS_SUFFIXES,
     Checkpoint,
@@ -43,7 +44,7 @@ def _too_slow() -> EncoderUnavailable:
 _encoders: SharedLoading[TorchModel] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
 # By the weights file with its size and time: where it is another one than it was, each query would
 # read all of it to see that.
-_fingerprints: Recent[tuple[object, ...], str] = Recent(CONFIG.unusable_towers_remembered)
+_fingerprints: LRUCache[tuple[object, ...], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
 
 def torch_model_of(connection: sqlite3.Connection, model: Model) -> TorchModel:

@@ -10,8 +10,8 @@ from ...common.interrupts import heed_time_limit
 from ...common.shared_loading import SharedLoading
 from ...common.stopping import Stopping
 from ...common.terminal_text import visible
-from ...database.index.snapshots import database_path
-from ...database.schema import Model
+from ...database.connection import database_path
+from ...database.model import Model
 from ..towers.stored import (
     NoTower,
     StoredTower,

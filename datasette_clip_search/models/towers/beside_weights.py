@@ -4,8 +4,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from ...database.connection import transaction
-from ...database.schema import TOWERS, Model, fetch, models
+from ...database.connection import fetch, transaction
+from ...database.model import Model, models
+from ...database.schema import TOWERS
 from ..checkpoint import Checkpoint, compute_fingerprint
 from .image import ImageTower
 from .stored import IMAGE, TEXT, TowerUnusable, read_manifest, read_tower

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...database.schema import Model
+from ...database.model import Model
 from .image import StoredPictureEncoder, image_input
 from .int8_ranges import VERSION, Ranges
 from .int8_session import Int8Session

@@ -19,8 +19,9 @@ from typing import Any
 from ...common.config import CONFIG
 from ...common.errors import EncoderUnavailable
 from ...common.terminal_text import visible
-from ...database.connection import transaction
-from ...database.schema import TOWERS, Model, fetch, has_table
+from ...database.connection import fetch, has_table, transaction
+from ...database.model import Model
+from ...database.schema import TOWERS
 from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
@@ -73,7 +74,7 @@ class StoredTower:
 def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
     """Returns the manifest of a model's tower as it is kept, or None where there is none.
 
-    Databases of earlier releases have no table of towers.
+    The owner may have dropped the table of towers.
     """
     if not has_table(connection, TOWERS):
         return None

@@ -6,8 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import ClipSearchError
-from datasette_clip_search.pictures.processes import pool as decoding
 from datasette_clip_search.pictures.processes import process
 from datasette_clip_search.pictures.processes.messages import Job
 from datasette_clip_search.pictures.processes.pool import (
@@ -66,8 +64,8 @@ def source(path: Path) -> DiskFile:
     return DiskFile(path.name, info.st_size, info.st_mtime, str(path.parent))
 
 
-def test_traps_among_pictures(tmp_path, traps, tiny_model, monkeypatch):
-    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
+def test_traps_among_pictures(tmp_path, traps, tiny_model, configured):
+    configured(decode_seconds=1.5)
     folder, database = tmp_path / "p", tmp_path / "d.db"
     ways = [*REASONS, "print", *REASONS, "print"]
     for number, way in enumerate(ways):
@@ -161,8 +159,8 @@ def test_what_is_not_wanted_is_not_decoded(tmp_path, traps):
 
 
 @pytest.fixture
-def one_decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[process.DecoderProcess]:
-    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
+def one_decoder(configured: Callable[..., None]) -> Iterator[process.DecoderProcess]:
+    configured(decode_seconds=1.5)
     decoder = process.DecoderProcess()
     yield decoder
     decoder.close()
@@ -232,7 +230,7 @@ def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatc
     assert sent == [len(paths)] + [1] * len(paths)
 
 
-def test_many_small_pictures_are_given_together(tmp_path, monkeypatch):
+def test_many_small_pictures_are_given_together(tmp_path, monkeypatch, configured):
     """But not so many that others have none, nor large ones."""
     given: list[int] = []
     answers = process.DecoderProcess.answers
@@ -254,8 +252,7 @@ def test_many_small_pictures_are_given_together(tmp_path, monkeypatch):
     # The last ones are shared.
     assert min(given) <= 2
     given.clear()
-    small = replace(CONFIG, decoded_together_bytes=sources[0].size)
-    monkeypatch.setattr(decoding, "CONFIG", small)
+    configured(decoded_together_bytes=sources[0].size)
     with DecoderPool(1) as decoders:
         for future in [decoders.submit(each, None, SETTINGS) for each in sources[:5]]:
             future.result(60)

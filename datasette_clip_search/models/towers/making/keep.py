@@ -11,10 +11,10 @@ from ....common.arrays import Pixels, Vectors
 from ....common.config import CONFIG
 from ....common.errors import ClipSearchError, EncoderUnavailable
 from ....common.stopping import Stopped
-from ....database.connection import transaction
-from ....database.schema import EMBEDDINGS, Model, fetch
-from ....database.vector_format import decode, has_length
-from ....database.vectors import count_vectors
+from ....database.connection import fetch, transaction
+from ....database.model import Model
+from ....database.schema import EMBEDDINGS
+from ....database.vectors import count_vectors, decode_vectors, has_length
 from ....pictures.preprocess import Preprocess
 from ...torch_model import TorchModel
 from ..figures import TowerFigures, tower_figures
@@ -176,7 +176,7 @@ class TowerKeeper:
             order by image_id limit ?"""
         rows = fetch(self.connection, sql, self.model.id, step, most)
         blobs = [blob for (blob,) in rows if has_length(blob, self.model.dimension)]
-        return decode(blobs, self.model.dimension)
+        return decode_vectors(blobs, self.model.dimension)
 
 
 def _release() -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ....common.arrays import Pixels, Vectors
 from ....common.config import CONFIG
 from ....common.errors import CommandError
-from ....database.schema import Model
+from ....database.model import Model
 from ...encoding import normalized
 from ...precision import encode_on_all_cores, time_encoding, use_faster_products
 from ...torch_model import TorchModel

@@ -20,17 +20,19 @@ from ...common.errors import DatabaseError
 from ...common.interrupts import turn
 from ...common.terminal_text import visible
 from ..changes import Moment, changes_since, moment_of
-from ..schema import Model, fetch, images_table
+from ..connection import fetch, main_file
+from ..model import Model
+from ..recognition import images_table
 from ..triggers import schema_version, standing_of
 from ..vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
-from . import Base, IndexUnusable, Unindexed, flat, index_path, open_index, read_facts
-from .snapshot import Collection
+from . import Index, IndexUnusable, Unindexed, flat, index_path, open_index, read_header
+from .snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 _Key = tuple[str, int]
 
-_collections: OrderedDict[_Key, Collection] = OrderedDict()
+_snapshots: OrderedDict[_Key, Snapshot] = OrderedDict()
 # One for each model of each database, so that nobody waits for what another one's file holds.
 _loading: dict[_Key, threading.Lock] = {}
 _guard = threading.Lock()
@@ -40,8 +42,8 @@ _damaged: set[object] = set()
 _told_untriggered: set[str | None] = set()
 
 
-def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
-    """Returns the collection as the connection sees it now, shared by all of a process.
+def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Returns the snapshot as the connection sees it now, shared by all of a process.
 
     Every vector in it has its picture.
     """
@@ -57,23 +59,23 @@ def collection_for(connection: sqlite3.Connection, model: Model) -> Collection:
     among = current.touched if standing.pictures and current.stood == standing.version else None
     kept = current.without(lost_ids(connection, model, among))
     kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
-    _, key = _place(_main_file(connection), model.id)
+    _, key = _place(main_file(connection), model.id)
     with _guard:
-        if _collections.get(key) is current:
-            _collections[key] = kept
+        if _snapshots.get(key) is current:
+            _snapshots[key] = kept
     return kept
 
 
 def doubt(connection: sqlite3.Connection, model: Model) -> None:
     """Has the next search compare vectors and pictures, because one was found to have none."""
-    known = _collections.get(_place(_main_file(connection), model.id)[1])
+    known = _snapshots.get(_place(main_file(connection), model.id)[1])
     if known:
         known.stands = known.stood = None
 
 
-def _as_it_is(connection: sqlite3.Connection, model: Model) -> Collection:
-    """Reads a collection whose changes nobody notes, so that it serves one search alone."""
-    name = _main_file(connection)
+def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Reads a snapshot whose changes nobody notes, so that it serves one search alone."""
+    name = main_file(connection)
     if name not in _told_untriggered:
         _told_untriggered.add(name)
         log.warning(
@@ -83,17 +85,17 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Collection:
     # Nobody shares it, so it must not fill the memory, but where there is no file to read from.
     base = Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
     state = int.from_bytes(os.urandom(8), "big", signed=True)
-    return Collection(model, Moment(-1, state), base).without(lost_ids(connection, model))
+    return Snapshot(model, Moment(-1, state), base).without(lost_ids(connection, model))
 
 
-def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
-    """Returns a collection of all vectors that the connection sees now."""
-    file, key = _place(_main_file(connection), model.id)
-    known = _collections.get(key)
+def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Returns a snapshot of all vectors that the connection sees now."""
+    file, key = _place(main_file(connection), model.id)
+    known = _snapshots.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
         return known
     with turn(_loading.setdefault(key, threading.Lock()), connection):
-        known = _collections.get(key)
+        known = _snapshots.get(key)
         seen = _signature(file)
         current = next(
             later
@@ -102,24 +104,24 @@ def _latest(connection: sqlite3.Connection, model: Model) -> Collection:
         )
         current.seen = seen
         # A connection that looks at an older state leaves the newest one to the others.
-        if not known or known.base is not current.base or known.moment.seq < current.moment.seq:
+        if not known or known.index is not current.index or known.moment.seq < current.moment.seq:
             _keep(key, current)
         return current
 
 
-def _keep(key: _Key, collection: Collection) -> None:
-    """Keep a collection, in place of one of the database that has the most of them in memory."""
+def _keep(key: _Key, snapshot: Snapshot) -> None:
+    """Keep a snapshot, in place of one of the database that has the most of them in memory."""
     with _guard:
-        _collections[key] = collection
-        _collections.move_to_end(key)
-        if len(_collections) > CONFIG.collection_cache_entries:
-            held = Counter(path for path, _ in _collections)
-            del _collections[max(_collections, key=lambda other: held[other[0]])]
+        _snapshots[key] = snapshot
+        _snapshots.move_to_end(key)
+        if len(_snapshots) > CONFIG.snapshot_cache_entries:
+            held = Counter(path for path, _ in _snapshots)
+            del _snapshots[max(_snapshots, key=lambda other: held[other[0]])]
 
 
 def _starts(
-    connection: sqlite3.Connection, model: Model, file: Path | None, known: Collection | None
-) -> Iterator[Collection]:
+    connection: sqlite3.Connection, model: Model, file: Path | None, known: Snapshot | None
+) -> Iterator[Snapshot]:
     """Yields what may be brought up to date, from the least work on."""
     if known and known.model.fingerprint == model.fingerprint:
         if known.seen != _signature(file) and (mapped := _from_file(connection, model, file)):
@@ -132,12 +134,12 @@ def _starts(
         yield mapped
     # Before the vectors: what changes meanwhile is then read again.
     moment = moment_of(connection, model)
-    yield Collection(model, moment, _without_index(connection, model))
+    yield Snapshot(model, moment, _without_index(connection, model))
     # Only where the history is being deleted at the same time.
     raise DatabaseError("The vectors change faster than they can be read. Search again")
 
 
-def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
+def _without_index(connection: sqlite3.Connection, model: Model) -> Index:
     count = count_vectors(connection, model)
     if count * model.dimension <= CONFIG.max_unindexed_numbers:
         return flat(*read_vectors(connection, model))
@@ -150,8 +152,8 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Base:
     return Unindexed(embedded_ids(connection, model))
 
 
-def advanced(connection: sqlite3.Connection, model: Model, start: Collection) -> Collection | None:
-    """Returns a collection with all that has happened since, or None where that isn't known."""
+def advanced(connection: sqlite3.Connection, model: Model, start: Snapshot) -> Snapshot | None:
+    """Returns a snapshot with all that has happened since, or None where that isn't known."""
     changes = changes_since(connection, model, start.moment)
     if changes is None:
         return None
@@ -163,10 +165,10 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Collection) ->
     ids = np.concatenate([start.fresh.ids[kept], ids])
     vectors = np.concatenate([start.fresh.vectors[kept], vectors])
     order = np.argsort(ids)
-    later = Collection(
+    later = Snapshot(
         model,
         moment,
-        start.base,
+        start.index,
         start.made,
         np.union1d(start.touched, touched),
         flat(ids[order], vectors[order]),
@@ -184,24 +186,22 @@ def _signature(file: Path | None) -> object:
     return stat and (str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def _from_file(
-    connection: sqlite3.Connection, model: Model, file: Path | None
-) -> Collection | None:
+def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) -> Snapshot | None:
     """Maps the index file of a model; None, and a warning, where it won't do."""
     seen = _signature(file)
     if file is None or seen is None or seen in _damaged:
         return None
     try:
-        moment = read_facts(file).moment
+        moment = read_header(file).moment
         if changes_since(connection, model, moment) is None:
             if connection.in_transaction and moment.seq > moment_of(connection, model).seq:
                 # It looks at a state of the database from before the index was built.
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
-        check_size(connection, file)
-        base, facts = open_index(file, model.fingerprint, model.dimension)
+        check_index_size(connection, file)
+        base, header = open_index(file, model.fingerprint, model.dimension)
         # Another one may have been put there meanwhile; `advanced` looks at what it says.
-        return Collection(model, facts.moment, base)
+        return Snapshot(model, header.moment, base)
     except IndexUnusable as error:
         if error.is_damaged:
             _damaged.add(seen)
@@ -212,7 +212,7 @@ def _from_file(
         return None
 
 
-def check_size(connection: sqlite3.Connection, file: Path) -> None:
+def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
     """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
 
     Every vector takes at most six bytes a number in it, and at least two in the database.
@@ -226,20 +226,7 @@ def check_size(connection: sqlite3.Connection, file: Path) -> None:
         raise IndexUnusable("it is larger than an index of this database can be")
 
 
-@lru_cache(CONFIG.collection_cache_entries)
+@lru_cache(CONFIG.snapshot_cache_entries)
 def _place(path: str | None, model_id: int) -> tuple[Path | None, tuple[str, int]]:
-    """Returns where the index of a model of a database is, and what its collection goes by."""
+    """Returns where the index of a model of a database is, and what its snapshot goes by."""
     return index_path(Path(path), model_id) if path else None, (str(path), model_id)
-
-
-def database_path(connection: sqlite3.Connection) -> Path | None:
-    """Returns the file of a connection's own database, or None for one in memory."""
-    path = _main_file(connection)
-    return Path(path) if path else None
-
-
-def _main_file(connection: sqlite3.Connection) -> str | None:
-    for _, name, path in fetch(connection, "pragma database_list"):
-        if name == "main":
-            return path or None
-    return None
