@@ -1,4 +1,4 @@
-"""The commands that sqlite-utils gains: embed-images, clip-search, clip-index and clip-publish.
+"""The sqlite-utils plugin: the commands embed-images, clip-search, clip-index and clip-publish.
 
 Nothing else in the package may import it.
 """

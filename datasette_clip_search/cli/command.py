@@ -1,4 +1,4 @@
-"""What all our commands share: errors become click's, without the control codes they may quote."""
+"""Errors of all our commands: library errors become click's, and control codes are escaped."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""What embed-images prints: progress, the summary, and changes while watching."""
+"""The output of embed-images: progress, the summary, and changes while watching."""
 
 import math
 import shlex
@@ -21,7 +21,7 @@ SHOWN = 10
 
 
 class EmbedBar(EmbedProgress):
-    """Shows the progress of embedding on standard error."""
+    """The progress of embedding, shown on standard error."""
 
     def __init__(self) -> None:
         self._bar = ProgressBar(rate=".1f")

@@ -1,4 +1,4 @@
-"""What clip-publish prints: progress, what it wrote, and the commands to run next."""
+"""The output of clip-publish: progress, the report, and the commands to run next."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from .progress import ProgressBar
 
 
 class PublishBar(PublishProgress):
-    """Shows the progress of publishing on standard error."""
+    """The progress of publishing, shown on standard error."""
 
     def __init__(self) -> None:
         self._bar = ProgressBar(rate=",.0f")
