@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from ..common.config import CONFIG
-from ..common.terminal_text import say
 from .command import Command, cli_errors
 from .options import index_choice_of, index_options, model_option
+from .terminal import say
 
 
 @click.command(name="clip-index", cls=Command)

@@ -150,7 +150,7 @@ def clip_publish(
     from ..publish import PublishOptions, PublishProgress, publish_file, publish_folder
     from ..search.where import ids_where
     from .publish_output import PublishBar, print_report
-    from .quiet import quiet_libraries
+    from .terminal import quiet_libraries
 
     condition = None if where is None else partial(ids_where, where=where, parameters=dict(param))
     options = PublishOptions(

@@ -8,9 +8,9 @@ import click
 from sqlite_utils.cli import output_options
 
 from ..common.config import CONFIG
-from ..common.terminal_text import say
 from .command import Command, cli_errors
 from .options import check_condition, condition_options, model_option
+from .terminal import quiet_libraries, say
 
 
 @click.command(name="clip-search", cls=Command)
@@ -121,7 +121,6 @@ def clip_search(
     if query and os.path.isfile(query):
         say(f"Searching for the words {query}. To search by the picture: --image {query}", err=True)
     from ..database.connection import open_database
-    from .quiet import quiet_libraries
     from .search_output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
     from .search_request import SearchRequest, find_hits
     from .sheet_file import check_sheet_file

@@ -141,7 +141,7 @@ def embed_images(
     from ..embedding import EmbedOptions, embed_images
     from ..embedding.report import EmbedProgress, Watcher
     from .embed_output import EmbedBar, PrintedWatch, explain_interruption, print_summary
-    from .quiet import quiet_libraries
+    from .terminal import quiet_libraries
 
     if not pictures and options["sql"] is None:
         raise click.UsageError("Say which pictures to embed: folders, files, archives, or --sql")

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
-from ..common.terminal_text import say, visible
+from ..common.terminal_text import visible
 from ..embedding.reach import KeptPlace
 from ..embedding.report import EmbedProgress, EmbedReport, Watcher
 from ..embedding.request import deletion
 from ..models.open_clip_library import INSTALL
 from ..models.towers.making.keep import TowerReport
 from .progress import IndexBar, ProgressBar
+from .terminal import say
 
 # The most failures that are listed; the rest are only counted.
 SHOWN = 10

@@ -5,10 +5,10 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..common.terminal_text import say
 from ..publish import PublishProgress, PublishReport
 from ..publish.server_folder import REQUIREMENTS, SETTINGS
 from .progress import ProgressBar
+from .terminal import say
 
 
 class PublishBar(PublishProgress):

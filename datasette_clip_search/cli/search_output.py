@@ -15,7 +15,7 @@ import click
 from sqlite_utils.cli import query as query_command
 
 from ..common.errors import CommandError
-from ..common.terminal_text import say, visible
+from ..common.terminal_text import visible
 from ..database.connection import fetch, quote
 from ..database.recognition import select_facts
 from ..database.thumbnails import Thumbnail, read_thumbnail
@@ -25,6 +25,7 @@ from . import contact_sheet, terminal_pictures
 from .picture_files import read_unchanged
 from .search_request import SearchRequest
 from .sheet_file import write_sheet_file
+from .terminal import say
 from .thumbnails import create_thumbnail_of_file
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import datasette_clip_search
+from datasette_clip_search.cli.terminal import say
 from datasette_clip_search.common.errors import CommandError, QueryError
-from datasette_clip_search.common.terminal_text import say, visible
+from datasette_clip_search.common.terminal_text import visible
 
 PACKAGE = Path(datasette_clip_search.__file__).parent
 
@@ -63,7 +64,7 @@ EXACT = {
         r"'\nFinishing the pictures in progress and the index. Press Ctrl-C again to stop at once'",
         "f\"{time.strftime('%H:%M:%S')}  {shown}\"",
     ],
-    "common/terminal_text.py": ["visible(text)"],
+    "cli/terminal.py": ["visible(text)"],
 }
 
 

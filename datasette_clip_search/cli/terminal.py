@@ -1,9 +1,18 @@
-"""Silence libraries in the terminal."""
+"""Print lines for people, and silence libraries."""
 
 import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+
+import click
+
+from ..common.terminal_text import visible
+
+
+def say(text: str = "", err: bool = False) -> None:
+    """Print a line to standard output or standard error, with control codes escaped."""
+    click.echo(visible(text), err=err)
 
 
 @contextlib.contextmanager
