@@ -263,7 +263,7 @@ def test_runs_tell_which_model_searches_use(folder, database, ask):
     result = run("embed-images", database, folder / "pictures", "--pretrained", weights)
     [line] = re.findall(r"Searches: +(.*)\n", result.stdout)
     use, command = line.split(": ", 1)
-    assert use == "use model 1, first, with 7 pictures; to use this one, with 11"
+    assert use == "use model 1, first, with 7 pictures; to use the model of this run, with 11"
     program, *arguments = shlex.split(command)
     assert program == "sqlite-utils"
     assert run(*arguments).exit_code == 0

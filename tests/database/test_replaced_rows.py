@@ -133,7 +133,7 @@ def test_by_sqlite_utils(path):
     assert run("insert", path, "images", file, "--pk", "id", "--replace").exit_code == 0
     assert counts(path) == (COUNT - 1, COUNT - 1)
     told = run("clip-index", path).stdout
-    assert "No vector: 1 pictures are not found; embed-images embeds them" in told
+    assert "No vector: 1 pictures are not found until embed-images embeds them" in told
 
 
 def test_enforced_foreign_keys(writer):

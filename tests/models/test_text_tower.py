@@ -97,7 +97,7 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     # It does not either where it can't make one.
     change(tiny_database, "delete from clip_towers")
     refused = without_torch(code, tiny_database, pictures).stdout
-    assert "need torch; no text tower was made, which takes torch and open_clip" in refused
+    assert "need torch; no text tower was made, because it needs torch and open_clip" in refused
 
 
 def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
@@ -253,7 +253,7 @@ def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1
-    assert "Interrupted. What was embedded is kept" in result.stderr
+    assert "Interrupted. Finished pictures are stored" in result.stderr
     assert re.search("Embedded: +6\n", result.stdout)
     assert rows(database, "select * from clip_towers") == []
     assert Path(f"{database}.clip-1.faiss").exists()
@@ -364,7 +364,7 @@ def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     line = reported(run("embed-images", database, pictures, "--pretrained", folder))
-    assert "takes the package tokenizers" in line
+    assert "needs the package tokenizers" in line
     texts = ["a dog", "two people on a beach", "long " * 50, "</s> dog"]
     tower = open_tower(connect(database))
     assert tower.key != torch_encoder(folder).key

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.cli.index_options import KINDS as OPTIONS
+from datasette_clip_search.cli.options import KINDS as OPTIONS
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
 from datasette_clip_search.database.index import (
@@ -418,7 +418,10 @@ def test_command(made, tmp_path):
     assert told["recall_at_10"] >= 0.96
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [5, COUNT + 1], clustered(2, seed=9))
-    assert "2 changed since" in run("clip-index", path, "--status").output
+    assert (
+        "searches compare the 2 that have changed one by one"
+        in run("clip-index", path, "--status").output
+    )
     told = json.loads(run("clip-index", path, "--memory", "250KB", "--json").stdout)
     assert (told["kind"], told["pictures"]) == ("ivf-sq4", COUNT + 1)
 
@@ -437,8 +440,8 @@ def test_embedding_keeps_to_the_wish(tiny_database, pictures):
 def test_command_says_where_a_wish_is_not_met(tmp_path):
     path = make(tmp_path / "p.db", clustered(300))
     said = run("clip-index", path, "--index", "ivf-sq8", "--memory", "5KB").stdout
-    assert "ivf-sq8 is for 1000 pictures or more; of fewer, every one is looked at" in said
-    assert "no kind takes as little as 5.0 KB" in said
+    assert "ivf-sq8 needs at least 1000 pictures; with fewer, searches compare every vector" in said
+    assert "no kind of index fits into 5.0 KB" in said
     assert "Note" not in run("clip-index", path, "--index", "auto").stdout
 
 
@@ -460,12 +463,12 @@ def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configure
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--memory", "lots"], "'lots' is no size of memory"),
-        (["--memory", "0GB"], "no size of memory"),
-        (["--memory", "-1GB"], "no size of memory"),
+        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "0GB"], "is not a size"),
+        (["--memory", "-1GB"], "is not a size"),
         (["--index", "hnsw"], "'hnsw' is not one of"),
         (["--model", "nobody"], "There is no model 'nobody'"),
-        (["--status", "--memory", "1GB"], "--status builds nothing"),
+        (["--status", "--memory", "1GB"], "--status does not build an index"),
     ],
 )
 def test_command_refuses(made, arguments, message):

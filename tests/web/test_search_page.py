@@ -1,4 +1,4 @@
-"""The search page and its JSON, on the Datasette that is installed."""
+"""The search page and its JSON, with the installed Datasette."""
 
 import csv
 import html
@@ -157,8 +157,8 @@ async def test_immutable_without_index_file_answers_the_same(folder, serve, phot
     assert answer["results"][0]["score"] == pytest.approx(expected["results"][0]["score"])
 
 
-async def test_what_another_process_does_is_in_the_next_answer(folder, photos):
-    """It embeds, deletes and builds the index anew, while this Datasette goes on serving."""
+async def test_changes_by_another_process_are_in_the_next_answer(folder, photos):
+    """The other process embeds, deletes and rebuilds the index while this Datasette serves."""
     database = folder / "photos.db"
 
     async def found():
@@ -283,7 +283,7 @@ async def test_an_empty_box_is_the_start_page(photos, asked):
 
 
 async def test_another_model_can_be_chosen(folder, serve, connect, other_model):
-    """And everything on the page goes on with it."""
+    """Every link of the page keeps it."""
     assert "<select" not in (await serve(folder / "photos.db").client.get(PAGE)).text
     run("embed-images", folder / "photos.db", folder, "--pretrained", other_model)
     client = serve(folder / "photos.db").client

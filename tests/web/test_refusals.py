@@ -1,4 +1,4 @@
-"""What the search page refuses, to whom, how it says so, and what it never lets through."""
+"""Refusals of the search page: permissions, invalid queries, and hostile text."""
 
 import html
 
@@ -75,7 +75,7 @@ async def test_renamed_table_keeps_its_permission(folder, serve):
 @pytest.mark.parametrize("path", ["nope", "nope.json?q=red", "nope/thumbnail/1", "_internal"])
 async def test_no_such_database(photos, path):
     response = await photos.client.get(f"/-/clip-search/{path}")
-    # 0.65 counts _internal among its databases, and lets only root see it.
+    # 0.65 lists _internal among its databases, and shows it only to root.
     assert response.status_code == (403 if path == "_internal" and not ONE else 404)
     if ".json" in path:
         assert response.json() == {"ok": False, "error": "There is no such database"}
@@ -123,7 +123,7 @@ async def test_database_without_pictures_says_what_to_run(folder, serve):
         ({"q": "red", "like": "1"}, "Search by one thing at a time: words (q), a picture of this"),
     ],
 )
-async def test_what_cannot_be_asked(photos, asked, says):
+async def test_invalid_questions(photos, asked, says):
     page = await photos.client.get(PAGE, params=asked)
     assert page.status_code == 400
     assert says in html.unescape(page.text)
