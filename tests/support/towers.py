@@ -1,9 +1,7 @@
 """What the tests of towers share."""
 
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 
 # As where torch and OpenCLIP are not installed: they are not found.
 WITHOUT_TORCH = """
@@ -20,11 +18,6 @@ EMBED = (
     "print(result.output)\n"
     "assert 'torch' not in sys.modules\n"
 )
-
-
-def change(database, sql, *parameters):
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(sql, parameters)
 
 
 def torch_encoder(folder):

@@ -12,7 +12,8 @@ import pytest
 from datasette_clip_search import web as plugin
 from datasette_clip_search.models import query_torch as query_encoder
 from datasette_clip_search.models import text_encoder
-from support.web import PAGE, change, wait_for_loading
+from support.databases import change
+from support.web import PAGE, wait_for_loading
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
