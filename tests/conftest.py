@@ -31,12 +31,12 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes torch away, and what was remembered of it."""
-    from datasette_clip_search.models.query_torch import is_torch_here
+    from datasette_clip_search.models.open_clip_library import is_torch_installed
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    is_torch_here.cache_clear()
+    is_torch_installed.cache_clear()
     yield
-    is_torch_here.cache_clear()
+    is_torch_installed.cache_clear()
 
 
 @pytest.fixture

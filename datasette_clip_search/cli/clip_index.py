@@ -12,7 +12,7 @@ from ..common.config import CONFIG
 from ..common.errors import ClipSearchError
 from ..common.terminal_text import say
 from .command import Command
-from .index_options import index_options, wish_of
+from .index_options import index_choice_of, index_options
 from .options import model_option
 
 
@@ -44,24 +44,26 @@ def clip_index(
         sqlite-utils clip-index photos.db --status
         sqlite-utils clip-index photos.db --memory 500MB
     """
-    from ..database.connection import connect, explained
-    from ..database.index.maintenance import keep_index, nothing, status_of
-    from ..database.prepare import restored
-    from ..database.reading import open_database
-    from ..database.schema import choose_model
+    from ..database.connection import connect, explain_sqlite_errors, open_database
+    from ..database.index.maintenance import ignore_progress, keep_index, status_of
+    from ..database.model import choose_model
+    from ..database.prepare import restore_database
     from .embed_output import IndexBar
 
     if status and (index or memory):
         raise click.UsageError("--status builds nothing; leave out --index and --memory")
     bar = IndexBar()
-    watch = nothing if silent else bar.show
+    watch = ignore_progress if silent else bar.show
     started = time.monotonic()
     try:
-        with explained(path), closing(open_database(str(path)) if status else connect(path)) as db:
-            mended = [] if status else restored(db)
+        with (
+            explain_sqlite_errors(path),
+            closing(open_database(str(path)) if status else connect(path)) as db,
+        ):
+            mended = [] if status else restore_database(db)
             _, chosen = choose_model(db, model)
             if not status:
-                keep_index(db, path, chosen, wish_of(index, memory), watch, anew=True)
+                keep_index(db, path, chosen, index_choice_of(index, memory), watch, anew=True)
                 db.execute("pragma wal_checkpoint(truncate)")
             seconds = time.monotonic() - started
             found = status_of(db, path, chosen, watch)
@@ -78,17 +80,17 @@ def clip_index(
 
 
 def _told(status: Any, model: str, restored: list[str], seconds: float | None) -> dict[str, Any]:
-    facts = status.facts
+    header = status.header
     told: dict[str, Any] = {
         "index": str(status.file),
         "problem": status.problem or None,
         "model": model,
-        "kind": facts.kind if facts else None,
-        "wanted_kind": facts.wish.kind if facts else None,
-        "wanted_bytes": facts.wish.memory if facts else None,
+        "kind": header.kind if header else None,
+        "wanted_kind": header.choice.kind if header else None,
+        "wanted_bytes": header.choice.memory if header else None,
         "pictures": status.pictures,
-        "indexed": facts.count if facts else None,
-        "changed_since": status.behind if facts else None,
+        "indexed": header.count if header else None,
+        "changed_since": status.behind if header else None,
         "pictures_without_vector": status.without,
         "vectors_without_picture": status.lost,
         "restored": restored,
@@ -96,8 +98,8 @@ def _told(status: Any, model: str, restored: list[str], seconds: float | None) -
         "memory_bytes": status.memory,
         "recall_at_10": round(status.recall, 4),
         "recall_wanted": status.recall_wanted,
-        "lists": facts.effort.lists if facts and facts.recall is not None else None,
-        "candidates": 10 * facts.effort.depth if facts and facts.recall is not None else None,
+        "lists": header.effort.lists if header and header.recall is not None else None,
+        "candidates": 10 * header.effort.depth if header and header.recall is not None else None,
     }
     if seconds is not None:
         told["seconds"] = round(seconds, 1)

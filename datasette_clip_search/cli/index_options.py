@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..database.index import Wish
+    from ..database.index import IndexChoice
 
 # As in index/kinds.py, which is heavy to import.
 KINDS = ("auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq2", "ivf-rabitq")
@@ -48,10 +48,10 @@ def index_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def wish_of(index: str | None, memory: int | None) -> "Wish | None":
+def index_choice_of(index: str | None, memory: int | None) -> "IndexChoice | None":
     """Returns what --index and --memory ask for together, or None for neither."""
     if index is None and memory is None:
         return None
-    from ..database.index import Wish
+    from ..database.index import IndexChoice
 
-    return Wish(index or "auto", memory)
+    return IndexChoice(index or "auto", memory)

@@ -1,10 +1,10 @@
 """The file of a contact sheet: nothing but an older sheet is overwritten, and that as a whole."""
 
 import os
-import shutil
 from pathlib import Path
 
 from ..common.errors import CommandError
+from ..common.whole_file import replace_file
 
 
 def check_sheet_file(html: str) -> None:
@@ -29,18 +29,9 @@ def write_sheet_file(html: str, text: str) -> None:
     if os.path.exists(html) and not os.path.isfile(html):
         Path(html).write_text(text, "utf-8")
         return
-    # A link stays one.
-    place = os.path.realpath(html)
-    temporary = os.path.join(os.path.dirname(place), f".clip-search-{os.getpid()}.html")
     try:
-        try:
-            with open(temporary, "x", encoding="utf-8") as file:
-                file.write(text)
-            if os.path.exists(place):
-                shutil.copymode(place, temporary)
-            os.replace(temporary, place)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        # A link stays one.
+        with replace_file(Path(os.path.realpath(html))) as file:
+            file.write(text.encode())
     except OSError as error:
         raise OSError(error.errno, error.strerror, html) from error

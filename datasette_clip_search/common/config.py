@@ -71,8 +71,6 @@ class Config:
     # And so much more of the sample that an index is built with: others tell half a percent less.
     recall_margin: float = 0.005
     recall_likeness: float = 0.3
-    # Cosines that differ by less are equal, as copies' are: which of them comes first is chance.
-    equal_cosines: float = 1e-6
     # How many candidates for each picture wanted may be ranked by their exact vectors.
     depths: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     # What it costs to look at a rounded vector, and to fetch an exact one.
@@ -102,7 +100,7 @@ class Config:
     # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
     max_path_characters: int = 10_000
     # Loaded collections and encoders kept in memory at a time.
-    collection_cache_entries: int = 8
+    snapshot_cache_entries: int = 8
     encoder_cache_entries: int = 4
     # A damaged text tower is read once, not for every query.
     unusable_towers_remembered: int = 64

@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from .cache import Recent
+from .cache import LRUCache
 from .config import CONFIG
 from .errors import ClipSearchError
 from .stopping import Stopping
@@ -61,7 +61,7 @@ class SharedLoading(Generic[T]):
         self._loaded: OrderedDict[str, tuple[T, str]] = OrderedDict()
         self._loading: dict[str, _Loading] = {}
         # Messages alone: an error holds on to all that was read.
-        self._failures: Recent[tuple[str, str], str] = Recent(CONFIG.unusable_towers_remembered)
+        self._failures: LRUCache[tuple[str, str], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
     def get(self, key: str) -> T | None:
         """Returns what is loaded, None where it is not."""

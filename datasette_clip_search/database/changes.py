@@ -1,8 +1,12 @@
-"""What has happened to a model's vectors since an index was made, or a collection loaded.
+"""The history of a model's vectors: which pictures have changed since an index was built.
 
-Triggers write a row into clip_changes for every vector that is added, changed or deleted,
-whoever does it. A row has a number that grows by one, and the model's revision after it, a random
-number: where both are still there, the history up to them is the same.
+- Triggers add a row to clip_changes for every vector that anyone adds, changes or deletes.
+- A row's `seq` is one more than that of the model's row before. Its `revision` is the model's
+  revision after the change, a random number.
+- A moment is a row's seq and revision. If a database still has that row, its history up to there is
+  the one that made the moment: nobody guesses the random number.
+- The newest row of a model is never deleted. Older rows may be; a moment before them is unknown.
+- Vectors of equal moments in one database are equal.
 """
 
 import sqlite3
@@ -13,19 +17,21 @@ import numpy as np
 from ..common.arrays import Ids
 from ..common.config import CONFIG
 from ..common.errors import DatabaseError
-from .schema import CHANGES, Model, fetch, has_table
+from .connection import fetch, has_table
+from .model import Model
+from .schema import CHANGES
 from .vectors import ids_of
 
 
 class Moment(NamedTuple):
-    """A state of a model's vectors; equal moments of one database mean equal vectors."""
+    """A state of a model's vectors, by its place in the history."""
 
     seq: int
     revision: int
 
 
 def moment_of(connection: sqlite3.Connection, model: Model) -> Moment:
-    """Returns the state of a model's vectors as the connection sees them."""
+    """Return the state of a model's vectors as the connection sees them."""
     if not has_table(connection, CHANGES):
         return Moment(0, model.revision)
     sql = f"""select seq, revision from main.{CHANGES} where model_id = ?
@@ -38,7 +44,7 @@ def _moment(row: tuple[object, ...]) -> Moment:
     seq, revision = row
     if not (isinstance(seq, int) and isinstance(revision, int)):
         raise DatabaseError(
-            f"The database's table {CHANGES} has a row with something else than whole numbers. "
+            f"The database's table {CHANGES} has a row with values other than integers. "
             "Delete its rows, and run sqlite-utils clip-index"
         )
     return Moment(seq, revision)
@@ -47,10 +53,10 @@ def _moment(row: tuple[object, ...]) -> Moment:
 def changes_since(
     connection: sqlite3.Connection, model: Model, moment: Moment
 ) -> tuple[Moment, Ids] | None:
-    """Returns what a moment has become, and the ids (n,) of the pictures touched meanwhile.
+    """Return the current moment, and the ids (n,) of the pictures touched since `moment`.
 
-    None is for a moment that this database, or what is left of its history, does not know, and for
-    a history too long to read.
+    Returns None for a moment that the history does not contain, and for a history that is too long
+    to read.
     """
     if not has_table(connection, CHANGES):
         same = moment.revision == model.revision
@@ -73,5 +79,5 @@ def changes_since(
 
 
 def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:
-    """Deletes what no index or loaded collection will be compared with again."""
+    """Delete the history that no index or snapshot will be compared with again."""
     connection.execute(f"delete from {CHANGES} where model_id = ? and seq < ?", (model.id, seq))

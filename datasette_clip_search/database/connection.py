@@ -1,5 +1,6 @@
-"""A database file being written: opened, locked, its errors explained."""
+"""Connections to a database file: opened to read or to write, locked, their errors explained."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,72 @@ from ..common.errors import CommandError
 Item = TypeVar("Item")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Opens a database for writing; a new one gets a page size that suits vectors.
+def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
+    """Run a statement whose rows are tuples of plain values, however the connection is set up."""
+    cursor = connection.cursor()
+    cursor.row_factory = None
+    return cursor.execute(sql, parameters)
 
-    Raises CommandError for a file that is no database, can't be written, or is locked.
+
+def quote(name: str) -> str:
+    """Quote a table's or column's name for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether a database has a table, which its owner may have dropped."""
+    sql = "select 1 from main.sqlite_master where type = 'table' and name = ?"
+    return fetch(connection, sql, name).fetchone() is not None
+
+
+def main_file(connection: sqlite3.Connection) -> str | None:
+    """Return the path of a connection's own database, or None for one in memory."""
+    for _, name, path in fetch(connection, "pragma database_list"):
+        if name == "main":
+            return path or None
+    return None
+
+
+def database_path(connection: sqlite3.Connection) -> Path | None:
+    """Return the file of a connection's own database, or None for one in memory."""
+    path = main_file(connection)
+    return Path(path) if path else None
+
+
+def open_database(path: str) -> sqlite3.Connection:
+    """Open a database for reading, with the SQL functions of sqlite-utils and its plugins.
+
+    Raises CommandError for a file that is not a database.
+    """
+    from sqlite_utils import Database
+
+    uri = f"{Path(path).absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, uri=True)
+    try:
+        try:
+            fetch(connection, "select 1 from sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if "unable to open" not in str(error) or os.path.exists(f"{path}-wal"):
+                raise
+            # In a read-only folder, a database in WAL mode gets no -shm file. Without a -wal file
+            # either, nobody writes to it.
+            connection.close()
+            connection = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+            fetch(connection, "select 1 from sqlite_master").fetchone()
+        Database(connection)
+        heed_signals(connection)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        if "not a database" in str(error):
+            raise CommandError(f"{path} is not a SQLite database: {error}") from error
+        raise
+    return connection
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database for writing; a new one gets a page size that suits vectors.
+
+    Raises CommandError for a file that is not a database, is read-only, or is locked.
     """
     if sqlite3.sqlite_version_info < CONFIG.sqlite_at_least:
         least = ".".join(map(str, CONFIG.sqlite_at_least))
@@ -36,33 +99,47 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def heed_signals(connection: sqlite3.Connection) -> None:
-    """Lets Ctrl-C end a long statement: Python handles signals between its own instructions."""
+    """Let Ctrl-C end a long statement: Python handles signals between its own instructions."""
     connection.set_progress_handler(lambda: None, 10_000)
 
 
 def wait_for_lock(connection: sqlite3.Connection, seconds: float) -> None:
-    """Sets how long another program may hold the database before that is an error."""
+    """Set how long to wait while another program has the database locked."""
     connection.execute(f"pragma busy_timeout = {round(seconds * 1000)}")
 
 
 def check_writable(connection: sqlite3.Connection) -> None:
-    """Fails now, not after the first batch, where the database is locked or read-only."""
+    """Fail now, not after the first batch, where the database is locked or read-only."""
     version = connection.execute("pragma user_version").fetchone()[0]
     connection.execute("begin immediate")
     try:
-        # On a read-only database, beginning a write is no error yet; writing is.
+        # On a read-only database, the first write fails, not the begin.
         connection.execute(f"pragma user_version = {version}")
     finally:
         if connection.in_transaction:
             connection.execute("rollback")
 
 
-def in_parts(
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Hold the write lock from the start: in WAL mode, upgrading a read fails at once."""
+    connection.execute("begin immediate")
+    try:
+        yield
+    except BaseException:
+        # SQLite itself rolls back after some errors, such as a full disk.
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+    connection.execute("commit")
+
+
+def write_in_parts(
     connection: sqlite3.Connection, items: Sequence[Item], write: Callable[[Sequence[Item]], object]
 ) -> None:
-    """Has many items written or deleted in parts, each in a transaction of its own.
+    """Call `write` with parts of many items, each part in a transaction of its own.
 
-    Other programs can write between them, and what is done stays done when the run is killed.
+    Other programs can write between the parts, and a killed run keeps what it has done.
     """
     start = 0
     while start < len(items):
@@ -80,8 +157,8 @@ def in_parts(
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns SQLite's own errors about a database file into CommandErrors."""
+def explain_sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's own errors about a database file into CommandErrors."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -98,7 +175,7 @@ def explained(path: Path) -> Iterator[None]:
                 "run the same command again"
             ) from error
         if "full" in text or "disk I/O" in text:
-            # A limit on the size of files, or a quota, is an I/O error to SQLite.
+            # To SQLite, a limit on the size of files and a quota are I/O errors.
             what = "The disk is full" if "full" in text else f"{path} can't be written to: {text}"
             raise CommandError(
                 f"{what}. What was embedded before is kept; make room and run the same command "
@@ -107,17 +184,3 @@ def explained(path: Path) -> Iterator[None]:
         if isinstance(error, sqlite3.OperationalError | sqlite3.DataError):
             raise CommandError(f"{path} can't be used: {text}") from error
         raise
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Holds the write lock from the start: in WAL, upgrading a read fails at once."""
-    connection.execute("begin immediate")
-    try:
-        yield
-    except BaseException:
-        # SQLite itself rolls back after some errors, such as a full disk.
-        if connection.in_transaction:
-            connection.execute("rollback")
-        raise
-    connection.execute("commit")

@@ -1,13 +1,12 @@
-"""Tables that are no more than they seem.
+"""Check that our tables are ordinary tables.
 
-Anyone may have made a database. A view, a virtual table or a generated column of a name that we
-read would run what its maker wrote, so each name is looked up in the schema before it is asked:
+Anyone may have made a database. A view, a virtual table or a generated column with a name that we
+read would run its maker's code. So each name is looked up in the schema before it is queried:
 
-- the schema itself, `main.sqlite_master`, is no database's to redefine;
-- neither are pragma statements, but the functions that stand for them, and `json_each`, give way
-  to a table of the same name in `main`: they are asked for as `temp.json_each`, because no file
-  has a say in `temp`;
-- a key is an index, so a row of ours is found without looking at all the others.
+- No database can redefine the schema itself, `main.sqlite_master`, or pragma statements.
+- A table in `main` can replace `json_each` and the functions that stand for pragmas. They are
+  called as `temp.json_each`, because no file can define anything in `temp`.
+- A key is an index, so a row of ours is found without reading all the others.
 """
 
 import sqlite3
@@ -16,18 +15,19 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..common.errors import DatabaseError
+from .connection import fetch, quote
 
 _MADE = "which sqlite-utils embed-images makes"
 
 
 Declared = tuple[str, str, str | None]
-"""The name, the type and the SQL of a table or a view, as the schema has them."""
+"""The name, the type and the SQL of a table or a view in the schema."""
 
 
 class Columns(NamedTuple):
-    """The columns of a table that are read, and those of its primary key where it matters.
+    """The columns of a table that are read, and the columns of its primary key where it matters.
 
-    `facts` are read where they are there: people may take them out of the table.
+    `facts` are read if they are there: the owner may drop them.
     """
 
     key: frozenset[str]
@@ -36,28 +36,26 @@ class Columns(NamedTuple):
 
 
 def declared(connection: sqlite3.Connection, names: tuple[str, ...]) -> tuple[Declared, ...]:
-    """Return what the schema says of names, in whatever case it writes them."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    return tuple(cursor.execute(_statement(names)).fetchall())
+    """Look up names in the schema, regardless of case."""
+    return tuple(fetch(connection, _statement(names)).fetchall())
 
 
 @lru_cache(64)
 def _statement(names: tuple[str, ...]) -> str:
-    # Literals, because binding takes longer than all the rest.
+    # Literals, because binding would take longer than all the rest.
     listed = ", ".join("'" + name.replace("'", "''") + "'" for name in names)
     return f"""select name, type, sql from main.sqlite_master
         where type in ('table', 'view') and name collate nocase in ({listed})"""
 
 
-# Declarations are compared at every search, and ours have some hundred characters.
+# Declarations are compared at every search; ours have a few hundred characters.
 _LONGEST = 100_000
 
 
 def check_is_table(found: Declared) -> None:
-    """Raise DatabaseError for what is no ordinary table."""
+    """Raise DatabaseError for anything but an ordinary table."""
     name, kind, sql = found
-    # As SQLite itself begins it, however it was typed.
+    # SQLite writes the beginning itself, however it was typed.
     what = "a view" if kind == "view" else "no ordinary table"
     if kind == "table" and isinstance(sql, str):
         if sql.startswith("CREATE TABLE ") and len(sql) <= _LONGEST:
@@ -70,13 +68,12 @@ def check_is_table(found: Declared) -> None:
 
 
 def check_columns(connection: sqlite3.Connection, table: str, expected: Columns) -> None:
-    """Raise DatabaseError for an ordinary table that lacks columns of ours, or computes them."""
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    quoted = table.replace('"', '""')
+    """Raise DatabaseError for an ordinary table that lacks or computes columns of ours."""
     own: Mapping[str, tuple[int, int]] = {
         str(name).lower(): (key, hidden)
-        for _, name, _, _, _, key, hidden in cursor.execute(f'pragma main.table_xinfo("{quoted}")')
+        for _, name, _, _, _, key, hidden in fetch(
+            connection, f"pragma main.table_xinfo({quote(table)})"
+        )
     }
     for name in sorted(expected.read | expected.facts):
         if name not in own:

@@ -1,31 +1,40 @@
-"""What every command that writes does first: it brings a database's tables into order."""
+"""Prepare a database for writing: make its tables, or restore what they have lost."""
 
 import sqlite3
 from collections.abc import Sequence
 
 from ..common.errors import DatabaseError
-from .connection import in_parts, transaction
+from .connection import fetch, quote, transaction, write_in_parts
 from .ordinary_tables import check_is_table
-from .repair import Table, read_table
+from .recognition import images_table
+from .repair import Table, read_table, restore_schema
 from .schema import (
     EMBEDDINGS,
     KNOWN_MIGRATIONS,
     MIGRATIONS,
+    MIGRATIONS_TABLE,
     OWN_TABLES,
     THUMBNAILS,
-    create_tables,
-    fetch,
-    images_table,
     made_from_it,
-    quote,
+    migrate,
 )
 
 
-def restored(connection: sqlite3.Connection) -> list[str]:
-    """Brings the tables of a database up to date, and deletes what belongs to no picture.
+def create_tables(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Make our tables in a database, with `table` for the pictures; idempotent.
+
+    Runs inside the caller's transaction. sqlite-utils' migrations record what a database has had.
+    What others have dropped since is restored, and returned in words.
+    """
+    migrate(connection, table)
+    return restore_schema(connection, table)
+
+
+def restore_database(connection: sqlite3.Connection) -> list[str]:
+    """Bring the tables of a database up to date, and delete what belongs to no picture.
 
     Returns in words what was missing, and what was deleted. Raises DatabaseError as images_table()
-    does, and for what can't be brought back.
+    does, and for what cannot be restored.
     """
     try:
         images = images_table(connection)
@@ -44,21 +53,21 @@ def restored(connection: sqlite3.Connection) -> list[str]:
 
 
 def _find_pictures(connection: sqlite3.Connection) -> str | None:
-    """Returns the pictures' table of a database that is ours, but not as it should be.
+    """Return the pictures' table of a database that is ours but damaged, or None.
 
-    It is the one that vectors or thumbnails refer to, or else the only one that looks like it.
+    It is the table that vectors or thumbnails refer to, or else the only one with its columns.
     """
     sql = "select name, type, sql from main.sqlite_master where type in ('table', 'view')"
     every = {each[0].lower(): each for each in fetch(connection, sql)}
-    reserved = {*OWN_TABLES, "_sqlite_migrations"}
+    reserved = {*OWN_TABLES, MIGRATIONS_TABLE}
     try:
         for name in reserved & every.keys():
             check_is_table(every[name])
     except DatabaseError:
         return None
-    if "_sqlite_migrations" not in every:
+    if MIGRATIONS_TABLE not in every:
         return None
-    sql = "select name from main._sqlite_migrations where migration_set = ?"
+    sql = f"select name from main.{MIGRATIONS_TABLE} where migration_set = ?"
     applied = {name for (name,) in fetch(connection, sql, MIGRATIONS)}
     if not applied or not applied <= set(KNOWN_MIGRATIONS):
         return None
@@ -82,17 +91,17 @@ def _find_pictures(connection: sqlite3.Connection) -> str | None:
 
 
 def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int:
-    """Deletes vectors or thumbnails whose picture is gone, or holds something else now."""
+    """Delete vectors or thumbnails whose picture is gone, or has other content now."""
     rowid = "rowid" if table == EMBEDDINGS else "image_id"
-    same = made_from_it(connection, "t", "i", table)
+    same = made_from_it("t", "i")
     lost = f"""select t.{rowid} from main.{table} as t left join main.{quote(images)} as i
         on i.id = t.image_id and {same} where i.id is null"""
     found = fetch(connection, lost).fetchall()
 
     def delete(rows: Sequence[tuple[int]]) -> None:
-        # One may have got its picture meanwhile.
+        # A picture may have come back meanwhile.
         sql = f"delete from main.{table} where {rowid} in ({lost} and t.{rowid} = ?)"
         connection.executemany(sql, rows)
 
-    in_parts(connection, found, delete)
+    write_in_parts(connection, found, delete)
     return len(found)

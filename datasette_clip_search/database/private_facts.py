@@ -1,4 +1,4 @@
-"""The private facts that a database holds of its pictures, by the names that --drop takes."""
+"""The private facts about pictures that a database holds, by the names that --drop takes."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -63,6 +63,6 @@ NAMES = tuple(fact.name for fact in FACTS)
 
 
 def kept_facts(keep: Collection[str], drop: Collection[str]) -> frozenset[str]:
-    """Returns the names of the facts that are published; of what is in both, none is."""
+    """Return the names of the facts to publish; a fact in both `keep` and `drop` is not."""
     kept = {fact.name for fact in FACTS if fact.is_kept}
     return frozenset((kept | set(keep)) - set(drop))

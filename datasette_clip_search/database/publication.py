@@ -1,4 +1,4 @@
-"""Where the originals of published pictures are: a template of their addresses."""
+"""A published database: whether this is one, and the addresses of its pictures' originals."""
 
 import re
 import sqlite3
@@ -7,13 +7,21 @@ from urllib.parse import urlsplit
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError
-from .schema import PUBLICATION, fetch, has_table
+from .connection import fetch, has_table
+from .schema import PUBLICATION
 
 PLACEHOLDERS = ("{path}", "{name}", "{id}")
 
 
+def is_published(connection: sqlite3.Connection) -> bool:
+    """Tell whether clip-publish wrote a database."""
+    if not has_table(connection, PUBLICATION):
+        return False
+    return fetch(connection, f"select 1 from main.{PUBLICATION}").fetchone() is not None
+
+
 def check_template(template: str) -> None:
-    """Raises CommandError for a template that makes no web addresses."""
+    """Raise CommandError for a template that makes no web addresses."""
     if reason := _fault(template):
         raise CommandError(
             f"--originals-url is {template[:200]!r}, which {reason}. Expected the address of an "
@@ -23,14 +31,14 @@ def check_template(template: str) -> None:
 
 
 def _fault(template: str) -> str | None:
-    """Returns what is wrong with a template, or None."""
+    """Return what is wrong with a template, or None."""
     if len(template) > CONFIG.max_url_characters:
         return f"has {len(template)} characters, where the limit is {CONFIG.max_url_characters}"
     if re.search(r"[\x00-\x20\x7f-\x9f\\<>\"'`]", template):
         return "holds a space or another character that addresses can't have"
     try:
         parts = urlsplit(template)
-        parts.port  # noqa: B018 - it is checked when it is asked for
+        parts.port  # noqa: B018 - reading it checks it
     except ValueError:
         return "is not an address"
     if parts.scheme not in ("http", "https"):
@@ -48,9 +56,9 @@ def _fault(template: str) -> str | None:
 
 
 def originals_template(connection: sqlite3.Connection) -> str | None:
-    """Returns the template of a database, or None where there is none that can be used.
+    """Return the template of a database, or None if it has no valid one.
 
-    It is checked again: what is published was made by anyone.
+    The template is checked again, because anyone may have made the database.
     """
     if not has_table(connection, PUBLICATION):
         return None
@@ -63,7 +71,7 @@ def originals_template(connection: sqlite3.Connection) -> str | None:
 
 
 def original_url(template: str, image_id: int, path: str) -> str:
-    """Returns the address of a picture's original; what is put in it can't end a segment."""
+    """Return the address of a picture's original; no value put into it can end a segment."""
     segments = [percent_encoded(segment, safe="") for segment in path.split("/")]
     values = {"{path}": "/".join(segments), "{name}": segments[-1], "{id}": str(image_id)}
     return re.sub(r"\{\w+\}", lambda found: values[found[0]], template)

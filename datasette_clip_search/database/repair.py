@@ -1,8 +1,8 @@
-"""What a database should have and has no more: found by comparing it with a new one.
+"""Restore what a database has lost, found by comparing it with a new one.
 
-Every rebuild of a table drops its triggers, and some its keys: sqlite-utils transform, extract and
-add-foreign-key, Datasette's alter, and what people do by hand. Nothing that is read relies on them
-(see standing.py); every command that writes brings them back first.
+Every rebuild of a table drops its triggers, and some rebuilds drop its keys: those of sqlite-utils
+transform, extract and add-foreign-key, of Datasette's alter, and those made by hand. No search
+relies on them (see triggers.py). Every command that writes restores them first.
 """
 
 import re
@@ -12,8 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..common.errors import DatabaseError
-from .schema import CHANGES, EMBEDDINGS, MODELS, OWN_TABLES, fetch, history_triggers, migrate, quote
-from .triggers import plain, trigger_name
+from .connection import fetch, quote
+from .schema import CHANGES, EMBEDDINGS, MODELS, OWN_TABLES, history_triggers, migrate
+from .triggers import normalized_sql, trigger_name
 
 
 class _Column(NamedTuple):
@@ -23,11 +24,13 @@ class _Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as it is, or as it should be."""
+    """A table as it is, or as it should be.
+
+    `links` are its foreign keys: a column, the other table, and its column.
+    """
 
     sql: str
     columns: dict[str, _Column]
-    # Columns, the table that is meant, and its column.
     links: set[tuple[str, str, str]]
     unique: set[tuple[str, ...]]
 
@@ -38,11 +41,11 @@ class _Schema(NamedTuple):
     triggers: dict[str, tuple[str, str]]
 
 
-def restore(connection: sqlite3.Connection, images: str) -> list[str]:
-    """Brings back what is missing of our tables, keys, indexes and triggers; says what, in words.
+def restore_schema(connection: sqlite3.Connection, images: str) -> list[str]:
+    """Restore the missing tables, keys, indexes and triggers of ours; return what, in words.
 
-    Runs inside the caller's transaction. Where vectors may have changed unnoticed, every index of
-    before is out of date afterwards. Raises DatabaseError for what can't be brought back.
+    Runs inside the caller's transaction. Where vectors may have changed unrecorded, every older
+    index is out of date afterwards. Raises DatabaseError for what cannot be restored.
     """
     wanted = _wanted(images)
     said = _restore_pictures(connection, images, wanted.tables[images])
@@ -52,7 +55,7 @@ def restore(connection: sqlite3.Connection, images: str) -> list[str]:
         if name != images and not _is_whole(connection, name, table)
     ]
     if broken:
-        # SQLite checks the triggers when a table is renamed; they come back below.
+        # SQLite checks the triggers when a table is renamed; they are made again below.
         for name in wanted.triggers:
             connection.execute(f"drop trigger if exists {quote(name)}")
     for name in broken:
@@ -73,7 +76,7 @@ _HISTORY = {trigger_name(sql) for sql in history_triggers()}
 
 @lru_cache(8)
 def _wanted(images: str) -> _Schema:
-    """Returns the schema of a new database."""
+    """Return the schema of a new database."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, images)
         names = [images, *OWN_TABLES]
@@ -88,7 +91,7 @@ def _wanted(images: str) -> _Schema:
 
 
 def read_table(connection: sqlite3.Connection, name: str) -> Table | None:
-    """Returns a table as it is; None where there is none."""
+    """Read the definition of a table; None where there is no such table."""
     sql = "select sql from main.sqlite_master where type = 'table' and lower(name) = lower(?)"
     row = fetch(connection, sql, name).fetchone()
     if row is None:
@@ -116,7 +119,7 @@ def read_table(connection: sqlite3.Connection, name: str) -> Table | None:
 
 
 def _is_whole(connection: sqlite3.Connection, name: str, wanted: Table) -> bool:
-    """Tells whether one of our tables has its columns, keys and links."""
+    """Tell whether one of our tables has all its columns, keys and links."""
     table = read_table(connection, name)
     return (
         table is not None
@@ -128,13 +131,13 @@ def _is_whole(connection: sqlite3.Connection, name: str, wanted: Table) -> bool:
 
 
 def _key(table: Table) -> list[str]:
-    """Returns the columns of the primary key, in its order."""
+    """Return the columns of the primary key, in its order."""
     keys = {column.key: name for name, column in table.columns.items() if column.key}
     return [keys[place] for place in sorted(keys)]
 
 
 def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
-    """Makes one of our tables as it should be, with the rows and columns that it has."""
+    """Rebuild one of our tables as it should be; it keeps its rows and additional columns."""
     table = read_table(connection, name)
     if table is None:
         connection.execute(wanted.sql)
@@ -146,8 +149,8 @@ def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
     ]
     if lacking and _count(connection, name):
         raise DatabaseError(
-            f"The table {name} has lost its column {lacking[0]}, which can't be made again. Use a "
-            "copy of the database from before, or embed the pictures into a new one"
+            f"The table {name} has lost its column {lacking[0]}, which cannot be restored. Use an "
+            "older copy of the database, or embed the pictures into a new one"
         )
     new = f"{name}_restored"
     connection.execute("pragma legacy_alter_table = on")
@@ -161,7 +164,7 @@ def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
                 connection.execute(f"alter table {new} add column {quote(column)} {kind}")
         if not lacking:
             names = ", ".join(map(quote, table.columns))
-            # Of rows that a lost key let in, the first; none that lack what is required.
+            # Leaves out rows that only a lost key or constraint let in.
             connection.execute(f"insert or ignore into {new} ({names}) select {names} from {name}")
         connection.execute(f"drop table {name}")
         connection.execute(f"alter table {new} rename to {name}")
@@ -170,11 +173,11 @@ def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
 
 
 def _restore_pictures(connection: sqlite3.Connection, images: str, wanted: Table) -> list[str]:
-    """Gives the pictures' table the columns and the unique keys that it lacks."""
+    """Add the columns and the unique keys that the pictures' table lacks."""
     table = read_table(connection, images)
     if table is None:
         raise DatabaseError(
-            f"The pictures' table {images} is gone. Make it again from a copy of the database, or "
+            f"The pictures' table {images} is gone. Restore it from a copy of the database, or "
             "embed the pictures into a new one"
         )
     said = []
@@ -183,8 +186,8 @@ def _restore_pictures(connection: sqlite3.Connection, images: str, wanted: Table
             continue
         if column in ("id", "path", "content_hash"):
             raise DatabaseError(
-                f"The table {images} has no column {column} any more, by which its pictures are "
-                "known. Rename the column back, or use a copy of the database from before"
+                f"The table {images} has no column {column} any more, which identifies its "
+                "pictures. Rename the column back, or use an older copy of the database"
             )
         connection.execute(f"alter table {quote(images)} add column {column} {facts.type}")
         said.append(f"the column {images}.{column}, empty for the pictures that are there")
@@ -218,7 +221,7 @@ def _restore_indexes(connection: sqlite3.Connection, wanted: _Schema) -> list[st
 
 
 def _restore_triggers(connection: sqlite3.Connection, wanted: _Schema) -> set[str]:
-    """Makes triggers that are missing or otherwise; returns the names of those."""
+    """Make the triggers that are missing or changed; return their names."""
     there = _there(connection, "trigger")
     missing = {
         name for name, trigger in wanted.triggers.items() if not _is_same(there.get(name), trigger)
@@ -237,11 +240,14 @@ def _there(connection: sqlite3.Connection, kind: str) -> dict[str, tuple[str, st
 def _is_same(there: tuple[str, str] | None, wanted: tuple[str, str]) -> bool:
     if there is None:
         return False
-    return there[0].lower() == wanted[0].lower() and plain(there[1]) == plain(wanted[1])
+    (table, sql), (wanted_table, wanted_sql) = there, wanted
+    return table.lower() == wanted_table.lower() and normalized_sql(sql) == normalized_sql(
+        wanted_sql
+    )
 
 
 def _begin_history(connection: sqlite3.Connection) -> None:
-    """Lets no index or loaded collection of before be taken for fresh."""
+    """Begin the history again, so that no older index or snapshot is taken for fresh."""
     last = f"select model_id, max(seq) as seq from {CHANGES} group by model_id"
     connection.execute(f"update {MODELS} set revision = random()")
     begun = fetch(

@@ -1,8 +1,10 @@
-"""Whether the triggers are there on which it rests that a change can't go unseen.
+"""The triggers that record every change of a vector, and whether a database still has them.
 
-With the triggers of the vectors' table, every change of a vector is in the history. With those of
-the pictures' table, no vector outlives its picture. Any rebuild of a table drops them, and nobody
-is told; where they are missing, vectors are read and compared with the pictures for each search.
+- With the triggers of the vectors' table, every change of a vector is in clip_changes.
+- With the triggers of the pictures' table, no vector outlives its picture.
+- Any rebuild of a table drops its triggers silently. So no answer relies on a trigger that is not
+  there and unchanged: each search then reads the vectors and compares them with the pictures.
+- A change of the schema changes its version, so triggers found once are there until it changes.
 """
 
 import re
@@ -10,11 +12,15 @@ import sqlite3
 from functools import lru_cache
 from typing import NamedTuple
 
-from .schema import CHANGES, fetch, has_table, history_triggers, picture_triggers, quote
+from .connection import fetch, has_table, quote
+from .schema import CHANGES, history_triggers, picture_triggers
 
 
 class Standing(NamedTuple):
-    """What a connection can rely on while the schema's version, a number, is the same."""
+    """Which triggers a database has: those of `pictures`, and those of the `history`.
+
+    It holds while the schema's version is the same.
+    """
 
     version: int
     pictures: bool
@@ -22,33 +28,33 @@ class Standing(NamedTuple):
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
-    """Returns a number that every change of the schema changes."""
+    """Return the number that SQLite changes with every change of the schema."""
     return int(fetch(connection, "pragma main.schema_version").fetchone()[0])
 
 
 def standing_of(connection: sqlite3.Connection, images: str) -> Standing:
-    """Looks at the triggers of a database whose pictures are in the table `images`."""
-    # First: what changes meanwhile is then seen the next time.
+    """Look up the triggers of a database; `images` is the name of the pictures' table."""
+    # Read first, so that a change from here on is seen the next time.
     version = schema_version(connection)
     rows = fetch(connection, "select name, sql from main.sqlite_master where type = 'trigger'")
-    there = {name: plain(sql) for name, sql in rows}
+    there = {name: normalized_sql(sql) for name, sql in rows}
     history = has_table(connection, CHANGES) and _HISTORY.items() <= there.items()
     return Standing(version, _of_pictures(images).items() <= there.items(), history)
 
 
 @lru_cache(64)
 def _of_pictures(images: str) -> dict[str, str]:
-    return {trigger_name(sql): plain(sql) for sql in picture_triggers(quote(images))}
+    return {trigger_name(sql): normalized_sql(sql) for sql in picture_triggers(quote(images))}
 
 
 def trigger_name(sql: str) -> str:
-    """Returns the name of the trigger that one of our statements makes."""
+    """Return the name of the trigger that one of our statements makes."""
     return sql.split()[2]
 
 
-def plain(sql: str) -> str:
-    """Returns SQL of a schema, to be compared however it is spaced."""
+def normalized_sql(sql: str) -> str:
+    """Return SQL in one spelling, to compare it regardless of spaces and case."""
     return re.sub(r"\s+", " ", sql).strip().lower()
 
 
-_HISTORY = {trigger_name(sql): plain(sql) for sql in history_triggers()}
+_HISTORY = {trigger_name(sql): normalized_sql(sql) for sql in history_triggers()}

@@ -1,8 +1,13 @@
-"""The vectors in the database: the truth that every index is made from."""
+"""The vectors in the database, from which every index is built, and their two formats.
+
+A vector is stored as little-endian float32, or as float16 in half the space; its length in bytes
+tells which, so one table can hold both. Vectors in float16 have length 1 to three digits only, and
+are normalized when they are read.
+"""
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -10,8 +15,10 @@ import numpy as np
 from ..common.arrays import Ids, Vectors
 from ..common.config import CONFIG
 from ..common.errors import DatabaseError
-from .schema import EMBEDDINGS, Model, fetch, images_table, made_from_it, quote
-from .vector_format import decode, has_length
+from .connection import fetch, quote
+from .model import Model
+from .recognition import images_table
+from .schema import EMBEDDINGS, made_from_it
 
 # Rows read at a time: 8 MB of vectors of 512.
 _ROWS = 4096
@@ -19,37 +26,39 @@ _ROWS = 4096
 _IDS = 900
 # Ids read at a time.
 _IDS_READ = 1 << 16
+# How far float16 can take a unit vector's length from 1. No picture file gets this close by chance.
+_LENGTH_ERROR = 0.01
 
 
 def pictures_of(connection: sqlite3.Connection) -> str:
-    """Returns the SQL of the vectors `e`, each with the picture `i` that it belongs to, or none.
+    """Return the SQL of all vectors `e`, each joined to its picture `i`, or to null.
 
-    By an index that has all that it takes, so that no vector is read.
+    An index covers the join, so that no vector is read.
     """
     images = quote(images_table(connection) or "")
-    condition = made_from_it(connection, "e", "i")
+    condition = made_from_it("e", "i")
     return (
         f"main.{EMBEDDINGS} as e left join main.{images} as i on i.id = e.image_id and {condition}"
     )
 
 
 def count_vectors(connection: sqlite3.Connection, model: Model) -> int:
-    """Returns how many pictures the model has embedded."""
+    """Count the pictures that the model has embedded."""
     sql = f"select count(i.id) from {pictures_of(connection)} where +e.model_id = ?"
     return int(fetch(connection, sql, model.id).fetchone()[0])
 
 
 def count_without(connection: sqlite3.Connection, model: Model) -> int:
-    """Returns how many pictures have no vector of the model."""
+    """Count the pictures without a vector of the model."""
     images = quote(images_table(connection) or "")
     (pictures,) = fetch(connection, f"select count(*) from main.{images}").fetchone()
     return max(0, int(pictures) - count_vectors(connection, model))
 
 
 def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = None) -> Ids:
-    """Returns the ids (n,), ascending, of vectors whose picture is gone, or is another one now.
+    """Return the ids (n,), ascending, of vectors whose picture is gone or has other content now.
 
-    With `among` (n,) they are those of these.
+    With `among` (n,), only these ids are looked up.
     """
     sql = f"select e.image_id from {pictures_of(connection)} where i.id is null"
     if among is None:
@@ -65,7 +74,7 @@ def lost_ids(connection: sqlite3.Connection, model: Model, among: Ids | None = N
 
 
 def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
-    """Returns the ids (n,) int64 of all vectors of the model, ascending."""
+    """Return the ids (n,) int64 of all vectors of the model, ascending."""
     sql = f"select image_id from main.{EMBEDDINGS} where model_id = ? order by image_id"
     cursor = fetch(connection, sql, model.id)
     parts = [np.empty(0, np.int64)]
@@ -77,7 +86,7 @@ def embedded_ids(connection: sqlite3.Connection, model: Model) -> Ids:
 
 
 def ids_of(values: Collection[object]) -> Ids:
-    """Returns values of a column as ids (n,); raises DatabaseError where they are none."""
+    """Return the values of a column as ids (n,); raises DatabaseError for anything but integers."""
     if set(map(type, values)) - {int}:
         raise DatabaseError(
             "A table of the vectors has a row whose image_id is no whole number. "
@@ -89,10 +98,10 @@ def ids_of(values: Collection[object]) -> Ids:
 def batches(
     connection: sqlite3.Connection, model: Model, rows: int = _ROWS, without: Ids | None = None
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """Yields ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
+    """Yield ids (n,) int64 and vectors (n, d) float32 of a model, in the order of the ids.
 
-    Those of the ids `without` are left out. Raises DatabaseError for a stored vector of another
-    length, or one that is not finite.
+    The ids in `without` are left out. Raises DatabaseError for a stored vector of another length,
+    and for one that is not finite.
     """
     sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? order by image_id"""
@@ -109,18 +118,18 @@ def batches(
 
 
 def read_vectors(connection: sqlite3.Connection, model: Model) -> tuple[Ids, Vectors]:
-    """Reads all ids (n,) and vectors (n, d) of a model, as `batches` does."""
+    """Read all ids (n,) and vectors (n, d) of a model, as `batches` does."""
     sql = f"select count(*) from main.{EMBEDDINGS} where model_id = ?"
     (count,) = fetch(connection, sql, model.id).fetchone()
     return _joined(model, batches(connection, model), count)
 
 
 def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> tuple[Ids, Vectors]:
-    """Reads the vectors (n, d) of some pictures, and their ids (n,), ascending.
+    """Read the vectors (n, d) of some pictures, and their ids (n,), ascending.
 
-    What the model has not embedded is left out. Raises DatabaseError as `batches` does.
+    Pictures that the model has not embedded are left out. Raises DatabaseError as `batches` does.
     """
-    # More of them may be asked for than there are.
+    # The caller may ask for more than there are.
     expected = min(len(wanted), _IDS)
     return _joined(model, batches_by_id(connection, model, wanted), expected)
 
@@ -128,7 +137,7 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 def batches_by_id(
     connection: sqlite3.Connection, model: Model, wanted: Ids
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """Yields the same in parts, so that few of the vectors are in memory at a time."""
+    """Yield the same in parts, so that few of the vectors are in memory at a time."""
     sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? and image_id in (select value from temp.json_each(?))
         order by image_id"""
@@ -142,14 +151,14 @@ def batches_by_id(
 def _joined(
     model: Model, parts: Iterable[tuple[Ids, Vectors]], expected: int
 ) -> tuple[Ids, Vectors]:
-    """Puts parts together, of which there are about as many rows as expected."""
+    """Join parts that have about as many rows as expected."""
     ids = np.empty(expected, np.int64)
     vectors = np.empty((expected, model.dimension), np.float32)
     count = 0
     for some, theirs in parts:
         end = count + len(some)
         if end > len(ids):
-            # Another program has added some since they were counted.
+            # Another program has added rows since they were counted.
             ids = np.concatenate([ids[:count], np.empty(2 * end, np.int64)])
             more = np.empty((2 * end, model.dimension), np.float32)
             vectors = np.concatenate([vectors[:count], more])
@@ -159,7 +168,7 @@ def _joined(
 
 
 def _vector(model: Model) -> str:
-    """Returns the SQL of a vector: nothing of another size is brought into memory."""
+    """Return the SQL of a vector: a value of another size is not read into memory."""
     sizes = f"{2 * model.dimension}, {4 * model.dimension}"
     return f"""case when typeof(embedding) = 'blob' and length(embedding) in ({sizes})
         then embedding end"""
@@ -174,8 +183,8 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
                 f"The embedding of picture {image_id} is not {4 * model.dimension} bytes long. "
                 "Delete that row and run sqlite-utils embed-images again"
             )
-    vectors = decode([blob for _, blob in rows], model.dimension)
-    # Not so for what is not a number, either.
+    vectors = decode_vectors([blob for _, blob in rows], model.dimension)
+    # Also false for what is not a number.
     fine = np.einsum("ij,ij->i", vectors, vectors) <= CONFIG.max_vector_length**2
     if not fine.all():
         raise DatabaseError(
@@ -186,9 +195,65 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
 
 
 def _check_single(ids: Ids) -> None:
-    """Raises DatabaseError where a picture has two vectors, in a table that lacks its key."""
+    """Raise DatabaseError where a picture has two vectors, in a table that lacks its key."""
     if (twice := np.flatnonzero(ids[1:] <= ids[:-1])).size:
         raise DatabaseError(
             f"The database's table {EMBEDDINGS} has two rows for picture {ids[twice[0]]}. "
             "Delete one and run sqlite-utils embed-images again"
         )
+
+
+def has_length(blob: object, dimension: int) -> bool:
+    """Tell whether a stored value has the length of a vector in either format."""
+    return isinstance(blob, bytes) and len(blob) in (4 * dimension, 2 * dimension)
+
+
+def decode_vectors(blobs: Sequence[bytes], dimension: int) -> Vectors:
+    """Decode stored vectors to (n, d) float32; each must have a vector's length.
+
+    The numbers are not checked: they may be infinite or not a number.
+    """
+    if len({len(blob) for blob in blobs}) > 1:
+        return np.concatenate([decode_vectors([blob], dimension) for blob in blobs])
+    is_half = bool(blobs) and len(blobs[0]) == 2 * dimension
+    data = np.frombuffer(b"".join(blobs), "<f2" if is_half else "<f4")
+    vectors: Vectors = data.astype(np.float32, copy=False).reshape(len(blobs), dimension)
+    if is_half:
+        # The caller refuses what is not finite; numpy need not warn.
+        with np.errstate(invalid="ignore", over="ignore"):
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            lengths[~np.isfinite(lengths) | (lengths == 0)] = 1
+            vectors /= lengths
+    return vectors
+
+
+def encode_float16(vector: Vectors) -> bytes:
+    """Encode a unit vector (d,) in float16: 2 x d bytes."""
+    return vector.astype("<f2").tobytes()
+
+
+def check_query_vectors(vectors: Vectors, count: int, dimension: int) -> Vectors:
+    """Return the vectors that an encoder made of `count` queries, checked against the model.
+
+    Both encoder and model may come from a stranger's database. Raises DatabaseError for vectors of
+    another size and for numbers that are not finite.
+    """
+    if vectors.shape != (count, dimension):
+        raise DatabaseError(
+            f"The model's encoder makes vectors of {vectors.shape[-1]} numbers, and its pictures' "
+            f"have {dimension}: the database is damaged. Run sqlite-utils embed-images again"
+        )
+    if vectors.dtype != np.float32 or not np.isfinite(vectors).all():
+        raise DatabaseError("The model's encoder makes numbers that are not finite of this query")
+    return vectors
+
+
+def is_vector(value: object, dimension: int) -> bool:
+    """Tell whether a value is a vector, by its length; float16 also by its numbers."""
+    if not isinstance(value, bytes) or not has_length(value, dimension):
+        return False
+    if len(value) == 4 * dimension:
+        return True
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(np.frombuffer(value, "<f2").astype(np.float32))
+    return bool(abs(length - 1) < _LENGTH_ERROR)

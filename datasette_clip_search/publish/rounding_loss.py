@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from ..common.answers import shares_found
 from ..common.arrays import Ids, Vectors
-from ..common.config import CONFIG
 
 K = 10
 
@@ -13,7 +13,7 @@ Chunks = Callable[[], Iterable[tuple[Ids, Vectors, Vectors]]]
 """Yields, anew each time, ids (n,), vectors (n, d) as they were, and as they are published."""
 
 
-def recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
+def published_recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
     """Returns the recall@10 of published vectors, and how many of the pictures were asked with.
 
     They are evenly spread over all `count`. A published answer counts where it is as near, by the
@@ -35,8 +35,7 @@ def recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
         both = np.concatenate([found, np.stack([new_scores, old_scores], axis=2)], axis=1)
         best = np.argsort(both[:, :, 0], axis=1)[:, -k:]
         found = np.take_along_axis(both, best[:, :, np.newaxis], axis=1)
-    hits = found[:, :, 1] >= nearest[:, :1] - CONFIG.equal_cosines
-    return float(hits.mean()), len(ids)
+    return float(shares_found(found[:, :, 1], nearest, k).mean()), len(ids)
 
 
 def _rows(

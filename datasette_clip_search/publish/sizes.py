@@ -2,12 +2,13 @@
 
 import sqlite3
 
-from ..database.schema import EMBEDDINGS, MODELS, OWN_TABLES, THUMBNAILS, fetch, quote
+from ..database.connection import fetch, quote
+from ..database.schema import EMBEDDINGS, MODELS, OWN_TABLES, THUMBNAILS
 
 _NAMES = {EMBEDDINGS: "vectors", THUMBNAILS: "thumbnails", MODELS: "models"}
 
 
-def sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
+def part_sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
     """Returns the parts of a database, and the bytes of their values; indexes count as SQLite's."""
     sql = """select name from main.sqlite_master
         where type = 'table' and name not like 'sqlite~_%' escape '~'"""

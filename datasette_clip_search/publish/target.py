@@ -12,7 +12,9 @@ from pathlib import Path
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, DatabaseError
-from ..database import schema
+from ..common.whole_file import move_into_place
+from ..database import publication
+from ..database.recognition import images_table
 
 
 def check_target(source: Path, target: Path, replace: bool) -> None:
@@ -30,7 +32,7 @@ def check_target(source: Path, target: Path, replace: bool) -> None:
             f"{target} is the database itself. Give what is published another name, "
             f"such as {target.with_name('published.db')}"
         )
-    if not replace and os.path.lexists(target) and not is_published(target):
+    if not replace and os.path.lexists(target) and not is_published_file(target):
         raise CommandError(
             f"{target} is there already, and is no file that clip-publish wrote. Give another "
             "name, or --replace to overwrite it"
@@ -48,20 +50,20 @@ def _is_same(source: Path, target: Path) -> bool:
         return False
 
 
-def is_published(file: Path) -> bool:
+def is_published_file(file: Path) -> bool:
     """Tells whether a file is one that clip-publish wrote."""
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
-            if schema.images_table(connection) is None:
+            if images_table(connection) is None:
                 return False
-            return schema.is_published(connection)
+            return publication.is_published(connection)
     except (sqlite3.Error, DatabaseError):
         return False
 
 
 @contextmanager
-def workplace(target: Path) -> Iterator[Path]:
+def scratch_folder(target: Path) -> Iterator[Path]:
     """Makes a hidden folder beside a target, on the same disk, and removes it in the end."""
     place = Path(os.path.realpath(target))
     prefix = f".{place.name}.publishing-"
@@ -83,23 +85,9 @@ def _remove_left(parent: Path, prefix: str) -> None:
                     shutil.rmtree(left, ignore_errors=True)
 
 
-def put(file: Path, target: Path) -> None:
+def replace_whole(file: Path, target: Path) -> None:
     """Puts a finished file in the place of a target, on the disk before it is seen.
 
     A link stays one, and a file keeps its permissions.
     """
-    place = Path(os.path.realpath(target))
-    sync(file)
-    if place.exists():
-        shutil.copymode(place, file)
-    os.replace(file, place)
-    sync(place.parent)
-
-
-def sync(path: Path) -> None:
-    """Has a file or a folder written to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    move_into_place(file, Path(os.path.realpath(target)))

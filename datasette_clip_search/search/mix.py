@@ -11,12 +11,12 @@ from ..common.arrays import Vectors
 from ..common.config import CONFIG
 from ..common.errors import EncoderUnavailable, ModelMismatch, QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.index.snapshots import collection_for
-from ..database.schema import Model
-from ..database.vector_format import check_encoded
-from ..models.text_encoder import text_encoder_of
+from ..database.index.snapshot_cache import snapshot_for
+from ..database.model import Model
+from ..database.vectors import check_query_vectors
+from ..models.queries.text_encoder import text_encoder_of
 from .modality_gap import Sides, everyday_vectors, sides_of
-from .query import Value, is_embedding, query_vector, shown
+from .query import Value, describe_value, is_embedding, query_vector
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
 _NOTHING = 1e-5
@@ -82,7 +82,7 @@ def check_weight(weight: Value) -> float:
         weight = float(weight)
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise QueryError(
-            f"A weight of a mix must be a finite number, but it is {shown(weight)}. "
+            f"A weight of a mix must be a finite number, but it is {describe_value(weight)}. "
             "Give every query and its weight: clip_mix('zebra', 1, 'stripes', -0.7)"
         )
     return float(weight)
@@ -98,12 +98,12 @@ def _sides(
     ]
     if None not in is_text and len(set(is_text)) < 2:
         return [], None
-    collection = collection_for(connection, model)
+    snapshot = snapshot_for(connection, model)
     try:
-        distribution = collection.distribution(connection)
+        distribution = snapshot.distribution(connection)
         encoder = text_encoder_of(connection, model)
         texts = everyday_vectors(encoder, lambda: heed_time_limit(connection))
-        sides = sides_of(distribution, check_encoded(texts, len(texts), model.dimension))
+        sides = sides_of(distribution, check_query_vectors(texts, len(texts), model.dimension))
     except (EncoderUnavailable, ModelMismatch):
         if True in is_text:
             raise
@@ -123,5 +123,5 @@ def _is_text(
     """Tells whether a query is a text, or None for an embedding of which it must be found out."""
     if not is_embedding(model, query):
         return isinstance(query, str)
-    _, scores = collection_for(connection, model).nearest(connection, vector, 1)
+    _, scores = snapshot_for(connection, model).nearest(connection, vector, 1)
     return False if len(scores) and scores[0] > _ITSELF else None

@@ -7,25 +7,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..common.cache import Recent
+from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import NotAPicture, QueryError
 from ..common.interrupts import heed_if_due, heed_time_limit
-from ..database import vector_format
-from ..database.schema import EMBEDDINGS, Model, fetch, made_from_it, quote
-from ..models.image_encoder import ImageEncoder, image_encoder_of
-from ..models.text_encoder import text_encoder_of, text_key
-from ..models.torch_model import Heed
+from ..database import vectors as stored
+from ..database.connection import fetch, quote
+from ..database.model import Model
+from ..database.schema import EMBEDDINGS, made_from_it
+from ..models.encoding import Heed, PictureEncoder
+from ..models.queries.picture_encoder import picture_encoder_of
+from ..models.queries.text_encoder import text_encoder_of, text_key
 
 if TYPE_CHECKING:
-    from ..pictures.processes.pool import Decoded, Refused, Settings
+    from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
 
 Value = str | int | float | bytes | None
 
-_texts: Recent[tuple[str, str], Vectors] = Recent(CONFIG.query_cache_entries)
+_texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries)
 
 
-def shown(value: Value) -> str:
+def describe_value(value: Value) -> str:
     """Returns a value of SQL as an error message names it."""
     if value is None:
         return "NULL"
@@ -36,7 +38,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
     """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
 
     TEXT is words, INTEGER the id of an embedded picture, BLOB an embedding (4 x d bytes,
-    little-endian float32, or the half of it as `vector_format` has them) or else the bytes of a
+    little-endian float32, or the half of it as `database.vectors` has them) or else the bytes of a
     picture file.
 
     Raises QueryError for one that can't be searched for.
@@ -63,7 +65,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
 
 def is_embedding(model: Model, query: Value) -> bool:
     """Tells whether a query is a vector of the model's, by its length."""
-    return vector_format.is_vector(query, model.dimension)
+    return stored.is_vector(query, model.dimension)
 
 
 def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vectors:
@@ -82,7 +84,7 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
         [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
     # Another model may have the same encoder.
-    unit: Vectors = vector_format.check_encoded(vector[np.newaxis], 1, model.dimension)[0]
+    unit: Vectors = stored.check_query_vectors(vector[np.newaxis], 1, model.dimension)[0]
     return unit
 
 
@@ -90,7 +92,7 @@ def _stored_vector(
     connection: sqlite3.Connection, model: Model, table: str, image_id: int
 ) -> Vectors:
     sql = f"""select e.embedding from main.{EMBEDDINGS} as e join main.{quote(table)} as i
-        on i.id = e.image_id and {made_from_it(connection, "e", "i")}
+        on i.id = e.image_id and {made_from_it("e", "i")}
         where e.model_id = ? and e.image_id = ?"""
     row = fetch(connection, sql, model.id, image_id).fetchone()
     if row is None:
@@ -102,9 +104,9 @@ def _stored_vector(
 
 
 def _given_vector(model: Model, blob: bytes) -> Vectors:
-    if not vector_format.has_length(blob, model.dimension):
+    if not stored.has_length(blob, model.dimension):
         raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
-    [given] = vector_format.decode([blob], model.dimension)
+    [given] = stored.decode_vectors([blob], model.dimension)
     # The squares of the largest float32 are finite only in float64.
     vector = given.astype(np.float64)
     length = math.sqrt(vector.dot(vector))
@@ -123,16 +125,16 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
     TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
     pictures can't be searched with.
     """
-    from .query_decoder import decode
+    from .query_decoder import decode_query_picture
 
     encoder, settings = picture_encoder(connection, model, data)
-    outcome = decode(connection, data, settings)
+    outcome = decode_query_picture(connection, data, settings)
     return encoded_picture(model, encoder, outcome, lambda: heed_time_limit(connection))
 
 
 def picture_encoder(
     connection: sqlite3.Connection, model: Model, data: bytes
-) -> tuple[ImageEncoder, "Settings"]:
+) -> tuple[PictureEncoder, "Settings"]:
     """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
 
     Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
@@ -144,7 +146,7 @@ def picture_encoder(
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
-    encoder = image_encoder_of(connection, model)
+    encoder = picture_encoder_of(connection, model)
     settings = Settings(
         encoder.preprocess,
         CONFIG.max_query_image_megapixels,
@@ -157,7 +159,7 @@ def picture_encoder(
 
 
 def encoded_picture(
-    model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused", heed: Heed
+    model: Model, encoder: PictureEncoder, outcome: "Decoded | DecodeFailure", heed: Heed
 ) -> Vectors:
     """Returns the unit vector (d,) float32 of a decoded picture.
 
@@ -165,9 +167,9 @@ def encoded_picture(
 
     Raises NotAPicture and QueryError as picture_vector() does.
     """
-    from ..pictures.processes.pool import Refused
+    from ..pictures.processes.pool import DecodeFailure
 
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, DecodeFailure):
         if outcome.too_large:
             raise QueryError(f"The query image is too large: {outcome.reason}")
         if outcome.too_slow:
@@ -178,5 +180,5 @@ def encoded_picture(
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None
     vectors = encoder.encode_pixels(outcome.pixels[np.newaxis], heed)
-    vector: Vectors = vector_format.check_encoded(vectors, 1, model.dimension)[0]
+    vector: Vectors = stored.check_query_vectors(vectors, 1, model.dimension)[0]
     return vector

@@ -27,8 +27,9 @@ from cutoff_plot import plot
 from cutoff_queries import Query
 from numpy.typing import NDArray
 
+from datasette_clip_search.database.connection import quote
 from datasette_clip_search.database.index.crowd import Crowd
-from datasette_clip_search.database.schema import choose_model, quote
+from datasette_clip_search.database.model import choose_model
 from datasette_clip_search.database.vectors import read_vectors
 from datasette_clip_search.search.query import query_vector
 

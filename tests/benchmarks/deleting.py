@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from datasette_clip_search.database.connection import connect
-from datasette_clip_search.database.index.snapshots import collection_for
-from datasette_clip_search.database.prepare import restored
-from datasette_clip_search.database.schema import choose_model, create_tables
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
+from datasette_clip_search.database.model import choose_model
+from datasette_clip_search.database.prepare import create_tables, restore_database
 from datasette_clip_search.database.vectors import count_vectors, count_without, lost_ids
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding.store import Store
 
 
 def fill(path: Path, count: int, dimension: int) -> None:
@@ -127,26 +127,24 @@ def main() -> None:
             timed("counting the pictures", lambda: count_vectors(connection, model))
             timed("counting those without a vector", lambda: count_without(connection, model))
             timed("comparing vectors with pictures", lambda: len(lost_ids(connection, model)))
-            timed("what a run checks first", lambda: restored(connection))
+            timed("what a run checks first", lambda: restore_database(connection))
             connection.execute("delete from clip_replaced")
             vector = np.ones(options.dimension, np.float32) / options.dimension**0.5
-            timed("loading the collection", lambda: collection_for(connection, model).count)
-            timed("the same again", lambda: collection_for(connection, model).count)
+            timed("loading the collection", lambda: snapshot_for(connection, model).count)
+            timed("the same again", lambda: snapshot_for(connection, model).count)
             for _ in range(2):
                 timed(
                     "a search",
-                    lambda: len(
-                        collection_for(connection, model).nearest(connection, vector, 10)[0]
-                    ),
+                    lambda: len(snapshot_for(connection, model).nearest(connection, vector, 10)[0]),
                 )
             start = time.perf_counter()
             for _ in range(1000):
-                collection_for(connection, model)
+                snapshot_for(connection, model)
             print(
                 f"taking the collection that stands: {1000 * (time.perf_counter() - start):.1f} us"
             )
             connection.execute("drop trigger clip_image_deleted")
-            timed("taking it without the trigger", lambda: collection_for(connection, model).count)
+            timed("taking it without the trigger", lambda: snapshot_for(connection, model).count)
 
 
 def other(path: Path, stop: threading.Event, waits: list[float]) -> None:

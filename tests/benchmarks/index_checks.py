@@ -14,7 +14,14 @@ from typing import Any, cast
 import numpy as np
 
 from datasette_clip_search.database.changes import Moment
-from datasette_clip_search.database.index import Base, Effort, Facts, index_path, open_index, write
+from datasette_clip_search.database.index import (
+    Effort,
+    Header,
+    Index,
+    index_path,
+    open_index,
+    write_index,
+)
 from datasette_clip_search.database.index.faiss_layout import check_ids, check_layout
 from datasette_clip_search.database.index.file import _hash
 from datasette_clip_search.database.index.kinds import KINDS
@@ -45,15 +52,15 @@ def show(kind: str, count: int, dimension: int, folder: Path) -> None:
         index.train(vectors[:20_000])
     index.add(vectors)
     ids = np.arange(count, dtype=np.int64)
-    facts = Facts("f", dimension, count, Moment(0, 0), kind, Effort())
+    header = Header("f", dimension, count, Moment(0, 0), kind, Effort())
     path = index_path(folder / "p.db", 1)
-    write(path, Base(index, ids, KINDS[kind]), facts)
+    write_index(path, Index(index, ids, KINDS[kind]), header)
     del index, vectors
     open_index(path, "f", dimension)
     data = np.fromfile(path, np.uint8)
     end = start_of_ids(data, ids)
     checksum = best(lambda: _hash(data))
-    layout = best(lambda: (check_layout(data[:end], facts), check_ids(ids)))
+    layout = best(lambda: (check_layout(data[:end], header), check_ids(ids)))
     print(
         f"{kind:<13}{count:>10,}{len(data) / 1e6:>7.0f}{checksum:>13.1f}{layout:>11.1f}"
         f"{layout / checksum:>7.2f}"

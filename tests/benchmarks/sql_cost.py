@@ -23,8 +23,9 @@ import faiss
 import numpy as np
 
 from datasette_clip_search.database.connection import connect, transaction
-from datasette_clip_search.database.index.snapshots import collection_for
-from datasette_clip_search.database.schema import create_tables, default_model
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
+from datasette_clip_search.database.model import default_model
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.sql import add_functions
 
 
@@ -66,7 +67,7 @@ def main() -> None:
         connection = sqlite3.connect(file)
         add_functions(connection)
         _, model = default_model(connection)
-        base = collection_for(connection, model).base
+        base = snapshot_for(connection, model).index
         queries = np.random.default_rng(1).normal(size=(arguments.rounds, arguments.dimension))
         queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
         faiss.omp_set_num_threads(1)

@@ -17,8 +17,8 @@ import numpy as np
 
 from datasette_clip_search.database.changes import Moment
 from datasette_clip_search.database.index import flat
-from datasette_clip_search.database.index.snapshot import Collection
-from datasette_clip_search.database.schema import Model
+from datasette_clip_search.database.index.snapshot import Snapshot
+from datasette_clip_search.database.model import Model
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     ids = np.arange(1, arguments.vectors + 1, dtype=np.int64) * 3
     model = Model(1, "none", "", arguments.dimension, "", "{}", 0)
     base = flat(ids, vectors)
-    collection = Collection(model, Moment(0, 0), base)
+    snapshot = Snapshot(model, Moment(0, 0), base)
     connection = sqlite3.connect(":memory:")
     index = faiss.IndexIDMap(faiss.IndexFlatIP(arguments.dimension))
     index.add_with_ids(vectors, ids)
@@ -52,7 +52,7 @@ def main() -> None:
             np.argpartition(-scores, min(10, len(scores) - 1))
 
         ways = {
-            "ours": lambda chosen=chosen: collection.nearest(connection, query, 10, chosen),
+            "ours": lambda chosen=chosen: snapshot.nearest(connection, query, 10, chosen),
             "by ids": by_ids,
             "gathered": gathered,
         }

@@ -98,7 +98,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
     code = (
         "import os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embed, datasette_clip_search.cli.embed_output\n"
+        "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}])"
     )

@@ -107,7 +107,7 @@ def test_image(tiny_database, tmp_path):
 
 def test_mix_is_that_of_the_library(demo_database, connect):
     from datasette_clip_search.common.config import CONFIG
-    from datasette_clip_search.database.schema import default_model
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.mix import mixed_vector
 
     connection = connect(demo_database)

@@ -17,8 +17,10 @@ from datasette.plugins import pm
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import DatabaseError, NoEmbeddings
-from datasette_clip_search.database.schema import OWN_TABLES, choose_model, images_table
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.database.model import choose_model
+from datasette_clip_search.database.recognition import images_table
+from datasette_clip_search.database.schema import OWN_TABLES
+from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.sql import add_functions
 from support.vector_database import clustered, make
 from support.web import wait_for_loading

@@ -13,8 +13,8 @@ import pytest
 from datasette_clip_search.common.errors import DatabaseError
 from datasette_clip_search.database.index import flat
 from datasette_clip_search.database.index.crowd import Crowd
-from datasette_clip_search.database.schema import default_model
-from datasette_clip_search.database.vector_format import check_encoded
+from datasette_clip_search.database.model import default_model
+from datasette_clip_search.database.vectors import check_query_vectors
 from support.paths import PROGRAMS
 from support.vector_database import clustered, make, put
 
@@ -167,9 +167,9 @@ def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
         "import faiss, datasette_clip_search.search.nearest\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "connection = sqlite3.connect(sys.argv[1]); add_functions(connection)\n"
-        "from datasette_clip_search.database.index.snapshots import collection_for\n"
-        "from datasette_clip_search.database.schema import default_model\n"
-        "try: collection_for(connection, default_model(connection)[1])\n"
+        "from datasette_clip_search.database.index.snapshot_cache import snapshot_for\n"
+        "from datasette_clip_search.database.model import default_model\n"
+        "try: snapshot_for(connection, default_model(connection)[1])\n"
         "except Exception as error: print(error)\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)\n"
     )
@@ -205,7 +205,7 @@ def test_no_address_is_handed_on_with_another_length(shape):
 )
 def test_what_an_encoder_makes_is_checked(made, message):
     with pytest.raises(DatabaseError, match=message):
-        check_encoded(made, 2, D)
+        check_query_vectors(made, 2, D)
 
 
 def test_an_encoder_of_another_dimension(tiny_database, connect):

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from datasette_clip_search.database import changes
-from datasette_clip_search.database.index import Wish, index_path, read_facts
+from datasette_clip_search.database.index import IndexChoice, index_path, read_header
 from datasette_clip_search.database.index.kinds import KINDS
-from datasette_clip_search.database.index.snapshots import collection_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import build_index, everything
 from support.paths import TESTS
@@ -39,7 +39,7 @@ def check(connection, seed=0, k=12):
 def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypatch, kind):
     configured(depths=(64, 100))
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
-    build_index(path, Wish(kind))
+    build_index(path, IndexChoice(kind))
     connection, other = connect(path), connect(path)
     writer = connect(path, isolation_level=None)
     random = np.random.default_rng(1)
@@ -71,9 +71,9 @@ def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypat
             check(each, step)
         if step == 8:
             build_index(path)
-        base = collection_for(connection, default_model(connection)[1]).base
+        base = snapshot_for(connection, default_model(connection)[1]).index
         assert (base.kind.name, base.is_mapped) == (kind, True)
-        seqs.append(read_facts(index_path(path, 1)).moment.seq)
+        seqs.append(read_header(index_path(path, 1)).moment.seq)
     # It was the same index file all along, but for the one time it was built anew.
     assert len(set(seqs)) == 2
 
@@ -126,14 +126,13 @@ def test_a_restored_backup_is_not_mistaken(path, connect, tmp_path):
     check(connect(path))
 
 
-def test_databases_of_older_releases(path, connect):
-    """Without a history of changes: whatever changes, all is read again."""
+def test_databases_without_a_history(path, connect):
+    """Every change has all vectors read again, until a command restores the history."""
     with closing(sqlite3.connect(path)) as older, older:
         triggers = "select name from sqlite_master where type = 'trigger' and sql like '%changes%'"
         for (name,) in older.execute(triggers).fetchall():
             older.execute(f"drop trigger {name}")
         older.execute("drop table clip_changes")
-        older.execute("delete from _sqlite_migrations where name = 'm003_changes'")
         older.execute(
             "create trigger clip_embedding_inserted after insert on clip_embeddings begin "
             "update clip_models set revision = random() where id = new.model_id; end"
@@ -166,18 +165,18 @@ def test_a_collection_that_was_read_is_read_again_when_outgrown(path, connect, c
     connection = connect(path)
     check(connection)
     model = default_model(connection)[1]
-    first = collection_for(connection, model).base
+    first = snapshot_for(connection, model).index
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(2000, 2050), clustered(50, seed=1))
     check(connection)
-    assert collection_for(connection, default_model(connection)[1]).base is first
+    assert snapshot_for(connection, default_model(connection)[1]).index is first
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(2050, 2200), clustered(150, seed=2))
     check(connection)
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, [9999], clustered(1, seed=2))
     check(connection)
-    assert collection_for(connection, default_model(connection)[1]).base is not first
+    assert snapshot_for(connection, default_model(connection)[1]).index is not first
 
 
 def test_every_vector_is_in_the_history(path):
@@ -200,7 +199,7 @@ def test_every_vector_is_in_the_history(path):
 def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
     """Every answer is compared with brute force over the same state of the database."""
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
-    build_index(path, Wish(kind))
+    build_index(path, IndexChoice(kind))
     if wal:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("pragma journal_mode = wal")

@@ -6,10 +6,10 @@ from contextlib import closing
 
 import pytest
 
-from datasette_clip_search.database.index import Wish
+from datasette_clip_search.database.index import IndexChoice
 from datasette_clip_search.database.index.kinds import KINDS
-from datasette_clip_search.database.index.snapshots import collection_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.thumbnails import read_thumbnail
 from support.commands import run
 from support.databases import rows
@@ -168,7 +168,7 @@ def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monk
     configured(depths=(64, 100))
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     path = make(tmp_path / "photos.db", clustered(1200))
-    build_index(path, Wish(kind))
+    build_index(path, IndexChoice(kind))
     warm = connect(path)
     gone = {id for query in (1, 2) for id in found_ids(warm, query, 40)[::2]}
     sql("drop trigger clip_image_deleted")(path)
@@ -177,10 +177,10 @@ def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monk
         for query in (1, 2):
             if query not in gone:
                 assert found_ids(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
-        crowd = collection_for(connection, default_model(connection)[1]).crowd(connection)
+        crowd = snapshot_for(connection, default_model(connection)[1]).crowd(connection)
         assert not gone & set(crowd.ids.tolist())
     # What is built now holds none of them.
-    assert build_index(path, Wish(kind), anew=True).facts.count == 1200 - len(gone)
+    assert build_index(path, IndexChoice(kind), anew=True).header.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])

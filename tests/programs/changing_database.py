@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasette_clip_search.database.index import Wish, build
+from datasette_clip_search.database.index import IndexChoice, build
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.sql import add_functions
 from support.indexes import everything
 from support.vector_database import clustered, found, put, truth
@@ -40,7 +40,7 @@ def write(database: Path, rounds: int, kind: str) -> None:
             connection.execute("rollback" if number % 7 == 6 else "commit")
             if number % 3 == 2:
                 _, model = default_model(connection)
-                keep_index(connection, database, model, Wish(kind), anew=True)
+                keep_index(connection, database, model, IndexChoice(kind), anew=True)
 
 
 def read(database: Path, seed: int, stop: Path) -> None:

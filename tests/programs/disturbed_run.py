@@ -21,22 +21,22 @@ from typing import Any
 
 from datasette_clip_search.cli.embed_output import Bar
 from datasette_clip_search.database.index import maintenance as indexing
-from datasette_clip_search.embed import watch
-from datasette_clip_search.embed.store import Store
-from datasette_clip_search.models.torch_model import Encoder
+from datasette_clip_search.embedding import watch
+from datasette_clip_search.embedding.store import Store
+from datasette_clip_search.models.torch_model import TorchModel
 from support.config import set_config
 
 # Steps by their names; each is a function that is called when it begins.
 STEPS = {
-    "load": (Encoder, "__init__"),
+    "load": (TorchModel, "__init__"),
     "tables": (Store, "use_model"),
     "write": (Store, "write"),
     "row": (Store, "_write_picture"),
     "vector": (Store, "_write_vector"),
     "advance": (Bar, "advance"),
     "prune": (Store, "prune"),
-    "read": (indexing, "build"),
-    "index": (indexing, "write"),
+    "read": (indexing, "build_index"),
+    "index": (indexing, "write_index"),
     "sync": (os, "fsync"),
     "replace": (os, "replace"),
 }

@@ -19,9 +19,9 @@ from PIL import Image
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.schema import KNOWN_MIGRATIONS, OWN_TABLES
-from datasette_clip_search.database.vector_format import decode, halved, is_vector
-from datasette_clip_search.publish.private_paths import Paths
-from datasette_clip_search.publish.rounding_loss import recall
+from datasette_clip_search.database.vectors import decode_vectors, encode_float16, is_vector
+from datasette_clip_search.publish.private_paths import PublicPaths
+from datasette_clip_search.publish.rounding_loss import published_recall
 from support.commands import run
 from support.contents import contents
 from support.databases import make_database, rows
@@ -220,21 +220,24 @@ def test_recall_is_measured():
         pairs = zip(nearest(vectors), nearest(published), strict=True)
         return np.mean([len(set(one) & set(other)) / 10 for one, other in pairs])
 
-    assert recall(chunks(vectors), 300, 300) == (1.0, 300)
+    assert published_recall(chunks(vectors), 300, 300) == (1.0, 300)
     assert 0.3 < brute(coarse) < 0.9
-    assert recall(chunks(coarse), 300, 300) == (pytest.approx(brute(coarse), abs=1e-6), 300)
-    assert recall(chunks(vectors), 300, 7) == (1.0, 7)
+    assert published_recall(chunks(coarse), 300, 300) == (
+        pytest.approx(brute(coarse), abs=1e-6),
+        300,
+    )
+    assert published_recall(chunks(vectors), 300, 7) == (1.0, 7)
 
 
 def test_vectors_in_half_the_room():
     vector = np.full(64, 1 / 8, np.float32)
     whole = vector.astype("<f4").tobytes()
-    for blobs in [[halved(vector)] * 3, [whole, halved(vector)], [whole]]:
-        assert decode(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
-    assert decode([], 64).shape == (0, 64)
-    assert is_vector(halved(vector), 64)
+    for blobs in [[encode_float16(vector)] * 3, [whole, encode_float16(vector)], [whole]]:
+        assert decode_vectors(blobs, 64) == pytest.approx(np.stack([vector] * len(blobs)))
+    assert decode_vectors([], 64).shape == (0, 64)
+    assert is_vector(encode_float16(vector), 64)
     assert is_vector(whole, 64)
-    assert not is_vector(halved(vector * 2), 64)
+    assert not is_vector(encode_float16(vector * 2), 64)
     assert not is_vector(b"\xff" * 128, 64)
     assert not is_vector(b"\xff" * 127, 64)
     assert not is_vector(None, 64)
@@ -268,7 +271,7 @@ PATHS = [
 
 
 def test_paths():
-    paths = Paths([stored for stored, _ in PATHS], ["/mnt/disk"])
+    paths = PublicPaths([stored for stored, _ in PATHS], ["/mnt/disk"])
     place = {stored: number for number, (stored, _) in enumerate(PATHS)}
     place["/home/me/a.jpg"], place["/home/me/b/a.jpg"] = 1, 2
     assert [paths.published(place[stored], stored) for stored, _ in PATHS] == [
@@ -347,11 +350,10 @@ def test_models(tiny_database, tmp_path, other_model):
     ]
 
 
-def test_renamed_table_and_older_schema(tiny_database, tmp_path):
-    """As the first release left it, which a read-only database still is."""
+def test_renamed_table_and_dropped_columns(tiny_database, tmp_path):
+    """No command that writes has restored a read-only database."""
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
         connection.executescript("""
-            delete from _sqlite_migrations where name != 'm001_create_tables';
             alter table images drop column key;
             alter table clip_embeddings drop column precision;
             alter table clip_models drop column calibration;
@@ -495,14 +497,14 @@ def test_full_disk(tiny_database, tmp_path, size, exists):
 
 KILLED = """
 import os, signal, sys
-from datasette_clip_search.publish import run as module
+from datasette_clip_search.publish import published_file as module
 from sqlite_utils.cli import cli
 module.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cli(["clip-publish", *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("step", ["sizes", "put", "shrink_thumbnails"])
+@pytest.mark.parametrize("step", ["part_sizes", "replace_whole", "shrink_thumbnails"])
 def test_killed(tiny_database, tmp_path, step):
     target = publish(tiny_database, tmp_path / "p.db", "--where", "id = 1")
     before = digest(target)
@@ -520,20 +522,20 @@ def test_killed(tiny_database, tmp_path, step):
 
 
 def test_one_moment_of_a_database_that_is_being_written(tiny_database, tmp_path):
-    from datasette_clip_search.publish import Options, Progress
-    from datasette_clip_search.publish import publish as write
+    from datasette_clip_search.publish import PublishOptions, PublishProgress
+    from datasette_clip_search.publish import publish_file as write
 
     with closing(sqlite3.connect(tiny_database)) as connection:
         connection.execute("pragma journal_mode = wal")
 
-    class Writing(Progress):
+    class Writing(PublishProgress):
         def start(self, what: str, pictures: int) -> None:
             assert pictures == 6
             with closing(sqlite3.connect(tiny_database)) as connection, connection:
                 connection.execute("delete from images where id > 3")
 
     with closing(sqlite3.connect(tiny_database)) as connection:
-        report = write(tiny_database, tmp_path / "p.db", connection, Options(), Writing())
+        report = write(tiny_database, tmp_path / "p.db", connection, PublishOptions(), Writing())
     assert report.pictures == 6
     assert len(contents(tmp_path / "p.db")) == 6
     assert rows(tmp_path / "p.db", "select count(*) from clip_embeddings") == [(6,)]

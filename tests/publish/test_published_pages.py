@@ -45,7 +45,7 @@ async def test_pages(client, demo_database):
     assert page.status_code == 200
     assert "160 pictures" in page.text
     # Though torch is installed here, what it would load was not published.
-    assert "this instance takes no other pictures to search with" in page.text
+    assert "This site does not accept other pictures" in page.text
     page = await client.get(f"{PAGE}?like=7")
     assert page.status_code == 200
     assert len(images(page)) == 25
@@ -241,7 +241,7 @@ def test_folder_is_written_anew(demo_database, tmp_path):
 
 def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, configured):
     from datasette_clip_search.database.index import open_index
-    from datasette_clip_search.database.schema import models
+    from datasette_clip_search.database.model import models
 
     configured(index_at_least=100)
     assert run("clip-publish", demo_database, "--to-folder", tmp_path / "site").exit_code == 0

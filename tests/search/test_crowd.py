@@ -11,7 +11,7 @@ import pytest
 from datasette_clip_search.common.config import CONFIG
 from support.databases import make_database, rows
 from support.paths import DEMO_PICTURES, ROOT
-from support.vector_database import collection_of
+from support.vector_database import snapshot_of
 
 pytest.importorskip("open_clip")
 
@@ -118,7 +118,7 @@ def test_pictures_all_alike_are_no_crowd(changed):
 def test_sample_is_spread_over_the_collection():
     vectors = random_unit(3 * CONFIG.crowd_size, 8)
     ids = np.arange(len(vectors)) * 2 + 5
-    crowd = collection_of(ids, vectors).crowd(None)
+    crowd = snapshot_of(ids, vectors).crowd(None)
     assert len(crowd.ids) == CONFIG.crowd_size
     assert (crowd.ids[0], crowd.ids[-1]) == (ids[0], ids[-1])
     assert set(np.diff(crowd.ids)) <= {4, 6, 8}
@@ -128,10 +128,10 @@ def test_sample_is_spread_over_the_collection():
 def test_sample_stands_for_the_collection():
     vectors = random_unit(20_000, 32)
     query = random_unit(32, seed=1)
-    collection = collection_of(np.arange(len(vectors)), vectors)
-    _, cosines = collection.nearest(None, query, 100)
+    snapshot = snapshot_of(np.arange(len(vectors)), vectors)
+    _, cosines = snapshot.nearest(None, query, 100)
     expected = recomputed(vectors @ query)
-    found = collection.crowd(None).z_scores(query, cosines)
+    found = snapshot.crowd(None).z_scores(query, cosines)
     assert found == pytest.approx(sorted(expected, reverse=True)[:100], rel=0.08)
 
 
@@ -147,9 +147,9 @@ def test_a_cone_moves_cosines_but_not_z_scores():
     z_scores = {}
     for by in (0, 0.9):
         vectors, [vector] = (unit(narrow(some, direction, by)) for some in (pictures, query))
-        collection = collection_of(np.arange(len(vectors)), vectors)
-        _, cosines[by] = collection.nearest(None, vector, 20)
-        z_scores[by] = collection.crowd(None).z_scores(vector, cosines[by])
+        snapshot = snapshot_of(np.arange(len(vectors)), vectors)
+        _, cosines[by] = snapshot.nearest(None, vector, 20)
+        z_scores[by] = snapshot.crowd(None).z_scores(vector, cosines[by])
     assert (cosines[0.9] - cosines[0]).min() > 0.2
     assert z_scores[0.9] == pytest.approx(z_scores[0], abs=1e-3)
 
@@ -160,7 +160,7 @@ def test_what_many_match_still_stands_out():
     pictures = random_unit(400, 256)
     pictures[:100] = unit(pictures[:100] * 0.1 + direction)
     cosines = pictures @ direction
-    crowd = collection_of(np.arange(400), pictures).crowd(None)
+    crowd = snapshot_of(np.arange(400), pictures).crowd(None)
     z_scores = np.array(crowd.z_scores(direction, cosines))
     assert (z_scores[:100] > 2).all()
     assert not (z_scores[100:] > 2).any()

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from datasette_clip_search.database.schema import create_tables
+from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.search import duplicates as module
 from datasette_clip_search.search.near_pairs import TooManyPairs, alike
 

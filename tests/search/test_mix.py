@@ -13,7 +13,7 @@ import pytest
 
 from support.databases import rows
 from support.paths import DEMO_PICTURES, ROOT
-from support.vector_database import collection_of
+from support.vector_database import snapshot_of
 
 pytest.importorskip("open_clip")
 
@@ -228,17 +228,17 @@ def test_a_large_collection_is_known_by_a_sample():
 
     count = 2 * CONFIG.distribution_sample + 1
     vectors = np.random.default_rng(1).normal(1, 1, size=(count, 8)).astype(np.float32)
-    mean, covariance = collection_of(np.arange(count) * 3, vectors).distribution(None)
+    mean, covariance = snapshot_of(np.arange(count) * 3, vectors).distribution(None)
     assert mean.shape == (8,)
     assert mean == pytest.approx(vectors.mean(axis=0), abs=0.1)
     assert covariance == pytest.approx(np.cov(vectors.T), abs=0.1)
-    again, _ = collection_of(np.arange(count), vectors).distribution(None)
+    again, _ = snapshot_of(np.arange(count), vectors).distribution(None)
     assert (mean == again).all()
 
 
 def test_everyday_texts_are_many_and_encoded_once(demo_database, connect):
-    from datasette_clip_search.database.schema import default_model
-    from datasette_clip_search.models.text_encoder import text_encoder_of
+    from datasette_clip_search.database.model import default_model
+    from datasette_clip_search.models.queries.text_encoder import text_encoder_of
     from datasette_clip_search.search.modality_gap import EVERYDAY_TEXTS, everyday_vectors
 
     assert len(set(EVERYDAY_TEXTS)) == len(EVERYDAY_TEXTS) >= 32

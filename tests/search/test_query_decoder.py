@@ -154,7 +154,7 @@ def test_bombs_beside_ordinary_pictures(database, connect):
     data = bombs.scans()
 
     def search_with_bombs():
-        return [query_decoder.decode(bombed, data, settings) for _ in range(2)]
+        return [query_decoder.decode_query_picture(bombed, data, settings) for _ in range(2)]
 
     with ThreadPoolExecutor(1) as threads:
         searching = threads.submit(search_with_bombs)
@@ -223,12 +223,12 @@ from datasette_clip_search.pictures.processes.pool import Settings
 
 settings = Settings(None, 50, thumbnails=False, formats=("JPEG",))
 connection = sqlite3.connect(":memory:")
-query_decoder.decode(connection, bombs.scans(1, (8, 8)), settings)
+query_decoder.decode_query_picture(connection, bombs.scans(1, (8, 8)), settings)
 print(query_decoder._shared._quick.decoder._process.pid, flush=True)
 if sys.argv[1] == "killed":
     # Called while the bomb is being decoded.
     connection.set_progress_handler(lambda: print("decoding", flush=True), 1000)
-    query_decoder.decode(connection, bombs.scans(3000), settings)
+    query_decoder.decode_query_picture(connection, bombs.scans(3000), settings)
 connection.close()
 """
 

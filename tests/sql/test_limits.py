@@ -10,7 +10,7 @@ import pytest
 
 from datasette_clip_search.common import interrupts
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.database import schema
+from datasette_clip_search.database import model
 from datasette_clip_search.search import duplicates, tags, within
 from datasette_clip_search.search import nearest as search
 from datasette_clip_search.sql.table_function import ScalarFunction, TableFunction, register
@@ -82,7 +82,7 @@ def test_large_arguments_are_refused_uncopied(database, connect, call, argument,
         ("clip_search(1, 1, b.j)", "the model"),
         ("clip_search(1, 1, null, b.j)", "within"),
         ("clip_tags(b.j, '[\"dog\"]')", "the query"),
-        ("clip_tags(1, b.j)", "the JSON of labels"),
+        ("clip_tags(1, b.j)", "labels_json"),
         ("clip_tags(1, '[\"dog\"]', b.j)", "the model"),
         ("clip_duplicates(b.j)", "the threshold"),
         ("clip_duplicates(0.9, b.j)", "the model"),
@@ -185,19 +185,19 @@ LONG = "[" + "7654321, " * 40_000
 @pytest.mark.parametrize(
     ("end", "told"),
     [
-        ("]", "or one of those after it, is none"),
-        (" 1, ]", "number 38893, or one of those after it, is none"),
+        ("]", "or one soon after it, is not an id"),
+        (" 1, ]", "number 38893, or one soon after it, is not an id"),
         ("1", "is not an array"),
         ("2.5]", "number 40001 is 2.5"),
-        ("01]", "or one of those after it, is none"),
+        ("01]", "or one soon after it, is not an id"),
         ("1, true]", "number 40002 is True"),
         ("{}]", "number 40001 is an object"),
         ("1" * 20 + "]", "number 40001 has 20 digits, and an id 19 at most"),
         ("-" + "1" * 2000 + "]", "number 40001 has 2000 digits, and an id 19 at most"),
-        ("1" * 300_000 + "]", "is none"),
-        ('"' + "a" * 300_000 + '"]', "is none"),
-        ("é]", "or one of those after it, is none"),
-        ("1]]", "or one of those after it, is none"),
+        ("1" * 300_000 + "]", "is not an id"),
+        ('"' + "a" * 300_000 + '"]', "is not an id"),
+        ("é]", "or one soon after it, is not an id"),
+        ("1]]", "or one soon after it, is not an id"),
     ],
 )
 def test_what_is_wrong_in_a_long_array(database, connect, end, told):
@@ -246,13 +246,13 @@ def test_calls_side_by_side_heed_the_time_limit(database, connect, monkeypatch, 
     connection = connect(database)
     connection.execute("select " + call.replace("{n}", "1")).fetchall()
     calls = []
-    choose = schema.choose_model
+    choose = model.choose_model
 
     def counting(*arguments):
         calls.append(arguments)
         return choose(*arguments)
 
-    for module in (schema, search, tags, duplicates):
+    for module in (model, search, tags, duplicates):
         monkeypatch.setattr(module, "choose_model", counting)
     sql = "select " + ", ".join(call.replace("{n}", str(n)) for n in range(SIDE_BY_SIDE))
     assert len(connection.execute(sql).fetchone()) == SIDE_BY_SIDE

@@ -13,13 +13,13 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index.file import _PIECE, MAGIC
 from datasette_clip_search.database.index.index import Effort
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 
 
-def build_index(path, wish=None, **options):
+def build_index(path, choice=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
-        return keep_index(connection, path, model, wish, **options)
+        return keep_index(connection, path, model, choice, **options)
 
 
 def put_together(body, ids, facts):

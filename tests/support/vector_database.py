@@ -7,8 +7,9 @@ import numpy as np
 
 from datasette_clip_search.database.changes import Moment
 from datasette_clip_search.database.index import flat
-from datasette_clip_search.database.index.snapshot import Collection
-from datasette_clip_search.database.schema import Model, create_tables
+from datasette_clip_search.database.index.snapshot import Snapshot
+from datasette_clip_search.database.model import Model
+from datasette_clip_search.database.prepare import create_tables
 
 DIMENSION = 32
 
@@ -73,8 +74,8 @@ def found(connection: sqlite3.Connection, query: np.ndarray, k: int, where: str 
     return [id for id, _ in rows], np.array([score for _, score in rows], np.float32)
 
 
-def collection_of(ids, vectors):
+def snapshot_of(ids, vectors):
     """Returns a collection that needs no database, because its index is exact."""
     model = Model(1, "none", "", vectors.shape[1], "", "{}", 0)
     vectors = np.ascontiguousarray(vectors, np.float32)
-    return Collection(model, Moment(0, 0), flat(np.asarray(ids, np.int64), vectors))
+    return Snapshot(model, Moment(0, 0), flat(np.asarray(ids, np.int64), vectors))

@@ -8,8 +8,8 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.database.index import index_path, read_facts
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.index import index_path, read_header
+from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.vectors import read_vectors
 from support.databases import change
 from support.indexes import padded, put_together
@@ -32,7 +32,7 @@ def put_index(database):
     exact = faiss.IndexFlatIP(model.dimension)
     exact.add(vectors)
     path = index_path(database, model.id)
-    facts = json.loads(json.dumps(asdict(read_facts(path))))
+    facts = json.loads(json.dumps(asdict(read_header(path))))
     # The one that is there may be in use.
     path.unlink()
     path.write_bytes(put_together(padded(faiss.IndexRefine(base, exact)), ids, facts))

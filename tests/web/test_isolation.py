@@ -20,11 +20,11 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import TookTooLong
 from datasette_clip_search.common.interrupts import heed_time_limit
 from datasette_clip_search.database import deadline
-from datasette_clip_search.database.index import snapshots as loaded
-from datasette_clip_search.database.schema import default_model
-from datasette_clip_search.web import finding as web_query
-from datasette_clip_search.web import lookup as web_lookup
-from support.vector_database import clustered, collection_of, make
+from datasette_clip_search.database.connection import main_file
+from datasette_clip_search.database.index import snapshot_cache as loaded
+from datasette_clip_search.database.model import default_model
+from datasette_clip_search.web import answer, lookup
+from support.vector_database import clustered, make, snapshot_of
 from support.web import ONE
 
 pytest_plugins = ["support.web_fixtures"]
@@ -112,7 +112,7 @@ def test_signals_end_what_runs_and_do_what_they_did(memory, monkeypatch):
 def test_nobody_waits_for_the_loading_of_another_database(two, connect):
     bad, good = map(connect, two)
     _, model = default_model(bad)
-    _, key = loaded._place(loaded._main_file(bad), model.id)
+    _, key = loaded._place(main_file(bad), model.id)
     with loaded._loading.setdefault(key, threading.Lock()):
         assert len(good.execute("select id from clip_search(1, 5)").fetchall()) == 5
         end = time.monotonic() + 0.2
@@ -125,27 +125,27 @@ def test_nobody_waits_for_the_loading_of_another_database(two, connect):
 
 
 def test_one_database_puts_no_other_out_of_memory(monkeypatch):
-    collection = collection_of([1], clustered(1))
-    monkeypatch.setattr(loaded, "_collections", type(loaded._collections)())
-    loaded._keep(("good", 1), collection)
-    loaded._keep(("fair", 1), collection)
+    snapshot = snapshot_of([1], clustered(1))
+    monkeypatch.setattr(loaded, "_snapshots", type(loaded._snapshots)())
+    loaded._keep(("good", 1), snapshot)
+    loaded._keep(("fair", 1), snapshot)
     for model_id in range(100):
-        loaded._keep(("bad", model_id), collection)
-    kept = list(loaded._collections)
-    assert len(kept) == CONFIG.collection_cache_entries
+        loaded._keep(("bad", model_id), snapshot)
+    kept = list(loaded._snapshots)
+    assert len(kept) == CONFIG.snapshot_cache_entries
     assert kept[:2] == [("good", 1), ("fair", 1)]
     assert kept[-1] == ("bad", 99)
 
 
 async def test_nobody_waits_for_the_searches_of_another_database(two, serve, monkeypatch):
-    go_on, found = threading.Event(), web_query._found
+    go_on, found = threading.Event(), answer._search
 
     def slow(database, *arguments):
         if database.name == "bad":
             assert go_on.wait(60)
         return found(database, *arguments)
 
-    monkeypatch.setattr(web_query, "_found", slow)
+    monkeypatch.setattr(answer, "_search", slow)
     client = serve(*two).client
     searches = [
         asyncio.ensure_future(client.get("/-/clip-search/bad.json?like=1")) for _ in range(5)
@@ -158,7 +158,7 @@ async def test_nobody_waits_for_the_searches_of_another_database(two, serve, mon
 
 
 async def test_a_search_ends_at_its_deadline(two, serve, monkeypatch, configured):
-    monkeypatch.setattr(web_query, "_found", lambda _, db, *others: db.execute(ENDLESS).fetchall())
+    monkeypatch.setattr(answer, "_search", lambda _, db, *others: db.execute(ENDLESS).fetchall())
     configured(search_seconds=0.1)
     client = serve(*two).client
     for path in ("/-/clip-search/bad.json?like=1", "/-/clip-search/bad?like=1"):
@@ -178,29 +178,31 @@ async def test_a_slow_database_is_left_in_peace(two, serve, monkeypatch, configu
     configured(hook_seconds=0.1)
     database = serve(*two).get_database("bad")
     for _ in range(5):
-        assert await web_lookup.if_quick(database, slow) is None
+        assert await lookup.if_quick(database, slow) is None
     assert len(asked) == 1
     with pytest.raises(TookTooLong):
-        await web_lookup.look_up(database, slow, 0.1)
+        await lookup.look_up(database, slow, 0.1)
 
 
 PLUGIN = f"""
 import sys
 
 sys.modules["torch"] = None
-from datasette_clip_search.database.index import snapshots as loaded
+from datasette_clip_search.database.connection import database_path
+from datasette_clip_search.database.connection import main_file
+from datasette_clip_search.database.index import snapshot_cache as loaded
 
-collection_for = loaded.collection_for
+snapshot_for = loaded.snapshot_for
 
 
 def slow(connection, model):
-    if loaded.database_path(connection).name == "bad.db":
+    if database_path(connection).name == "bad.db":
         print("begun", flush=True)
         connection.execute({ENDLESS!r}).fetchall()
-    return collection_for(connection, model)
+    return snapshot_for(connection, model)
 
 
-loaded.collection_for = slow
+loaded.snapshot_for = slow
 """
 
 

@@ -1,22 +1,22 @@
 """FAISS indexes, and their files: a cache of the vectors in the database."""
 
 from ...common.arrays import Ids, Vectors
-from .file import index_path, open_index, read_facts, write
-from .header import Facts, IndexUnusable, Wish
-from .index import Base, Effort, Unindexed, flat
+from .file import index_path, open_index, read_header, write_index
+from .header import Header, IndexChoice, IndexUnusable
+from .index import Effort, Index, Unindexed, flat
 
 __all__ = [
-    "Base",
     "Effort",
-    "Facts",
+    "Header",
     "Ids",
+    "Index",
+    "IndexChoice",
     "IndexUnusable",
     "Unindexed",
     "Vectors",
-    "Wish",
     "flat",
     "index_path",
     "open_index",
-    "read_facts",
-    "write",
+    "read_header",
+    "write_index",
 ]

@@ -14,12 +14,12 @@ from ...common.arrays import Ids, Vectors
 from ...common.config import CONFIG
 from ...common.cores import cores, on_all_cores
 from ..changes import moment_of
-from ..schema import Model
+from ..model import Model
 from ..vectors import batches, embedded_ids, lost_ids, vectors_by_id
 from . import exact
 from .filling import Filling
-from .header import Facts, Wish
-from .index import LEAST, Base, Effort
+from .header import Header, IndexChoice
+from .index import LEAST, Effort, Index
 from .kinds import KINDS, Kind, choose, lists_for
 from .recall import Sample
 
@@ -30,10 +30,10 @@ _ROUNDS = 10
 Watch = Callable[[str, int, int], None]
 
 
-def build(
-    connection: sqlite3.Connection, model: Model, wish: Wish, watch: Watch, folder: Path
-) -> tuple[Base, Facts]:
-    """Builds the index of a model's vectors that an owner wishes for.
+def build_index(
+    connection: sqlite3.Connection, model: Model, choice: IndexChoice, watch: Watch, folder: Path
+) -> tuple[Index, Header]:
+    """Builds the index of a model's vectors that an owner chooses.
 
     A temporary file in the folder may grow as large as the index. Raises OSError where it can't be
     written, and DatabaseError for vectors that can't be used.
@@ -43,25 +43,25 @@ def build(
     lost = lost_ids(connection, model)
     ids = np.setdiff1d(embedded_ids(connection, model), lost)
     count, d = len(ids), model.dimension
-    kind = choose(count, d, wish.memory) if wish.kind == "auto" else KINDS[wish.kind]
+    kind = choose(count, d, choice.memory) if choice.kind == "auto" else KINDS[choice.kind]
     if count < CONFIG.index_at_least:
         kind = KINDS["flat"]
-    facts = Facts(model.fingerprint, d, count, moment, kind.name, wish=wish)
+    header = Header(model.fingerprint, d, count, moment, kind.name, choice=choice)
     import faiss
 
     faiss.omp_set_num_threads(cores())
     if kind.is_exact:
         base = _flat(connection, model, count, watch, lost)
-        return base, replace(facts, count=len(base))
+        return base, replace(header, count=len(base))
     base, sample = _inverted(connection, model, kind, ids, watch, folder, lost)
     effort, recall = _least_effort(base, sample, watch)
     base.effort = effort
-    return base, replace(facts, count=len(base), effort=effort, recall=recall)
+    return base, replace(header, count=len(base), effort=effort, recall=recall)
 
 
 def _flat(
     connection: sqlite3.Connection, model: Model, count: int, watch: Watch, lost: Ids
-) -> Base:
+) -> Index:
     import faiss
 
     metric = faiss.METRIC_INNER_PRODUCT
@@ -77,7 +77,7 @@ def _flat(
     if longest > exact.LENGTH:
         # Written by other programs; how far rounding takes them is not known.
         index = cast(Any, faiss).clone_index(index.refine_index)
-    return Base(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
+    return Index(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
 
 
 def _inverted(
@@ -88,7 +88,7 @@ def _inverted(
     watch: Watch,
     folder: Path,
     lost: Ids,
-) -> tuple[Base, Sample]:
+) -> tuple[Index, Sample]:
     """Builds an index of lists, and shows every vector to a sample of queries."""
     import faiss
 
@@ -118,7 +118,7 @@ def _inverted(
         every = np.concatenate(read)
         del read
         filling.finish(lambda filled: watch("Filling", filled, done))
-    return Base(index, every, kind), sample
+    return Index(index, every, kind), sample
 
 
 def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
@@ -134,7 +134,7 @@ def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
     index.train(vectors)
 
 
-def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, float]:
+def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, float]:
     """Returns what finds enough of the sample's answers in the least time, and its recall.
 
     Where nothing does, it is what finds most.
@@ -164,7 +164,7 @@ def _least_effort(base: Base, sample: Sample, watch: Watch) -> tuple[Effort, flo
     return best if cheapest < math.inf else most
 
 
-def _cost(base: Base, effort: Effort) -> float:
+def _cost(base: Index, effort: Effort) -> float:
     """Returns about how many seconds a search for ten pictures takes."""
     looked_at = len(base) * effort.lists / base.lists
     looking: float = looked_at * CONFIG.seconds_per_code

@@ -15,7 +15,7 @@ from ...common.arrays import Ids, Vectors
 from ...common.config import CONFIG
 from ...common.cores import on_all_cores
 from . import exact
-from .header import Facts, IndexUnusable
+from .header import Header, IndexUnusable
 from .kinds import KINDS, lists_for
 
 Bytes = NDArray[np.uint8]
@@ -33,13 +33,13 @@ _INVERTED = {
 }
 
 
-def check_layout(data: Bytes, facts: Facts) -> None:
-    """Raises IndexUnusable for bytes that are not FAISS's of an index as `facts` describe it."""
+def check_layout(data: Bytes, header: Header) -> None:
+    """Raises IndexUnusable for bytes that are not FAISS's of an index as `header` describe it."""
     walk = _Walk(data)
-    if facts.kind == "flat":
-        _check_flat(walk, facts)
+    if header.kind == "flat":
+        _check_flat(walk, header)
     else:
-        _check_inverted(walk, facts)
+        _check_inverted(walk, header)
     walk.expect_end()
 
 
@@ -104,10 +104,10 @@ class _Walk:
             raise _not_ours("end")
 
 
-def _check_flat(walk: _Walk, facts: Facts) -> None:
+def _check_flat(walk: _Walk, header: Header) -> None:
     import faiss
 
-    d, count = facts.dimension, facts.count
+    d, count = header.dimension, header.count
     if walk.follows(_FLAT):
         walk.header(_FLAT, d, count)
         walk.rows("vectors", count, d)
@@ -123,11 +123,11 @@ def _check_flat(walk: _Walk, facts: Facts) -> None:
     walk.expect("number of candidates", "f", 1)
 
 
-def _check_inverted(walk: _Walk, facts: Facts) -> None:
+def _check_inverted(walk: _Walk, header: Header) -> None:
     import faiss
 
-    d, count = facts.dimension, facts.count
-    walk.header(_INVERTED[facts.kind], d, count)
+    d, count = header.dimension, header.count
+    walk.header(_INVERTED[header.kind], d, count)
     lists = walk.number("number of lists")
     usual = lists_for(count)
     # Some pictures may have been added or deleted since there were so many.
@@ -138,16 +138,16 @@ def _check_inverted(walk: _Walk, facts: Facts) -> None:
     walk.rows("centres", lists, d)
     walk.expect("map of ids", "bQ", 0, 0)
     # Empty, for what this FAISS makes of the kind.
-    kind = KINDS[facts.kind].factory.format(lists=lists)
+    kind = KINDS[header.kind].factory.format(lists=lists)
     like = cast(Any, faiss).index_factory(d, kind, faiss.METRIC_INNER_PRODUCT)
     size = int(like.code_size)
-    if facts.kind.startswith("ivf-sq"):
+    if header.kind.startswith("ivf-sq"):
         _expect_scalar(walk, d, int(like.sq.qtype), size)
         walk.rows("training", 2, d)
         walk.expect("size of a code", "Q?", size, True)
     else:
         walk.expect("rounding", "QQi", d, size, 0)
-        if facts.kind == "ivf-rabitq2":
+        if header.kind == "ivf-rabitq2":
             walk.expect("bits of a number", "Q", int(like.rabitq.nb_bits))
         walk.expect("size of a code", "Q?B", size, True, int(like.qb))
     walk.expect("lists", "4sQQ", b"ilar", lists, size)

@@ -2,10 +2,10 @@
 
 It is FAISS's own serialisation, which FAISS itself can read; then the pictures' ids; then what the
 index was built from, as JSON; and last a checksum of all of that, the JSON's length, and a magic
-number. The one atomic replace of a file brings index and facts together.
+number. The one atomic replace of a file brings index and header together.
 
 The checksum tells what was damaged. What was made to harm, by whoever the database comes from, has
-a right one: facts.py and layout.py take nothing but what `build` makes.
+a right one: header.py and faiss_layout.py take nothing but what `build` makes.
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import json
 import os
 import stat
 import struct
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,13 +24,13 @@ import numpy as np
 
 from ...common.config import CONFIG
 from ...common.cores import on_all_cores
+from ...common.whole_file import replace_file
 from .faiss_layout import check_ids, check_layout
-from .header import FORMAT, Facts, IndexUnusable, parsed
-from .index import Base
+from .header import FORMAT, Header, IndexUnusable, parsed
+from .index import Index
 from .kinds import KINDS
 
-MAGIC = b"CLIPFAISS2"
-_OLDER = b"CLIPFAISS1"
+MAGIC = b"CLIPFAISS1"
 # What FAISS hands over at a time.
 _BLOCK = 1 << 20
 # What is hashed in one piece: pieces can be hashed by several cores at once.
@@ -49,44 +48,31 @@ def index_path(database: Path, model_id: int) -> Path:
     return database.with_name(f"{database.name}.clip-{model_id}.faiss")
 
 
-def write(path: Path, base: Base, facts: Facts) -> None:
+def write_index(path: Path, base: Index, header: Header) -> None:
     """Writes an index file, or leaves the old one as it was.
 
     Raises OSError when the disk is full or the folder can't be written.
     """
     import faiss
 
-    _remove_left(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            # FAISS's own writer does not notice a disk that fills up at the end.
-            body = _Body(file)
-            writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
-            faiss.write_index(base.faiss, writer)
-            # Whole numbers of 8 bytes have to begin at a multiple of it, to be mapped.
-            body.write(bytes(-body.size % _ID))
-            ids = base.ids.astype("<i8")
-            for start in range(0, len(ids), _BLOCK):
-                body.write(ids[start : start + _BLOCK].tobytes())
-            if body.error:
-                raise body.error
-            text = json.dumps(asdict(facts)).encode()
-            body.write(text)
-            if body.error:
-                raise body.error
-            file.write(body.digest() + _LENGTH.pack(len(text)) + MAGIC)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp's files are private; an index is as public as its database.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    _remove_abandoned(path)
+    with replace_file(path) as file:
+        # FAISS's own writer does not notice a disk that fills up at the end.
+        body = _Body(file)
+        writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
+        faiss.write_index(base.faiss, writer)
+        # To be mapped, integers of 8 bytes have to begin at a multiple of 8.
+        body.write(bytes(-body.size % _ID))
+        ids = base.ids.astype("<i8")
+        for start in range(0, len(ids), _BLOCK):
+            body.write(ids[start : start + _BLOCK].tobytes())
+        if body.error:
+            raise body.error
+        text = json.dumps(asdict(header)).encode()
+        body.write(text)
+        if body.error:
+            raise body.error
+        file.write(body.digest() + _LENGTH.pack(len(text)) + MAGIC)
 
 
 class _Body:
@@ -121,21 +107,21 @@ class _Body:
         return hashlib.sha256(b"".join([*self._digests, *last])).digest()
 
 
-def _remove_left(path: Path) -> None:
-    """Removes what runs left that were killed while they wrote this file."""
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed runs left of this file."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > CONFIG.abandoned_after_seconds:
                 left.unlink()
 
 
-def read_facts(path: Path) -> Facts:
+def read_header(path: Path) -> Header:
     """Returns what an index file says of itself, unchecked, or raises IndexUnusable."""
     with _opened(path) as file:
-        return _facts(file)[0]
+        return _header_in(file)[0]
 
 
-def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Facts]:
+def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Index, Header]:
     """Maps an index file of a model, or raises IndexUnusable.
 
     All of it is checked against its checksum, and against the layout of what this program writes:
@@ -144,8 +130,8 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Fact
     import faiss
 
     with _opened(path) as file:
-        facts, end = _facts(file)
-        if (facts.fingerprint, facts.dimension) != (fingerprint, dimension):
+        header, end = _header_in(file)
+        if (header.fingerprint, header.dimension) != (fingerprint, dimension):
             raise IndexUnusable("it holds the vectors of another model")
         try:
             data = np.memmap(file, np.uint8, "r")
@@ -155,15 +141,15 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Base, Fact
         raise IndexUnusable("it is damaged: its checksum does not match", is_damaged=True)
     # A plain array: a memmap does more at every use.
     plain = np.asarray(data)
-    ids = plain[end - _ID * facts.count : end].view("<i8")
+    ids = plain[end - _ID * header.count : end].view("<i8")
     check_ids(ids)
-    check_layout(plain[: end - ids.nbytes], facts)
+    check_layout(plain[: end - ids.nbytes], header)
     reader = cast(Any, faiss).ZeroCopyIOReader(faiss.swig_ptr(data), end - ids.nbytes)
     try:
         index = faiss.read_index(reader, cast(Any, faiss).IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise IndexUnusable("this release of FAISS can't read it", is_damaged=True) from error
-    return Base(index, ids, KINDS[facts.kind], facts.effort, (data, reader)), facts
+    return Index(index, ids, KINDS[header.kind], header.effort, (data, reader)), header
 
 
 @contextlib.contextmanager
@@ -178,7 +164,7 @@ def _opened(path: Path) -> Any:
         raise IndexUnusable(f"it can't be read: {error.strerror}") from error
 
 
-def _facts(file: BinaryIO) -> tuple[Facts, int]:
+def _header_in(file: BinaryIO) -> tuple[Header, int]:
     """Returns what a file says of itself, and where that begins."""
     size = file.seek(0, os.SEEK_END)
     if size < _TAIL:
@@ -187,8 +173,6 @@ def _facts(file: BinaryIO) -> tuple[Facts, int]:
     tail = file.read()
     length = _LENGTH.unpack(tail[: _LENGTH.size])[0]
     magic = tail[_LENGTH.size :]
-    if magic == _OLDER:
-        raise IndexUnusable("an older release wrote it; run sqlite-utils clip-index")
     if magic != MAGIC or length > min(size - _TAIL, _MAX_FACTS):
         raise IndexUnusable("it is cut short, or was not written by this program")
     end = size - _TAIL - length
@@ -197,12 +181,12 @@ def _facts(file: BinaryIO) -> tuple[Facts, int]:
         said = json.loads(file.read(length))
         if said["format"] != FORMAT or said["kind"] not in KINDS:
             raise IndexUnusable("another release wrote it; run sqlite-utils clip-index")
-        facts = parsed(said)
+        header = parsed(said)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IndexUnusable("it is damaged: what it says of itself can't be read") from error
-    if not 0 <= facts.count * _ID <= end:
+    if not 0 <= header.count * _ID <= end:
         raise IndexUnusable("it is damaged: it does not hold what it says")
-    return facts, end
+    return header, end
 
 
 def _hash(data: Any) -> bytes:

@@ -8,7 +8,7 @@ from ..changes import Moment
 from .index import LEAST, Effort
 from .kinds import KINDS, lists_for
 
-FORMAT = 2
+FORMAT = 1
 
 
 class IndexUnusable(Exception):
@@ -21,18 +21,18 @@ class IndexUnusable(Exception):
 
 
 @dataclass(frozen=True)
-class Wish:
+class IndexChoice:
     """What the owner asked for: a kind of index, or auto; and bytes of memory, or None for any."""
 
     kind: str = "auto"
     memory: int | None = None
 
 
-ANY = Wish()
+ANY = IndexChoice()
 
 
 @dataclass(frozen=True)
-class Facts:
+class Header:
     """What an index was built from, and how.
 
     `recall` is the share of the ten truly nearest pictures that it found of a sample, when it was
@@ -46,37 +46,37 @@ class Facts:
     kind: str
     effort: Effort = LEAST
     recall: float | None = None
-    wish: Wish = ANY
+    choice: IndexChoice = ANY
     metric: str = "cosine"
     format: int = FORMAT
 
 
-def parsed(said: dict[str, Any]) -> Facts:
-    """Returns the facts that JSON says, or raises ValueError, TypeError or KeyError for others."""
-    facts = Facts(
+def parsed(said: dict[str, Any]) -> Header:
+    """Returns the header that JSON says, or raises ValueError, TypeError or KeyError for others."""
+    header = Header(
         **{
             **said,
             "moment": Moment(*said["moment"]),
             "effort": Effort(**said["effort"]),
-            "wish": Wish(**said["wish"]),
+            "choice": IndexChoice(**said["choice"]),
         }
     )
     # Not by their names: True is an int, and a float may be infinite.
-    effort, wish = facts.effort, facts.wish
-    numbers = (facts.dimension, facts.count, *facts.moment, effort.lists, effort.depth)
+    effort, choice = header.effort, header.choice
+    numbers = (header.dimension, header.count, *header.moment, effort.lists, effort.depth)
     checks = (
-        type(facts.fingerprint) is str,
+        type(header.fingerprint) is str,
         {type(number) for number in numbers} == {int},
-        facts.count >= 0,
-        all(-(2**63) <= number < 2**63 for number in facts.moment),
-        facts.metric == "cosine",
-        facts.recall is None or (type(facts.recall) in (int, float) and 0 <= facts.recall <= 1),
+        header.count >= 0,
+        all(-(2**63) <= number < 2**63 for number in header.moment),
+        header.metric == "cosine",
+        header.recall is None or (type(header.recall) in (int, float) and 0 <= header.recall <= 1),
         # As many lists as there can be: some pictures may be gone since they were counted.
-        1 <= effort.lists <= 2 * lists_for(facts.count),
+        1 <= effort.lists <= 2 * lists_for(header.count),
         effort.depth in (LEAST.depth, *CONFIG.depths),
-        wish.kind in ("auto", *KINDS),
-        wish.memory is None or (type(wish.memory) is int and wish.memory >= 0),
+        choice.kind in ("auto", *KINDS),
+        choice.memory is None or (type(choice.memory) is int and choice.memory >= 0),
     )
     if not all(checks):
-        raise ValueError("facts that no index has")
-    return facts
+        raise ValueError("header that no index has")
+    return header

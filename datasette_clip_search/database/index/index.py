@@ -32,7 +32,7 @@ class Effort:
 LEAST = Effort()
 
 
-class Base:
+class Index:
     """A FAISS index of some pictures, whose ids (n,) ascend by position.
 
     A search uses one thread: more would wait for each other longer than they work, on a busy
@@ -136,7 +136,7 @@ class Base:
         return self.ids[found[0][found[0] >= 0]], lists == of
 
 
-class Unindexed(Base):
+class Unindexed(Index):
     """Stands in for an index of more vectors than memory has room for.
 
     All pictures are candidates, so that every search reads their vectors from the database: slow,
@@ -171,13 +171,13 @@ def _parts(index: Any) -> tuple[Any, Any]:
     return tuple(map(cast(Any, faiss).downcast_index, (index.base_index, index.refine_index)))
 
 
-def flat(ids: Ids, vectors: Vectors) -> Base:
+def flat(ids: Ids, vectors: Vectors) -> Index:
     """Returns an exact index, in memory, of (n, d) unit vectors whose ids (n,) ascend."""
     import faiss
 
     index = cast(Any, faiss).IndexFlatIP(vectors.shape[1])
     index.add(vectors)
-    return Base(index, ids, KINDS["flat"])
+    return Index(index, ids, KINDS["flat"])
 
 
 def _selector(chosen: Chosen) -> Any:

@@ -8,26 +8,27 @@ from ...common.config import CONFIG
 from ...common.errors import CommandError
 from ..changes import changes_since, forget_before
 from ..connection import transaction
-from ..schema import Model, images_table
+from ..model import Model
+from ..recognition import images_table
 from ..triggers import standing_of
 from ..vectors import batches, count_vectors, count_without, lost_ids
-from . import Facts, IndexUnusable, Wish, index_path, open_index, write
-from .build import Watch, build
+from . import Header, IndexChoice, IndexUnusable, index_path, open_index, write_index
+from .build import Watch, build_index
 from .kinds import KINDS
 from .recall import Sample
-from .snapshots import check_size, collection_for
+from .snapshot_cache import check_index_size, snapshot_for
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptIndex:
     """An index file after it was looked after: whether it was built anew, and what it says."""
 
     file: Path
-    facts: Facts
+    header: Header
     rebuilt: bool
 
 
-def nothing(what: str, done: int, of: int) -> None:
+def ignore_progress(what: str, done: int, of: int) -> None:
     """A Watch that keeps it to itself."""
 
 
@@ -35,27 +36,27 @@ def keep_index(
     connection: sqlite3.Connection,
     database: Path,
     model: Model,
-    wish: Wish | None = None,
-    watch: Watch = nothing,
+    choice: IndexChoice | None = None,
+    watch: Watch = ignore_progress,
     anew: bool = False,
-) -> Kept:
+) -> KeptIndex:
     """Builds the index file of a model anew where it is time to, or always.
 
-    Without a wish it is of the kind that was wished for last. Raises CommandError where the file
+    Without a choice, it is of the kind that was chosen last. Raises CommandError where the file
     can't be written.
     """
     file = index_path(database, model.id)
     try:
-        check_size(connection, file)
-        _, facts = open_index(file, model.fingerprint, model.dimension)
-        wish = wish or facts.wish
-        if not anew and wish == facts.wish and _serves(connection, model, facts):
-            return Kept(file, facts, rebuilt=False)
+        check_index_size(connection, file)
+        _, header = open_index(file, model.fingerprint, model.dimension)
+        choice = choice or header.choice
+        if not anew and choice == header.choice and _serves(connection, model, header):
+            return KeptIndex(file, header, rebuilt=False)
     except IndexUnusable:
         pass
     try:
-        base, facts = build(connection, model, wish or Wish(), watch, file.parent)
-        write(file, base, facts)
+        base, header = build_index(connection, model, choice or IndexChoice(), watch, file.parent)
+        write_index(file, base, header)
     except OSError as error:
         raise CommandError(
             f"The index {file} can't be written: {error.strerror}. The pictures are "
@@ -63,17 +64,17 @@ def keep_index(
             "write it"
         ) from error
     with transaction(connection):
-        forget_before(connection, model, facts.moment.seq - CONFIG.changes_kept)
-    return Kept(file, facts, rebuilt=True)
+        forget_before(connection, model, header.moment.seq - CONFIG.changes_kept)
+    return KeptIndex(file, header, rebuilt=True)
 
 
-def _serves(connection: sqlite3.Connection, model: Model, facts: Facts) -> bool:
+def _serves(connection: sqlite3.Connection, model: Model, header: Header) -> bool:
     """Tells whether so little has changed that it is scored beside the index."""
-    changes = changes_since(connection, model, facts.moment)
+    changes = changes_since(connection, model, header.moment)
     if changes is None:
         return False
-    large = facts.count >= CONFIG.index_lag_from
-    return len(changes[1]) <= (CONFIG.index_lag * facts.count if large else 0)
+    large = header.count >= CONFIG.index_lag_from
+    return len(changes[1]) <= (CONFIG.index_lag * header.count if large else 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Status:
     """
 
     file: Path
-    facts: Facts | None
+    header: Header | None
     problem: str
     bytes: int
     behind: int
@@ -101,32 +102,32 @@ class Status:
     @property
     def memory(self) -> int:
         """About how many bytes searches keep in memory, shared by all processes."""
-        if self.facts is None:
+        if self.header is None:
             return 0
-        return KINDS[self.facts.kind].size(self.facts.count, self.facts.dimension)
+        return KINDS[self.header.kind].size(self.header.count, self.header.dimension)
 
 
 def status_of(
-    connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = nothing
+    connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = ignore_progress
 ) -> Status:
     """Looks at the index of a model, and measures what searches find with it."""
     file = index_path(database, model.id)
-    facts, problem, behind = None, "", 0
+    header, problem, behind = None, "", 0
     table = images_table(connection)
     assert table is not None
     try:
-        check_size(connection, file)
-        facts = open_index(file, model.fingerprint, model.dimension)[1]
+        check_index_size(connection, file)
+        header = open_index(file, model.fingerprint, model.dimension)[1]
         if not standing_of(connection, table).history:
             gone = "the triggers of clip_embeddings are gone, which tell whether it is out of date"
             raise IndexUnusable(f"{gone}. Run sqlite-utils clip-index without --status")
-        changes = changes_since(connection, model, facts.moment)
+        changes = changes_since(connection, model, header.moment)
         if changes is None:
-            facts, problem = None, "it was built from other vectors than the database holds now"
+            header, problem = None, "it was built from other vectors than the database holds now"
         else:
             behind = len(changes[1])
     except IndexUnusable as error:
-        facts, problem = None, str(error) if file.exists() else "there is none"
+        header, problem = None, str(error) if file.exists() else "there is none"
     size = file.stat().st_size if file.exists() else 0
     recall = measure(connection, model, watch)
     counts = (
@@ -134,20 +135,20 @@ def status_of(
         count_without(connection, model),
         len(lost_ids(connection, model)),
     )
-    return Status(file, facts, problem, size, behind, recall, *counts)
+    return Status(file, header, problem, size, behind, recall, *counts)
 
 
-def measure(connection: sqlite3.Connection, model: Model, watch: Watch = nothing) -> float:
-    """Returns recall@10 of searches against exact ones, over a sample of the collection."""
-    collection = collection_for(connection, model)
-    sample = Sample(*collection.sample(connection, 2 * CONFIG.recall_queries))
+def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_progress) -> float:
+    """Returns recall@10 of searches against exact ones, over a sample of the snapshot."""
+    snapshot = snapshot_for(connection, model)
+    sample = Sample(*snapshot.sample(connection, 2 * CONFIG.recall_queries))
     done = 0
-    for ids, vectors in batches(connection, model, without=collection.lost):
+    for ids, vectors in batches(connection, model, without=snapshot.lost):
         sample.show(ids, vectors)
         done += len(ids)
-        watch("Measuring", done, collection.count)
+        watch("Measuring", done, snapshot.count)
     found = []
     for query, itself in zip(sample.queries, sample.itself, strict=True):
-        ids, _ = collection.nearest(connection, query, 11)
+        ids, _ = snapshot.nearest(connection, query, 11)
         found.append(ids[ids != itself][:10])
     return sample.recall(found)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...common.answers import EQUAL_COSINES, shares_found
 from ...common.arrays import Ids, Vectors
 from ...common.config import CONFIG
 
@@ -43,7 +44,7 @@ class Sample:
         """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
         scores = self.queries @ vectors.T
         scores[self.itself[:, None] == ids] = -np.inf
-        near = (scores >= self._tenth[:, None] - CONFIG.equal_cosines).any(axis=0)
+        near = (scores >= self._tenth[:, None] - EQUAL_COSINES).any(axis=0)
         scores = np.concatenate([self._scores, scores[:, near]], axis=1)
         best = np.argpartition(-scores, _KEPT - 1, axis=1)[:, :_KEPT]
         every = np.concatenate([self._ids, np.tile(ids[near], (len(scores), 1))], axis=1)
@@ -70,6 +71,5 @@ def _share(ids: Ids, scores: Vectors, found: Ids) -> float:
     wanted = min(_K, len(ids))
     if not wanted:
         return 1.0
-    least = np.sort(scores)[-wanted]
-    hits = np.isin(ids[scores >= least - CONFIG.equal_cosines], found).sum()
-    return min(int(hits), wanted) / wanted
+    theirs = scores[np.isin(ids, found)]
+    return float(shares_found(theirs[np.newaxis], scores[np.newaxis], wanted)[0])

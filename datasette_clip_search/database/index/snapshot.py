@@ -15,23 +15,24 @@ from ...common.arrays import Chosen, Ids, Vectors, ascending
 from ...common.config import CONFIG
 from ...common.errors import DatabaseError, QueryError
 from ..changes import Moment
-from ..schema import Model, is_published
+from ..model import Model
+from ..publication import is_published
 from ..vectors import batches_by_id, read_vectors, vectors_by_id
-from . import Base, flat
+from . import Index, flat
 from .crowd import Crowd
 
 
-class Collection:
+class Snapshot:
     """The embedded pictures of a database at one moment."""
 
     def __init__(
         self,
         model: Model,
         moment: Moment,
-        base: Base,
+        base: Index,
         made: Moment | None = None,
         touched: Ids | None = None,
-        fresh: Base | None = None,
+        fresh: Index | None = None,
         lost: Ids | None = None,
     ):
         """Takes an index, and what has happened since it was `made`.
@@ -41,7 +42,7 @@ class Collection:
         """
         self.model = model
         self.moment = moment
-        self.base = base
+        self.index = base
         self.made = made or moment
         # The index file that was looked at, whether it is the one in use or not.
         self.seen: object = None
@@ -61,7 +62,7 @@ class Collection:
     @property
     def count(self) -> int:
         """How many pictures there are."""
-        return len(self.base) - len(self._stale) + len(self.fresh) - len(self._stale_fresh)
+        return len(self.index) - len(self._stale) + len(self.fresh) - len(self._stale_fresh)
 
     @property
     def state(self) -> tuple[int, bytes]:
@@ -71,19 +72,19 @@ class Collection:
     @property
     def is_outgrown(self) -> bool:
         """Whether an index of all of it, read again, would be worth the time."""
-        lag = CONFIG.index_lag_from + CONFIG.index_lag * len(self.base)
-        return not self.base.is_mapped and len(self.touched) > lag
+        lag = CONFIG.index_lag_from + CONFIG.index_lag * len(self.index)
+        return not self.index.is_mapped and len(self.touched) > lag
 
-    def before(self) -> "Collection":
+    def before(self) -> "Snapshot":
         """Returns the collection as it was when its index was made."""
-        return Collection(self.model, self.made, self.base)
+        return Snapshot(self.model, self.made, self.index)
 
-    def without(self, lost: Ids) -> "Collection":
+    def without(self, lost: Ids) -> "Snapshot":
         """Returns the collection without vectors whose pictures are gone."""
         if np.array_equal(lost, self.lost):
             return self
-        other = Collection(
-            self.model, self.moment, self.base, self.made, self.touched, self.fresh, lost
+        other = Snapshot(
+            self.model, self.moment, self.index, self.made, self.touched, self.fresh, lost
         )
         other.seen = self.seen
         return other
@@ -100,7 +101,7 @@ class Collection:
         With `within`, ids of pictures, they are the nearest of these.
         """
         wanted = None if within is None else ascending(within)
-        ids, scores = self._nearest(connection, self.base, self._stale, vector, k, wanted)
+        ids, scores = self._nearest(connection, self.index, self._stale, vector, k, wanted)
         if len(self.fresh):
             more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)
             ids, scores = np.concatenate([ids, more[0]]), np.concatenate([scores, more[1]])
@@ -112,7 +113,7 @@ class Collection:
     def _nearest(
         self,
         connection: sqlite3.Connection,
-        base: Base,
+        base: Index,
         stale: Ids,
         vector: Vectors,
         k: int,
@@ -176,11 +177,11 @@ class Collection:
     def ids(self) -> Ids:
         """The ids (n,) of all pictures, ascending."""
         if not len(self.touched) and not len(self.lost):
-            return self.base.ids
+            return self.index.ids
         return np.sort(self._unsorted_ids())
 
     def _unsorted_ids(self) -> Ids:
-        kept = np.delete(self.base.ids, self._stale)
+        kept = np.delete(self.index.ids, self._stale)
         return np.concatenate([kept, np.delete(self.fresh.ids, self._stale_fresh)])
 
     def vectors(self, database: Path | None) -> Vectors:
@@ -191,10 +192,10 @@ class Collection:
         fill the memory, of which a published database allows less, and DatabaseError where they
         have changed meanwhile.
         """
-        if self.base.kind.is_exact:
+        if self.index.kind.is_exact:
             if not len(self.touched) and not len(self.lost):
-                return self.base.vectors
-            kept = np.delete(self.base.vectors, self._stale, axis=0)
+                return self.index.vectors
+            kept = np.delete(self.index.vectors, self._stale, axis=0)
             fresh = np.delete(self.fresh.vectors, self._stale_fresh, axis=0)
             return np.concatenate([kept, fresh])[np.argsort(self._unsorted_ids())]
         assert database is not None
@@ -217,8 +218,8 @@ class Collection:
         return vectors
 
     def _vectors(self, connection: sqlite3.Connection, ids: Ids) -> tuple[Ids, Vectors]:
-        if self.base.kind.is_exact and not len(self.touched):
-            return ids, self.base.vectors[self.base.positions(ids)]
+        if self.index.kind.is_exact and not len(self.touched):
+            return ids, self.index.vectors[self.index.positions(ids)]
         return vectors_by_id(connection, self.model, ids)
 
     def crowd(self, connection: sqlite3.Connection) -> Crowd:

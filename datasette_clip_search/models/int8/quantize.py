@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...common.answers import shares_found
 from ...common.cores import on_all_cores
 from ...common.errors import EncoderUnavailable
 from ..onnx_file.graph_model import Declared
@@ -89,7 +90,7 @@ def build(
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _import(module)
-    from ..onnx_export import export_tower
+    from ..towers.making.onnx_export import export_tower
 
     with tempfile.TemporaryDirectory(prefix="clip-search-", dir=folder) as temporary:
         exact, quantized = Path(temporary, "float32.onnx"), Path(temporary, "int8.onnx")
@@ -125,7 +126,7 @@ def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
     Raises ValueError without any picture.
     """
     onnx = _import("onnx")
-    from .graph import activations, channel_shifts, watch
+    from ..towers.making.int8_graph import activations, channel_shifts, watch
 
     watching = file.with_name("watching.onnx")
     weights = activations(onnx.load(file).graph)
@@ -169,7 +170,7 @@ def quantize(file: Path, ranges: Ranges, output: Path) -> None:
     make.
     """
     onnx = _import("onnx")
-    from .graph import activations, to_int8
+    from ..towers.making.int8_graph import activations, to_int8
 
     model = onnx.load(file)
     missing = [name for name in activations(model.graph) if name not in ranges]
@@ -198,18 +199,17 @@ def agreement(exact: Floats, other: Floats, neighbours: int = 10) -> float:
             f"and {len(other)}"
         )
     k = max(1, min(neighbours, (len(exact) - 1) // 2))
-    same = [
-        len(np.intersect1d(a, b)) / k for a, b in zip(_top(exact, k), _top(other, k), strict=True)
-    ]
-    return float(np.mean(same))
+    cosines, others = _cosines(exact), _cosines(other)
+    found = np.argpartition(-others, k - 1, axis=1)[:, :k]
+    return float(shares_found(np.take_along_axis(cosines, found, axis=1), cosines, k).mean())
 
 
-def _top(vectors: Floats, k: int) -> NDArray[np.intp]:
+def _cosines(vectors: Floats) -> Floats:
+    """Return the cosines (n, n) of pictures to each other, least of all to themselves."""
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    scores = unit @ unit.T
-    np.fill_diagonal(scores, -np.inf)
-    # Stable, so that equal scores are in the same order for both.
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    cosines: Floats = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return cosines
 
 
 def features_of_noise(model: bytes) -> Floats:

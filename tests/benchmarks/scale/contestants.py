@@ -17,7 +17,7 @@ import numpy as np
 from database import queries, truth, vectors_of
 from geometry import DIMENSION, Vectors
 
-from datasette_clip_search.database.index import Base, exact, index_path, open_index
+from datasette_clip_search.database.index import Index, exact, index_path, open_index
 from datasette_clip_search.sql import add_functions
 
 K = 10
@@ -54,7 +54,7 @@ class Job:
             )
 
     @cached_property
-    def base(self) -> Base:
+    def base(self) -> Index:
         return open_index(index_path(self.file, 1), "synthetic", DIMENSION)[0]
 
     @cached_property
@@ -107,7 +107,7 @@ def ours(job: Job) -> Search:
     return search
 
 
-def _parameters(base: Base) -> tuple[faiss.SearchParameters | None, int]:
+def _parameters(base: Index) -> tuple[faiss.SearchParameters | None, int]:
     """Returns what FAISS is asked for the search that ours makes of it."""
     if base.kind.is_exact:
         # Ours looks further where these aren't enough.

@@ -10,7 +10,7 @@ from geometry import BATCH, DIMENSION, Geometry, Vectors
 from numpy.typing import NDArray
 
 from datasette_clip_search.database.connection import connect, transaction
-from datasette_clip_search.database.schema import create_tables
+from datasette_clip_search.database.prepare import create_tables
 
 QUERIES = 100
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.database.index import Wish, flat
-from datasette_clip_search.database.index.build import build
+from datasette_clip_search.database.index import IndexChoice, flat
+from datasette_clip_search.database.index.build import build_index
 from datasette_clip_search.database.index.exact import LENGTH, slack
-from datasette_clip_search.database.index.index import Base
+from datasette_clip_search.database.index.index import Index
 from datasette_clip_search.database.index.kinds import FLAT
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.vector_database import clustered, make
 
 DIMENSION = 32
@@ -24,7 +24,7 @@ def rounded(vectors):
     """An exact index with rounded vectors, as a file holds it."""
     index = faiss.index_factory(vectors.shape[1], FLAT.factory, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
-    return Base(index, np.arange(len(vectors)) * 3, FLAT)
+    return Index(index, np.arange(len(vectors)) * 3, FLAT)
 
 
 def unit(vectors):
@@ -104,7 +104,7 @@ def test_vectors_that_are_no_unit_vectors_are_not_rounded(tmp_path, length):
     file = make(tmp_path / "p.db", vectors)
     with closing(sqlite3.connect(file)) as connection:
         _, model = default_model(connection)
-        base, _ = build(connection, model, Wish("flat"), lambda *_: None, tmp_path)
+        base, _ = build_index(connection, model, IndexChoice("flat"), lambda *_: None, tmp_path)
     assert (base._rounded is None) == (length > 1)
     ids, scores = base.exact(vectors[700], 3, None)
     assert ids[0] == 701

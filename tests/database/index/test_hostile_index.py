@@ -13,13 +13,13 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.database.index import IndexUnusable, Wish, index_path, open_index
+from datasette_clip_search.database.index import IndexChoice, IndexUnusable, index_path, open_index
 from datasette_clip_search.database.index import faiss_layout as layout
 from datasette_clip_search.database.index.file import MAGIC
 from datasette_clip_search.database.index.header import parsed
 from datasette_clip_search.database.index.kinds import KINDS
 from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import padded, put_together
 from support.paths import PROGRAMS
@@ -32,7 +32,7 @@ METRIC = faiss.METRIC_INNER_PRODUCT
 def build(path, kind):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
-        keep_index(connection, path, model, Wish(kind))
+        keep_index(connection, path, model, IndexChoice(kind))
     return index_path(path, 1)
 
 
@@ -131,9 +131,15 @@ FACTS = {
         None,
     ],
     "recall": [2, -1, "1", float("nan"), float("inf"), [], True],
-    "wish": [{"kind": "x"}, {"kind": "flat", "memory": -1}, {"memory": "1"}, None, []],
+    "choice": [
+        {"kind": "x"},
+        {"kind": "flat", "memory": -1},
+        {"memory": "1"},
+        None,
+        [],
+    ],
     "metric": ["l2", None, 0],
-    "format": [1, 3, None, "2"],
+    "format": [0, 2, None, "1"],
     "fingerprint": ["g", None, 5],
     "unheard of": [1],
 }

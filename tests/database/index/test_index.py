@@ -17,18 +17,18 @@ from datasette_clip_search.cli.index_options import KINDS as OPTIONS
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
 from datasette_clip_search.database.index import (
+    IndexChoice,
     IndexUnusable,
-    Wish,
     index_path,
     open_index,
-    read_facts,
+    read_header,
 )
 from datasette_clip_search.database.index.filling import Filling
 from datasette_clip_search.database.index.kinds import KINDS, choose, lists_for
 from datasette_clip_search.database.index.maintenance import measure, status_of
 from datasette_clip_search.database.index.recall import Sample
-from datasette_clip_search.database.index.snapshots import collection_for
-from datasette_clip_search.database.schema import default_model
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
+from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.indexes import build_index
 from support.paths import TESTS
@@ -53,14 +53,14 @@ def indexed(request, tmp_path_factory, made):
     """A database with an index of each kind."""
     copy = tmp_path_factory.mktemp(request.param) / "p.db"
     shutil.copy(made, copy)
-    build_index(copy, Wish(request.param))
+    build_index(copy, IndexChoice(request.param))
     return copy, request.param
 
 
 def base_of(path, connection):
     """The index that searches of a connection use."""
     _, model = default_model(connection)
-    return collection_for(connection, model).base
+    return snapshot_for(connection, model).index
 
 
 def queries(vectors, count=20):
@@ -140,7 +140,7 @@ def test_copies_are_as_good_as_each_other():
 
 def test_recall_is_measured_and_reached(indexed):
     path, kind = indexed
-    facts = read_facts(index_path(path, 1))
+    facts = read_header(index_path(path, 1))
     assert facts.kind == kind
     with closing(sqlite3.connect(path)) as connection:
         _, model = default_model(connection)
@@ -166,7 +166,7 @@ def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
         copy = tmp_path / f"{wanted}.db"
         shutil.copy(made, copy)
         configured(recall_wanted=wanted)
-        efforts[wanted] = build_index(copy, Wish("ivf-sq4")).facts
+        efforts[wanted] = build_index(copy, IndexChoice("ivf-sq4")).header
         assert efforts[wanted].recall >= wanted
     assert efforts[0.5].effort.lists < efforts[0.999].effort.lists
 
@@ -176,7 +176,9 @@ def test_a_watch_is_told_of_every_stage(made, tmp_path):
     shutil.copy(made, copy)
     told = {}
     build_index(
-        copy, Wish("ivf-sq8"), watch=lambda what, *done: told.setdefault(what, []).append(done)
+        copy,
+        IndexChoice("ivf-sq8"),
+        watch=lambda what, *done: told.setdefault(what, []).append(done),
     )
     assert list(told) == ["Training", "Indexing", "Filling", "Measuring"]
     for what in ("Training", "Indexing", "Filling"):
@@ -205,10 +207,10 @@ def test_choice_by_size_and_memory():
 
 
 def test_a_few_pictures_are_always_searched_exactly(tmp_path):
-    kept = build_index(make(tmp_path / "p.db", clustered(300)), Wish("ivf-sq8"))
-    assert kept.facts.kind == "flat"
-    # The wish stands for when there are more.
-    assert kept.facts.wish == Wish("ivf-sq8")
+    kept = build_index(make(tmp_path / "p.db", clustered(300)), IndexChoice("ivf-sq8"))
+    assert kept.header.kind == "flat"
+    # The choice stands for when there are more.
+    assert kept.header.choice == IndexChoice("ivf-sq8")
 
 
 def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, caplog):
@@ -237,19 +239,19 @@ def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, ca
 def test_the_wish_is_kept(made, tmp_path):
     path = tmp_path / "p.db"
     shutil.copy(made, path)
-    assert build_index(path, Wish("ivf-sq8")).rebuilt
+    assert build_index(path, IndexChoice("ivf-sq8")).rebuilt
     assert not build_index(path).rebuilt
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [COUNT + 1], clustered(1, seed=9))
     kept = build_index(path)
-    assert (kept.rebuilt, kept.facts.kind, kept.facts.count) == (True, "ivf-sq8", COUNT + 1)
-    assert build_index(path, Wish()).facts.kind == "flat"
+    assert (kept.rebuilt, kept.header.kind, kept.header.count) == (True, "ivf-sq8", COUNT + 1)
+    assert build_index(path, IndexChoice()).header.kind == "flat"
 
 
 def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
     """Flips, cuts, and additions: none is used, and each is told of once."""
     path = make(tmp_path / "p.db", clustered(1200, 8))
-    build_index(path, Wish("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     file = index_path(path, 1)
     whole = file.read_bytes()
     assert open_index(file, "f", 8)
@@ -281,7 +283,7 @@ def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
     assert str(tmp_path) not in told[0]
 
 
-@pytest.mark.parametrize("what", ["model", "database", "older", "folder", "unreadable"])
+@pytest.mark.parametrize("what", ["model", "database", "foreign", "folder", "unreadable"])
 def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
     path = make(tmp_path / "p.db", clustered(1200, 8))
     build_index(path)
@@ -296,9 +298,9 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
         build_index(other)
         shutil.copy(index_path(other, 1), file)
         reason = "other vectors"
-    elif what == "older":
-        file.write_bytes(b"IxM2" + bytes(2000) + (0).to_bytes(8, "little") + b"CLIPFAISS1")
-        reason = "older release"
+    elif what == "foreign":
+        file.write_bytes(b"IxM2" + bytes(2000) + (0).to_bytes(8, "little") + b"CLIPFAISS0")
+        reason = "not written by this program"
     elif what == "folder":
         file.unlink()
         file.mkdir()
@@ -333,7 +335,7 @@ def test_lists_hold_what_faiss_puts_there(kind):
 @pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
 def test_a_full_disk_keeps_the_old_index(tmp_path, kind):
     path = make(tmp_path / "p.db", clustered(3000))
-    build_index(path, Wish(kind))
+    build_index(path, IndexChoice(kind))
     before = index_path(path, 1).read_bytes()
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, range(3001, 3100), clustered(99, seed=1))
@@ -371,10 +373,10 @@ def test_a_new_file_is_taken_up(made, tmp_path, connect, vectors):
     connection = connect(path)
     found(connection, vectors[0], 3)
     assert not base_of(path, connection).is_mapped
-    build_index(path, Wish("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     found(connection, vectors[0], 3)
     assert base_of(path, connection).kind.name == "ivf-sq8"
-    build_index(path, Wish("ivf-sq4"))
+    build_index(path, IndexChoice("ivf-sq4"))
     found(connection, vectors[0], 3)
     assert base_of(path, connection).kind.name == "ivf-sq4"
     index_path(path, 1).unlink()
@@ -424,12 +426,12 @@ def test_command(made, tmp_path):
 def test_embedding_keeps_to_the_wish(tiny_database, pictures):
     result = run("embed-images", tiny_database, pictures, "--index", "ivf-sq4", "--memory", "1GiB")
     assert result.exit_code == 0, result.output
-    wish = Wish("ivf-sq4", 1024**3)
-    assert read_facts(index_path(tiny_database, 1)).wish == wish
+    choice = IndexChoice("ivf-sq4", 1024**3)
+    assert read_header(index_path(tiny_database, 1)).choice == choice
     (pictures / "a.jpg").unlink()
     run("embed-images", tiny_database, pictures, "--prune")
-    facts = read_facts(index_path(tiny_database, 1))
-    assert (facts.wish, facts.count) == (wish, 5)
+    facts = read_header(index_path(tiny_database, 1))
+    assert (facts.choice, facts.count) == (choice, 5)
 
 
 def test_command_says_where_a_wish_is_not_met(tmp_path):
@@ -444,7 +446,7 @@ def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configure
     configured(max_published_duplicate_numbers=1000)
     path = tmp_path / "p.db"
     shutil.copy(made, path)
-    build_index(path, Wish("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     sql = "select count(*) from clip_duplicates(0.97)"
     connection = connect(path)
     assert connection.execute(sql).fetchone()

@@ -1,0 +1,232 @@
+"""The collections of a process: loaded once, and brought up to date for every connection.
+
+The database tells what has happened to its vectors since an index was made, so that an answer is
+always that of the database as the connection sees it.
+"""
+
+import logging
+import os
+import sqlite3
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ...common.config import CONFIG
+from ...common.errors import DatabaseError
+from ...common.interrupts import turn
+from ...common.terminal_text import visible
+from ..changes import Moment, changes_since, moment_of
+from ..connection import fetch, main_file
+from ..model import Model
+from ..recognition import images_table
+from ..triggers import schema_version, standing_of
+from ..vectors import count_vectors, embedded_ids, lost_ids, read_vectors, vectors_by_id
+from . import Index, IndexUnusable, Unindexed, flat, index_path, open_index, read_header
+from .snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+
+_Key = tuple[str, int]
+
+_snapshots: OrderedDict[_Key, Snapshot] = OrderedDict()
+# One for each model of each database, so that nobody waits for what another one's file holds.
+_loading: dict[_Key, threading.Lock] = {}
+_guard = threading.Lock()
+# What was told of index files, each once; and those files that are no good to anyone.
+_told: set[tuple[object, str]] = set()
+_damaged: set[object] = set()
+_told_untriggered: set[str | None] = set()
+
+
+def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Returns the snapshot as the connection sees it now, shared by all of a process.
+
+    Every vector in it has its picture.
+    """
+    current = _latest(connection, model)
+    # All that it costs where the triggers are there.
+    if current.stands == schema_version(connection):
+        return current
+    table = images_table(connection)
+    assert table is not None
+    standing = standing_of(connection, table)
+    if not standing.history:
+        return _as_it_is(connection, model)
+    among = current.touched if standing.pictures and current.stood == standing.version else None
+    kept = current.without(lost_ids(connection, model, among))
+    kept.stands = standing.version if standing.pictures and not len(kept.lost) else None
+    _, key = _place(main_file(connection), model.id)
+    with _guard:
+        if _snapshots.get(key) is current:
+            _snapshots[key] = kept
+    return kept
+
+
+def doubt(connection: sqlite3.Connection, model: Model) -> None:
+    """Has the next search compare vectors and pictures, because one was found to have none."""
+    known = _snapshots.get(_place(main_file(connection), model.id)[1])
+    if known:
+        known.stands = known.stood = None
+
+
+def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Reads a snapshot whose changes nobody notes, so that it serves one search alone."""
+    name = main_file(connection)
+    if name not in _told_untriggered:
+        _told_untriggered.add(name)
+        log.warning(
+            "The triggers of clip_embeddings are gone, so every search reads all vectors. "
+            "Run: sqlite-utils clip-index"
+        )
+    # Nobody shares it, so it must not fill the memory, but where there is no file to read from.
+    base = Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    state = int.from_bytes(os.urandom(8), "big", signed=True)
+    return Snapshot(model, Moment(-1, state), base).without(lost_ids(connection, model))
+
+
+def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
+    """Returns a snapshot of all vectors that the connection sees now."""
+    file, key = _place(main_file(connection), model.id)
+    known = _snapshots.get(key)
+    if known and known.moment.revision == model.revision and known.seen == _signature(file):
+        return known
+    with turn(_loading.setdefault(key, threading.Lock()), connection):
+        known = _snapshots.get(key)
+        seen = _signature(file)
+        current = next(
+            later
+            for start in _starts(connection, model, file, known)
+            if (later := advanced(connection, model, start))
+        )
+        current.seen = seen
+        # A connection that looks at an older state leaves the newest one to the others.
+        if not known or known.index is not current.index or known.moment.seq < current.moment.seq:
+            _keep(key, current)
+        return current
+
+
+def _keep(key: _Key, snapshot: Snapshot) -> None:
+    """Keep a snapshot, in place of one of the database that has the most of them in memory."""
+    with _guard:
+        _snapshots[key] = snapshot
+        _snapshots.move_to_end(key)
+        if len(_snapshots) > CONFIG.snapshot_cache_entries:
+            held = Counter(path for path, _ in _snapshots)
+            del _snapshots[max(_snapshots, key=lambda other: held[other[0]])]
+
+
+def _starts(
+    connection: sqlite3.Connection, model: Model, file: Path | None, known: Snapshot | None
+) -> Iterator[Snapshot]:
+    """Yields what may be brought up to date, from the least work on."""
+    if known and known.model.fingerprint == model.fingerprint:
+        if known.seen != _signature(file) and (mapped := _from_file(connection, model, file)):
+            yield mapped
+        if not known.is_outgrown:
+            yield known
+            # For a connection that looks at an older state than `known` is of.
+            yield known.before()
+    if mapped := _from_file(connection, model, file):
+        yield mapped
+    # Before the vectors: what changes meanwhile is then read again.
+    moment = moment_of(connection, model)
+    yield Snapshot(model, moment, _without_index(connection, model))
+    # Only where the history is being deleted at the same time.
+    raise DatabaseError("The vectors change faster than they can be read. Search again")
+
+
+def _without_index(connection: sqlite3.Connection, model: Model) -> Index:
+    count = count_vectors(connection, model)
+    if count * model.dimension <= CONFIG.max_unindexed_numbers:
+        return flat(*read_vectors(connection, model))
+    log.warning(
+        "%s has no index that can be used, and its %s vectors are more than memory has room for: "
+        "every search reads them all. Run: sqlite-utils clip-index",
+        visible(model.label),
+        f"{count:,}",
+    )
+    return Unindexed(embedded_ids(connection, model))
+
+
+def advanced(connection: sqlite3.Connection, model: Model, start: Snapshot) -> Snapshot | None:
+    """Returns a snapshot with all that has happened since, or None where that isn't known."""
+    changes = changes_since(connection, model, start.moment)
+    if changes is None:
+        return None
+    moment, touched = changes
+    if moment == start.moment:
+        return start
+    ids, vectors = vectors_by_id(connection, model, touched)
+    kept = ~np.isin(start.fresh.ids, touched)
+    ids = np.concatenate([start.fresh.ids[kept], ids])
+    vectors = np.concatenate([start.fresh.vectors[kept], vectors])
+    order = np.argsort(ids)
+    later = Snapshot(
+        model,
+        moment,
+        start.index,
+        start.made,
+        np.union1d(start.touched, touched),
+        flat(ids[order], vectors[order]),
+    )
+    later.stood = start.stood if start.stands is None else start.stands
+    return later
+
+
+def _signature(file: Path | None) -> object:
+    """Returns what tells one index file from another one in its place; None where there is none."""
+    try:
+        stat = os.stat(file) if file else None
+    except OSError:
+        return None
+    return stat and (str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) -> Snapshot | None:
+    """Maps the index file of a model; None, and a warning, where it won't do."""
+    seen = _signature(file)
+    if file is None or seen is None or seen in _damaged:
+        return None
+    try:
+        moment = read_header(file).moment
+        if changes_since(connection, model, moment) is None:
+            if connection.in_transaction and moment.seq > moment_of(connection, model).seq:
+                # It looks at a state of the database from before the index was built.
+                return None
+            raise IndexUnusable("it was built from other vectors than the database holds now")
+        check_index_size(connection, file)
+        base, header = open_index(file, model.fingerprint, model.dimension)
+        # Another one may have been put there meanwhile; `advanced` looks at what it says.
+        return Snapshot(model, header.moment, base)
+    except IndexUnusable as error:
+        if error.is_damaged:
+            _damaged.add(seen)
+        if (seen, str(error)) not in _told:
+            _told.add((seen, str(error)))
+            name = visible(file.name)
+            log.warning("Not using the index %s: %s. Searching exactly", name, error)
+        return None
+
+
+def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
+    """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
+
+    Every vector takes at most six bytes a number in it, and at least two in the database.
+    """
+    [pages], [page_size] = (
+        fetch(connection, f"pragma main.{name}").fetchone() for name in ("page_count", "page_size")
+    )
+    # Where it has gone meanwhile, opening it says so.
+    size = file.stat().st_size if file.exists() else 0
+    if size > 4 * pages * page_size + CONFIG.small_index_bytes:
+        raise IndexUnusable("it is larger than an index of this database can be")
+
+
+@lru_cache(CONFIG.snapshot_cache_entries)
+def _place(path: str | None, model_id: int) -> tuple[Path | None, tuple[str, int]]:
+    """Returns where the index of a model of a database is, and what its snapshot goes by."""
+    return index_path(Path(path), model_id) if path else None, (str(path), model_id)
