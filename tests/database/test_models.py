@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.models import make_model
 from support.pictures import make_picture
 from support.web import PAGE, images
@@ -62,13 +62,6 @@ def ask(database, connect):
         return connection.execute(sql, parameters).fetchall()
 
     return ask
-
-
-def change(database: Path, sql: str) -> None:
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(sql)
-    connection.close()
 
 
 def stored(database: Path, model: str) -> tuple[list[int], np.ndarray]:

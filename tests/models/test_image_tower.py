@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.models import make_model
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
-from support.towers import EMBED, change, torch_encoder, without_torch
+from support.towers import EMBED, torch_encoder, without_torch
 
 pytest.importorskip("open_clip")
 pytest.importorskip("onnxscript")

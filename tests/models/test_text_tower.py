@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.models import TINY_CONFIG
 from support.paths import DEMO_MODEL, DEMO_PICTURES
-from support.towers import change, torch_encoder, without_torch
+from support.towers import torch_encoder, without_torch
 
 pytest.importorskip("open_clip")
 

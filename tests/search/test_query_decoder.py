@@ -37,8 +37,9 @@ def database(tmp_path_factory, tiny_model):
 
 @pytest.fixture(autouse=True)
 def patient(configured):
-    """Raise the time limits for a busy machine, and start each test without a process."""
-    configured(query_decode_seconds=100)
+    """Let nothing take too long on a busy machine, and start every test without a process."""
+    # Both fifty times the default, so that as many slow pictures may wait as ever.
+    configured(query_decode_seconds=100, max_slow_seconds_waiting=1000)
     query_decoder.close()
     yield
     query_decoder.close()

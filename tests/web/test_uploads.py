@@ -9,8 +9,9 @@ from datasette.utils.asgi import Request
 from datasette_clip_search.web import upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
+from support.databases import change
 from support.models import make_model
-from support.web import PAGE, ROOT, change, images, links
+from support.web import PAGE, ROOT_ACTOR, images, links
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
@@ -109,7 +110,7 @@ async def test_only_the_json_takes_pictures(photos, picture):
 
 
 async def test_forbidden_pictures_are_not_searched(folder, serve, picture):
-    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT}}}}}
+    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT_ACTOR}}}}}
     datasette = serve(folder / "photos.db", config=config)
     response = await datasette.client.post(JSON, content=picture, headers=BYTES)
     assert response.status_code == 403
