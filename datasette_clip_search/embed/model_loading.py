@@ -17,7 +17,7 @@ from ..database.model import Model
 from ..models import checkpoint as checkpoints
 from ..models.checkpoint import Checkpoint
 from ..models.expected_preprocess import expected_preprocess
-from ..models.precision import Choice, make_int8, use_device, use_precision
+from ..models.precision import INT8_SAMPLE, Choice, make_int8, use_device, use_precision
 from ..models.torch_model import Encoder, PictureEncoder
 from ..models.towers.beside_weights import copy_towers, find_tower, is_torch_here
 from ..models.towers.image import ImageTower
@@ -144,7 +144,7 @@ class Loader:
             if precision == "int8":
                 settings = replace(settings, preprocess=encoder.preprocess, thumbnails=False)
                 ranges = self._store.calibration()
-                sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
+                sample = None if ranges else _sample(work, INT8_SAMPLE, decoders, settings)
                 loaded.encoder, loaded.choice = make_int8(encoder, ranges, sample)
             else:
                 note = use_device(encoder, device)

@@ -28,6 +28,10 @@ WORTHWHILE = 1.15
 _TRIES = 3
 # How many batches a GPU is timed with: each takes milliseconds.
 _GPU_RUNS = 5
+INT8_SAMPLE = 144
+"""Pictures that int8 is made with: a third of them calibrates it, the others check it."""
+
+_INT8_SAMPLE_AT_LEAST = 30
 
 
 @dataclass
@@ -131,10 +135,10 @@ def make_int8(
         choice.made = made(encoder, *int8.build(encoder.model, size, ranges))
         return Int8Encoder(choice.made.kept), choice
     count = 0 if sample is None else len(sample)
-    if sample is None or count < CONFIG.int8_sample_at_least:
+    if sample is None or count < _INT8_SAMPLE_AT_LEAST:
         raise CommandError(
             f"--precision int8 is calibrated and checked with pictures, at least "
-            f"{CONFIG.int8_sample_at_least} of them, and there are {count} to embed. "
+            f"{_INT8_SAMPLE_AT_LEAST} of them, and there are {count} to embed. "
             "Use --precision auto"
         )
     is_calibrating = np.arange(count) % 3 == 0

@@ -23,8 +23,16 @@ from .index import LEAST, Effort, Index
 from .kinds import KINDS, Kind, choose, lists_for
 from .recall import Sample
 
-# Of k-means; more of them move its centres little.
+# Rounds of k-means; more would move its centres little.
 _ROUNDS = 10
+# FAISS advises 39 or more for k-means.
+_TRAINING_VECTORS_PER_LIST = 64
+# Recall that an index must have beyond what is wanted: other queries than the sample find half a
+# percent less.
+_RECALL_MARGIN = 0.005
+# What it costs to look at a rounded vector, and to fetch an exact one.
+_SECONDS_PER_CODE = 60e-9
+_SECONDS_PER_VECTOR = 15e-6
 
 # Told what is being done, how much of it is done, and how much there is of it.
 Watch = Callable[[str, int, int], None]
@@ -96,7 +104,7 @@ def _inverted(
     rng = np.random.default_rng(0)
     watch("Training", 0, _ROUNDS)
     some, training = vectors_by_id(
-        connection, model, rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
+        connection, model, rng.permutation(ids)[: _TRAINING_VECTORS_PER_LIST * lists]
     )
     sample = Sample(some, training)
     index = cast(Any, faiss).index_factory(
@@ -140,7 +148,7 @@ def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, fl
     Where nothing does, it is what finds most.
     """
     deepest = CONFIG.depths[-1]
-    aim = min(1.0, CONFIG.recall_wanted + CONFIG.recall_margin)
+    aim = min(1.0, CONFIG.recall_wanted + _RECALL_MARGIN)
     cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
     lists = 1
     while True:
@@ -167,5 +175,5 @@ def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, fl
 def _cost(base: Index, effort: Effort) -> float:
     """Returns about how many seconds a search for ten pictures takes."""
     looked_at = len(base) * effort.lists / base.lists
-    looking: float = looked_at * CONFIG.seconds_per_code
-    return looking + 10 * effort.depth * CONFIG.seconds_per_vector
+    looking: float = looked_at * _SECONDS_PER_CODE
+    return looking + 10 * effort.depth * _SECONDS_PER_VECTOR

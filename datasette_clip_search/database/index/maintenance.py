@@ -15,7 +15,7 @@ from ..vectors import batches, count_vectors, count_without, lost_ids
 from . import Header, IndexChoice, IndexUnusable, index_path, open_index, write_index
 from .build import Watch, build_index
 from .kinds import KINDS
-from .recall import Sample
+from .recall import QUERIES, Sample
 from .snapshot_cache import check_index_size, snapshot_for
 
 
@@ -141,7 +141,7 @@ def status_of(
 def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_progress) -> float:
     """Returns recall@10 of searches against exact ones, over a sample of the snapshot."""
     snapshot = snapshot_for(connection, model)
-    sample = Sample(*snapshot.sample(connection, 2 * CONFIG.recall_queries))
+    sample = Sample(*snapshot.sample(connection, 2 * QUERIES))
     done = 0
     for ids, vectors in batches(connection, model, without=snapshot.lost):
         sample.show(ids, vectors)

@@ -4,9 +4,13 @@ import numpy as np
 
 from ...common.answers import EQUAL_COSINES, shares_found
 from ...common.arrays import Ids, Vectors
-from ...common.config import CONFIG
+
+QUERIES = 512
+"""How many queries an index is measured with."""
 
 _K = 10
+# The cosine of words to the picture that they describe.
+_LIKENESS = 0.3
 # Kept of each query's nearest, so that copies of the tenth, which are as good an answer, are known.
 _KEPT = 40
 # No picture's id.
@@ -24,7 +28,7 @@ class Sample:
     def __init__(self, ids: Ids, vectors: Vectors):
         """Takes some pictures of the collection, (n,) and (n, d)."""
         rng = np.random.default_rng(0)
-        half = min(CONFIG.recall_queries // 2, len(ids))
+        half = min(QUERIES // 2, len(ids))
         own = rng.permutation(len(ids))[:half]
         between = (
             vectors[rng.permutation(len(ids))[:half]] + vectors[rng.permutation(len(ids))[:half]]
@@ -32,7 +36,7 @@ class Sample:
         between /= np.linalg.norm(between, axis=1, keepdims=True).clip(1e-6)
         away = rng.standard_normal(between.shape, np.float32)
         away /= np.linalg.norm(away, axis=1, keepdims=True)
-        between = between * CONFIG.recall_likeness + away * np.sqrt(1 - CONFIG.recall_likeness**2)
+        between = between * _LIKENESS + away * np.sqrt(1 - _LIKENESS**2)
         self.queries: Vectors = np.concatenate([vectors[own], between]).astype(np.float32)
         nobody = np.full(half, _NOBODY)
         self.itself: Ids = np.concatenate([ids[own], nobody])

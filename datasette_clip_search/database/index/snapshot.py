@@ -19,7 +19,10 @@ from ..model import Model
 from ..publication import is_published
 from ..vectors import batches_by_id, read_vectors, vectors_by_id
 from . import Index, flat
-from .crowd import Crowd
+from .crowd import SIZE, Crowd
+
+DISTRIBUTION_SAMPLE = 5_000
+"""Pictures that tell where a collection lies in its model's space; half a second, once."""
 
 
 class Snapshot:
@@ -225,13 +228,13 @@ class Snapshot:
     def crowd(self, connection: sqlite3.Connection) -> Crowd:
         """Returns what hits stand above; the same pictures always make the same one."""
         if self._crowd is None:
-            self._crowd = Crowd(*self.sample(connection, CONFIG.crowd_size))
+            self._crowd = Crowd(*self.sample(connection, SIZE))
         return self._crowd
 
     def distribution(self, connection: sqlite3.Connection) -> tuple[Vectors, Vectors]:
         """Returns the mean (d,) and the covariance (d, d), float32, of a sample of the vectors."""
         if self._distribution is None:
-            _, vectors = self.sample(connection, CONFIG.distribution_sample)
+            _, vectors = self.sample(connection, DISTRIBUTION_SAMPLE)
             d = self.model.dimension
             mean, covariance = np.zeros(d, np.float32), np.zeros((d, d), np.float32)
             if len(vectors):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from ...common.arrays import Pixels
-from ...common.config import CONFIG
 from ...common.errors import ClipSearchError
 from ...database.connection import transaction
 from ...database.model import Model
@@ -16,6 +15,8 @@ from ..torch_model import Encoder
 from .keep_text import AUTO, NONE, keep_made, sample_of, shown
 from .stored import IMAGE, TowerUnusable, delete_tower, parse, read_manifest, read_tower
 
+# Pictures that an image tower is checked with; torch embeds them once more, in float32.
+_SAMPLE = 32
 NEEDED = ("torch", "open_clip", "onnx", "onnxscript")
 
 
@@ -85,7 +86,7 @@ def _make(
 ) -> str:
     from .making.make_image import make
 
-    pixels = sample(encoder.preprocess, CONFIG.image_tower_sample)
+    pixels = sample(encoder.preprocess, _SAMPLE)
     pictures = sample_of(connection, model)
     return keep_made(
         connection,

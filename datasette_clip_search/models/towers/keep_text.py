@@ -8,7 +8,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ...common.arrays import Vectors
-from ...common.config import CONFIG
 from ...common.errors import ClipSearchError, EncoderUnavailable
 from ...database.connection import fetch, transaction
 from ...database.model import Model
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from .making.make_text import Made
 
 AUTO, NONE = "auto", "none"
+# The most pictures that a text tower is checked with.
+_PICTURES = 5_000
 PRECISIONS = ("8-bit", "16-bit", "32-bit")
 # What one is made with, besides what an install without extras has.
 NEEDED = ("torch", "open_clip", "onnx")
@@ -174,9 +175,9 @@ def _shown(facts: dict[str, Any], tower: str) -> str:
 
 def sample_of(connection: sqlite3.Connection, model: Model) -> Vectors:
     """Returns vectors, (n, d) float32, from all over the collection."""
-    step = max(1, count_vectors(connection, model) // CONFIG.text_tower_pictures)
+    step = max(1, count_vectors(connection, model) // _PICTURES)
     sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
         order by image_id limit ?"""
-    rows = fetch(connection, sql, model.id, step, CONFIG.text_tower_pictures)
+    rows = fetch(connection, sql, model.id, step, _PICTURES)
     blobs = [blob for (blob,) in rows if has_length(blob, model.dimension)]
     return decode_vectors(blobs, model.dimension)

@@ -28,7 +28,9 @@ TEXT, IMAGE, INT8 = "text", "image", "int8"
 FORMAT = 1
 # Thousands of characters at most, most of them special tokens of a tokenizer.
 _MOST_MANIFEST = 200_000
-# Of any release; ours are CONFIG.tower_part_bytes.
+# The bytes of a part: Datasette reads a hundred for a page.
+_PART_BYTES = 262_144
+# The most that a part of any release may have.
 _MOST_PART = 1 << 24
 _SECTIONS = {
     TEXT: {"tokenizer", "example", "onnx"},
@@ -199,7 +201,7 @@ def delete_tower(connection: sqlite3.Connection, model: Model, tower: str = TEXT
 
 
 def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
-    size = CONFIG.tower_part_bytes
+    size = _PART_BYTES
     for section in sections.values():
         for at in range(0, len(section), size):
             yield memoryview(section)[at : at + size]

@@ -28,6 +28,8 @@ FAITHFUL = {"8-bit": 0.995, "16-bit": 0.9999, "32-bit": 0.9999}
 # The least share of each text's ten best pictures that the tower must find as well.
 AGREEMENT = 0.95
 NEIGHBOURS = 10
+# Among fewer pictures, the ten best would agree by chance.
+_PICTURES_AT_LEAST = 100
 EXAMPLE = "a dog on the beach"
 
 
@@ -143,7 +145,7 @@ def least_cosine(vectors: Vectors, exact: Vectors) -> float:
 
 def agreement_of(vectors: Vectors, exact: Vectors, pictures: Vectors) -> float | None:
     """Returns the mean share of the nearest pictures that both find, None where they are few."""
-    if len(pictures) < CONFIG.text_tower_pictures_at_least:
+    if len(pictures) < _PICTURES_AT_LEAST:
         return None
     cosines = exact @ pictures.T
     found = np.argsort(-(vectors @ pictures.T), axis=1)[:, :NEIGHBOURS]
