@@ -92,7 +92,7 @@ def test_older_and_newer_states_side_by_side(path, connect):
         writer.execute("delete from images where id = ?", [1 + step])
         for reader in readers:
             check(reader, step)
-    build(path, anew=True)
+    build(path, force=True)
     for reader in [*readers, writer, *reversed(readers)]:
         check(reader)
 
@@ -104,7 +104,7 @@ def test_what_is_forgotten_is_read_again(path, connect, configured):
     check(connection)
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(3000, 3020), clustered(20, seed=3))
-    build(path, anew=True)
+    build(path, force=True)
     with closing(sqlite3.connect(path)) as writer, writer:
         assert writer.execute("select count(*) from clip_changes").fetchone() == (1,)
         put(writer, range(3020, 3040), clustered(20, seed=4))

@@ -181,7 +181,7 @@ def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monk
         crowd = snapshot_for(connection, default_model(connection)[1]).crowd(connection)
         assert not gone & set(crowd.ids.tolist())
     # What is built now holds none of them.
-    assert index(path, IndexChoice(kind), anew=True).header.count == 1200 - len(gone)
+    assert index(path, IndexChoice(kind), force=True).header.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])

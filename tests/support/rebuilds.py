@@ -39,9 +39,9 @@ def make_photos(folder):
     return path
 
 
-def index(path, choice=None, anew=False):
+def index(path, choice=None, force=False):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return keep_index(connection, path, default_model(connection)[1], choice, anew=anew)
+        return keep_index(connection, path, default_model(connection)[1], choice, force=force)
 
 
 def table_of(path):

@@ -1,4 +1,4 @@
-"""Building an index from the database, in batches, and finding out how hard it has to search."""
+"""Build an index from the database in batches, and measure how hard it has to search."""
 
 import math
 import sqlite3
@@ -34,19 +34,19 @@ _RECALL_MARGIN = 0.005
 _SECONDS_PER_CODE = 60e-9
 _SECONDS_PER_VECTOR = 15e-6
 
-# Told what is being done, how much of it is done, and how much there is of it.
 Watch = Callable[[str, int, int], None]
+"""Reports progress: the step, how much of it is done, and how much there is to do."""
 
 
 def build_index(
     connection: sqlite3.Connection, model: Model, choice: IndexChoice, watch: Watch, folder: Path
 ) -> tuple[Index, Header]:
-    """Builds the index of a model's vectors that an owner chooses.
+    """Build the index of a model's vectors that the owner has chosen.
 
-    A temporary file in the folder may grow as large as the index. Raises OSError where it can't be
+    A temporary file in `folder` may grow as large as the index. Raises OSError if it can't be
     written, and DatabaseError for vectors that can't be used.
     """
-    # Before the vectors: what changes from here on is scored beside the index.
+    # Read before the vectors: what changes from here on is compared beside the index.
     moment = moment_of(connection, model)
     lost = lost_ids(connection, model)
     ids = np.setdiff1d(embedded_ids(connection, model), lost)
@@ -83,7 +83,7 @@ def _flat(
         longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
         watch("Indexing", index.ntotal, count)
     if longest > exact.LENGTH:
-        # Written by other programs; how far rounding takes them is not known.
+        # Other programs wrote these vectors; the error of rounding them has no known bound.
         index = cast(Any, faiss).clone_index(index.refine_index)
     return Index(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
 
@@ -97,7 +97,7 @@ def _inverted(
     folder: Path,
     lost: Ids,
 ) -> tuple[Index, Sample]:
-    """Builds an index of lists, and shows every vector to a sample of queries."""
+    """Build an index of lists, and show every vector to a sample of queries."""
     import faiss
 
     lists = lists_for(len(ids))
@@ -113,7 +113,7 @@ def _inverted(
     _train(index, training, watch)
     del training
     read, done = [], 0
-    # Nobody sees the file, and nothing of it is left, however a run ends.
+    # The file has no name, and disappears however the run ends.
     with tempfile.TemporaryFile(dir=folder) as file:
         filling = Filling(index, cast(BinaryIO, file))
         for more, vectors in batches(connection, model, without=lost):
@@ -122,7 +122,7 @@ def _inverted(
             read.append(more)
             done += len(more)
             watch("Indexing", done, len(ids))
-        # Before there is less memory for two of them.
+        # Joined while there is still memory for two copies.
         every = np.concatenate(read)
         del read
         filling.finish(lambda filled: watch("Filling", filled, done))
@@ -130,12 +130,12 @@ def _inverted(
 
 
 def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
-    """Finds the lists' centres for vectors (n, d), and how to round what is in them."""
+    """Find the lists' centres for vectors (n, d), and how to round the vectors in them."""
     import faiss
 
     centres = cast(Any, faiss).Clustering(index.d, index.nlist)
     centres.spherical, centres.niter = True, 1
-    # Each time it goes on from the centres that it has.
+    # Each round goes on from the centres of the round before.
     for done in range(1, _ROUNDS + 1):
         centres.train(vectors, index.quantizer)
         watch("Training", done, _ROUNDS)
@@ -143,9 +143,9 @@ def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
 
 
 def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, float]:
-    """Returns what finds enough of the sample's answers in the least time, and its recall.
+    """Return the effort that finds enough answers of the sample in the least time, and its recall.
 
-    Where nothing does, it is what finds most.
+    If none finds enough, return the one that finds most.
     """
     deepest = CONFIG.depths[-1]
     aim = min(1.0, CONFIG.recall_wanted + _RECALL_MARGIN)
@@ -173,7 +173,7 @@ def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, fl
 
 
 def _cost(base: Index, effort: Effort) -> float:
-    """Returns about how many seconds a search for ten pictures takes."""
+    """Estimate the seconds that a search for ten pictures takes."""
     looked_at = len(base) * effort.lists / base.lists
     looking: float = looked_at * _SECONDS_PER_CODE
     return looking + 10 * effort.depth * _SECONDS_PER_VECTOR

@@ -1,4 +1,4 @@
-"""Keeping the index file of a database: when it is built anew, and how good it is."""
+"""Keep the index file of a database fresh, and report how good it is."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from .snapshot_cache import check_index_size, snapshot_for
 
 @dataclass(frozen=True)
 class KeptIndex:
-    """An index file after it was looked after: whether it was built anew, and what it says."""
+    """An index file, its header, and whether it was rebuilt just now."""
 
     file: Path
     header: Header
@@ -29,7 +29,7 @@ class KeptIndex:
 
 
 def ignore_progress(what: str, done: int, of: int) -> None:
-    """A Watch that keeps it to itself."""
+    """A Watch that does nothing."""
 
 
 def keep_index(
@@ -38,19 +38,19 @@ def keep_index(
     model: Model,
     choice: IndexChoice | None = None,
     watch: Watch = ignore_progress,
-    anew: bool = False,
+    force: bool = False,
 ) -> KeptIndex:
-    """Builds the index file of a model anew where it is time to, or always.
+    """Rebuild the index file of a model if too much has changed; with `force`, rebuild it always.
 
-    Without a choice, it is of the kind that was chosen last. Raises CommandError where the file
-    can't be written.
+    Without a choice, the kind stays as it was last chosen. Raises CommandError if the file can't be
+    written.
     """
     file = index_path(database, model.id)
     try:
         check_index_size(connection, file)
         _, header = open_index(file, model.fingerprint, model.dimension)
         choice = choice or header.choice
-        if not anew and choice == header.choice and _serves(connection, model, header):
+        if not force and choice == header.choice and _serves(connection, model, header):
             return KeptIndex(file, header, rebuilt=False)
     except IndexUnusable:
         pass
@@ -69,7 +69,7 @@ def keep_index(
 
 
 def _serves(connection: sqlite3.Connection, model: Model, header: Header) -> bool:
-    """Tells whether so little has changed that it is scored beside the index."""
+    """Tell whether so little has changed that searches can compare it beside the index."""
     changes = changes_since(connection, model, header.moment)
     if changes is None:
         return False
@@ -79,12 +79,11 @@ def _serves(connection: sqlite3.Connection, model: Model, header: Header) -> boo
 
 @dataclass(frozen=True)
 class Status:
-    """What there is to say of an index, and how many changes it does not hold yet.
+    """The state of an index: its size, its recall, and the changes that it does not hold yet.
 
-    `pictures` are those that are searched, and `without` have no vector of the model. `lost` counts
-    vectors whose pictures are gone, or hold something else now: they are not searched. `recall` is
-    measured: the share of the ten truly nearest pictures that searches find. `problem` says why
-    there is no index in use.
+    Searches cover `pictures`. The pictures counted by `without` have no vector of the model, and
+    the vectors counted by `lost` have no picture, or one with other content. `recall` is the
+    measured recall@10 of searches. `problem` says why no index is in use.
     """
 
     file: Path
@@ -101,7 +100,7 @@ class Status:
 
     @property
     def memory(self) -> int:
-        """About how many bytes searches keep in memory, shared by all processes."""
+        """The approximate bytes that searches keep in memory, shared by all processes."""
         if self.header is None:
             return 0
         return KINDS[self.header.kind].size(self.header.count, self.header.dimension)
@@ -110,7 +109,7 @@ class Status:
 def status_of(
     connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = ignore_progress
 ) -> Status:
-    """Looks at the index of a model, and measures what searches find with it."""
+    """Check the index of a model, and measure the recall of searches."""
     file = index_path(database, model.id)
     header, problem, behind = None, "", 0
     table = images_table(connection)
@@ -139,7 +138,7 @@ def status_of(
 
 
 def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_progress) -> float:
-    """Returns recall@10 of searches against exact ones, over a sample of the snapshot."""
+    """Measure the recall@10 of searches over a sample of the snapshot."""
     snapshot = snapshot_for(connection, model)
     sample = Sample(*snapshot.sample(connection, 2 * QUERIES))
     done = 0

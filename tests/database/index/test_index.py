@@ -363,7 +363,7 @@ def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
     query = vectors[17]
     search = base.exact if kind == "flat" else base.candidates
     before = search(query, 10, None)[0].tolist()
-    build(path, anew=True)
+    build(path, force=True)
     index_path(path, 1).rename(path.with_name("elsewhere"))
     assert search(query, 10, None)[0].tolist() == before
     path.with_name("elsewhere").rename(index_path(path, 1))
