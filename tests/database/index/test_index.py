@@ -1,4 +1,4 @@
-"""The kinds of index and their files: what they find, and what they are not believed."""
+"""The kinds of index and their files: their recall, and the damage that they detect."""
 
 import dataclasses
 import json
@@ -51,7 +51,7 @@ def made(tmp_path_factory, vectors):
 
 @pytest.fixture(scope="module", params=KINDS)
 def indexed(request, tmp_path_factory, made):
-    """A database with an index of each kind."""
+    """A database with an index, of each kind."""
     copy = tmp_path_factory.mktemp(request.param) / "p.db"
     shutil.copy(made, copy)
     build(copy, IndexChoice(request.param))
@@ -59,7 +59,7 @@ def indexed(request, tmp_path_factory, made):
 
 
 def base_of(path, connection):
-    """The index that searches of a connection use."""
+    """Return the index that a connection's searches use."""
     _, model = default_model(connection)
     return snapshot_for(connection, model).index
 
@@ -78,7 +78,7 @@ def test_every_kind_is_used_and_ranks_by_exact_vectors(indexed, connect, vectors
             ids, scores = found(connection, query, k)
             expected, best = truth(connection, query, k)
             assert len(ids) == len(set(ids)) == k
-            # What it returns has the cosine of the stored vector, best first.
+            # Each result has the cosine of its stored vector, and the best is first.
             stored = vectors[np.array(ids) - 1] @ query
             assert scores == pytest.approx(stored, abs=1e-6)
             assert (np.diff(scores) <= 1e-6).all()
@@ -106,7 +106,7 @@ def test_every_kind_finds_as_many_as_there_are(indexed, connect):
 @pytest.mark.parametrize("share", [0.002, 0.1, 0.6])
 def test_every_kind_searches_within(indexed, connect, share, configured):
     path, _ = indexed
-    # Both ways are gone: fetching all of them, and looking through the lists.
+    # Covers both ways: reading all of their vectors, and probing the lists.
     configured(fetched_within=300)
     connection = connect(path)
     modulus = round(1 / share)
@@ -122,7 +122,7 @@ def test_every_kind_searches_within(indexed, connect, share, configured):
 
 
 def test_copies_are_as_good_as_each_other():
-    """Of pictures that are alike, which ones are among the ten nearest is chance."""
+    """Among pictures that are alike, chance decides which are the ten nearest."""
     vectors = np.repeat(clustered(60), 25, axis=0)
     ids = np.arange(len(vectors))
     sample = Sample(ids, vectors)
@@ -156,7 +156,7 @@ def test_recall_is_measured_and_reached(indexed):
         assert recall == 1
     else:
         assert recall == pytest.approx(facts.recall, abs=0.03)
-        # So few numbers, of a bit or two, may not do, and the command says so.
+        # So few numbers of a bit or two may not be enough, and the command says so.
         if kind not in ("ivf-rabitq", "ivf-rabitq2"):
             assert facts.recall >= CONFIG.recall_wanted
 
@@ -201,7 +201,7 @@ def test_choice_by_size_and_memory():
     assert choose(1_000_000, 512, 4 * 10**8).name == "ivf-sq4"
     assert choose(1_000_000, 512, 2 * 10**8).name == "ivf-rabitq2"
     assert choose(1_000_000, 512, 10**8).name == "ivf-rabitq"
-    # Where nothing fits it is the smallest, and the recall says how well that goes.
+    # If nothing fits, it is the smallest, and the recall shows how good that is.
     assert choose(1_000_000, 512, 1000).name == "ivf-rabitq"
     assert choose(10_000, 512, 10**7).name == "ivf-sq8"
     assert [lists_for(count) for count in (0, 1, 1000, 10**6, 10**7)] == [1, 1, 32, 1024, 4096]
@@ -210,12 +210,12 @@ def test_choice_by_size_and_memory():
 def test_a_few_pictures_are_always_searched_exactly(tmp_path):
     kept = build(make(tmp_path / "p.db", clustered(300)), IndexChoice("ivf-sq8"))
     assert kept.header.kind == "flat"
-    # The choice stands for when there are more.
+    # The choice is kept for when there are more.
     assert kept.header.choice == IndexChoice("ivf-sq8")
 
 
 def test_more_vectors_than_memory_has_room_for(tmp_path, connect, monkeypatch, caplog):
-    """Without an index they are read anew for every search, and found all the same."""
+    """Without an index, every search reads them again, and finds the same."""
     path = make(tmp_path / "p.db", clustered(1001))
     limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
     monkeypatch.setattr("datasette_clip_search.database.index.snapshot_cache.CONFIG", limited)
@@ -251,7 +251,7 @@ def test_the_wish_is_kept(made, tmp_path):
 
 
 def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
-    """Flips, cuts, and additions: none is used, and each is told of once."""
+    """Flips, cuts and additions: none is used, and each is logged once."""
     path = make(tmp_path / "p.db", clustered(1200, 8))
     build(path, IndexChoice("ivf-sq8"))
     file = index_path(path, 1)
@@ -295,7 +295,7 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
             connection.execute("update clip_models set fingerprint = 'another'")
         reason = "another model"
     elif what == "database":
-        # A backup that was changed since has as many changes, but others.
+        # A backup that was changed since has as many changes, but different ones.
         other = make(tmp_path / "other.db", clustered(1200, 8, seed=4))
         build(other)
         shutil.copy(index_path(other, 1), file)
