@@ -34,12 +34,16 @@ _RECALL_MARGIN = 0.005
 _SECONDS_PER_CODE = 60e-9
 _SECONDS_PER_VECTOR = 15e-6
 
-Watch = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Reports progress: the step, how much of it is done, and how much there is to do."""
 
 
 def build_index(
-    connection: sqlite3.Connection, model: Model, choice: IndexChoice, watch: Watch, folder: Path
+    connection: sqlite3.Connection,
+    model: Model,
+    choice: IndexChoice,
+    on_progress: OnProgress,
+    folder: Path,
 ) -> tuple[Index, Header]:
     """Build the index of a model's vectors that the owner has chosen.
 
@@ -59,16 +63,16 @@ def build_index(
 
     faiss.omp_set_num_threads(cores())
     if kind.is_exact:
-        base = _flat(connection, model, count, watch, lost)
-        return base, replace(header, count=len(base))
-    base, sample = _inverted(connection, model, kind, ids, watch, folder, lost)
-    effort, recall = _least_effort(base, sample, watch)
-    base.effort = effort
-    return base, replace(header, count=len(base), effort=effort, recall=recall)
+        index = _flat(connection, model, count, on_progress, lost)
+        return index, replace(header, count=len(index))
+    index, sample = _inverted(connection, model, kind, ids, on_progress, folder, lost)
+    effort, recall = _least_effort(index, sample, on_progress)
+    index.effort = effort
+    return index, replace(header, count=len(index), effort=effort, recall=recall)
 
 
 def _flat(
-    connection: sqlite3.Connection, model: Model, count: int, watch: Watch, lost: Ids
+    connection: sqlite3.Connection, model: Model, count: int, on_progress: OnProgress, lost: Ids
 ) -> Index:
     import faiss
 
@@ -81,7 +85,7 @@ def _flat(
         index.add(vectors)
         read.append(ids)
         longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
-        watch("Indexing", index.ntotal, count)
+        on_progress("Indexing", index.ntotal, count)
     if longest > exact.LENGTH:
         # Other programs wrote these vectors; the error of rounding them has no known bound.
         index = cast(Any, faiss).clone_index(index.refine_index)
@@ -93,7 +97,7 @@ def _inverted(
     model: Model,
     kind: Kind,
     ids: Ids,
-    watch: Watch,
+    on_progress: OnProgress,
     folder: Path,
     lost: Ids,
 ) -> tuple[Index, Sample]:
@@ -102,7 +106,7 @@ def _inverted(
 
     lists = lists_for(len(ids))
     rng = np.random.default_rng(0)
-    watch("Training", 0, _ROUNDS)
+    on_progress("Training", 0, _ROUNDS)
     some, training = vectors_by_id(
         connection, model, rng.permutation(ids)[: _TRAINING_VECTORS_PER_LIST * lists]
     )
@@ -110,7 +114,7 @@ def _inverted(
     index = cast(Any, faiss).index_factory(
         model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
     )
-    _train(index, training, watch)
+    _train(index, training, on_progress)
     del training
     read, done = [], 0
     # The file has no name, and disappears however the run ends.
@@ -121,15 +125,15 @@ def _inverted(
             sample.show(more, vectors)
             read.append(more)
             done += len(more)
-            watch("Indexing", done, len(ids))
+            on_progress("Indexing", done, len(ids))
         # Joined while there is still memory for two copies.
         every = np.concatenate(read)
         del read
-        filling.finish(lambda filled: watch("Filling", filled, done))
+        filling.finish(lambda filled: on_progress("Filling", filled, done))
     return Index(index, every, kind), sample
 
 
-def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
+def _train(index: Any, vectors: Vectors, on_progress: OnProgress) -> None:
     """Find the lists' centres for vectors (n, d), and how to round the vectors in them."""
     import faiss
 
@@ -138,11 +142,11 @@ def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
     # Each round goes on from the centres of the round before.
     for done in range(1, _ROUNDS + 1):
         centres.train(vectors, index.quantizer)
-        watch("Training", done, _ROUNDS)
+        on_progress("Training", done, _ROUNDS)
     index.train(vectors)
 
 
-def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, float]:
+def _least_effort(index: Index, sample: Sample, on_progress: OnProgress) -> tuple[Effort, float]:
     """Return the effort that finds enough answers of the sample in the least time, and its recall.
 
     If none finds enough, return the one that finds most.
@@ -152,28 +156,28 @@ def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, fl
     cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
     lists = 1
     while True:
-        if _cost(base, Effort(lists, CONFIG.depths[0])) > cheapest:
+        if _cost(index, Effort(lists, CONFIG.depths[0])) > cheapest:
             break
-        watch("Measuring", lists, base.lists)
-        base.effort = Effort(lists, deepest)
+        on_progress("Measuring", lists, index.lists)
+        index.effort = Effort(lists, deepest)
         found = list(
-            on_all_cores(lambda query: base.candidates(query, 10, None)[0], sample.queries)
+            on_all_cores(lambda query: index.candidates(query, 10, None)[0], sample.queries)
         )
         for depth in CONFIG.depths:
             effort = Effort(lists, depth)
             recall = sample.recall([ids[: 10 * depth] for ids in found])
             if recall > most[1]:
                 most = effort, recall
-            if recall >= aim and _cost(base, effort) < cheapest:
-                cheapest, best = _cost(base, effort), (effort, recall)
-        if lists == base.lists:
+            if recall >= aim and _cost(index, effort) < cheapest:
+                cheapest, best = _cost(index, effort), (effort, recall)
+        if lists == index.lists:
             break
-        lists = min(lists + max(1, lists // 2), base.lists)
+        lists = min(lists + max(1, lists // 2), index.lists)
     return best if cheapest < math.inf else most
 
 
-def _cost(base: Index, effort: Effort) -> float:
+def _cost(index: Index, effort: Effort) -> float:
     """Estimate the seconds that a search for ten pictures takes."""
-    looked_at = len(base) * effort.lists / base.lists
+    looked_at = len(index) * effort.lists / index.lists
     looking: float = looked_at * _SECONDS_PER_CODE
     return looking + 10 * effort.depth * _SECONDS_PER_VECTOR

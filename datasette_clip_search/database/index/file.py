@@ -47,7 +47,7 @@ def index_path(database: Path, model_id: int) -> Path:
     return database.with_name(f"{database.name}.clip-{model_id}.faiss")
 
 
-def write_index(path: Path, base: Index, header: Header) -> None:
+def write_index(path: Path, index: Index, header: Header) -> None:
     """Write an index file whole, or leave the old one as it was.
 
     Raises OSError for a full disk or a read-only folder.
@@ -59,10 +59,10 @@ def write_index(path: Path, base: Index, header: Header) -> None:
         # FAISS's own writer does not notice a disk that fills up at the end.
         body = _Body(file)
         writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
-        faiss.write_index(base.faiss, writer)
+        faiss.write_index(index.faiss, writer)
         # To be mapped, integers of 8 bytes have to begin at a multiple of 8.
         body.write(bytes(-body.size % _ID))
-        ids = base.ids.astype("<i8")
+        ids = index.ids.astype("<i8")
         for start in range(0, len(ids), _BLOCK):
             body.write(ids[start : start + _BLOCK].tobytes())
         if body.error:

@@ -34,7 +34,7 @@ class Filling:
         self._sizes += np.bincount(lists, minlength=len(self._sizes))
         self._file.write(codes)
 
-    def finish(self, watch: Callable[[int], None]) -> None:
+    def finish(self, on_progress: Callable[[int], None]) -> None:
         """Put all vectors into the index, numbered in the order they came; report each batch."""
         import faiss
 
@@ -48,4 +48,4 @@ class Filling:
             codes = np.frombuffer(data, np.uint8).reshape(-1, self._width)
             start = self._index.ntotal
             self._index.add_sa_codes(codes, np.arange(start, start + len(codes)))
-            watch(self._index.ntotal)
+            on_progress(self._index.ntotal)

@@ -13,7 +13,7 @@ from ..recognition import images_table
 from ..triggers import standing_of
 from ..vectors import batches, count_vectors, count_without, lost_ids
 from . import Header, IndexChoice, IndexUnusable, index_path, open_index, write_index
-from .build import Watch, build_index
+from .build import OnProgress, build_index
 from .kinds import KINDS
 from .recall import QUERIES, Sample
 from .snapshot_cache import check_index_size, snapshot_for
@@ -29,7 +29,7 @@ class KeptIndex:
 
 
 def ignore_progress(what: str, done: int, of: int) -> None:
-    """A Watch that does nothing."""
+    """An OnProgress that does nothing."""
 
 
 def keep_index(
@@ -37,7 +37,7 @@ def keep_index(
     database: Path,
     model: Model,
     choice: IndexChoice | None = None,
-    watch: Watch = ignore_progress,
+    on_progress: OnProgress = ignore_progress,
     force: bool = False,
 ) -> KeptIndex:
     """Rebuild the index file of a model if too much has changed; with `force`, rebuild it always.
@@ -55,8 +55,10 @@ def keep_index(
     except IndexUnusable:
         pass
     try:
-        base, header = build_index(connection, model, choice or IndexChoice(), watch, file.parent)
-        write_index(file, base, header)
+        index, header = build_index(
+            connection, model, choice or IndexChoice(), on_progress, file.parent
+        )
+        write_index(file, index, header)
     except OSError as error:
         raise CommandError(
             f"The index {file} can't be written: {error.strerror}. The pictures are "
@@ -107,7 +109,10 @@ class Status:
 
 
 def status_of(
-    connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = ignore_progress
+    connection: sqlite3.Connection,
+    database: Path,
+    model: Model,
+    on_progress: OnProgress = ignore_progress,
 ) -> Status:
     """Check the index of a model, and measure the recall of searches."""
     file = index_path(database, model.id)
@@ -128,7 +133,7 @@ def status_of(
     except IndexUnusable as error:
         header, problem = None, str(error) if file.exists() else "there is none"
     size = file.stat().st_size if file.exists() else 0
-    recall = measure(connection, model, watch)
+    recall = measure(connection, model, on_progress)
     counts = (
         count_vectors(connection, model),
         count_without(connection, model),
@@ -137,7 +142,9 @@ def status_of(
     return Status(file, header, problem, size, behind, recall, *counts)
 
 
-def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_progress) -> float:
+def measure(
+    connection: sqlite3.Connection, model: Model, on_progress: OnProgress = ignore_progress
+) -> float:
     """Measure the recall@10 of searches over a sample of the snapshot."""
     snapshot = snapshot_for(connection, model)
     sample = Sample(*snapshot.sample(connection, 2 * QUERIES))
@@ -145,7 +152,7 @@ def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_
     for ids, vectors in batches(connection, model, without=snapshot.lost):
         sample.show(ids, vectors)
         done += len(ids)
-        watch("Measuring", done, snapshot.count)
+        on_progress("Measuring", done, snapshot.count)
     found = []
     for query, itself in zip(sample.queries, sample.itself, strict=True):
         ids, _ = snapshot.nearest(connection, query, 11)

@@ -36,7 +36,7 @@ class Snapshot:
         self,
         model: Model,
         moment: Moment,
-        base: Index,
+        index: Index,
         made: Moment | None = None,
         touched: Ids | None = None,
         fresh: Index | None = None,
@@ -49,7 +49,7 @@ class Snapshot:
         """
         self.model = model
         self.moment = moment
-        self.index = base
+        self.index = index
         self.made = made or moment
         # The signature of the index file, whether it is in use or not.
         self.seen: object = None
@@ -61,7 +61,7 @@ class Snapshot:
         self.touched = none[0] if touched is None else touched
         self.fresh = flat(*none) if fresh is None else fresh
         self.lost = none[0] if lost is None else lost
-        self._stale = base.positions(np.union1d(self.touched, self.lost))
+        self._stale = index.positions(np.union1d(self.touched, self.lost))
         self._stale_fresh = self.fresh.positions(self.lost)
         self._crowd: Crowd | None = None
         self._distribution: tuple[Vectors, Vectors] | None = None
@@ -118,7 +118,7 @@ class Snapshot:
     def _nearest(
         self,
         connection: sqlite3.Connection,
-        base: Index,
+        index: Index,
         stale: Ids,
         vector: Vectors,
         k: int,
@@ -126,26 +126,26 @@ class Snapshot:
     ) -> tuple[Ids, Vectors]:
         """Return the k nearest of an index, except those at the `stale` positions."""
         chosen: Chosen | None = None
-        available = len(base) - len(stale)
+        available = len(index) - len(stale)
         if wanted is not None:
-            chosen = np.zeros(len(base), bool)
-            chosen[base.positions(wanted)] = True
+            chosen = np.zeros(len(index), bool)
+            chosen[index.positions(wanted)] = True
         elif len(stale):
-            chosen = np.ones(len(base), bool)
+            chosen = np.ones(len(index), bool)
         if chosen is not None:
             chosen[stale] = False
             available = int(np.count_nonzero(chosen))
         k = min(k, available)
         if k < 1:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        if base.kind.is_exact:
-            return base.exact(vector, k, chosen)
+        if index.kind.is_exact:
+            return index.exact(vector, k, chosen)
         if chosen is not None and wanted is not None and available <= CONFIG.fetched_within:
-            return self._ranked(connection, vector, base.ids[np.flatnonzero(chosen)], k)
+            return self._ranked(connection, vector, index.ids[np.flatnonzero(chosen)], k)
         # A filter can match pictures in any list, so probe them all.
-        harder = 1 if wanted is None else base.lists
+        harder = 1 if wanted is None else index.lists
         while True:
-            candidates, is_all = base.candidates(vector, k, chosen, harder)
+            candidates, is_all = index.candidates(vector, k, chosen, harder)
             ids, scores = self._ranked(connection, vector, candidates, k)
             if len(ids) == k or is_all:
                 return ids, scores

@@ -89,9 +89,11 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
             "Run: sqlite-utils clip-index"
         )
     # Not shared, so it must not fill the memory, unless there is no file to read from.
-    base = Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    index = (
+        Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    )
     state = int.from_bytes(os.urandom(8), "big", signed=True)
-    return Snapshot(model, Moment(-1, state), base).without(lost_ids(connection, model))
+    return Snapshot(model, Moment(-1, state), index).without(lost_ids(connection, model))
 
 
 def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
@@ -205,9 +207,9 @@ def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) 
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
         check_index_size(connection, file)
-        base, header = open_index(file, model.fingerprint, model.dimension)
+        index, header = open_index(file, model.fingerprint, model.dimension)
         # Another file may have taken its place meanwhile; `advanced` checks its moment.
-        return Snapshot(model, header.moment, base)
+        return Snapshot(model, header.moment, index)
     except IndexUnusable as error:
         if error.is_damaged:
             _damaged.add(seen)

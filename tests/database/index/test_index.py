@@ -179,7 +179,7 @@ def test_a_watch_is_told_of_every_stage(made, tmp_path):
     build(
         copy,
         IndexChoice("ivf-sq8"),
-        watch=lambda what, *done: told.setdefault(what, []).append(done),
+        on_progress=lambda what, *done: told.setdefault(what, []).append(done),
     )
     assert list(told) == ["Training", "Indexing", "Filling", "Measuring"]
     for what in ("Training", "Indexing", "Filling"):
