@@ -58,7 +58,9 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
         if error.args != ("interrupted",) or not is_over():
             raise
         if _ending.is_over or work.is_over:
-            raise TookTooLong("The search was ended, because the server ends") from error
+            raise TookTooLong(
+                "The search was stopped because the server is shutting down"
+            ) from error
         raise TookTooLong(
             f"The database takes longer to read than {seconds:g} seconds, the limit here"
         ) from error

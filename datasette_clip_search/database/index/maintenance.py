@@ -123,7 +123,7 @@ def status_of(
         check_index_size(connection, file)
         header = open_index(file, model.fingerprint, model.dimension)[1]
         if not standing_of(connection, table).history:
-            gone = "the triggers of clip_embeddings are gone, which tell whether it is out of date"
+            gone = "the triggers of clip_embeddings, which record changes, are gone"
             raise IndexUnusable(f"{gone}. Run sqlite-utils clip-index without --status")
         changes = changes_since(connection, model, header.moment)
         if changes is None:
