@@ -255,8 +255,8 @@ def test_more_models_than_anybody_has(bad, wired):
             "update clip_embeddings set image_id = 'x' where image_id = 3",
             "image_id is no whole number",
         ),
-        ("insert into clip_changes values (1, 'x', 'y', 'z')", "something else than whole numbers"),
-        ("insert into clip_changes values (1, 1e300, 1, 'z')", "something else than whole numbers"),
+        ("insert into clip_changes values (1, 'x', 'y', 'z')", "values other than integers"),
+        ("insert into clip_changes values (1, 1e300, 1, 'z')", "values other than integers"),
     ],
 )
 def test_values_of_other_types(bad, wired, statement, said):

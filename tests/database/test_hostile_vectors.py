@@ -23,7 +23,7 @@ LENGTH = f"is not {4 * D} bytes long"
 NUMBER = "holds a number that is not finite, or too large"
 MODEL = "table clip_models has a row"
 IDS = "row whose image_id is no whole number"
-CHANGES = "table clip_changes has a row with something else than whole numbers"
+CHANGES = "table clip_changes has a row with values other than integers"
 
 
 def vector(*numbers, kind="<f4"):
