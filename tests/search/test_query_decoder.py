@@ -207,7 +207,8 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
             (tmp_path / "PIL").mkdir()
             (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
             patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        with pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded") as said:
+        refused = pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded")
+        with refused as said:
             assert_finds_itself(connection, database)
     for path in (str(tmp_path), sys.executable):
         assert path not in str(said.value)
