@@ -156,12 +156,12 @@ def wake(python: Path, file: Path) -> dict[str, float]:
     }
 
 
-FunctionCalls = tuple[dict[str, list[float]], Counter[tuple[str, object]]]
+Answers = tuple[dict[str, list[float]], Counter[tuple[str, object]]]
 
 
 async def ask_all(
     base: str, stem: str, count: int, clients: int, seconds: float, kinds: Sequence[str]
-) -> FunctionCalls:
+) -> Answers:
     """Has clients ask at once; returns the seconds that answers took, and what else came."""
     results: dict[str, list[float]] = {}
     others: Counter[tuple[str, object]] = Counter()
@@ -201,7 +201,7 @@ async def ask_all(
     return results, others
 
 
-def ask_in_process(*arguments: object) -> FunctionCalls:
+def ask_in_process(*arguments: object) -> Answers:
     return asyncio.run(ask_all(*arguments))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""FunctionCalls are those of the database as it is now, whatever became of it since an index was made."""
+"""Answers are those of the database as it is now, whatever became of it since an index was made."""
 
 import os
 import shutil

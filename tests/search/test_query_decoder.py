@@ -38,7 +38,7 @@ def database(tmp_path_factory, tiny_model):
 @pytest.fixture(autouse=True)
 def patient(configured):
     """Raise the time limits for a busy machine, and start each test without a process."""
-    configured(query_decode_seconds=100)
+    configured(query_decode_seconds=100, max_slow_seconds_waiting=1000)
     query_decoder.close()
     yield
     query_decoder.close()
@@ -206,7 +206,7 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
             (tmp_path / "PIL").mkdir()
             (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
             patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        with pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded") as said:
+        with pytest.raises(sqlite3.OperationalError, match="pictures cannot be decoded") as said:
             assert_finds_itself(connection, database)
     for path in (str(tmp_path), sys.executable):
         assert path not in str(said.value)
