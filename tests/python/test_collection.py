@@ -153,7 +153,7 @@ def test_where(photos, demo_database):
         ("1; delete from images", (), "where cannot be run: You can only execute one statement"),
         ("1 limit 1", (), "where cannot be run: "),
         ("1 union select 1", (), "where cannot be run: "),
-        ("nonsense", (), "where cannot be run: no such column: nonsense. The columns of images"),
+        ("nonsense", (), "no such column: nonsense. The columns of images are"),
         ("z_score > 2", (), "z_score is a column of the result, not of images"),
         ("camera = ?", (), "Incorrect number of bindings supplied"),
         ("camera = ?", {"camera": "x"}, "? takes its value from a list, and parameters is a"),

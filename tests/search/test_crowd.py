@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.index.crowd import SIZE
 from support.databases import make_database, rows
 from support.paths import DEMO_PICTURES, ROOT
 from support.vector_database import snapshot_of
@@ -116,10 +116,10 @@ def test_pictures_all_alike_are_no_crowd(changed):
 
 
 def test_sample_is_spread_over_the_collection():
-    vectors = random_unit(3 * CONFIG.crowd_size, 8)
+    vectors = random_unit(3 * SIZE, 8)
     ids = np.arange(len(vectors)) * 2 + 5
     crowd = snapshot_of(ids, vectors).crowd(None)
-    assert len(crowd.ids) == CONFIG.crowd_size
+    assert len(crowd.ids) == SIZE
     assert (crowd.ids[0], crowd.ids[-1]) == (ids[0], ids[-1])
     assert set(np.diff(crowd.ids)) <= {4, 6, 8}
     assert np.array_equal(crowd.vectors, vectors[(crowd.ids - 5) // 2])

@@ -224,9 +224,9 @@ def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
 
 
 def test_a_large_collection_is_known_by_a_sample():
-    from datasette_clip_search.common.config import CONFIG
+    from datasette_clip_search.database.index.snapshot import DISTRIBUTION_SAMPLE
 
-    count = 2 * CONFIG.distribution_sample + 1
+    count = 2 * DISTRIBUTION_SAMPLE + 1
     vectors = np.random.default_rng(1).normal(1, 1, size=(count, 8)).astype(np.float32)
     mean, covariance = snapshot_of(np.arange(count) * 3, vectors).distribution(None)
     assert mean.shape == (8,)

@@ -37,7 +37,8 @@ def database(tmp_path_factory, tiny_model):
 
 @pytest.fixture(autouse=True)
 def patient(configured):
-    """Raise the time limits for a busy machine, and start each test without a process."""
+    """Let nothing take too long on a busy machine, and start every test without a process."""
+    # Both fifty times the default, so that as many slow pictures may wait as ever.
     configured(query_decode_seconds=100, max_slow_seconds_waiting=1000)
     query_decoder.close()
     yield
@@ -206,7 +207,8 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
             (tmp_path / "PIL").mkdir()
             (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
             patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        with pytest.raises(sqlite3.OperationalError, match="pictures cannot be decoded") as said:
+        refused = pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded")
+        with refused as said:
             assert_finds_itself(connection, database)
     for path in (str(tmp_path), sys.executable):
         assert path not in str(said.value)
