@@ -10,6 +10,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 # The tests that ask Datasette, which are run on both of its lines.
 WITH_DATASETTE := tests/web tests/database/test_hostile_tables.py \
     tests/publish/test_published_pages.py
+# Pages with generated parts: tests/support/readme.py makes them.
+DOCS := README.md $(wildcard docs/*.md)
+COG := $(BIN)/cog -I tests -p "from support import readme"
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
 .DELETE_ON_ERROR:
@@ -33,11 +36,11 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/cog --check README.md
+	$(COG) --check $(DOCS)
 
-# Writes the generated parts of the documentation anew.
+# Regenerates the generated parts of the documentation.
 docs: $(VENV)/.installed-test
-	$(BIN)/cog -r README.md
+	$(COG) -r $(DOCS)
 
 $(BIN)/python: | check-python
 	@$(PYTHON) -m venv $(VENV)

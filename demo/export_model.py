@@ -10,7 +10,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from datasette_clip_search.embed import Options, embed_images
+from datasette_clip_search.embedding import EmbedOptions, embed_images
 
 HERE = Path(__file__).resolve().parent
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Embed the demo's pictures, which checks the towers, and keep the towers."""
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder, "demo.db")
-        options = Options(
+        options = EmbedOptions(
             model="demo", pretrained=str(HERE / "model"), precision="fp32", image_tower="auto"
         )
         summary = embed_images(database, [HERE / "pictures"], options)

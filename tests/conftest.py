@@ -31,12 +31,12 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Takes torch away, and what was remembered of it."""
-    from datasette_clip_search.models.query_torch import is_torch_here
+    from datasette_clip_search.models.open_clip_library import is_torch_installed
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    is_torch_here.cache_clear()
+    is_torch_installed.cache_clear()
     yield
-    is_torch_here.cache_clear()
+    is_torch_installed.cache_clear()
 
 
 @pytest.fixture
@@ -50,19 +50,13 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def configured() -> Iterator[Callable[..., None]]:
-    """Replaces fields of CONFIG for a test."""
+    """Set fields of CONFIG until the test ends: `configured(max_k=10)`."""
     from datasette_clip_search.common.config import CONFIG
+    from support.config import set_config
 
-    before: dict[str, object] = {}
-
-    def configure(**fields: object) -> None:
-        for name, value in fields.items():
-            before.setdefault(name, getattr(CONFIG, name))
-            object.__setattr__(CONFIG, name, value)
-
-    yield configure
-    for name, value in before.items():
-        object.__setattr__(CONFIG, name, value)
+    before = dict(vars(CONFIG))
+    yield set_config
+    set_config(**before)
 
 
 @pytest.fixture

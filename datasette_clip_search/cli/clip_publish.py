@@ -146,13 +146,14 @@ def clip_publish(
     if both := kept.intersection(drop):
         raise click.UsageError(f"{min(both)} can't be both kept and left out. Give one of them")
     from ..database.connection import open_database
-    from ..publish import Options, Progress, publish, publish_folder
+    from ..publish import PublishOptions, PublishProgress, publish_file, publish_folder
     from ..search.where import ids_where
     from .publish_output import Bar, print_report
     from .quiet import quiet_libraries
 
-    options = Options(
-        condition=None if where is None else partial(ids_where, where=where, parameters=param),
+    condition = None if where is None else partial(ids_where, where=where, parameters=dict(param))
+    options = PublishOptions(
+        condition=condition,
         model=model,
         all_models=all_models,
         vectors=vectors,
@@ -166,14 +167,14 @@ def clip_publish(
         originals_url=originals_url,
         replace=replace,
     )
-    progress = Progress() if silent else Bar()
+    progress = PublishProgress() if silent else Bar()
     try:
         with quiet_libraries(), closing(open_database(str(path))) as connection:
             if to_folder is not None:
                 report = publish_folder(path, to_folder, connection, options, progress)
             else:
                 assert target is not None
-                report = publish(path, target, connection, options, progress)
+                report = publish_file(path, target, connection, options, progress)
     except ClipSearchError as error:
         raise click.ClickException(str(error)) from error
     except sqlite3.Error as error:

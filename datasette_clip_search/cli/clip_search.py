@@ -114,30 +114,30 @@ def clip_search(
     from ..database.connection import open_database
     from .quiet import quiet_libraries
     from .search_output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
-    from .search_request import Question, find
+    from .search_request import SearchRequest, find_hits
     from .sheet_file import check_sheet_file
 
     try:
         if html:
             check_sheet_file(html)
         with quiet_libraries(), closing(open_database(path)) as connection:
-            question = Question(connection, path, model, originals)
-            question.add_texts(() if query is None else (query,))
-            question.add_images(images)
-            question.add_stored(like)
-            question.add_texts(plus, "plus ")
-            question.add_texts(minus, "minus ", -CONFIG.minus_weight)
+            request = SearchRequest(connection, path, model, originals)
+            request.add_texts(() if query is None else (query,))
+            request.add_images(images)
+            request.add_stored(like)
+            request.add_texts(plus, "plus ")
+            request.add_texts(minus, "minus ", -CONFIG.minus_weight)
             if where is not None:
-                question.restrict(where, param)
-            hits = find(question, k)
+                request.restrict(where, param)
+            hits = find_hits(request, k)
             if html:
-                write_sheet(question, hits, html)
+                write_sheet(request, hits, html)
             if is_opened:
-                open_sheet(question, hits, html)
+                open_sheet(request, hits, html)
             if show:
-                show_pictures(question, hits)
+                show_pictures(request, hits)
             elif paths or null:
-                print_paths(question, hits, "\0" if null else "\n")
+                print_paths(request, hits, "\0" if null else "\n")
             elif any(output.values()) or not (html or is_opened):
                 print_rows(ctx, hits, output)
     except ClipSearchError as error:

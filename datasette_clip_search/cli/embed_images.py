@@ -130,8 +130,8 @@ def embed_images(
         sqlite-utils photos.db "select * from clip_search('dog on beach', 10)"
     """
     from ..common.errors import ClipSearchError
-    from ..embed import Options, embed_images
-    from ..embed.report import Watcher
+    from ..embedding import EmbedOptions, embed_images
+    from ..embedding.report import Watcher
     from .embed_output import PrintedWatch, interruption, print_summary, progress
     from .quiet import quiet_libraries
 
@@ -143,12 +143,12 @@ def embed_images(
     if with_image_search and image_tower == "none":
         raise click.UsageError("--with-image-search keeps what --image-tower none deletes")
     options["image_tower"] = image_tower or ("auto" if with_image_search else None)
-    chosen = Options(thumbnails=not no_thumbnails, index_choice=choice, **options)
+    chosen = EmbedOptions(thumbnails=not no_thumbnails, index_choice=choice, **options)
     stdin = sys.stdin.buffer if "-" in pictures else None
     try:
         with quiet_libraries():
             if watch:
-                from ..embed.watch import watch_images
+                from ..embedding.watch import watch_images
 
                 watcher = Watcher() if silent else PrintedWatch(path)
                 watch_images(path, pictures, chosen, progress(silent), watcher, poll)

@@ -1,5 +1,6 @@
 """What a run of embed-images looks like in a terminal."""
 
+import math
 import shlex
 import sys
 import time
@@ -10,9 +11,11 @@ from typing import Any
 import click
 
 from ..common.terminal_text import say, visible
-from ..embed.reach import Kept
-from ..embed.report import Progress, Summary, Watcher
-from ..embed.requested import deletion
+from ..embedding.reach import KeptPlace
+from ..embedding.report import EmbedProgress, EmbedReport, Watcher
+from ..embedding.request import deletion
+from ..models.open_clip_library import INSTALL
+from ..models.towers.making.keep import TowerReport
 
 # Paths of a kind that are listed before it says how many more there are.
 SHOWN = 10
@@ -48,7 +51,7 @@ class IndexBar:
         self._bar, self._what = None, ""
 
 
-class Bar(Progress):
+class Bar(EmbedProgress):
     """A progress bar on standard error, with the time left and the rate."""
 
     def __init__(self) -> None:
@@ -91,19 +94,19 @@ class Bar(Progress):
         self.index_bar.show(what, done, of)
 
 
-def progress(silent: bool) -> Progress:
+def progress(silent: bool) -> EmbedProgress:
     """Returns what tells a person how far a run is, or keeps silent."""
-    return Progress() if silent else Bar()
+    return EmbedProgress() if silent else Bar()
 
 
-def print_summary(path: Path, summary: Summary) -> None:
+def print_summary(path: Path, summary: EmbedReport) -> None:
     """Prints what a run did, and to standard error what it could not do."""
     _list([f"{file}: {reason}" for file, reason in summary.failed])
     for name, value in _lines(shlex.quote(str(path)), summary):
         say(f"{name + ':':<14}{value}")
 
 
-def interruption(summary: Summary) -> str:
+def interruption(summary: EmbedReport) -> str:
     """Returns what became of the work of a run that was interrupted, and what to do."""
     told = "Interrupted. What was embedded is kept; run the same command again to go on"
     if summary.lacks_text_tower:
@@ -120,14 +123,14 @@ class PrintedWatch(Watcher):
     def __init__(self, path: Path):
         self.path = path
 
-    def first_run(self, summary: Summary) -> None:
+    def first_run(self, summary: EmbedReport) -> None:
         print_summary(self.path, summary)
         if summary.interrupted:
             say(interruption(summary), err=True)
         else:
             say("Watching for changes; Ctrl-C ends it", err=True)
 
-    def change(self, summary: Summary) -> None:
+    def change(self, summary: EmbedReport) -> None:
         _list([f"{file}: {reason}" for file, reason in summary.failed])
         counts = {
             "embedded": summary.embedded,
@@ -140,7 +143,7 @@ class PrintedWatch(Watcher):
         done = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         say(f"{time.strftime('%H:%M:%S')}  {done}")
 
-    def kept(self, summary: Summary) -> None:
+    def kept(self, summary: EmbedReport) -> None:
         now, database = time.strftime("%H:%M:%S"), shlex.quote(str(self.path))
         for kept in summary.kept:
             say(f"{now}  {kept.pictures} kept: {why_kept(database, kept)}", err=True)
@@ -164,7 +167,7 @@ def _list(lines: list[str]) -> None:
         say(f"and {len(lines) - SHOWN} more", err=True)
 
 
-def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
+def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     yield "Embedded", str(summary.embedded)
     if summary.copied:
         yield "Copies", f"{summary.copied}  (of pictures that are embedded already)"
@@ -213,9 +216,9 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
     if summary.device:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     if summary.text_tower:
-        yield "Text queries", summary.text_tower
+        yield "Text queries", _tower_line(summary.text_tower)
     if summary.image_tower:
-        yield "By pictures", summary.image_tower
+        yield "By pictures", _tower_line(summary.image_tower)
     for note in summary.notes:
         yield "Note", note
     embedding = ""
@@ -227,7 +230,40 @@ def _lines(database: str, summary: Summary) -> Iterator[tuple[str, str]]:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
 
 
-def why_kept(database: str, kept: Kept) -> str:
+def _tower_line(report: TowerReport) -> str:
+    """Return how queries are encoded from now on, and why not as was asked."""
+    now = _figures(report)
+    if report.seconds is not None:
+        notes = "".join(f"; not {rejection}" for rejection in report.rejections)
+        return f"{now}  (made in {report.seconds:.1f} s{notes})"
+    now += "  (up to date)" if report.figures else ""
+    if not report.missing and not report.problem:
+        return now if report.figures else f"{now} (--{report.kind}-tower none)"
+    if report.wanted is None:
+        return report.problem
+    which = f"{report.wanted} tower" if report.figures else f"{report.kind} tower"
+    if report.missing:
+        packages = " and ".join(report.missing)
+        return f"{now}; no {which} was made, which takes {packages}. Run: {INSTALL}"
+    return f"{now}; no {which} was made: {report.problem}"
+
+
+def _figures(report: TowerReport) -> str:
+    figures = report.figures
+    if figures is None:
+        return "need torch"
+    size = figures.bytes / 1e6
+    parts = [f"{figures.precision} {report.kind} tower", f"{size:.{1 if size < 10 else 0}f} MB"]
+    # Rounded down, as the least it is.
+    parts.append(f"cosine at least {math.floor(figures.cosine * 10_000) / 10_000:.4f}")
+    if figures.agreement is not None:
+        parts.append(f"finds {figures.agreement:.1%} of the same pictures")
+    if figures.needs:
+        parts.append(f"takes the package {figures.needs} (pip install {figures.needs})")
+    return ", ".join(parts)
+
+
+def why_kept(database: str, kept: KeptPlace) -> str:
     """Returns why pictures that are not there are kept, and how they are deleted all the same."""
     return (
         f"{kept.shown} does not show them, as where a disk is not mounted. If they are gone for "
@@ -235,7 +271,7 @@ def why_kept(database: str, kept: Kept) -> str:
     )
 
 
-def _gain(summary: Summary) -> str:
+def _gain(summary: EmbedReport) -> str:
     if summary.speedup is None or summary.cosine is None:
         return ""
     gain = f"{summary.speedup:.1f} times as fast as torch's own fp32"

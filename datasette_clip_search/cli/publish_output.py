@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from ..common.terminal_text import say
-from ..publish import Progress, Report
+from ..publish import PublishProgress, PublishReport
 from ..publish.server_folder import REQUIREMENTS, SETTINGS
 
 
-class Bar(Progress):
+class Bar(PublishProgress):
     """A progress bar on standard error, with the time left and the rate."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Bar(Progress):
         self.bar.__exit__(None, None, None)
 
 
-def print_report(report: Report, folder: Path | None) -> None:
+def print_report(report: PublishReport, folder: Path | None) -> None:
     """Prints what was published, and how to bring it into the world."""
     of = ""
     if report.pictures != report.pictures_at_home:
@@ -49,8 +49,8 @@ def print_report(report: Report, folder: Path | None) -> None:
         ("Published", f"{report.pictures:,}{of} picture{'' if report.pictures == 1 else 's'}"),
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
-    if report.told:
-        lines.append(("Reveals", f"{', '.join(report.told)}  (--drop leaves out any)"))
+    if report.revealed:
+        lines.append(("Reveals", f"{', '.join(report.revealed)}  (--drop leaves out any)"))
     if report.left_out:
         lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
     if report.recall is not None:

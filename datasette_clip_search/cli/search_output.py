@@ -23,9 +23,9 @@ from ..pictures.sources.source import SQL_PREFIX
 from ..search.nearest import Hit
 from . import contact_sheet, terminal_pictures
 from .picture_files import read_unchanged
-from .search_request import Question
+from .search_request import SearchRequest
 from .sheet_file import write_sheet_file
-from .thumbnails import make_from_file
+from .thumbnails import create_thumbnail_of_file
 
 
 def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
@@ -44,9 +44,9 @@ def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, An
     ctx.invoke(query_command, path=rows, sql="select * from hits order by rowid", **options)
 
 
-def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
+def print_paths(request: SearchRequest, hits: Sequence[Hit], end: str) -> None:
     """Prints the paths of files, such that they can be opened from here."""
-    found = [(hit, question.files.find(hit.path)) for hit in hits]
+    found = [(hit, request.files.find(hit.path)) for hit in hits]
     files = [file for _, file in found if file]
     # What takes each line for a path would take such a path for two.
     whole = [file for file in files if end == "\0" or not set(file) & set("\n\r")]
@@ -59,9 +59,9 @@ def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
     if broken := len(files) - len(whole):
         say(f"{broken} {of} with a line break in the name. They take -0", err=True)
     missing = [hit.path for hit, file in found if not file]
-    elsewhere = [path for path in missing if _is_elsewhere(question, path)]
+    elsewhere = [path for path in missing if _is_elsewhere(request, path)]
     if elsewhere:
-        place = os.path.join(os.path.dirname(question.database), elsewhere[0])
+        place = os.path.join(os.path.dirname(request.database), elsewhere[0])
         folder = shlex.quote(os.path.dirname(os.path.normpath(place)))
         say(
             f"{len(elsewhere)} {of} not below the database's folder. If the database is yours, "
@@ -72,22 +72,22 @@ def print_paths(question: Question, hits: Sequence[Hit], end: str) -> None:
         say(f"{not_there} {of} in an archive or a table, or not there now", err=True)
 
 
-def _is_elsewhere(question: Question, path: str) -> bool:
-    return not path.startswith(SQL_PREFIX) and not question.files.are_allowed(path)
+def _is_elsewhere(request: SearchRequest, path: str) -> bool:
+    return not path.startswith(SQL_PREFIX) and not request.files.are_allowed(path)
 
 
-def write_sheet(question: Question, hits: Sequence[Hit], html: str) -> None:
+def write_sheet(request: SearchRequest, hits: Sequence[Hit], html: str) -> None:
     """Writes a contact sheet to a file, or to standard output for `-`."""
     if html == "-":
         # Nobody knows where it will lie.
-        click.echo(_sheet(question, hits, lambda _: None))
+        click.echo(_sheet(request, hits, lambda _: None))
     else:
         folder = os.path.dirname(html)
-        text = _sheet(question, hits, lambda file: contact_sheet.relative_link(file, folder))
+        text = _sheet(request, hits, lambda file: contact_sheet.relative_link(file, folder))
         write_sheet_file(html, text)
 
 
-def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> None:
+def open_sheet(request: SearchRequest, hits: Sequence[Hit], html: str | None) -> None:
     """Opens a contact sheet in the browser: the one written to `html`, or a temporary one.
 
     Raises CommandError where there is no browser.
@@ -96,25 +96,25 @@ def open_sheet(question: Question, hits: Sequence[Hit], html: str | None) -> Non
         handle, html = tempfile.mkstemp(prefix="clip-search-", suffix=".html")
         with open(handle, "w", encoding="utf-8") as file:
             # It lies below no picture, and is not the one to send.
-            file.write(_sheet(question, hits, lambda path: Path(path).absolute().as_uri()))
+            file.write(_sheet(request, hits, lambda path: Path(path).absolute().as_uri()))
     assert html
     if not webbrowser.open(Path(html).absolute().as_uri()):
         raise CommandError(f"No browser could be started. The contact sheet is {html}")
 
 
-def _sheet(question: Question, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
+def _sheet(request: SearchRequest, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
     return contact_sheet.render(
-        title=str(question),
-        facts=_facts(question, len(hits)),
-        asked=[term.thumbnail for term in question.terms if term.thumbnail],
-        pictures=[_on_sheet(question, hit, link) for hit in hits],
+        title=str(request),
+        facts=_facts(request, len(hits)),
+        asked=[term.thumbnail for term in request.terms if term.thumbnail],
+        pictures=[_on_sheet(request, hit, link) for hit in hits],
     )
 
 
-def show_pictures(question: Question, hits: Sequence[Hit]) -> None:
+def show_pictures(request: SearchRequest, hits: Sequence[Hit]) -> None:
     """Draws the pictures into the terminal. Raises CommandError for one that can't show them."""
     way = terminal_pictures.way_of(os.environ, sys.stdout.isatty())
-    tiles = ((_thumbnail(question, hit), _caption(hit), hit.path) for hit in hits)
+    tiles = ((_thumbnail(request, hit), _caption(hit), hit.path) for hit in hits)
     for text in terminal_pictures.draw(tiles, way, shutil.get_terminal_size()):
         # The escape codes are wanted on their way through a pager, too.
         click.echo(text, nl=False, color=True)
@@ -124,29 +124,31 @@ def _caption(hit: Hit) -> str:
     return f"id {hit.id}  {hit.score:.3f}  "
 
 
-def _facts(question: Question, found: int) -> str:
-    count, database = question.count, os.path.basename(question.database)
-    where = f" where {question.where}" if question.where else ""
+def _facts(request: SearchRequest, found: int) -> str:
+    count, database = request.count, os.path.basename(request.database)
+    where = f" where {request.where}" if request.where else ""
     which = f"The {found} nearest of {count:,}" if found else f"None of {count:,}"
-    return f"{which} pictures of {database}{where}, by {question.model.label}"
+    return f"{which} pictures of {database}{where}, by {request.model.label}"
 
 
-def _on_sheet(question: Question, hit: Hit, link: Callable[[str], str | None]) -> dict[str, Any]:
+def _on_sheet(
+    request: SearchRequest, hit: Hit, link: Callable[[str], str | None]
+) -> dict[str, Any]:
     names = ("width", "height", "taken")
-    shown = select_facts(question.connection, question.table, *names)
-    sql = f"select {shown} from main.{quote(question.table)} where id = ?"
-    row = fetch(question.connection, sql, hit.id).fetchone() or (None,) * len(names)
+    shown = select_facts(request.connection, request.table, *names)
+    sql = f"select {shown} from main.{quote(request.table)} where id = ?"
+    row = fetch(request.connection, sql, hit.id).fetchone() or (None,) * len(names)
     known = dict(zip(names, row, strict=True))
-    thumbnail, file = _thumbnail(question, hit), question.files.find(hit.path)
+    thumbnail, file = _thumbnail(request, hit), request.files.find(hit.path)
     return {**known, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
 
 
-def _thumbnail(question: Question, hit: Hit) -> Thumbnail | None:
-    if stored := read_thumbnail(question.connection, hit.id):
+def _thumbnail(request: SearchRequest, hit: Hit) -> Thumbnail | None:
+    if stored := read_thumbnail(request.connection, hit.id):
         return stored
-    file = question.files.find(hit.path)
-    sql = f"select content_hash from main.{quote(question.table)} where id = ?"
-    row = fetch(question.connection, sql, hit.id).fetchone()
+    file = request.files.find(hit.path)
+    sql = f"select content_hash from main.{quote(request.table)} where id = ?"
+    row = fetch(request.connection, sql, hit.id).fetchone()
     # Whoever made the database had the picture: it shows no file that they only guessed at.
     data = read_unchanged(file, row[0]) if file and row else None
-    return make_from_file(file, data) if file and data else None
+    return create_thumbnail_of_file(file, data) if file and data else None

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 
 from ..common.config import CONFIG
 from ..common.errors import CommandError, PictureError
@@ -17,20 +16,21 @@ from ..common.terminal_text import visible
 from ..database.connection import fetch, quote
 from ..database.model import choose_model
 from ..database.thumbnails import Thumbnail, read_thumbnail
-from ..database.vectors import check_query_vectors, count_vectors
-from ..models.image_encoder import image_encoder_of
+from ..database.vectors import count_vectors
+from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
 from ..search.nearest import Hit, check_k, search
+from ..search.own_picture import decode_own, encode_own
 from ..search.query import Value
 from ..search.where import ids_where
 from .picture_files import PictureFiles
-from .thumbnails import make
+from .thumbnails import create_thumbnail
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a question: how it is called, its query as search() takes it, and its weight."""
+    """A part of a request: how it is called, its query as search() takes it, and its weight."""
 
     label: str
     query: Value
@@ -38,7 +38,7 @@ class Term:
     thumbnail: Thumbnail | None = None
 
 
-class Question:
+class SearchRequest:
     """The terms that are searched for in a database, by one of its models, among its pictures.
 
     `within` are the ids of those that meet the condition `where`; None, without one, are all.
@@ -96,8 +96,6 @@ class Question:
 
         Raises CommandError for a file that is no picture.
         """
-        from ..pictures.decode import decode, without_pillow_limit
-
         for name in files:
             if not name:
                 raise CommandError("--image is empty. Give a picture file, or - for standard input")
@@ -106,30 +104,23 @@ class Question:
                 data = file.read()
             if not data:
                 raise CommandError(f"{called} is empty. Expected a picture")
-            encoder = image_encoder_of(self.connection, self.model)
+            encoder = picture_encoder_of(self.connection, self.model)
             try:
-                with without_pillow_limit():
-                    picture = decode(
-                        data,
-                        smallest_side=encoder.preprocess.smallest_side,
-                        longest_side=CONFIG.thumbnail_size,
-                        name=called,
-                    )
+                picture = decode_own(data, encoder, called)
             except PictureError as error:
                 raise CommandError(f"{called}: {error}") from error
             size = picture.width, picture.height
-            pixels = encoder.preprocess.pixels(picture.image, size)
-            made = encoder.encode_pixels(pixels[np.newaxis])
-            query = check_query_vectors(made, 1, self.model.dimension)[0].astype("<f4").tobytes()
+            vector = encode_own(self.model, encoder, picture.image, size)
+            query = vector.astype("<f4").tobytes()
             label = f"like {printable(os.path.basename(called))}"
-            self.terms.append(Term(label, query, thumbnail=make(picture.image)))
+            self.terms.append(Term(label, query, thumbnail=create_thumbnail(picture.image)))
 
     def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
         """Searches only the pictures that meet a condition, SQL with :named parameters.
 
         Raises CommandError with what SQLite says of one that is none.
         """
-        self.within = ids_where(self.connection, self.table, self.model, where, parameters)
+        self.within = ids_where(self.connection, self.table, self.model, where, dict(parameters))
         self.where = where
 
     def _id_of(self, name: str) -> int:
@@ -156,18 +147,19 @@ class Question:
         return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
 
 
-def find(question: Question, k: Value) -> list[Hit]:
+def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
     """Returns the k nearest pictures, best first, without those that were asked with by id.
 
     Raises ClipSearchErrors.
     """
-    wanted, connection, model = check_k(k), question.connection, question.model
-    if len(question.terms) == 1:
-        return list(search(connection, question.terms[0].query, k, model.id, question.within))
-    terms = [(term.query, term.weight) for term in question.terms]
-    vector = mixed_vector(connection, model, question.table, terms).astype("<f4").tobytes()
+    wanted, connection = check_k(k), request.connection
+    model, table = request.model, request.table
+    if len(request.terms) == 1:
+        return list(search(connection, model, table, request.terms[0].query, k, request.within))
+    terms = [(term.query, term.weight) for term in request.terms]
+    vector = mixed_vector(connection, model, table, terms).astype("<f4").tobytes()
     asked = {query for query, _ in terms if isinstance(query, int)}
     enough = min(wanted + len(asked), CONFIG.max_k)
-    hits = search(connection, vector, enough, model.id, question.within)
+    hits = search(connection, model, table, vector, enough, request.within)
     others = [hit for hit in hits if hit.id not in asked][:wanted]
     return [hit._replace(rank=rank) for rank, hit in enumerate(others, 1)]

@@ -95,14 +95,14 @@ class _Fitted:
 
 
 def _fitted(thumbnail: Thumbnail | None, columns: int, rows: int) -> _Fitted | None:
-    from ..pictures.decode import WEB_FORMATS, decode
+    from ..pictures.decode import WEB_FORMATS, decode_picture
 
     if thumbnail is None:
         return None
     try:
         # Anyone may have made the database.
         limit = CONFIG.max_query_image_decoded_megapixels
-        picture = decode(thumbnail.data, max_megapixels=limit, formats=WEB_FORMATS)
+        picture = decode_picture(thumbnail.data, max_megapixels=limit, formats=WEB_FORMATS)
     except PictureError:
         return None
     return _Fitted(picture.image, columns, rows)

@@ -4,27 +4,16 @@ Nothing here imports torch, and a local checkpoint is identified without open_cl
 run that has nothing to embed must not wait for either.
 """
 
-import atexit
-import difflib
-import gc
 import hashlib
-import importlib
 import json
 import os
-import socket
 import stat
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from ..common.errors import CommandError, EncoderUnavailable
+from .open_clip_library import check_architecture, import_open_clip
 
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
@@ -32,7 +21,6 @@ WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 # Bytes of a configuration, which have some thousand.
 _MOST_CONFIG = 1_000_000
 HUB_PREFIX = "hf-hub:"
-INSTALL = "pip install 'datasette-clip-search[embed]'"
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,7 @@ class Checkpoint:
     """One model in one pretraining.
 
     `name` and `pretrained` are what people call it; `weights` is the local file, or None until
-    `locate` has found or fetched it; `config` is OpenCLIP's model configuration where the
+    `locate_weights` has found or fetched it; `config` is OpenCLIP's model configuration where the
     checkpoint brings its own.
     """
 
@@ -84,7 +72,7 @@ def resolve(model: str | None, pretrained: str | None) -> Checkpoint:
             f"--model NAME --pretrained {pretrained}"
         )
     if not pretrained:
-        _check_architecture(model)
+        check_architecture(model)
         tags = import_open_clip().list_pretrained_tags_by_model(model)
         raise CommandError(
             f"Say which weights of {model} to use: --model {model} --pretrained TAG. "
@@ -141,12 +129,14 @@ def _from_file(model: str | None, file: Path) -> Checkpoint:
     return Checkpoint(model, str(file), weights=file)
 
 
-def fingerprint(checkpoint: Checkpoint, is_stopped: Callable[[], bool] = lambda: False) -> str:
+def compute_fingerprint(
+    checkpoint: Checkpoint, is_stopped: Callable[[], bool] = lambda: False
+) -> str:
     """Returns the SHA-256, in hex, of the weights file and the model's configuration.
 
     Raises OSError for a file that can't be read, or where `is_stopped`.
     """
-    assert checkpoint.weights is not None, "locate() first"
+    assert checkpoint.weights is not None, "locate_weights() first"
     digest = hashlib.sha256((checkpoint.config or checkpoint.name).encode())
     with open(checkpoint.weights, "rb", opener=_regular) as file:
         # In large blocks, so that a thread seldom waits for the interpreter.
@@ -183,170 +173,3 @@ def check_unpickling(checkpoint: Checkpoint) -> None:
             f"{checkpoint.weights.name} could run code when it is loaded. Give it with "
             "--pretrained if you trust it, or update: pip install --upgrade torch"
         )
-
-
-def import_open_clip() -> ModuleType:
-    """Imports open_clip, or raises EncoderUnavailable that says what to install."""
-    if "open_clip" not in sys.modules:
-        # Else Python looks for garbage in all of it once more before it ends, for a second.
-        atexit.register(gc.freeze)
-    is_collecting = gc.isenabled()
-    # Nothing of it is garbage, and to look through all of it again and again takes half a second.
-    gc.disable()
-    try:
-        return importlib.import_module("open_clip")
-    except ModuleNotFoundError as error:
-        raise EncoderUnavailable(
-            "Turning pictures and words into vectors needs torch and open_clip, which are not "
-            f"installed. Run: {INSTALL}"
-        ) from error
-    except ImportError as error:
-        raise EncoderUnavailable(
-            f"torch and open_clip are installed, but can't be imported: {error}"
-        ) from error
-    finally:
-        if is_collecting:
-            gc.enable()
-
-
-def locate(checkpoint: Checkpoint, fetch: bool) -> Checkpoint:
-    """Returns the checkpoint with its weights on disk.
-
-    With `fetch`, open_clip downloads what is missing; without it, only what it downloaded before
-    is used, and nothing is asked of the network.
-
-    Raises CommandError for a name or tag that does not exist, EncoderUnavailable when the weights
-    can't be had.
-    """
-    if checkpoint.weights:
-        if not checkpoint.folder:
-            _check_architecture(checkpoint.name)
-        return checkpoint
-    open_clip = import_open_clip()
-    from open_clip import pretrained as downloads
-
-    if checkpoint.name.startswith(HUB_PREFIX):
-        hub = checkpoint.name.removeprefix(HUB_PREFIX)
-
-        def download_with_config() -> tuple[Path, str | None]:
-            config = Path(downloads.download_pretrained_from_hf(hub, filename=CONFIG_FILE))
-            model_config = json.loads(config.read_text("utf-8"))["model_cfg"]
-            weights = Path(downloads.download_pretrained_from_hf(hub))
-            return weights, json.dumps(model_config, sort_keys=True)
-
-        return _obtain(checkpoint, download_with_config, fetch)
-    source = tag_settings(checkpoint)
-    if source is None:
-        _check_architecture(checkpoint.name)
-        tags = open_clip.list_pretrained_tags_by_model(checkpoint.name)
-        raise CommandError(
-            f"OpenCLIP has no weights tagged {checkpoint.pretrained} for {checkpoint.name}. "
-            f"{_suggest(checkpoint.pretrained, tags)}Its tags: {', '.join(tags) or 'none'}"
-        )
-
-    def download() -> tuple[Path, str | None]:
-        return Path(downloads.download_pretrained(source)), None
-
-    if not source.get("hf_hub"):
-        # Not from the hub: open_clip keeps the file under its own name, here.
-        kept = Path("~/.cache/clip", Path(source["url"]).name).expanduser()
-        if kept.is_file():
-            return replace(checkpoint, weights=kept)
-        if not fetch:
-            raise _not_here(checkpoint)
-    return _obtain(checkpoint, download, fetch)
-
-
-def _obtain(
-    checkpoint: Checkpoint, download: Callable[[], tuple[Path, str | None]], fetch: bool
-) -> Checkpoint:
-    """Takes the weights from the hub's cache, or fetches them."""
-    # Hub clients raise many kinds of error, and only their last line says what happened.
-    try:
-        with network(allowed=False):
-            weights, config = download()
-    except Exception as missing:
-        if not fetch:
-            raise _not_here(checkpoint) from missing
-        try:
-            _check_reachable()
-            weights, config = download()
-        except Exception as error:
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise EncoderUnavailable(
-                f"Can't fetch the weights of {checkpoint.label}: {reason[0]}\n"
-                "Where the network can't be reached, give a local checkpoint: --pretrained FOLDER "
-                f"(with {CONFIG_FILE} and {WEIGHTS_FILE}), "
-                "or --model NAME --pretrained WEIGHTS_FILE"
-            ) from error
-    return replace(checkpoint, weights=weights, config=config)
-
-
-def _not_here(checkpoint: Checkpoint) -> EncoderUnavailable:
-    return EncoderUnavailable(
-        f"The weights of {checkpoint.label} are not on this machine, and nothing is fetched while "
-        "answering a query. Run sqlite-utils embed-images once here"
-    )
-
-
-def _check_reachable() -> None:
-    """Fails at once without a network, where the hub client tries for most of a minute."""
-    from huggingface_hub import constants
-
-    host = urlsplit(constants.ENDPOINT).hostname
-    if not getproxies():
-        try:
-            socket.getaddrinfo(host, 443)
-        except OSError as error:
-            raise OSError(f"the host {host} can't be reached ({error.strerror})") from error
-
-
-def tag_settings(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Returns what OpenCLIP knows of a tag: where its weights are, how to preprocess for them."""
-    settings: dict[str, Any] | None = import_open_clip().get_pretrained_cfg(
-        checkpoint.name, checkpoint.pretrained
-    )
-    return settings or None
-
-
-def _check_architecture(name: str) -> None:
-    names = import_open_clip().list_models()
-    if name not in names:
-        raise CommandError(
-            f"OpenCLIP has no model {name}. {_suggest(name, names)}"
-            'All names: python -c "import open_clip; print(open_clip.list_models())"'
-        )
-
-
-def _suggest(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, 3)
-    return f"Did you mean {' or '.join(close)}? " if close else ""
-
-
-# For the threads that keep it off the network now, and what the switch was before.
-_offline: list[bool] = []
-_before: list[bool] = []
-_offline_lock = threading.Lock()
-
-
-@contextmanager
-def network(allowed: bool) -> Iterator[None]:
-    """Keeps the hub client off the network unless `allowed`."""
-    if allowed:
-        yield
-        return
-    # Its switch is an environment variable read at import; the constant is asked at each call.
-    from huggingface_hub import constants
-
-    with _offline_lock:
-        if not _offline:
-            _before.append(constants.HF_HUB_OFFLINE)
-        _offline.append(True)
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        with _offline_lock:
-            _offline.pop()
-            if not _offline:
-                constants.HF_HUB_OFFLINE = _before.pop()

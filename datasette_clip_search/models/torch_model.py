@@ -1,21 +1,19 @@
 """An OpenCLIP model at work: pictures and words to unit vectors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from ..common.arrays import Pixels, Vectors
 from ..common.errors import EncoderUnavailable
 from ..pictures.preprocess import Preprocess
-from . import checkpoint as checkpoints
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, compute_fingerprint
+from .encoding import Heed, reference_pixels, unit
+from .open_clip_library import import_open_clip
 from .text_cleaning import safe
-
-Heed = Callable[[], None]
+from .weights_files import tag_settings
 
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -23,32 +21,7 @@ PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 _MOST_WORDS = 10_000
 
 
-class PictureEncoder(Protocol):
-    """What embeds pictures in a run; threads may share it.
-
-    `device` and `precision` are what its vectors are noted to be made by, and `matmul` is what
-    torch.set_float32_matmul_precision is to be meanwhile; None without torch.
-    """
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def dimension(self) -> int: ...
-    @property
-    def preprocess(self) -> Preprocess: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def matmul(self) -> str | None: ...
-    def encode_pixels(self, pixels: Pixels) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8."""
-
-
-class Encoder:
+class TorchModel:
     """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str | None = None):
@@ -59,8 +32,8 @@ class Encoder:
         self.checkpoint = checkpoint
         with ThreadPoolExecutor(1) as beside:
             # Importing is the work of one core, and takes longer.
-            hashed = beside.submit(lambda: fingerprint or checkpoints.fingerprint(checkpoint))
-            checkpoints.import_open_clip()
+            hashed = beside.submit(lambda: fingerprint or compute_fingerprint(checkpoint))
+            import_open_clip()
             self._model, self._tokenizer = _load(checkpoint)
             self.fingerprint = hashed.result()
         self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
@@ -142,21 +115,6 @@ class Encoder:
         return unit(features.float().cpu().numpy())
 
 
-def normalized(preprocess: Preprocess, pixels: Pixels) -> Vectors:
-    """Returns what an image tower takes, (n, 3, height, width) float32, for uint8 pixels."""
-    mean, std = (np.array(values, np.float32) * 255 for values in (preprocess.mean, preprocess.std))
-    scaled = (pixels.astype(np.float32) - mean) / std
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
-
-
-def reference_pixels(preprocess: Preprocess) -> Pixels:
-    """Makes a picture of smooth colour and of noise, (1, height, width, 3) uint8."""
-    height, width = preprocess.height, preprocess.width
-    noise = np.random.default_rng(0).uniform(0, 255, (1, height, width, 3))
-    ramp = np.linspace(0, 255, height)[:, None, None] + np.linspace(0, 255, width)[:, None]
-    return ((noise + ramp) / 3).astype(np.uint8)
-
-
 def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
     import open_clip
 
@@ -168,7 +126,7 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
         name, options = checkpoint.name, {}
     else:
         name = checkpoint.name
-        tag = checkpoints.tag_settings(checkpoint) or {}
+        tag = tag_settings(checkpoint) or {}
         options = {
             "pretrained": str(checkpoint.weights),
             "force_quick_gelu": bool(tag.get("quick_gelu")),
@@ -227,12 +185,6 @@ def _safe(tokenizer: Any) -> Any:
     tokenizer.special, tokenizer.own_clean_fn = special, tokenizer.clean_fn
     tokenizer.clean_fn = safe(tokenizer.clean_fn, special)
     return tokenizer
-
-
-def unit(features: Vectors) -> Vectors:
-    """Returns (n, d) float32 vectors at length 1."""
-    vectors: Vectors = features / np.linalg.norm(features, axis=-1, keepdims=True)
-    return vectors
 
 
 def _plain(settings: Any) -> dict[str, Any]:

@@ -11,17 +11,17 @@ from PIL import Image, JpegImagePlugin
 from ..common.config import CONFIG
 from ..common.errors import NotEnoughMemory, PictureError
 from .colour import to_srgb
-from .exif import Facts, read_facts
+from .exif import Facts, read_exif
 from .formats import WEB_FORMATS, picture_extensions, picture_formats
 from .raw import Preview, is_raw, open_raw
-from .reasons import check_size, explain
+from .reasons import check_megapixels, explain_decode_error
 from .thumbnail import THUMBNAIL_FORMAT, make_thumbnail
 
 __all__ = [
     "THUMBNAIL_FORMAT",
     "WEB_FORMATS",
     "Picture",
-    "decode",
+    "decode_picture",
     "make_thumbnail",
     "picture_extensions",
     "picture_formats",
@@ -56,7 +56,7 @@ _UPRIGHT = {
 }
 
 
-def decode(
+def decode_picture(
     data: bytes,
     smallest_side: int | None = None,
     max_megapixels: float = CONFIG.max_megapixels,
@@ -85,10 +85,10 @@ def decode(
     except PictureError:
         raise
     except MemoryError as error:
-        raise NotEnoughMemory(explain(error, data)) from error
+        raise NotEnoughMemory(explain_decode_error(error, data)) from error
     except Exception as error:
         # Pillow refuses odd files with a dozen kinds of exception, most of them built in.
-        raise PictureError(explain(error, data)) from error
+        raise PictureError(explain_decode_error(error, data)) from error
 
 
 def _decode(
@@ -100,9 +100,9 @@ def _decode(
 ) -> Picture:
     with Image.open(io.BytesIO(data), formats=formats) as image:
         width, height = image.size
-        check_size(width, height, max_megapixels)
+        check_megapixels(width, height, max_megapixels)
         format = image.format or "unknown"
-        facts = read_facts(image)
+        facts = read_exif(image)
         scale.reduce(image)
         loaded: Image.Image = image
         try:
@@ -158,7 +158,7 @@ class _Scale:
             if scale >= 2:
                 image.draft(None, (int(image.width / scale), int(image.height / scale)))
         if self.max_megapixels:
-            check_size(*image.size, self.max_megapixels)
+            check_megapixels(*image.size, self.max_megapixels)
 
     def open(self, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
@@ -168,7 +168,7 @@ class _Scale:
 
 @contextmanager
 def without_pillow_limit() -> Iterator[None]:
-    """Lets decode()'s own limit count, where Pillow's is lower; for the whole process."""
+    """Lets decode_picture()'s own limit count, where Pillow's is lower; for the whole process."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:

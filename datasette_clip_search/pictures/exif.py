@@ -31,7 +31,7 @@ class Facts:
     orientation: int = 1
 
 
-def read_facts(image: Image.Image) -> Facts:
+def read_exif(image: Image.Image) -> Facts:
     """Reads the facts of an opened image (Exif 2.32, CIPA DC-008)."""
     if image.format in _TAGGED and not _TAGGED[image.format].intersection(image.info):
         return Facts()
@@ -40,10 +40,10 @@ def read_facts(image: Image.Image) -> Facts:
     except Exception:
         # Of the odd files that decode well, one in thirty has EXIF that Pillow can't read.
         return Facts()
-    return facts_of(exif)
+    return facts_from_exif(exif)
 
 
-def facts_of(exif: Image.Exif) -> Facts:
+def facts_from_exif(exif: Image.Exif) -> Facts:
     """Reads the facts of a picture's EXIF."""
     try:
         details = exif.get_ifd(ExifTags.IFD.Exif)

@@ -17,7 +17,7 @@ _LARGEST_MEAN = 1e6
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelInput:
     """What a model sees of a picture: three bytes for each pixel, row by row."""
 
     rgb: bytearray
@@ -111,10 +111,10 @@ class Preprocess:
         return max(self.height, self.width)
 
     def pixels(self, image: Image.Image, size: tuple[int, int] | None = None) -> "Pixels":
-        """Returns what the model sees of an RGB image, (height, width, 3) uint8; see seen()."""
-        return self.seen(image, size).pixels
+        """Returns what the model sees of an RGB image, (height, width, 3) uint8."""
+        return self.model_input(image, size).pixels
 
-    def seen(self, image: Image.Image, size: tuple[int, int] | None = None) -> Seen:
+    def model_input(self, image: Image.Image, size: tuple[int, int] | None = None) -> ModelInput:
         """Returns what the model sees of an RGB image.
 
         `size` is the picture's own, (width, height), where `image` was decoded at a reduced scale:
@@ -122,7 +122,7 @@ class Preprocess:
         gives the same pixels as cropping the resized image, with less work.
         """
         shown = self._shown(image, *(size or image.size))
-        return Seen(bytearray(shown.tobytes()), self.height, self.width)
+        return ModelInput(bytearray(shown.tobytes()), self.height, self.width)
 
     def _shown(self, image: Image.Image, width: int, height: int) -> Image.Image:
         if self.resize_mode == "squash":

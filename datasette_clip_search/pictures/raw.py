@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from PIL import ExifTags, Image
 
 from ..common.errors import PictureError
-from .exif import Facts, facts_of
+from .exif import Facts, facts_from_exif
 from .formats import RAW_EXTENSIONS
-from .reasons import check_size
+from .reasons import check_megapixels
 
 # Makers' own beginnings, for files without a name; the rest can't be told from TIFF.
 _BEGINNINGS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
@@ -61,7 +61,7 @@ def open_raw(data: bytes, name: str, max_megapixels: float) -> Preview:
     try:
         with rawpy.imread(io.BytesIO(data)) as raw:
             sizes = raw.sizes
-            check_size(sizes.width, sizes.height, max_megapixels)
+            check_megapixels(sizes.width, sizes.height, max_megapixels)
             turned = sizes.flip in (5, 6)
             width, height = (sizes.height, sizes.width) if turned else (sizes.width, sizes.height)
             pixels, orientation = _pixels(rawpy, raw)
@@ -110,7 +110,7 @@ def _facts(data: bytes) -> Facts:
     except Exception:
         # A RAW file's tags are as its maker likes; its picture is still worth having.
         return Facts()
-    return facts_of(exif)
+    return facts_from_exif(exif)
 
 
 def _text(error: Exception) -> str:

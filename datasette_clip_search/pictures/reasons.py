@@ -18,7 +18,7 @@ _MAKES_NO_SENSE = (
 _PRIVATE = re.compile(r"<[^>]*\bat 0x[0-9a-f]+[^>]*>|(?<![\w.])/[\w./-]+/[\w./-]*")
 
 
-def check_size(width: int, height: int, max_megapixels: float) -> None:
+def check_megapixels(width: int, height: int, max_megapixels: float) -> None:
     """Raises PictureTooLarge for a picture of more pixels than the limit."""
     if width * height > max_megapixels * 1e6:
         raise PictureTooLarge(
@@ -27,7 +27,7 @@ def check_size(width: int, height: int, max_megapixels: float) -> None:
         )
 
 
-def explain(error: Exception, data: bytes) -> str:
+def explain_decode_error(error: Exception, data: bytes) -> str:
     """Returns the reason for an exception of Pillow's, which are of a dozen kinds."""
     if not data or isinstance(error, UnidentifiedImageError):
         return why_no_picture(data)

@@ -12,10 +12,10 @@ from ..database.model import Model
 from ..database.prepare import create_tables
 from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS, is_table_name, made_from_it
 from ..models.towers.stored import IMAGE, TEXT
-from .facts import COLUMNS, IMAGE_COLUMNS, Published
-from .options import Progress
+from .options import PublishProgress
+from .public_facts import COLUMNS, IMAGE_COLUMNS, PublicFacts
+from .public_thumbnails import plain_thumbnail
 from .public_towers import published_manifest
-from .smaller_thumbnails import plain_thumbnail
 
 # Pictures that were chosen, in the reading connection's own temporary database.
 CHOSEN = "temp.clip_chosen"
@@ -35,7 +35,7 @@ class Copy:
         writer: sqlite3.Connection,
         table: str,
         models: Sequence[Model],
-        progress: Progress,
+        progress: PublishProgress,
     ):
         """Makes our tables for the writer, and takes away their triggers until `finish`.
 
@@ -46,7 +46,7 @@ class Copy:
         self.table = table
         self.models = models
         self.progress = progress
-        self._tells_contents = False
+        self._reveals_contents = False
         create_tables(writer, table)
         sql = "select name, sql from main.sqlite_master where type = 'trigger'"
         self._triggers = fetch(writer, sql).fetchall()
@@ -99,9 +99,9 @@ class Copy:
             (self.models[0].id,),
         )
 
-    def copy_pictures(self, published: Published, columns: Sequence[str]) -> None:
+    def copy_pictures(self, published: PublicFacts, columns: Sequence[str]) -> None:
         """Copies the pictures' facts, and columns that the user added to them."""
-        self._tells_contents = published.tells_contents
+        self._reveals_contents = published.reveals_contents
         for name in columns:
             self._add_column(name)
 
@@ -157,7 +157,7 @@ class Copy:
 
         self._copy(TOWERS, where, change)
 
-    def copy_table(self, name: str, published: Published) -> str:
+    def copy_table(self, name: str, published: PublicFacts) -> str:
         """Copies a table of the user's, with its indexes; returns its own name.
 
         Raises CommandError for a table that is not there or can't be copied.
@@ -238,7 +238,7 @@ class Copy:
     def _published(self, table: str) -> list[str]:
         """Returns the columns of a table of ours that are published, of those that are there."""
         ours = COLUMNS.get(table, IMAGE_COLUMNS)
-        if not self._tells_contents:
+        if not self._reveals_contents:
             # It begins as content_hash does; where it is null, nothing is compared.
             ours = ours - {"made_from"}
         return [name for name in self._shared(table) if name in ours]

@@ -9,37 +9,41 @@ from ..database.recognition import select_facts
 from ..database.schema import FAILURES, THUMBNAILS
 from ..database.vectors import lost_ids
 from .copying import CHOSEN, Copy
-from .facts import Published, counts
-from .options import Options
-from .private_paths import Paths
+from .options import PublishOptions
+from .private_paths import PublicPaths
+from .public_facts import PublicFacts, count_facts
 
 # What holds an absolute path, of this system or another, or a home folder.
 _LIKE_PATH = " or ".join(
     f"{{0}} like '{pattern}'"
     for pattern in ("/%/%", "_:\\%", "~/%", "file:/%", "%/home/%", "%/Users/%", "%\\Users\\%")
 )
-# A fact that some pictures lack is told with how many have it.
+# A fact that some pictures lack is shown with how many have it.
 _COUNTED = ("gps", "key", "taken", "camera")
 
 
-def private_facts(copy: Copy, published: Published) -> tuple[list[str], list[str]]:
+def private_facts(copy: Copy, published: PublicFacts) -> tuple[list[str], list[str]]:
     """Returns which facts were published, and which were left out, of those that there are."""
-    held = counts(copy.reader, copy.table, CHOSEN)
+    held = count_facts(copy.reader, copy.table, CHOSEN)
     held["original"] = sum(published.originals.values())
-    told: list[str] = []
+    revealed: list[str] = []
     left_out: list[str] = []
     for fact in FACTS:
         number = held.get(fact.name)
         shown = f"{fact.name} ({number:,})" if fact.name in _COUNTED else fact.name
-        if number != 0 and fact.name in published.told:
-            told.append(shown)
-        if number != 0 and fact.name in published.untold:
+        if number != 0 and fact.name in published.revealed:
+            revealed.append(shown)
+        if number != 0 and fact.name in published.withheld:
             left_out.append(shown)
-    return told, left_out
+    return revealed, left_out
 
 
-def warnings(
-    copy: Copy, options: Options, published: Published, paths: Paths, tables: Sequence[str]
+def find_notices(
+    copy: Copy,
+    options: PublishOptions,
+    published: PublicFacts,
+    paths: PublicPaths,
+    tables: Sequence[str],
 ) -> Iterator[str]:
     """Yields what was left out, changed, or may be more than was meant."""
     images = quote(copy.table)
@@ -48,37 +52,37 @@ def warnings(
     sql = f"""select count(*) from (select {position} from main.{images}) where {chosen}
         and latitude is not null and longitude is not null"""
     if positions := copy.count(sql):
-        counted = count(positions, "picture")
-        if "gps" in published.told:
-            yield f"GPS positions of {counted} are published"
+        pictures = counted(positions, "picture")
+        if "gps" in published.revealed:
+            yield f"GPS positions of {pictures} are published"
         else:
-            yield f"GPS positions left out: {counted}; --keep-gps keeps them"
+            yield f"GPS positions left out: {pictures}; --keep-gps keeps them"
     if names := paths.shortened_to_names:
         yield (
-            f"Paths shortened to names: {count(names, 'picture')} outside the database's "
+            f"Paths shortened to names: {counted(names, 'picture')} outside the database's "
             "folder; --relative-to FOLDER keeps the path from a folder on"
         )
     if paths.folders:
-        counted = count(len(paths.folders), "folder")
+        folders = counted(len(paths.folders), "folder")
         example = min(paths.folders)
         example = example if example.isprintable() else ascii(example)
-        yield f"Paths name {counted}, such as {example}; --drop folder leaves them out"
+        yield f"Paths name {folders}, such as {example}; --drop folder leaves them out"
     if options.condition is None:
         sql = f"select count(*) from main.{images} where not {chosen}"
         if others := copy.count(sql):
-            yield f"Left out: {count(others, 'picture')} that the model has not embedded"
+            yield f"Left out: {counted(others, 'picture')} that the model has not embedded"
     if lost := sum(len(lost_ids(copy.reader, model)) for model in copy.models):
         yield (
-            f"Left out: {count(lost, 'vector')} without a picture; sqlite-utils clip-index deletes "
+            f"Left out: {counted(lost, 'vector')} without a picture; sqlite-utils clip-index deletes "
             "them"
         )
     if options.thumbnail_size != 0:
         sql = f"""select count(*) from {CHOSEN}
             where id not in (select t.image_id from {copy.of(THUMBNAILS, "t")})"""
         if bare := copy.count(sql):
-            yield f"Without a thumbnail: {count(bare, 'picture')}, shown by name alone"
+            yield f"Without a thumbnail: {counted(bare, 'picture')}, shown by name alone"
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
-        yield f"Left out: {FAILURES}, which names {count(failures, 'file')} by path"
+        yield f"Left out: {FAILURES}, which names {counted(failures, 'file')} by path"
     known = {
         name
         for (name,) in fetch(copy.writer, "select name from temp.pragma_table_info(?)", copy.table)
@@ -88,7 +92,7 @@ def warnings(
     if own:
         yield f"Columns of your own left out: {', '.join(own)}; --with-column {own[0]} keeps it"
     for place, number in published.originals.items():
-        if "original" in published.told:
+        if "original" in published.revealed:
             yield f"Picture files in {place} are published, with all metadata: {number:,}"
         else:
             yield f"Picture files in {place} left out: {number:,}; --keep original keeps them"
@@ -107,9 +111,9 @@ def _paths_in(copy: Copy, table: str, columns: Iterable[str]) -> Iterator[str]:
         sql = f"""select count(*) from main.{quote(table)}
             where typeof({quote(column)}) = 'text' and ({like})"""
         if found := fetch(copy.writer, sql).fetchone()[0]:
-            yield f"{table}.{column} is published as it is, with {count(found, 'absolute path')}"
+            yield f"{table}.{column} is published as it is, with {counted(found, 'absolute path')}"
 
 
-def count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
     """Returns a number with its noun."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

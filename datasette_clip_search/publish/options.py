@@ -12,7 +12,7 @@ Condition = Callable[[sqlite3.Connection, str, Model], Iterable[int]]
 
 
 @dataclass(frozen=True)
-class Options:
+class PublishOptions:
     """What is published, and how.
 
     `thumbnail_size` is in pixels: None keeps thumbnails as they are, 0 leaves them out. `keep` and
@@ -36,7 +36,7 @@ class Options:
     replace: bool = False
 
 
-class Progress:
+class PublishProgress:
     """Told how far the work is; the base class keeps it to itself."""
 
     def start(self, what: str, pictures: int) -> None:
@@ -50,13 +50,13 @@ class Progress:
 
 
 @dataclass
-class Report:
+class PublishReport:
     """What was published.
 
     `parts` are names and bytes, and make up the whole of the file together. `recall` is the
     recall@10 of rounded vectors over so many `asked` pictures, None where none were rounded.
-    `has_words` tells whether words can be searched for without torch. `told` and `left_out` are the
-    private facts of the pictures, by the names of `FACTS`, some with how many have it. `warnings`
+    `has_words` tells whether words can be searched for without torch. `revealed` and `left_out` are
+    the private facts of the pictures, by the names of `FACTS`, some with how many have it. `warnings`
     are sentences.
     """
 
@@ -69,7 +69,7 @@ class Report:
     recall: float | None = None
     asked: int = 0
     has_words: bool = False
-    told: list[str] = field(default_factory=list)
+    revealed: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0

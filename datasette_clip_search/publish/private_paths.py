@@ -27,12 +27,12 @@ def table_of(path: object) -> str | None:
     return path[len(SQL_PREFIX) :].partition("/")[0]
 
 
-class Paths:
+class PublicPaths:
     """Turns stored paths into published ones, each only once.
 
     What lies below the database's folder keeps its path. Of every other picture only the file's
-    name is told: or, of one in an archive, the archive's name and the path in it; or, below one of
-    the folders `roots`, the path from there. What is not among `kept`, of EVERYTHING, is left out,
+    name is revealed: or, of one in an archive, the archive's name and the path in it; or, below one
+    of the folders `roots`, the path from there. What is not among `kept`, of EVERYTHING, is left out,
     but for the keys of rows of `tables`; in place of a name or key there is the picture's id. Where
     a name is taken, the id is added to it.
     """
@@ -50,8 +50,8 @@ class Paths:
         # How many paths are published as others, and of these, how many lay below no root.
         self.changed = self.shortened_to_names = 0
         # The facts of EVERYTHING that published paths tell, those that they don't, and all folders.
-        self.told: set[str] = set()
-        self.untold: set[str] = set()
+        self.revealed: set[str] = set()
+        self.withheld: set[str] = set()
         self.folders: set[str] = set()
         self._roots = [root.rstrip("/") + "/" for root in roots]
         self._kept = kept
@@ -73,10 +73,10 @@ class Paths:
     def published(self, image_id: object, stored: object, format: object = None) -> str:
         """Returns the path that a stored one is published under."""
         if isinstance(stored, str) and self._is_kept(stored):
-            self._tell(stored, stored)
+            self._note_revealed(stored, stored)
             return stored
         path = self._changed(stored) if isinstance(stored, str) else ""
-        self._tell(str(stored), path)
+        self._note_revealed(str(stored), path)
         if not path:
             kind = _FORMAT.fullmatch(format) if isinstance(format, str) else None
             path = f"{image_id}.{kind[0].lower()}" if kind else str(image_id)
@@ -88,7 +88,7 @@ class Paths:
         self._taken.add(path)
         return path
 
-    def _tell(self, stored: str, published: str) -> None:
+    def _note_revealed(self, stored: str, published: str) -> None:
         """Notes what a published path tells, and what of the stored one it does not."""
         if (table := table_of(stored)) is not None:
             facts = {"key": self.keeps_key(table), "table": self.keeps_table(table)}
@@ -101,19 +101,19 @@ class Paths:
                 facts["archive"] = any(map(_ARCHIVE.search, folder.split("/")))
             if folder:
                 self.folders.add(folder)
-        for name, is_told in facts.items():
-            (self.told if is_told else self.untold).add(name)
+        for name, is_revealed in facts.items():
+            (self.revealed if is_revealed else self.withheld).add(name)
 
     def shortened(self, path: str) -> str:
         """Returns a path without what it tells of the machine; others as they are."""
-        if not self._tells(path):
+        if not self._is_private(path):
             return path
         if _ADDRESS.match(path):
             path = re.split("[?#]", path)[0]
         path = path if posixpath.isabs(path) else path.replace("\\", "/")
         whole = path if is_absolute(path) else self._folder + path
         for root in self._roots:
-            if whole.startswith(root) and not self._tells(whole[len(root) :]):
+            if whole.startswith(root) and not self._is_private(whole[len(root) :]):
                 return whole[len(root) :]
         parts = [part for part in path.split("/") if part not in ("", ".", "..")]
         for place, part in enumerate(parts[:-1]):
@@ -144,8 +144,8 @@ class Paths:
     def _is_kept(self, stored: str) -> bool:
         table = table_of(stored)
         if table is not None:
-            return self.keeps_table(table) and not self._tells(stored.partition("/")[2])
-        return "name" in self._kept and self._keeps_folders(stored) and not self._tells(stored)
+            return self.keeps_table(table) and not self._is_private(stored.partition("/")[2])
+        return "name" in self._kept and self._keeps_folders(stored) and not self._is_private(stored)
 
     def _keeps_folders(self, path: str) -> bool:
         """Tells whether all folders of a path are published; there may be none."""
@@ -160,7 +160,7 @@ class Paths:
             return bool(self._tables)
         return {name.lower() for name in table.split("+")} <= self._tables
 
-    def _tells(self, path: str) -> bool:
+    def _is_private(self, path: str) -> bool:
         """Tells whether a path says where on a machine, or on which, a picture lies."""
         if is_absolute(path) or path.startswith("~") or _ADDRESS.match(path):
             return True

@@ -3,7 +3,7 @@
 import json
 
 # What reading a tower takes, and how well it passed its tests. Others may be numbers.
-_TOLD = frozenset(
+_PUBLIC = frozenset(
     [
         "format",
         "needs",
@@ -17,7 +17,7 @@ _TOLD = frozenset(
     ]
 )
 # How many pictures there were to check it with, at home.
-_UNTOLD = "pictures"
+_WITHHELD = "pictures"
 
 
 def published_manifest(manifest: object) -> str:
@@ -31,11 +31,11 @@ def published_manifest(manifest: object) -> str:
         facts = None
     if not isinstance(facts, dict):
         return "{}"
-    told = {
+    revealed = {
         name: value
         for name, value in facts.items()
-        if name in _TOLD or isinstance(value, int | float)
+        if name in _PUBLIC or isinstance(value, int | float)
     }
-    if isinstance(verified := told.get("verified"), dict):
-        verified.pop(_UNTOLD, None)
-    return json.dumps(told)
+    if isinstance(verified := revealed.get("verified"), dict):
+        verified.pop(_WITHHELD, None)
+    return json.dumps(revealed)

@@ -13,7 +13,7 @@ Chunks = Callable[[], Iterable[tuple[Ids, Vectors, Vectors]]]
 """Yields, anew each time, ids (n,), vectors (n, d) as they were, and as they are published."""
 
 
-def recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
+def published_recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
     """Returns the recall@10 of published vectors, and how many of the pictures were asked with.
 
     They are evenly spread over all `count`. A published answer counts where it is as near, by the

@@ -16,9 +16,9 @@ from ..database.index.maintenance import keep_index
 from ..database.model import models
 from ..database.schema import OWN_TABLES
 from ..database.vectors import count_vectors
-from .options import Options, Progress, Report
-from .publication_run import publish
-from .target import is_published, put, workplace
+from .options import PublishOptions, PublishProgress, PublishReport
+from .published_file import publish_file
+from .target import is_published_file, replace_whole, scratch_folder
 
 DATABASE = "pictures.db"
 # The line of Datasette that published pages are tested with. The next one has other permissions,
@@ -110,19 +110,19 @@ def publish_folder(
     source: Path,
     folder: Path,
     connection: sqlite3.Connection,
-    options: Options,
-    progress: Progress | None = None,
-) -> Report:
+    options: PublishOptions,
+    progress: PublishProgress | None = None,
+) -> PublishReport:
     """Writes a folder that a server can be made of: a new one whole or not at all.
 
     In one that was written before, each file is replaced by itself, the database last, and other
     files stay. Raises CommandError for a folder that holds anything else.
     """
     exists = _check_folder(folder)
-    with workplace(folder) as place:
+    with scratch_folder(folder) as place:
         new = place / folder.name if folder.name else place / "new"
         new.mkdir()
-        report = publish(source, new / DATABASE, connection, options, progress)
+        report = publish_file(source, new / DATABASE, connection, options, progress)
         _add_indexes(new / DATABASE)
         for name, text in _files(report.table).items():
             (new / name).write_text(text, "utf-8")
@@ -131,8 +131,8 @@ def publish_folder(
                 names = {file.name for file in new.iterdir()} - {DATABASE}
                 for name in sorted(names):
                     if name not in _files(report.table) or _is_ours(folder / name):
-                        put(new / name, folder / name)
-                put(new / DATABASE, folder / DATABASE)
+                        replace_whole(new / name, folder / name)
+                replace_whole(new / DATABASE, folder / DATABASE)
                 for index in folder.glob(f"{DATABASE}.clip-*.faiss"):
                     if index.name not in names:
                         index.unlink()
@@ -164,7 +164,7 @@ def _check_folder(folder: Path) -> bool:
         raise CommandError(f"There is no folder {Path(os.path.abspath(folder)).parent}")
     if folder.is_dir():
         held = sorted(file.name for file in folder.iterdir())
-        if held and not is_published(folder / DATABASE):
+        if held and not is_published_file(folder / DATABASE):
             raise CommandError(
                 f"{folder} holds {held[0]}{' and more' if len(held) > 1 else ''}, and was not "
                 "written by clip-publish. Give a new folder, or an empty one"

@@ -8,7 +8,7 @@ from ..database.schema import EMBEDDINGS, MODELS, OWN_TABLES, THUMBNAILS
 _NAMES = {EMBEDDINGS: "vectors", THUMBNAILS: "thumbnails", MODELS: "models"}
 
 
-def sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
+def part_sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
     """Returns the parts of a database, and the bytes of their values; indexes count as SQLite's."""
     sql = """select name from main.sqlite_master
         where type = 'table' and name not like 'sqlite~_%' escape '~'"""

@@ -32,7 +32,7 @@ def check_target(source: Path, target: Path, replace: bool) -> None:
             f"{target} is the database itself. Give what is published another name, "
             f"such as {target.with_name('published.db')}"
         )
-    if not replace and os.path.lexists(target) and not is_published(target):
+    if not replace and os.path.lexists(target) and not is_published_file(target):
         raise CommandError(
             f"{target} is there already, and is no file that clip-publish wrote. Give another "
             "name, or --replace to overwrite it"
@@ -50,7 +50,7 @@ def _is_same(source: Path, target: Path) -> bool:
         return False
 
 
-def is_published(file: Path) -> bool:
+def is_published_file(file: Path) -> bool:
     """Tells whether a file is one that clip-publish wrote."""
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
@@ -63,7 +63,7 @@ def is_published(file: Path) -> bool:
 
 
 @contextmanager
-def workplace(target: Path) -> Iterator[Path]:
+def scratch_folder(target: Path) -> Iterator[Path]:
     """Makes a hidden folder beside a target, on the same disk, and removes it in the end."""
     place = Path(os.path.realpath(target))
     prefix = f".{place.name}.publishing-"
@@ -85,7 +85,7 @@ def _remove_left(parent: Path, prefix: str) -> None:
                     shutil.rmtree(left, ignore_errors=True)
 
 
-def put(file: Path, target: Path) -> None:
+def replace_whole(file: Path, target: Path) -> None:
     """Puts a finished file in the place of a target, on the disk before it is seen.
 
     A link stays one, and a file keeps its permissions.

@@ -21,10 +21,10 @@ from ..common.interrupts import heed_if_due, heed_time_limit
 from ..database.connection import database_path, fetch, quote
 from ..database.index.snapshot import Snapshot
 from ..database.index.snapshot_cache import snapshot_for
-from ..database.model import Model, choose_model
+from ..database.model import Model
 from ..database.recognition import select_facts
 from .near_pairs import Pairs, TooManyPairs, alike
-from .query import Value, shown
+from .query import Value, describe_value
 
 
 class Duplicate(NamedTuple):
@@ -50,32 +50,34 @@ class Groups(NamedTuple):
 
 def duplicates(
     connection: sqlite3.Connection,
+    model: Model,
+    table: str,
     threshold: Value = CONFIG.duplicate_threshold,
-    model: Value = None,
 ) -> Iterator[Duplicate]:
-    """Yields groups of pictures that are all at least `threshold` like the keeper of their group.
+    """Yield groups of pictures whose cosine to the keeper of their group is at least `threshold`.
 
-    Pictures are taken from the best on: the most pixels, then the largest file, then the oldest,
-    then the lowest id. The best one left is kept, and takes every one left that is like it; one
-    that takes none is in no group. Everything that is linked by a chain of likenesses would be one
-    group otherwise, and chains are long: in a burst, or in a film's frames, each is like the next,
-    and the first is nothing like the last. Whoever deletes what is not kept loses nothing that has
-    no likeness left.
+    Pictures are ordered from the best one: most pixels, then largest file, then oldest, then lowest
+    id. The best picture that is left becomes a keeper, and every similar picture that is left joins
+    its group. A picture without a similar one is in no group. Similarity is not followed from
+    picture to picture: in a burst or a film each frame is like the next, but the first is nothing
+    like the last. So a person who deletes all but the keepers still has a similar picture for each
+    deleted one.
 
-    The largest groups come first; of one size, those whose pictures are more alike. A keeper is
-    chosen anew when the vectors have changed. Pictures deleted meanwhile are left out. Raises
-    QueryError for a threshold that is no number within CONFIG's bounds, or has too many pairs,
-    and NoEmbeddings.
+    The largest groups come first; groups of one size are ordered by their lowest cosine, highest
+    first. Keepers are chosen again when the vectors change. Pictures deleted meanwhile are left
+    out.
+
+    `model` and `table` are as choose_model() returns them. Raises QueryError for a threshold that
+    is not a number within CONFIG's limits, or that has too many pairs.
     """
     wanted = check_threshold(threshold)
-    table, chosen = choose_model(connection, model)
-    groups = _groups_of(connection, chosen, table, wanted)
+    groups = _groups_of(connection, model, table, wanted)
     path = f"substr(path, 1, {CONFIG.max_path_characters})"
     sql = f"select {path} from main.{quote(table)} where id = ?"
     for number, size, image_id, similarity, keep in zip(*groups, strict=True):
         row = fetch(connection, sql, int(image_id)).fetchone()
         if row is not None:
-            path = row[0] if type(row[0]) is str else shown(row[0])
+            path = row[0] if type(row[0]) is str else describe_value(row[0])
             yield Duplicate(
                 int(number), int(size), int(image_id), path, float(similarity), int(keep)
             )
@@ -91,7 +93,7 @@ def check_threshold(threshold: Value) -> float:
     least = CONFIG.least_duplicate_threshold
     expected = f"threshold must be a number from {least} to 1, the least cosine of near-duplicates"
     if not isinstance(threshold, (int, float)):
-        raise QueryError(f"{expected}, but it is {shown(threshold)}")
+        raise QueryError(f"{expected}, but it is {describe_value(threshold)}")
     if not least <= threshold <= 1:
         raise QueryError(f"{expected}, but it is {threshold}")
     return float(threshold)
@@ -193,8 +195,8 @@ def group(pairs: Pairs, ids: Ids, ranks: Ids, heed: Callable[[], None] = lambda:
 
 
 @dataclass
-class _Search:
-    """What is known of the pairs of one snapshot."""
+class _PairSearch:
+    """What is known of the pairs of one collection."""
 
     pairs: Pairs | None = None
     # Every pair of at least this cosine is known.
@@ -204,7 +206,7 @@ class _Search:
     error: BaseException | None = None
 
 
-_searches: OrderedDict[tuple[str, int, State], _Search] = OrderedDict()
+_searches: OrderedDict[tuple[str, int, State], _PairSearch] = OrderedDict()
 _guard = threading.Lock()
 # By the file of the database, so that none waits for another's.
 _working: dict[str, threading.Thread] = {}
@@ -250,19 +252,19 @@ def _pairs_of(
             heed_time_limit(connection)
 
 
-def _known(key: tuple[str, int, State]) -> _Search:
+def _known(key: tuple[str, int, State]) -> _PairSearch:
     if key not in _searches:
         # Pairs of older vectors will not be asked for again.
         for other in [other for other in _searches if other[:2] == key[:2]]:
             del _searches[other]
-        _searches[key] = _Search()
+        _searches[key] = _PairSearch()
         if len(_searches) > CONFIG.snapshot_cache_entries:
             _searches.popitem(last=False)
     _searches.move_to_end(key)
     return _searches[key]
 
 
-def _work(search: _Search, snapshot: Snapshot, database: Path | None, threshold: float) -> None:
+def _work(search: _PairSearch, snapshot: Snapshot, database: Path | None, threshold: float) -> None:
     try:
         vectors = snapshot.vectors(database)
         search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)

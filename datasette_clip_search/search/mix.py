@@ -14,9 +14,9 @@ from ..common.interrupts import heed_time_limit
 from ..database.index.snapshot_cache import snapshot_for
 from ..database.model import Model
 from ..database.vectors import check_query_vectors
-from ..models.text_encoder import text_encoder_of
+from ..models.queries.text_encoder import text_encoder_of
 from .modality_gap import Sides, everyday_vectors, sides_of
-from .query import Value, is_embedding, query_vector, shown
+from .query import Value, describe_value, is_embedding, query_vector
 
 # Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
 _NOTHING = 1e-5
@@ -82,7 +82,7 @@ def check_weight(weight: Value) -> float:
         weight = float(weight)
     if not isinstance(weight, int | float) or not math.isfinite(weight):
         raise QueryError(
-            f"A weight of a mix must be a finite number, but it is {shown(weight)}. "
+            f"A weight of a mix must be a finite number, but it is {describe_value(weight)}. "
             "Give every query and its weight: clip_mix('zebra', 1, 'stripes', -0.7)"
         )
     return float(weight)

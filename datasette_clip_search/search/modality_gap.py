@@ -14,8 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ..common.arrays import Vectors
-from ..models.text_encoder import TextEncoder
-from ..models.torch_model import Heed
+from ..models.encoding import Heed, TextEncoder
 
 # A sample of what people search for, by which a model's texts are known: single words, phrases
 # and captions, of people, animals, food, places, weather, things, deeds, and kinds of picture.

@@ -15,19 +15,19 @@ from ..database import vectors as stored
 from ..database.connection import fetch, quote
 from ..database.model import Model
 from ..database.schema import EMBEDDINGS, made_from_it
-from ..models.image_encoder import ImageEncoder, image_encoder_of
-from ..models.text_encoder import text_encoder_of, text_key
-from ..models.torch_model import Heed
+from ..models.encoding import Heed, PictureEncoder
+from ..models.queries.picture_encoder import picture_encoder_of
+from ..models.queries.text_encoder import text_encoder_of, text_key
 
 if TYPE_CHECKING:
-    from ..pictures.processes.pool import Decoded, Refused, Settings
+    from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
 
 Value = str | int | float | bytes | None
 
 _texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries)
 
 
-def shown(value: Value) -> str:
+def describe_value(value: Value) -> str:
     """Returns a value of SQL as an error message names it."""
     if value is None:
         return "NULL"
@@ -125,16 +125,16 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
     TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
     pictures can't be searched with.
     """
-    from .query_decoder import decode
+    from .query_decoder import decode_query_picture
 
     encoder, settings = picture_encoder(connection, model, data)
-    outcome = decode(connection, data, settings)
+    outcome = decode_query_picture(connection, data, settings)
     return encoded_picture(model, encoder, outcome, lambda: heed_time_limit(connection))
 
 
 def picture_encoder(
     connection: sqlite3.Connection, model: Model, data: bytes
-) -> tuple[ImageEncoder, "Settings"]:
+) -> tuple[PictureEncoder, "Settings"]:
     """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
 
     Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
@@ -146,7 +146,7 @@ def picture_encoder(
         raise QueryError(
             f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
         )
-    encoder = image_encoder_of(connection, model)
+    encoder = picture_encoder_of(connection, model)
     settings = Settings(
         encoder.preprocess,
         CONFIG.max_query_image_megapixels,
@@ -159,7 +159,7 @@ def picture_encoder(
 
 
 def encoded_picture(
-    model: Model, encoder: ImageEncoder, outcome: "Decoded | Refused", heed: Heed
+    model: Model, encoder: PictureEncoder, outcome: "Decoded | DecodeFailure", heed: Heed
 ) -> Vectors:
     """Returns the unit vector (d,) float32 of a decoded picture.
 
@@ -167,9 +167,9 @@ def encoded_picture(
 
     Raises NotAPicture and QueryError as picture_vector() does.
     """
-    from ..pictures.processes.pool import Refused
+    from ..pictures.processes.pool import DecodeFailure
 
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, DecodeFailure):
         if outcome.too_large:
             raise QueryError(f"The query image is too large: {outcome.reason}")
         if outcome.too_slow:

@@ -30,8 +30,8 @@ from ..common.interrupts import LOOK_SECONDS, heed_time_limit
 from ..common.terminal_text import visible
 from ..pictures.cost import expected_seconds
 from ..pictures.processes.messages import Job
-from ..pictures.processes.pool import Decoded, Refused, Settings
-from ..pictures.processes.process import Decoder
+from ..pictures.processes.pool import Decoded, DecodeFailure, Settings
+from ..pictures.processes.process import DecoderProcess
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _numbers = count()
 
 
 @dataclass(eq=False)
-class Picture:
+class QueryPicture:
     """One that waits to be decoded, or is; `outcome` comes, or a ClipSearchError."""
 
     data: bytes
@@ -52,11 +52,11 @@ class Picture:
     seconds: float
     began: float = field(default_factory=time.monotonic)
     number: int = field(default_factory=lambda: next(_numbers))
-    outcome: Future[Decoded | Refused] = field(default_factory=Future)
+    outcome: Future[Decoded | DecodeFailure] = field(default_factory=Future)
     place: float = 0
     is_given_up: bool = False
 
-    def __lt__(self, other: "Picture") -> bool:
+    def __lt__(self, other: "QueryPicture") -> bool:
         return (self.place, self.number) < (other.place, other.number)
 
 
@@ -67,9 +67,9 @@ class _Lane:
     """
 
     def __init__(self) -> None:
-        self.decoder: Decoder | None = None
-        self.waiting: list[Picture] = []
-        self.current: Picture | None = None
+        self.decoder: DecoderProcess | None = None
+        self.waiting: list[QueryPicture] = []
+        self.current: QueryPicture | None = None
         self.thread: threading.Thread | None = None
 
 
@@ -86,7 +86,7 @@ class QueryDecoder:
 
     def decode(
         self, connection: sqlite3.Connection, data: bytes, settings: Settings
-    ) -> Decoded | Refused:
+    ) -> Decoded | DecodeFailure:
         """Decodes the bytes of a picture file; the process is killed at the limit of `settings`.
 
         Raises sqlite3.OperationalError "interrupted" when the statement of `connection` is to
@@ -102,7 +102,7 @@ class QueryDecoder:
             raise
         return picture.outcome.result()
 
-    def submit(self, data: bytes, settings: Settings, sender: str = "SQL") -> Picture:
+    def submit(self, data: bytes, settings: Settings, sender: str = "SQL") -> QueryPicture:
         """Returns a picture to be decoded as soon as its turn comes.
 
         The `outcome` raises what decode() does.
@@ -112,7 +112,7 @@ class QueryDecoder:
         after, when = self._ended.get(digest) or (0, 0)
         is_slow = bool(after) or seconds > CONFIG.quick_decode_seconds
         seconds = _longest(limit) if after else min(seconds, _longest(limit))
-        picture = Picture(data, settings, sender, digest, seconds)
+        picture = QueryPicture(data, settings, sender, digest, seconds)
         # From here on only the lanes end it.
         picture.outcome.set_running_or_notify_cancel()
         if after >= limit and time.monotonic() - when < CONFIG.slow_pictures_refused_seconds:
@@ -122,7 +122,7 @@ class QueryDecoder:
             self._add(self._slow if is_slow else self._quick, picture)
         return picture
 
-    def give_up(self, picture: Picture) -> None:
+    def give_up(self, picture: QueryPicture) -> None:
         """Ends the decoding of a picture, or takes it from those that wait."""
         with self._changed:
             picture.is_given_up = True
@@ -145,7 +145,7 @@ class QueryDecoder:
                 lane.decoder.kill()
         self.close()
 
-    def _add(self, lane: _Lane, picture: Picture) -> None:
+    def _add(self, lane: _Lane, picture: QueryPicture) -> None:
         senders = Counter(each.sender for each in lane.waiting)
         picture.place = picture.began + _AGEING * picture.seconds + _SHARE * senders[picture.sender]
         heapq.heappush(lane.waiting, picture)
@@ -197,7 +197,7 @@ class QueryDecoder:
             with self._changed:
                 self._add(self._slow, picture)
 
-    def _decoded(self, lane: _Lane, picture: Picture) -> Decoded | Refused | None:
+    def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | DecodeFailure | None:
         """Returns what becomes of a picture; None where the lane has no more time for it."""
         decoder = self._ready(lane)
         limit = picture.settings.seconds or CONFIG.decode_seconds
@@ -215,18 +215,18 @@ class QueryDecoder:
             with self._changed:
                 lane.current = None
         taken = time.monotonic() - begun
-        is_late = isinstance(outcome, Refused) and outcome.too_slow
+        is_late = isinstance(outcome, DecodeFailure) and outcome.too_slow
         if is_late or (picture.is_given_up and taken > CONFIG.quick_decode_seconds):
             self._ended.put(picture.digest, (seconds if is_late else taken, time.monotonic()))
         if is_late and seconds < limit:
             return None
-        assert isinstance(outcome, Decoded | Refused)
+        assert isinstance(outcome, Decoded | DecodeFailure)
         return outcome
 
-    def _ready(self, lane: _Lane) -> Decoder:
+    def _ready(self, lane: _Lane) -> DecoderProcess:
         try:
             if lane.decoder is None:
-                lane.decoder = Decoder()
+                lane.decoder = DecoderProcess()
             lane.decoder.make_ready()
             return lane.decoder
         except (ClipSearchError, OSError) as error:
@@ -258,14 +258,14 @@ def _longest(limit: float) -> float:
     return min(limit, CONFIG.query_decode_seconds)
 
 
-def _too_slow(seconds: float) -> Refused:
-    return Refused(
+def _too_slow(seconds: float) -> DecodeFailure:
+    return DecodeFailure(
         f"Decoding it took longer than {seconds:g} seconds and was stopped", too_slow=True
     )
 
 
 _shared = QueryDecoder()
-decode = _shared.decode
+decode_query_picture = _shared.decode
 submit = _shared.submit
 give_up = _shared.give_up
 close = _shared.close

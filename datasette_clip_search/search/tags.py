@@ -1,4 +1,4 @@
-"""Zero-shot labels: which of some labels a picture deserves, and how probably."""
+"""Zero-shot labels: how probable each label of a list is for a picture."""
 
 import json
 import sqlite3
@@ -13,11 +13,14 @@ from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_time_limit
-from ..database.model import Model, choose_model
+from ..database.model import Model
 from ..database.vectors import check_query_vectors
-from ..models.text_encoder import TextEncoder, text_encoder_of, text_key
-from ..models.torch_model import Heed, unit
-from .query import Value, query_vector, shown
+from ..models.encoding import Heed, TextEncoder, unit
+from ..models.queries.text_encoder import text_encoder_of, text_key
+from .json_arrays import JSONArray
+from .query import Value, query_vector
+
+_LABELS = JSONArray("labels_json", "texts", """'["dog", "cat"]'""")
 
 TEMPLATES = (
     "{}",
@@ -28,11 +31,11 @@ TEMPLATES = (
     "a snapshot with {} in it",
     "{} in a photo",
 )
-"""The prompts whose vectors are averaged into the one of a label, the bare label among them."""
+"""The prompts of a label; the mean of their vectors is the vector of the label."""
 
 
 class Tag(NamedTuple):
-    """One label of a query: its place from 1 on, its probability among all, and its cosine."""
+    """A label for a query: its rank from 1, its probability among all labels, and its cosine."""
 
     rank: int
     label: str
@@ -42,38 +45,37 @@ class Tag(NamedTuple):
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels with their unit vectors (n, d), and what the model multiplies cosines with."""
+    """Labels, their unit vectors (n, d), and the scale by which the model multiplies cosines."""
 
     names: tuple[str, ...]
     vectors: Vectors
     scale: float
 
 
-# By the key of what encodes texts and the JSON, and by the key and one label.
+# The key is that of the text encoder with the JSON, or with one label.
 _lists: LRUCache[tuple[str, Value], Labels] = LRUCache(CONFIG.label_list_cache_entries)
 _vectors: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.label_cache_entries)
 
 
 def tags(
-    connection: sqlite3.Connection, query: Value, labels_json: Value, model: Value = None
+    connection: sqlite3.Connection, model: Model, table: str, query: Value, labels_json: Value
 ) -> Iterator[Tag]:
-    """Yields every label with its probability for a query, best first.
+    """Yield every label with its probability for a query, best first.
 
-    The query is as query_vector() takes it. Probabilities are the softmax, over these labels
-    alone, of the cosines times the model's own learned scale, so they add up to 1 whether or not
-    any label fits. SigLIP's further bias is the same for every label and cancels.
+    `model`, `table` and `query` are as query_vector() takes them. The probabilities are the softmax
+    of the cosines times the model's learned scale, over these labels alone. They add up to 1
+    whether or not any label fits. SigLIP's bias is the same for every label and cancels out.
 
-    A query or labels of None have no answers, as in SQL. Raises QueryError, NoEmbeddings and other
+    A query or labels of None give no tags, as in SQL. Raises QueryError and other
     ClipSearchErrors, all of them before the first tag.
     """
-    table, chosen = choose_model(connection, model)
     if labels_json is None:
         return iter(())
-    labels = _labels(connection, chosen, labels_json)
+    labels = _labels(connection, model, labels_json)
     if query is None:
         return iter(())
-    check_query_vectors(labels.vectors, len(labels.names), chosen.dimension)
-    scores = labels.vectors @ query_vector(connection, chosen, table, query)
+    check_query_vectors(labels.vectors, len(labels.names), model.dimension)
+    scores = labels.vectors @ query_vector(connection, model, table, query)
     logits = labels.scale * scores.astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = (weights / weights.sum()).tolist()
@@ -86,41 +88,29 @@ def tags(
 
 
 def read_labels(labels_json: Value) -> tuple[str, ...]:
-    """Returns the labels in a JSON array of strings, without the spaces around them.
+    """Return the labels of a JSON array of texts, without surrounding spaces.
 
-    Raises QueryError for anything else, and for labels that are blank, repeated, too long or too
+    Raises QueryError for any other value, and for labels that are blank, repeated, too long or too
     many.
     """
-    if not isinstance(labels_json, str):
-        raise _not_labels(f"they are {shown(labels_json)}")
-    limit = CONFIG.max_labels_characters
-    if len(labels_json) > limit:
-        raise QueryError(
-            f"The labels have {len(labels_json)} characters of JSON and the limit is {limit}"
-        )
-    try:
-        given = json.loads(labels_json)
-    except (ValueError, RecursionError) as error:
-        raise _not_labels(f"{_shown(labels_json)} is not JSON") from error
-    if not isinstance(given, list):
-        raise _not_labels(f"{_shown(labels_json)} is not an array")
-    if not given:
-        raise _not_labels("the array is empty")
-    if len(given) > CONFIG.max_labels:
-        raise QueryError(f"There are {len(given)} labels and the limit is {CONFIG.max_labels}")
+    items = _LABELS.parse(_LABELS.check_text(labels_json, CONFIG.max_labels_characters))
+    if not items:
+        raise _LABELS.error("the array is empty")
+    if len(items) > CONFIG.max_labels:
+        raise QueryError(f"There are {len(items)} labels and the limit is {CONFIG.max_labels}")
     labels: dict[str, None] = {}
-    for place, label in enumerate(given, 1):
+    for place, label in enumerate(items, 1):
         name = _read_label(label, place)
         if name in labels:
             # Each of the two would get half of the probability.
-            raise QueryError(f"The label {_shown(name)} is given twice. Give every label once")
+            raise QueryError(f"The label {_shorten(name)} is given twice. Give every label once")
         labels[name] = None
     return tuple(labels)
 
 
 def _read_label(label: object, place: int) -> str:
     if not isinstance(label, str):
-        raise _not_labels(f"number {place} is {_shown(json.dumps(label))}")
+        raise _LABELS.error(f"number {place} is {_shorten(json.dumps(label))}")
     name = label.strip()
     if not name:
         raise QueryError(f"Label number {place} is blank. Give it words, such as 'dog'")
@@ -136,11 +126,7 @@ def _read_label(label: object, place: int) -> str:
     return name
 
 
-def _not_labels(what: str) -> QueryError:
-    return QueryError(f"""Labels are a JSON array of texts, such as '["dog", "cat"]', but {what}""")
-
-
-def _shown(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= 40 else text[:39] + "…"
 
 
@@ -160,7 +146,7 @@ def _label_vector(connection: sqlite3.Connection, encoder: TextEncoder, name: st
     key = (encoder.key, name)
     vector = _vectors.get(key)
     if vector is None:
-        # What was encoded before is kept, so that asking again gets further.
+        # Vectors are cached one by one, so a repeated call gets further.
         heed_time_limit(connection)
         [vector] = ensembled(encoder, [name], TEMPLATES, lambda: heed_time_limit(connection))
         _vectors.put(key, vector)
@@ -173,7 +159,7 @@ def ensembled(
     templates: Sequence[str],
     heed: Heed | None = None,
 ) -> Vectors:
-    """Returns the unit vectors, (n, d) float32, of n labels: means of their prompts' directions."""
+    """Return the unit vectors, (n, d) float32, of n labels: means of their prompts' vectors."""
     prompts = [template.format(name) for name in names for template in templates]
     vectors = encoder.encode_texts(prompts, heed).reshape(len(names), len(templates), -1)
     return unit(vectors.mean(axis=1))

@@ -2,13 +2,34 @@
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..common.errors import CommandError
 from ..database.connection import fetch, quote
 from ..database.model import Model
 from ..database.schema import EMBEDDINGS
 from .nearest import Hit
+
+
+class Words(NamedTuple):
+    """How errors name the condition, and how they say to give its parameters."""
+
+    condition: str
+    unnamed: str
+    missing: str
+
+
+COMMAND = Words(
+    "--where",
+    "? stands for no value. Use :name in it, and give the value with -p name value",
+    "Give it with -p {} value",
+)
+PYTHON = Words(
+    "where",
+    "? takes its value from a list, and parameters is a mapping. Use :name in it",
+    "Give it in parameters",
+)
 
 _COMMENTS = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 
@@ -18,23 +39,30 @@ def ids_where(
     table: str,
     model: Model,
     where: str,
-    parameters: Iterable[tuple[str, str]],
+    parameters: Sequence[object] | Mapping[str, object],
+    words: Words = COMMAND,
 ) -> list[int]:
-    """Returns the ids of the pictures with a vector of the model that meet a condition.
+    """Return the ids of the pictures with a vector of the model that meet a condition.
 
-    Raises CommandError with what SQLite says of one that is none.
+    `parameters` are the values of its ? or :name.
+
+    Raises CommandError with SQLite's reason for anything but one condition.
     """
     if not _COMMENTS.sub("", where).strip():
         raise CommandError(
-            f"--where is empty. Expected a condition on the columns of {table}, such as "
+            f"{words.condition} is empty. Expected a condition on the columns of {table}, such as "
             "\"taken >= '2020'\""
         )
-    values = {name.removeprefix(":"): value for name, value in parameters}
+    values: Sequence[object] | Mapping[str, object] = parameters
+    if isinstance(parameters, Mapping):
+        values = {name.removeprefix(":"): value for name, value in parameters.items()}
+    cursor = connection.cursor()
+    cursor.row_factory = None
     try:
         # Whole without the brackets, it can't close them.
-        connection.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
+        cursor.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
         # On a line of its own, because it may end in a comment.
-        rows = connection.execute(
+        rows = cursor.execute(
             f"""select id from main.{quote(table)} where id in
             (select image_id from main.{EMBEDDINGS} where model_id = {model.id}) and (
             {where}
@@ -46,15 +74,16 @@ def ids_where(
     except (sqlite3.Error, sqlite3.Warning) as error:
         # SQLite repeats the whole of a text without an end.
         first, newline, _ = str(error).partition("\n")
-        said = _explained(connection, table, first.rstrip(".") + (" …" if newline else ""))
-        raise CommandError(f"--where can't be run: {said}") from error
+        said = first.rstrip(".") + (" …" if newline else "")
+        advice = _explain_error(connection, table, said, words)
+        raise CommandError(f"{words.condition} can't be run: {advice}") from error
 
 
-def _explained(connection: sqlite3.Connection, table: str, said: str) -> str:
+def _explain_error(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:
     if "has no name" in said:
-        return "? stands for no value. Use :name in it, and give the value with -p name value"
+        return words.unnamed
     if found := re.search(r"binding parameter :(\w+)", said):
-        return f"{said}. Give it with -p {found[1]} value"
+        return f"{said}. {words.missing.format(found[1])}"
     if found := re.search(r"no such column: \W?(\w+)", said):
         columns = [
             name

@@ -1,12 +1,13 @@
-"""The pictures that a search is kept to, as JSON says them.
+"""Read `within`, the JSON array of the ids to search.
 
-The JSON comes from anyone who can run SQL, and Python reads JSON, and any number in it, in one go
-that stops all other threads. So it is read
+Anyone who can run SQL can send one. Python parses JSON, and each number in it, in one step that
+holds the GIL. Invariants:
 
-- in parts of a millisecond each, between which the statement's time limit is heeded;
-- after a look at the digits of its numbers, which take the square of their count to read;
-- once for all calls of a statement: what was read last is remembered;
-- one at a time, where it is long.
+- A long array is parsed in parts of about a millisecond, with a check of the statement's time limit
+  between them.
+- Digits are counted before a number is parsed, because parsing takes quadratic time.
+- The last long arrays are cached, so each call of a statement does not parse the same one again.
+- Only one thread at a time parses a long array.
 """
 
 import json
@@ -22,78 +23,78 @@ from ..common.cache import LRUCache
 from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due, turn
-from .query import Value, shown
+from .json_arrays import JSONArray
+from .query import Value, describe_value
+
+WITHIN = JSONArray("within", "ids", "(select json_group_array(id) from images)")
 
 _SPACE = " \t\n\r"
 _PART = 50_000
-# Longer JSON is remembered, and up to so much of it is read in one go to say what is wrong with it.
+# JSON longer than _LONG is cached. To explain an error, at most _EXPLAINED characters are parsed in
+# one step.
 _LONG, _EXPLAINED = 10_000, 250_000
 # Of an id, which has 64 bits.
 _MOST_DIGITS = 19
-# What JSON's integers are made of: 0 stands for a digit, a space for what is between, x for others.
+# Replaces each digit by 0, what may stand between integers by a space, and all else by x.
 _KINDS = bytes(
     ord("0" if chr(n) in "0123456789" else " " if chr(n) in ",-" + _SPACE else "x")
     for n in range(256)
 )
 _TOO_LONG = b"0" * (_MOST_DIGITS + 1)
 
-# By a digest of the JSON; each takes 8 MB at most.
+# The key is a digest of the JSON. An entry takes up to 8 MB.
 _read: LRUCache[bytes, Ids] = LRUCache(4)
 _reading = threading.Lock()
 
 
 def read_ids(ids_json: Value, connection: sqlite3.Connection) -> Ids | None:
-    """Returns the integers in a JSON array (n,), ascending, or None, for all pictures, for NULL.
+    """Return the integers of a JSON array, (n,) ascending; None, for NULL, means all pictures.
 
-    Raises QueryError for anything else, and for arrays too long; sqlite3.OperationalError
-    "interrupted" when the statement of `connection` is to end.
+    Raises QueryError for any other value and for too many ids, and sqlite3.OperationalError
+    "interrupted" when the statement of `connection` must end.
     """
     if ids_json is None:
         return None
-    if not isinstance(ids_json, str):
-        raise _not_ids(f"it is {shown(ids_json)}")
-    limit = CONFIG.max_within_characters
-    if len(ids_json) > limit:
-        raise QueryError(f"within has {len(ids_json)} characters of JSON and the limit is {limit}")
-    if len(ids_json) <= _LONG:
-        return _ids(ids_json, connection)
-    key = blake2b(ids_json.encode("utf-8", "surrogatepass")).digest()
+    text = WITHIN.check_text(ids_json, CONFIG.max_within_characters)
+    if len(text) <= _LONG:
+        return _parse_ids(text, connection)
+    key = blake2b(text.encode("utf-8", "surrogatepass")).digest()
     with turn(_reading, connection):
         ids = _read.get(key)
         if ids is None:
-            ids = _ids(ids_json, connection)
+            ids = _parse_ids(text, connection)
             _read.put(key, ids)
     return ids
 
 
-def _ids(text: str, connection: sqlite3.Connection) -> Ids:
-    # Before it is parsed: an array of ids has as many commas and brackets as ids, and arrays in
-    # arrays take many times their characters in memory.
+def _parse_ids(text: str, connection: sqlite3.Connection) -> Ids:
+    # Count before parsing: an array has as many commas and brackets as ids, and nested arrays
+    # take many times more memory than their text.
     if sum(map(text.count, ",[{")) > CONFIG.max_within_ids:
         raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")
     array = text.strip(_SPACE)
     if len(array) < 2 or array[0] != "[" or array[-1] != "]":
-        raise _explained(text)
+        raise _error_in(text)
     if not array[1:-1].strip(_SPACE):
         return np.empty(0, np.int64)
-    # Outside of strings, none of JSON is other than ASCII.
+    # Outside of strings, JSON is ASCII only.
     data = array.encode("ascii", "replace")
     parts = []
     at, end = 1, len(data) - 1
     while at <= end:
         comma = data.find(b",", at + _PART, end)
         stop = end if comma < 0 else comma
-        part = _integers(data[at:stop])
+        part = _parse_integers(data[at:stop])
         if part is None:
-            raise _explained(text, array[at:stop], array.count(",", 0, at))
+            raise _error_in(text, array[at:stop], array.count(",", 0, at))
         parts.append(part)
         heed_if_due(connection)
         at = stop + 1
     return ascending(np.concatenate(parts))
 
 
-def _integers(part: bytes) -> Ids | None:
-    """Returns the integers of 64 bits in a part of an array, or None where it has anything else."""
+def _parse_integers(part: bytes) -> Ids | None:
+    """Return the 64-bit integers of a part of an array, or None if it has anything else."""
     kinds = part.translate(_KINDS)
     if b"x" in kinds or _TOO_LONG in kinds:
         return None
@@ -106,33 +107,35 @@ def _integers(part: bytes) -> Ids | None:
     try:
         return np.array(integers, np.int64)
     except OverflowError:
-        # No picture has such an id.
+        # No picture has an id of more than 64 bits.
         return np.array([id for id in integers if -(2**63) <= id < 2**63], np.int64)
 
 
-def _explained(text: str, part: str = "", before: int = 0) -> QueryError:
-    """Returns why a text is no array of ids; in long ones, by the part that isn't, after others."""
-    if len(text) > _EXPLAINED:
-        if not part:
-            return _not_ids(f"{shown(text)} is not an array")
-        if len(part) > _EXPLAINED:
-            return _not_ids(f"number {before + 1} is none")
-        whole = f"[{part}]"
-    else:
-        whole, before = text, 0
+def _error_in(text: str, part: str = "", before: int = 0) -> QueryError:
+    """Return why a text is not an array of ids; of a long text, parse the bad `part` alone.
+
+    `before` is the number of items before that part.
+    """
+    if len(text) <= _EXPLAINED:
+        part, before = "", 0
+    elif not part:
+        return WITHIN.error(f"{describe_value(text)} is not an array")
+    elif len(part) > _EXPLAINED:
+        return WITHIN.error(f"number {before + 1} is not an id")
     try:
-        given = json.loads(whole, parse_int=_integer)
-    except (ValueError, RecursionError):
-        if whole is text:
-            return _not_ids(f"{shown(text)} is not JSON")
-        return _not_ids(f"number {before + 1}, or one of those after it, is none")
-    if not isinstance(given, list):
-        return _not_ids(f"{shown(text)} is not an array")
-    place, bad = next((n, id) for n, id in enumerate(given, before + 1) if type(id) is not int)
+        items = WITHIN.parse(f"[{part}]" if part else text, _parse_integer)
+    except QueryError as error:
+        if part:
+            return WITHIN.error(f"number {before + 1}, or one soon after it, is not an id")
+        return error
+    place, bad = next((n, id) for n, id in enumerate(items, before + 1) if type(id) is not int)
     if isinstance(bad, _LongInteger):
-        return _not_ids(f"number {place} has {bad.digits} digits, and an id {_MOST_DIGITS} at most")
+        return WITHIN.error(
+            f"number {place} has {bad.digits} digits, and an id {_MOST_DIGITS} at most"
+        )
     kind = "an array" if isinstance(bad, list) else "an object"
-    return _not_ids(f"number {place} is {kind if isinstance(bad, list | dict) else shown(bad)}")
+    kind = kind if isinstance(bad, list | dict) else describe_value(bad)
+    return WITHIN.error(f"number {place} is {kind}")
 
 
 class _LongInteger:
@@ -140,13 +143,6 @@ class _LongInteger:
         self.digits = digits
 
 
-def _integer(text: str) -> Any:
+def _parse_integer(text: str) -> Any:
     digits = len(text.lstrip("-"))
     return int(text) if digits <= _MOST_DIGITS else _LongInteger(digits)
-
-
-def _not_ids(what: str) -> QueryError:
-    return QueryError(
-        "within must be a JSON array of ids, such as (select json_group_array(id) from images), "
-        f"but {what}"
-    )

@@ -1,4 +1,4 @@
-"""How large the arguments of the SQL functions may be: they come from anyone who can run SQL."""
+"""Size limits of the arguments of the SQL functions: anyone who can run SQL can send them."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from ..common.config import CONFIG
 from .table_function.limits import Limit
 
 _OTHER = 10_000
-# UTF-8 has at most four bytes for a character.
+# A character has up to four bytes in UTF-8.
 QUERY = Limit(
     "the query",
     text=4 * CONFIG.max_query_characters,
@@ -16,7 +16,7 @@ QUERY = Limit(
 K = Limit("k", _OTHER, _OTHER)
 MODEL = Limit("the model", _OTHER, _OTHER)
 WITHIN = Limit("within", CONFIG.max_within_characters, _OTHER)
-LABELS = Limit("the JSON of labels", 4 * CONFIG.max_labels_characters, _OTHER)
+LABELS = Limit("labels_json", 4 * CONFIG.max_labels_characters, _OTHER)
 THRESHOLD = Limit("the threshold", _OTHER, _OTHER)
-# Queries and weights in turns; the model may come last.
+# Queries and weights alternate; the last argument may be the model.
 TERM = replace(QUERY, name="an argument")

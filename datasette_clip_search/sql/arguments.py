@@ -1,4 +1,4 @@
-"""What SQL gives a function, before it is looked at closely."""
+"""Blank arguments, and errors that name an attached database."""
 
 import os
 import sqlite3
@@ -8,28 +8,29 @@ from typing import Any
 from ..common.errors import NoEmbeddings
 
 
-def given(value: Any) -> Any:
-    """Returns a value of SQL, and None, which is its NULL, for blank text.
+def none_if_blank(value: Any) -> Any:
+    """Return a value of SQL, or None (NULL) for blank text.
 
-    Datasette sends '' for every parameter of a query that has none yet.
+    Datasette sends '' for each parameter that a person has not filled in yet.
     """
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def asked(connection: sqlite3.Connection, query: Any) -> Any:
-    """Returns a query, and None for a blank one, and for what `cast('' as integer)` makes of it."""
+def none_if_blank_query(connection: sqlite3.Connection, table: str, query: Any) -> Any:
+    """Return a query, or None for a blank one and for `cast('' as integer)`, which is 0.
+
+    0 stays a query where `table`, the pictures' table, has a picture with that id.
+    """
     if type(query) is int and query == 0:
         from ..database.connection import fetch, quote
-        from ..database.model import choose_model
 
-        table, _ = choose_model(connection, None)
         sql = f"select 1 from main.{quote(table)} where id = 0"
         return query if fetch(connection, sql).fetchone() else None
-    return given(query)
+    return none_if_blank(query)
 
 
 def naming_attached(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function say what to do where an attached database has what its own lacks."""
+    """Wrap a function so that NoEmbeddings says how to search an attached database instead."""
 
     def call(connection: sqlite3.Connection, *arguments: Any, **options: Any) -> Any:
         try:
@@ -50,7 +51,7 @@ def naming_attached(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _with_embeddings(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Returns the names and file names of attached databases that hold embeddings."""
+    """Return the names and file names of attached databases that hold embeddings."""
     from ..database.connection import fetch, quote
     from ..database.schema import EMBEDDINGS
 

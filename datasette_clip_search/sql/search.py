@@ -9,7 +9,7 @@ from typing import Any
 from ..common.config import CONFIG
 from ..common.interrupts import heed_if_due
 from .argument_limits import MODEL, QUERY, WITHIN, K
-from .arguments import asked, given
+from .arguments import none_if_blank, none_if_blank_query
 from .table_function import MISSING, ScalarFunction, TableFunction
 
 _HITS_AT_A_TIME = 1000
@@ -25,6 +25,7 @@ def _clip_search(
     within: Any = None,
     costly: bool = True,
 ) -> Iterator[Any]:
+    from ..database.model import choose_model
     from ..search.nearest import search
 
     if k is MISSING:
@@ -35,9 +36,9 @@ def _clip_search(
             within = ids if within is None else within
         else:
             within = within.intersection(ids.tolist())
-    model = None if model is MISSING else given(model)
-    query, k = asked(connection, query), _count(k)
-    return search(connection, query, k, model, within, z_scores=costly)
+    table, chosen = choose_model(connection, None if model is MISSING else none_if_blank(model))
+    query = none_if_blank_query(connection, table, query)
+    return search(connection, chosen, table, query, _zero_if_blank(k), within, z_scores=costly)
 
 
 def _clip_search_json(
@@ -47,32 +48,37 @@ def _clip_search_json(
     model: Any = None,
     ids_json: Any = None,
 ) -> str:
+    from ..database.model import choose_model
     from ..search.nearest import search
 
-    query, k = asked(connection, query), _count(k)
-    hits = search(connection, query, k, given(model), _ids(ids_json, connection))
+    ids = _ids(ids_json, connection)
+    table, chosen = choose_model(connection, none_if_blank(model))
+    query = none_if_blank_query(connection, table, query)
+    hits = search(connection, chosen, table, query, _zero_if_blank(k), ids)
     parts = []
-    # To write all at once would stop every other thread.
+    # json.dumps() holds the GIL, so write some hits at a time.
     while some := [hit._asdict() for hit in islice(hits, _HITS_AT_A_TIME)]:
         parts.append(json.dumps(some, ensure_ascii=False)[1:-1])
         heed_if_due(connection)
     return f"[{', '.join(parts)}]"
 
 
-def _count(k: Any) -> Any:
-    # NULL stays what it is, which is no number.
-    return 0 if k is not None and given(k) is None else k
+def _zero_if_blank(k: Any) -> Any:
+    # NULL stays NULL, which is an error: it is not a number.
+    return 0 if k is not None and none_if_blank(k) is None else k
 
 
 def _ids(ids_json: Any, connection: sqlite3.Connection) -> Any:
-    """Returns the ids in an array (n,): of blank text none, where NULL means all pictures."""
+    """Return the ids in a JSON array, (n,): none for blank text, None (all pictures) for NULL."""
     import numpy as np
 
     from ..search.within import read_ids
 
     none = np.empty(0, np.int64)
     return (
-        none if ids_json is not None and given(ids_json) is None else read_ids(ids_json, connection)
+        none
+        if ids_json is not None and none_if_blank(ids_json) is None
+        else read_ids(ids_json, connection)
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .argument_limits import LABELS, MODEL, QUERY
-from .arguments import asked, given
+from .arguments import none_if_blank, none_if_blank_query
 from .table_function import MISSING, TableFunction
 
 
@@ -16,10 +16,12 @@ def _clip_tags(
     model: Any,
     limit: int | None = None,
 ) -> Iterator[Any]:
+    from ..database.model import choose_model
     from ..search.tags import tags
 
-    model = None if model is MISSING else given(model)
-    return tags(connection, asked(connection, query), given(labels_json), model)
+    table, chosen = choose_model(connection, None if model is MISSING else none_if_blank(model))
+    query = none_if_blank_query(connection, table, query)
+    return tags(connection, chosen, table, query, none_if_blank(labels_json))
 
 
 CLIP_TAGS = TableFunction(

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any
 
 from .argument_limits import MODEL, QUERY, TERM
-from .arguments import asked, given
+from .arguments import none_if_blank, none_if_blank_query
 from .table_function import ScalarFunction
 
 
@@ -12,8 +12,8 @@ def _clip_vector(connection: sqlite3.Connection, query: Any, model: Any = None) 
     from ..database.model import choose_model
     from ..search.query import query_vector
 
-    table, chosen = choose_model(connection, given(model))
-    query = asked(connection, query)
+    table, chosen = choose_model(connection, none_if_blank(model))
+    query = none_if_blank_query(connection, table, query)
     if query is None:
         return None
     return query_vector(connection, chosen, table, query).astype("<f4").tobytes()
@@ -25,8 +25,8 @@ def _clip_similarity(
     from ..database.model import choose_model
     from ..search.query import query_vector
 
-    table, chosen = choose_model(connection, given(model))
-    a, b = asked(connection, a), asked(connection, b)
+    table, chosen = choose_model(connection, none_if_blank(model))
+    a, b = (none_if_blank_query(connection, table, query) for query in (a, b))
     if a is None or b is None:
         return None
     one, other = (query_vector(connection, chosen, table, query) for query in (a, b))
@@ -44,18 +44,21 @@ def _clip_mix(connection: sqlite3.Connection, *arguments: Any) -> bytes | None:
         raise QueryError(f"clip_mix takes queries, each with a weight after it, such as {example}")
     is_odd = len(arguments) % 2
     try:
-        # A number is a forgotten weight's query rather than a model's id.
+        # A number is more likely a query without a weight than the id of a model.
         if is_odd and not isinstance(arguments[-1], str | None):
             raise QueryError(f"There is no model named {arguments[-1]!r:.40}")
-        table, chosen = choose_model(connection, given(arguments[-1]) if is_odd else None)
+        table, chosen = choose_model(connection, none_if_blank(arguments[-1]) if is_odd else None)
     except QueryError as error:
         raise QueryError(
             f"{error}. clip_mix takes an odd number of arguments for one that ends with the "
             f"model; without one, give every query a weight, such as {example}"
         ) from error
-    queries = [asked(connection, query) for query in arguments[: len(arguments) - is_odd : 2]]
+    queries = [
+        none_if_blank_query(connection, table, query)
+        for query in arguments[: len(arguments) - is_odd : 2]
+    ]
     given_weights = arguments[1::2]
-    if any(weight is not None and given(weight) is None for weight in given_weights):
+    if any(weight is not None and none_if_blank(weight) is None for weight in given_weights):
         return None
     weights = [check_weight(weight) for weight in given_weights]
     if None in queries:
@@ -68,5 +71,5 @@ CLIP_VECTOR = ScalarFunction("clip_vector", 1, 2, _clip_vector, limits=(QUERY, M
 CLIP_SIMILARITY = ScalarFunction(
     "clip_similarity", 2, 3, _clip_similarity, limits=(QUERY, QUERY, MODEL), steady=True
 )
-# Any number, so that too few are told what is wanted.
+# Any number of arguments, so that our own error explains what is wrong.
 CLIP_MIX = ScalarFunction("clip_mix", 0, -1, _clip_mix, limits=(TERM,), steady=True)

@@ -1,4 +1,4 @@
-"""Every difference between Datasette 0.65 and 1.0."""
+"""The differences between Datasette 0.65 and 1.0, all in one place."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -13,21 +13,21 @@ def _is_one(datasette: Datasette) -> bool:
 
 
 async def may_view_instance(datasette: Datasette, actor: Actor) -> bool:
-    """Tells whether the actor may see this Datasette at all."""
+    """Return whether the actor may view this Datasette at all."""
     if _is_one(datasette):
         return bool(await datasette.allowed(action="view-instance", actor=actor))
     return await _visible(datasette, actor, "view-instance")
 
 
 async def may_view_database(datasette: Datasette, actor: Actor, database: str) -> bool:
-    """Tells whether the actor may see a database."""
+    """Return whether the actor may view a database."""
     if _is_one(datasette):
         return await _allowed(datasette, actor, "view-database", database)
     return await _visible(datasette, actor, ("view-database", database), "view-instance")
 
 
 async def may_view_table(datasette: Datasette, actor: Actor, database: str, table: str) -> bool:
-    """Tells whether the actor may see a table."""
+    """Return whether the actor may view a table."""
     if _is_one(datasette):
         return await _allowed(datasette, actor, "view-table", database, table)
     return await _visible(
@@ -40,7 +40,7 @@ async def may_view_table(datasette: Datasette, actor: Actor, database: str, tabl
 
 
 async def may_execute_sql(datasette: Datasette, actor: Actor, database: str) -> bool:
-    """Tells whether the actor may run SQL of their own against a database."""
+    """Return whether the actor may run their own SQL against a database."""
     if _is_one(datasette):
         return await _allowed(datasette, actor, "execute-sql", database)
     allowed = await datasette.permission_allowed(actor, "execute-sql", database, default=True)
@@ -48,7 +48,7 @@ async def may_execute_sql(datasette: Datasette, actor: Actor, database: str) -> 
 
 
 def sql_url(datasette: Datasette, database: str, sql: str, **parameters: object) -> str:
-    """Returns the address of Datasette's own page for a statement."""
+    """Return the address of Datasette's own page for a statement."""
     page = datasette.urls.database(database) + ("/-/query" if _is_one(datasette) else "")
     return f"{page}?{urlencode({'sql': sql, **parameters})}"
 
@@ -61,6 +61,6 @@ async def _allowed(datasette: Datasette, actor: Actor, action: str, *resource: s
 
 
 async def _visible(datasette: Datasette, actor: Actor, *permissions: Any) -> bool:
-    """Asks 0.65, whose first answer counts: a table's own, its database's, the instance's."""
+    """Ask 0.65 for permissions from the most to the least specific; the first answer counts."""
     visible, _ = await datasette.check_visibility(actor, permissions=list(permissions))
     return bool(visible)

@@ -1,6 +1,6 @@
-"""What pages look up on Datasette's own connections.
+"""Look things up on Datasette's own connections, within a time limit.
 
-Datasette has few threads for the SQL of all databases, and no limit for what plugins do in them.
+Datasette has few threads for the SQL of all databases, and sets no limit for plugins.
 """
 
 import sqlite3
@@ -18,16 +18,16 @@ from ..database.deadline import bounded
 
 T = TypeVar("T")
 
-# Databases that were slow for a page of Datasette's, and until when they are left in peace.
+# Databases that were slow, and the time until which Datasette's own pages do not ask them.
 _paused: WeakKeyDictionary[Database, float] = WeakKeyDictionary()
 
 
 async def look_up(
     database: Database, function: Callable[[sqlite3.Connection], T], seconds: float | None = None
 ) -> T:
-    """Returns what a function returns for a connection, within Datasette's limit for SQL.
+    """Return `function` of a connection, run within `seconds` or Datasette's time limit for SQL.
 
-    Raises TookTooLong beyond it.
+    Raises TookTooLong beyond the limit.
     """
     limit = database.ds.setting("sql_time_limit_ms") / 1000 if seconds is None else seconds
 
@@ -40,9 +40,9 @@ async def look_up(
 
 
 async def if_quick(database: Database, function: Callable[[sqlite3.Connection], T]) -> T | None:
-    """Returns the same for what Datasette's own pages show beside theirs; None if it can't be had.
+    """Return `function` of a connection for one of Datasette's own pages, or None if it fails.
 
-    A page has a cell for every picture, so a database that was slow once is not asked for a while.
+    A page has a cell for every picture, so a database that was slow is not asked again for a while.
     """
     if _paused.get(database, 0) > time.monotonic():
         return None

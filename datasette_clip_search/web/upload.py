@@ -1,4 +1,4 @@
-"""Receives the pictures that visitors send to search with."""
+"""Receive pictures that visitors upload to search with, within limits for all of them together."""
 
 import asyncio
 import io
@@ -12,30 +12,30 @@ from ..common.errors import ClipSearchError, TooBusy
 
 
 class UploadRefused(ClipSearchError):
-    "A picture that was sent is not taken; `status` is HTTP's"
+    "An uploaded picture is refused; `status` is the HTTP status"
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
         self.status = status
 
 
-_TOO_MANY = "Too many pictures are being sent here now. Try again in a moment"
+_TOO_MANY = "Too many pictures are being uploaded here now. Try again in a moment"
 
-# Of all visitors: the pictures that are being sent, the oldest first, with when they began and
-# their bytes so far; and what those count for that have arrived and wait to be searched with.
+# Uploads in progress, the oldest first, each with its start time and its bytes so far; and the
+# counted size of each upload that has arrived and waits for its search.
 _arriving: dict[asyncio.Timeout, tuple[float, int]] = {}
 _waiting: list[int] = []
 
 
 @asynccontextmanager
 async def received(request: Request) -> AsyncIterator[bytes]:
-    """Yields the body of a request, and counts it to what visitors may send until it is let go of.
+    """Yield the body of a request, and count it towards the limit until the block ends.
 
-    Raises UploadRefused for one that is too large or too slow, or comes with too many others.
+    Raises UploadRefused for an upload that is too large or too slow, or if there are too many.
     """
     data = await _received(request)
     size = max(len(data), CONFIG.least_upload_bytes)
-    # Twice, so that large ones leave room for smaller ones.
+    # Twice its size, so that large uploads leave room for smaller ones.
     if sum(_waiting) + 2 * size > CONFIG.max_uploads_bytes:
         raise UploadRefused(_TOO_MANY, 503)
     _waiting.append(size)
@@ -61,20 +61,20 @@ async def _received(request: Request) -> bytes:
         if arriving not in _arriving:
             raise UploadRefused(_TOO_MANY, 503) from None
         raise UploadRefused(
-            f"The picture did not arrive within {CONFIG.upload_seconds:g} seconds", 408
+            f"The upload took longer than the limit of {CONFIG.upload_seconds:g} seconds", 408
         ) from None
     finally:
         _arriving.pop(arriving, None)
     if not data.tell():
-        raise UploadRefused("Send a picture: the body of the request is empty", 400)
+        raise UploadRefused("The body of the request is empty. Expected a picture", 400)
     return data.getvalue()
 
 
 def _hold(arriving: asyncio.Timeout, size: int) -> None:
-    """Counts bytes that have come; where all are too many, some pictures are given up.
+    """Count bytes that have arrived; above the limit for all visitors, cancel costly uploads.
 
-    They are those that have held the most bytes for the longest time: nobody keeps others from
-    sending theirs by sending large ones, or by sending some slowly.
+    The cost of an upload is its bytes times its age, so that nobody can block other visitors with
+    large or slow uploads.
     """
     if arriving in _arriving:
         began, before = _arriving[arriving]
@@ -90,8 +90,8 @@ def _hold(arriving: asyncio.Timeout, size: int) -> None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    # Neither line of Datasette reads a body of this size by itself: one has a limit of its own,
-    # the other none.
+    # Datasette's own ways to read a body do not fit: one release line has a lower limit, the other
+    # has none.
     declared = request.headers.get("content-length") or ""
     if declared.isdecimal():
         _check_size(int(declared))
@@ -99,7 +99,7 @@ async def _chunks(request: Request) -> AsyncIterator[bytes]:
     while more:
         message = await request.receive()
         if message["type"] == "http.disconnect":
-            raise UploadRefused("The picture was not sent to its end", 400)
+            raise UploadRefused("The upload ended before the whole picture arrived", 400)
         if chunk := message.get("body"):
             yield chunk
         more = message.get("more_body", False)
@@ -109,5 +109,5 @@ def _check_size(size: int) -> None:
     limit = CONFIG.max_query_image_bytes
     if size > limit:
         raise UploadRefused(
-            f"The picture has more than {limit:,} bytes, the limit here. Send a smaller one", 413
+            f"The picture is larger than the limit of {limit:,} bytes. Send a smaller one", 413
         )

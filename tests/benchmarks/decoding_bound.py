@@ -24,8 +24,8 @@ from typing import Any
 from embedding_bound import MODEL, corpora, random_weights, used, whole
 
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options
-from datasette_clip_search.pictures.decode import decode, make_thumbnail
+from datasette_clip_search.embedding import EmbedOptions
+from datasette_clip_search.pictures.decode import decode_picture, make_thumbnail
 from datasette_clip_search.pictures.preprocess import Preprocess
 
 
@@ -33,8 +33,8 @@ def decode_some(files: Sequence[Path], identity: Mapping[str, Any]) -> None:
     """Does with some pictures all that a decoding process does, but hashing and answering."""
     preprocess = Preprocess.from_identity(identity)
     for file in files:
-        picture = decode(file.read_bytes(), smallest_side=preprocess.smallest_side)
-        preprocess.seen(picture.image, (picture.width, picture.height))
+        picture = decode_picture(file.read_bytes(), smallest_side=preprocess.smallest_side)
+        preprocess.model_input(picture.image, (picture.width, picture.height))
         make_thumbnail(picture.image)
 
 
@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = arguments.cache
     cache.mkdir(exist_ok=True)
-    options = Options(model=MODEL, pretrained=str(random_weights(cache)), text_tower="none")
+    options = EmbedOptions(model=MODEL, pretrained=str(random_weights(cache)), text_tower="none")
     print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")
     print(f"{'pictures':<22}{'decoded, 1/s':>14}{'reached, 1/s':>14}{'ratio':>7}  model")
     for name, folder in corpora(cache, arguments.pictures, arguments.large):

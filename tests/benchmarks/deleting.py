@@ -22,7 +22,7 @@ from datasette_clip_search.database.index.snapshot_cache import snapshot_for
 from datasette_clip_search.database.model import choose_model
 from datasette_clip_search.database.prepare import create_tables, restore_database
 from datasette_clip_search.database.vectors import count_vectors, count_without, lost_ids
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding.store import Store
 
 
 def fill(path: Path, count: int, dimension: int) -> None:

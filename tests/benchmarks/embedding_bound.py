@@ -29,14 +29,14 @@ import weights
 from bound import bound, decoding_alone, model_alone
 
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options, embed_images
-from datasette_clip_search.embed.model_loading import Loaded
-from datasette_clip_search.models.torch_model import PictureEncoder
+from datasette_clip_search.embedding import EmbedOptions, embed_images
+from datasette_clip_search.embedding.model_loading import Loaded
+from datasette_clip_search.models.encoding import PictureEncoder
 
 MODEL = "ViT-B-32"
 
 
-def whole(folder: Path, options: Options, scratch: Path, loaded: Loaded) -> float:
+def whole(folder: Path, options: EmbedOptions, scratch: Path, loaded: Loaded) -> float:
     """Pictures a second of one run, from the start of its decoders to the last row.
 
     The model is loaded in the first run that shares `loaded`.
@@ -66,7 +66,7 @@ def corpora(cache: Path, ordinary: int, large: int) -> Iterator[tuple[str, Path]
             yield f"{count} {kind}", folder
 
 
-def used(folder: Path, options: Options, scratch: Path) -> tuple[Loaded, PictureEncoder]:
+def used(folder: Path, options: EmbedOptions, scratch: Path) -> tuple[Loaded, PictureEncoder]:
     """Loads the model by a run, which also brings the files into the system's memory."""
     loaded = Loaded()
     whole(folder, options, scratch, loaded)
@@ -86,7 +86,7 @@ def main() -> None:
     cache = arguments.cache
     cache.mkdir(exist_ok=True)
     file = arguments.weights or random_weights(cache)
-    options = Options(
+    options = EmbedOptions(
         model=MODEL, pretrained=str(file), precision=arguments.precision, text_tower="none"
     )
     print(f"{MODEL}, {cores()} cores; medians of {arguments.rounds} rounds")

@@ -28,8 +28,9 @@ import open_clip
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from datasette_clip_search.models.int8.quantize import Int8Tower, calibrate, quantize
-from datasette_clip_search.models.onnx_export import export_tower
+from datasette_clip_search.models.towers.int8_session import Int8Session
+from datasette_clip_search.models.towers.making.onnx_export import export_tower
+from datasette_clip_search.models.towers.making.quantize import calibrate, quantize
 
 THREADS, BATCH = 2, 8
 Encode = Callable[[np.ndarray], np.ndarray]
@@ -133,10 +134,10 @@ def main() -> None:
         steps["calibrate on 64"] = time.perf_counter() - started - sum(steps.values())
         quantize(exact_file, ranges, int8_file)
         steps["quantise"] = time.perf_counter() - started - sum(steps.values())
-        tower = Int8Tower(int8_file)
+        tower = Int8Session(int8_file)
         steps["load"] = time.perf_counter() - started - sum(steps.values())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        exact_tower = Int8Tower(exact_file)
+        exact_tower = Int8Session(exact_file)
     print(f"Built in {sum(steps.values()):.1f} s:", end=" ")
     print(", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()))
     print(f"Peak memory {peak:.0f} MB, of which torch and the model {before:.0f}\n")

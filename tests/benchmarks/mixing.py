@@ -32,7 +32,7 @@ from click.testing import CliRunner
 from sqlite_utils.cli import cli
 
 from datasette_clip_search.database.model import default_model
-from datasette_clip_search.models.query_torch import encoder_of
+from datasette_clip_search.models.queries.torch_models import torch_model_of
 from datasette_clip_search.search.modality_gap import everyday_vectors, sides_of
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +95,7 @@ def embed(name: str, model: str, pretrained: Path, pictures: Path, captions: Pat
         connection = sqlite3.connect(database)
         sql = "select path, embedding from images join clip_embeddings on id = image_id order by id"
         rows = connection.execute(sql).fetchall()
-        encoder = encoder_of(connection, default_model(connection)[1])
+        encoder = torch_model_of(connection, default_model(connection)[1])
         connection.close()
     paths = [os.path.normpath(Path(folder) / path) for path, _ in rows]
     counts = [Counter(word for text in told[path] for word in words_of(text)) for path in paths]

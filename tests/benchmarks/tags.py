@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from datasette_clip_search.database.model import choose_model
-from datasette_clip_search.models.query_torch import encoder_of
+from datasette_clip_search.models.queries.torch_models import torch_model_of
 from datasette_clip_search.search.tags import TEMPLATES, ensembled
 from datasette_clip_search.sql import add_functions
 from support.commands import run
@@ -92,7 +92,7 @@ def databases() -> Iterator[tuple[str, sqlite3.Connection, dict[str, dict[str, s
 
 
 def accuracy(connection: sqlite3.Connection, truth: dict[str, str], templates: list[str]) -> float:
-    encoder = encoder_of(connection, choose_model(connection, None)[1])
+    encoder = torch_model_of(connection, choose_model(connection, None)[1])
     labels = sorted(set(truth.values()))
     vectors = ensembled(encoder, labels, templates)
     sql = "select path, embedding from images join clip_embeddings on id = image_id"

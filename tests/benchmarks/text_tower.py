@@ -47,7 +47,10 @@ memory = int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
 print(json.dumps({{"first": first, "warm": sorted(times)[len(times) // 2] * 1000,
                    "memory": memory, "vector": vectors[0].tolist()}}))
 """
-WAYS = {"ours": ("text_encoder", "text_encoder_of"), "torch": ("query_encoder", "encoder_of")}
+WAYS = {
+    "ours": ("models.queries.text_encoder", "text_encoder_of"),
+    "torch": ("models.queries.torch_models", "torch_model_of"),
+}
 # What a warm query may take more than before towers were judged, in milliseconds.
 MORE = 1.0
 
@@ -66,12 +69,12 @@ def random_model(folder: Path) -> Path:
 
 
 def embed(folder: Path, model: Path) -> Path:
-    from datasette_clip_search.embed import Options, embed_images
+    from datasette_clip_search.embedding import EmbedOptions, embed_images
 
     database = folder / f"{model.name}.db"
     # Pictures that are few enough not to be counted, as random weights find none better.
     pictures = sorted((ROOT / "demo" / "pictures").glob("**/*.jpg"))[:8]
-    options = Options(model=model.name, pretrained=str(model), precision="fp32")
+    options = EmbedOptions(model=model.name, pretrained=str(model), precision="fp32")
     print(embed_images(database, pictures, options).text_tower)
     return database
 

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.pictures.decode import decode
+from datasette_clip_search.pictures.decode import decode_picture
 
 SIZES = (250, 320, 400)
 CODECS = [("JPEG", {"quality": quality}) for quality in (70, 75, 80)] + [
@@ -55,7 +55,7 @@ def pictures(count: int) -> list[Image.Image]:
     folder = data if data.is_dir() else Path(__file__).parents[2] / "demo" / "pictures"
     files = sorted(path for path in folder.rglob("*") if path.suffix in {".jpg", ".webp", ".png"})
     print(f"{min(count, len(files))} pictures of {folder.name}/")
-    return [decode(path.read_bytes()).image for path in files[:count]]
+    return [decode_picture(path.read_bytes()).image for path in files[:count]]
 
 
 def shrink(image: Image.Image, size: int, way: Filter) -> Image.Image:

@@ -5,12 +5,10 @@ import re
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.common.config import CONFIG
 from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture
@@ -100,7 +98,7 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
     code = (
         "import os, sys\n"
         "from sqlite_utils.cli import cli\n"
-        "import datasette_clip_search.embed, datasette_clip_search.cli.embed_output\n"
+        "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}])"
     )
@@ -111,10 +109,8 @@ def test_read_only_database(tiny_database, pictures, tiny_model):
     assert tiny_database.read_bytes() == before
 
 
-def test_locked_database(tiny_database, pictures, monkeypatch):
-    from datasette_clip_search.database import connection as database
-
-    monkeypatch.setattr(database, "CONFIG", replace(CONFIG, first_write_wait_seconds=0.05))
+def test_locked_database(tiny_database, pictures, configured):
+    configured(first_write_wait_seconds=0.05)
     make_picture(pictures / "new.jpg", 9)
     other = sqlite3.connect(tiny_database, isolation_level=None)
     other.execute("begin immediate")

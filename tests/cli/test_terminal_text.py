@@ -54,16 +54,16 @@ def test_say(capsys):
 # captions, a constant, and lines of which every name is written out.
 EXACT = {
     "cli/clip_index.py": ["json.dumps(told, indent=4)"],
-    "cli/output.py": [
+    "cli/search_output.py": [
         "os.fsencode(file + end)",
         "_sheet(question, hits, lambda _: None)",
         "text",
     ],
-    "embedding/terminal.py": [
+    "cli/embed_output.py": [
         r"'\nFinishing what is under way, and the index. Ctrl-C again stops at once'",
         "f\"{time.strftime('%H:%M:%S')}  {shown}\"",
     ],
-    "terminal_text.py": ["visible(text)"],
+    "common/terminal_text.py": ["visible(text)"],
 }
 
 
@@ -82,7 +82,7 @@ def test_everything_else_is_said():
                 found.setdefault(name, []).append(ast.unparse(node.args[0]))
     left = {name: set(calls) - set(EXACT.get(name, ())) for name, calls in found.items()}
     assert not any(left.values()), left
-    assert "cli/output.py" in found
+    assert "cli/search_output.py" in found
 
 
 def test_every_command_has_visible_errors():

@@ -20,7 +20,7 @@ from datasette_clip_search.common.errors import DatabaseError, NoEmbeddings
 from datasette_clip_search.database.model import choose_model
 from datasette_clip_search.database.recognition import images_table
 from datasette_clip_search.database.schema import OWN_TABLES
-from datasette_clip_search.embed.store import Store
+from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.sql import add_functions
 from support.vector_database import clustered, make
 from support.web import wait_for_loading

@@ -151,9 +151,9 @@ def test_runs_refuse_what_would_embed(pictured, kind):
     """Where embed-images takes the database's own tower, and where it keeps one in int8."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.image import ImageTower
-    from datasette_clip_search.models.towers.int8 import Int8Encoder
+    from datasette_clip_search.models.towers.int8 import Int8Tower
     from datasette_clip_search.models.towers.stored import (
-        Kept,
+        StoredTower,
         TowerUnusable,
         read_manifest,
         read_tower,
@@ -166,11 +166,11 @@ def test_runs_refuse_what_would_embed(pictured, kind):
     facts, sections = json.loads(json.dumps(kept.facts)), dict(kept.sections)
     change(facts, sections)
     with pytest.raises(TowerUnusable, match="To make it anew"):
-        ImageTower(Kept("x", facts, sections))
+        ImageTower(StoredTower("x", facts, sections))
     sections["of_noise"] = bytes(2 * 4 * 16)
     if kind not in ("picture_short", "vector_short", "precision"):
         with pytest.raises(TowerUnusable, match="--precision int8"):
-            Int8Encoder(Kept("x", facts, sections))
+            Int8Tower(StoredTower("x", facts, sections))
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +252,7 @@ def _ask_in_vain(address):
     ],
 )
 def test_ranges_of_strangers_are_none(text):
-    from datasette_clip_search.models.int8.quantize import read_ranges
+    from datasette_clip_search.models.towers.int8_ranges import read_ranges
 
     assert read_ranges('{"a": [-1.5, 2, [0, -3]]}') == {"a": (-1.5, 2.0, [0, -3])}
     assert read_ranges(text) is None

@@ -21,6 +21,7 @@ from support.towers import EMBED, change, torch_encoder, without_torch
 pytest.importorskip("open_clip")
 pytest.importorskip("onnxscript")
 
+NONE_PASSES = "need torch; no image tower was made: No precision makes torch's vectors"
 FIND = "select id from clip_search(?, 10)"
 QUERY = (
     "import sqlite3; from datasette_clip_search.sql import add_functions\n"
@@ -50,10 +51,11 @@ def vectors_of(database, after=0):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
-    from datasette_clip_search.models import image_encoder
-    from datasette_clip_search.models.tower_cache import KeptTowers
+    from datasette_clip_search.models.queries import picture_encoder
+    from datasette_clip_search.models.queries.tower_cache import TowerCache
 
-    monkeypatch.setattr(image_encoder, "_towers", KeptTowers("image", image_encoder.ImageTower))
+    towers = TowerCache("image", picture_encoder.ImageTower)
+    monkeypatch.setattr(picture_encoder, "_towers", towers)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +79,9 @@ def folder(made, tmp_path):
 @pytest.fixture
 def exported_once(made, monkeypatch, tmp_path_factory):
     """Exports the model of `made` once for all tests, which takes torch seconds."""
-    from datasette_clip_search.models.towers.making import make_image as make
+    from datasette_clip_search.models.towers.making import make_image
 
-    real, kept = make.export_tower, made / "exported"
+    real, kept = make_image.export_tower, made / "exported"
 
     def export(model, size, file):
         if not kept.exists():
@@ -87,7 +89,7 @@ def exported_once(made, monkeypatch, tmp_path_factory):
             real(model, size, kept / file.name)
         shutil.copytree(kept, file.parent, dirs_exist_ok=True)
 
-    monkeypatch.setattr(make, "export_tower", export)
+    monkeypatch.setattr(make_image, "export_tower", export)
 
 
 # Made and kept.
@@ -138,14 +140,14 @@ def test_precisions(folder, exported_once):
     ("amounts", "options", "expected"),
     [
         ((0.1, 0), [], "32-bit image tower, .*not 16-bit: "),
-        ((0.1, 0), ["--image-tower", "16-bit"], "need torch; no tower is made: None makes the"),
-        ((0, 0.3), ["--image-tower", "8-bit"], "need torch; no tower is made: None makes the"),
+        ((0.1, 0), ["--image-tower", "16-bit"], NONE_PASSES),
+        ((0, 0.3), ["--image-tower", "8-bit"], NONE_PASSES),
     ],
 )
 def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, options, expected):
-    from datasette_clip_search.models.towers.making import weights
+    from datasette_clip_search.models.towers.making import graph_builder
 
-    halves, integers = weights._halves, weights._integers
+    halves, integers = graph_builder._halves, graph_builder._integers
     noise = np.random.default_rng(0)
 
     def spoilt_halves(values):
@@ -158,8 +160,8 @@ def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, 
         error = noise.normal(size=made.shape) * 127 * amounts[1]
         return np.clip(made + error, -127, 127).astype(np.int8), scales
 
-    monkeypatch.setattr(weights, "_halves", spoilt_halves)
-    monkeypatch.setattr(weights, "_integers", spoilt_integers)
+    monkeypatch.setattr(graph_builder, "_halves", spoilt_halves)
+    monkeypatch.setattr(graph_builder, "_integers", spoilt_integers)
     change(folder / "photos.db", "delete from clip_towers where tower = 'image'")
     asked = ["--with-image-search", *options]
     result = run("embed-images", folder / "photos.db", folder / "pictures", *asked)
@@ -292,7 +294,7 @@ async def main():
     await datasette.invoke_startup()
     page = await datasette.client.get("/-/clip-search/photos")
     assert page.status_code == 200, page.text
-    print("this instance takes no other pictures to search with" in page.text)
+    print("This site does not accept other pictures" in page.text)
     data = open(sys.argv[2], "rb").read()
     sent = (await datasette.client.post("/-/clip-search/photos.json", content=data)).json()
     print(sent["results"][0]["id"] if sent["ok"] else sent["error"])

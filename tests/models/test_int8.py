@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from datasette_clip_search.common.errors import EncoderUnavailable
-from datasette_clip_search.models.int8 import quantize as int8
-from datasette_clip_search.models.onnx_export import export_tower
+from datasette_clip_search.models.towers.int8_session import Int8Session, features_of_noise
+from datasette_clip_search.models.towers.making import quantize as int8
+from datasette_clip_search.models.towers.making.checks import neighbour_agreement
+from datasette_clip_search.models.towers.making.onnx_export import export_tower
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 
 TESTDATA = os.environ.get("CLIP_SEARCH_TESTDATA")
@@ -50,7 +52,7 @@ class Case:
         export_tower(self.model, self.size, self.file)
         self.ranges = int8.calibrate(self.file, [self.sample])
         int8.quantize(self.file, self.ranges, quantized)
-        self.tower = int8.Int8Tower(quantized)
+        self.tower = Int8Session(quantized)
         self.vectors = encode(self.tower, self.others)
 
     @property
@@ -62,7 +64,7 @@ def unit(vectors: Any) -> Any:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def encode(tower: int8.Int8Tower, pixels: Any, batch: int = 8) -> Any:
+def encode(tower: Int8Session, pixels: Any, batch: int = 8) -> Any:
     starts = range(0, len(pixels), batch)
     return np.concatenate([tower.encode(pixels[start : start + batch]) for start in starts])
 
@@ -86,7 +88,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def test_float32_graph_gives_torchs_vectors(case: Case) -> None:
-    vectors = encode(int8.Int8Tower(case.file), case.others)
+    vectors = encode(Int8Session(case.file), case.others)
     np.testing.assert_allclose(unit(vectors), unit(case.exact), atol=2e-5)
 
 
@@ -111,7 +113,7 @@ def test_vectors_are_nearly_those_of_float32(
 ) -> None:
     case: Case = request.getfixturevalue(name)
     assert case.cosines.min() > least_cosine
-    assert int8.agreement(case.exact, case.vectors) > least_agreement
+    assert neighbour_agreement(case.exact, case.vectors) > least_agreement
     assert case.vectors.dtype == np.float32
 
 
@@ -123,7 +125,7 @@ def test_mobilenet_of_real_photographs_falls_short(tmp_path: Path) -> None:
     case = Case(Path(TESTDATA, "models", "flickr-lit"), pictures, 64, tmp_path)
     # Measured: a mean cosine of .9952, and an agreement of .919.
     assert case.cosines.mean() > 0.99
-    assert 0.88 < int8.agreement(case.exact, case.vectors) < 0.95
+    assert 0.88 < neighbour_agreement(case.exact, case.vectors) < 0.95
 
 
 def test_a_picture_has_one_vector_in_any_company(case: Case) -> None:
@@ -151,16 +153,16 @@ def test_ranges_make_the_same_tower_again(case: Case, tmp_path: Path) -> None:
     assert again == case.file.with_name("int8.onnx").read_bytes()
     assert b"site-packages" not in again
     np.testing.assert_array_equal(
-        encode(int8.Int8Tower(tmp_path / "int8.onnx"), case.others), case.vectors
+        encode(Int8Session(tmp_path / "int8.onnx"), case.others), case.vectors
     )
 
 
 def test_a_tower_is_the_same_wherever_its_noise_was_encoded(tiny: Case) -> None:
     model = tiny.file.with_name("int8.onnx").read_bytes()
-    of_noise = int8.features_of_noise(model)
+    of_noise = features_of_noise(model)
     assert of_noise.shape == (2, tiny.exact.shape[1])
     for known in (of_noise, of_noise + 1):
-        vectors = encode(int8.Int8Tower(model, known), tiny.others)
+        vectors = encode(Int8Session(model, known), tiny.others)
         np.testing.assert_array_equal(vectors, tiny.vectors)
 
 
@@ -172,9 +174,9 @@ def test_building_again_says_nothing_and_leaves_no_file(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    model, ranges = int8.build(tiny.model, tiny.size, [tiny.sample], tmp_path)
+    model, ranges = int8.build_int8(tiny.model, tiny.size, [tiny.sample], tmp_path)
     assert ranges == tiny.ranges
-    np.testing.assert_array_equal(encode(int8.Int8Tower(model), tiny.others), tiny.vectors)
+    np.testing.assert_array_equal(encode(Int8Session(model), tiny.others), tiny.vectors)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert not list(recwarn)
@@ -200,7 +202,7 @@ def test_a_model_that_has_no_graph_is_refused(tiny: Case) -> None:
             return pixels.mean(dim=(2, 3)) if float(pixels.sum()) > 0 else pixels.amax(dim=(2, 3))
 
     with pytest.raises(EncoderUnavailable, match=r"can't be turned into ONNX: .+ --precision"):
-        int8.build(Undecided(), (32, 32), [tiny.sample])
+        int8.build_int8(Undecided(), (32, 32), [tiny.sample])
 
 
 def test_threads_share_a_tower(demo: Case) -> None:
@@ -224,7 +226,7 @@ def test_a_missing_library_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(EncoderUnavailable) as caught:
-        int8.build(tiny.model, tiny.size, tiny.ranges)
+        int8.build_int8(tiny.model, tiny.size, tiny.ranges)
     assert f"needs {module}, " in str(caught.value)
     assert "pip install 'datasette-clip-search[int8]'" in str(caught.value)
 
@@ -243,18 +245,20 @@ def test_agreement_is_what_counting_finds(n: int, seed: int, noise: float) -> No
 
     shares = [len(nearest(exact, i) & nearest(other, i)) / k for i in range(n)]
     # Float32 may order two scores that are nearly equal the other way round.
-    assert int8.agreement(exact, other) == pytest.approx(np.mean(shares), abs=1 / (n * k) + 1e-9)
+    assert neighbour_agreement(exact, other) == pytest.approx(
+        np.mean(shares), abs=1 / (n * k) + 1e-9
+    )
 
 
 def test_agreement_ignores_lengths_and_sees_nonsense() -> None:
     random = np.random.default_rng(0)
     exact = random.normal(size=(200, 32)).astype(np.float32)
     lengths = random.uniform(0.1, 9, (200, 1)).astype(np.float32)
-    assert int8.agreement(exact, exact * lengths) > 0.999
-    assert int8.agreement(exact, random.normal(size=(200, 32)).astype(np.float32)) < 0.1
+    assert neighbour_agreement(exact, exact * lengths) > 0.999
+    assert neighbour_agreement(exact, random.normal(size=(200, 32)).astype(np.float32)) < 0.1
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (2, 2), (5, 4)])
 def test_agreement_of_too_few_is_an_error(n: int, m: int) -> None:
     with pytest.raises(ValueError, match=f"not of {n} and {m}"):
-        int8.agreement(np.ones((n, 2), np.float32), np.ones((m, 2), np.float32))
+        neighbour_agreement(np.ones((n, 2), np.float32), np.ones((m, 2), np.float32))

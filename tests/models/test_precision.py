@@ -1,7 +1,6 @@
 """The device and number format of a run: the fastest that makes the right vectors."""
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,11 @@ pytest.importorskip("open_clip")
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
-from datasette_clip_search.embed import model_loading as loading
-from datasette_clip_search.models import precision
+from datasette_clip_search.models import device, precision
 from datasette_clip_search.models.checkpoint import resolve
-from datasette_clip_search.models.torch_model import Encoder, reference_pixels
+from datasette_clip_search.models.encoding import reference_pixels
+from datasette_clip_search.models.torch_model import TorchModel
+from datasette_clip_search.models.towers.making import make_int8
 from datasette_clip_search.pictures.preprocess import Preprocess
 
 DEMO = ["--model", "demo", "--pretrained", DEMO_MODEL]
@@ -31,21 +31,21 @@ def vectors(database: Path) -> dict[str, np.ndarray]:
 
 
 def demo_pixels(preprocess: Preprocess, count: int = 8) -> np.ndarray:
-    from datasette_clip_search.pictures.decode import decode
+    from datasette_clip_search.pictures.decode import decode_picture
 
     files = sorted(DEMO_PICTURES.rglob("*.jpg"))[:count]
-    images = [decode(file.read_bytes()).image for file in files]
+    images = [decode_picture(file.read_bytes()).image for file in files]
     return np.stack([preprocess.pixels(image) for image in images])
 
 
 @pytest.fixture
-def encoder() -> Encoder:
-    return Encoder(resolve("demo", str(DEMO_MODEL)))
+def encoder() -> TorchModel:
+    return TorchModel(resolve("demo", str(DEMO_MODEL)))
 
 
-def test_auto_is_faithful(tmp_path, monkeypatch):
+def test_auto_is_faithful(tmp_path, configured):
     """Whatever is fastest on the machine of the test, no picture's vector is another one."""
-    monkeypatch.setattr(loading, "CONFIG", replace(CONFIG, precision_from=20))
+    configured(precision_from=20)
     pictures = DEMO_PICTURES / "phone"
     run("embed-images", tmp_path / "exact.db", pictures, *DEMO, "--precision", "fp32")
     result = run("embed-images", tmp_path / "auto.db", pictures, *DEMO)
@@ -89,7 +89,7 @@ def test_other_products_are_told_by_their_numbers(encoder):
     sample = demo_pixels(encoder.preprocess)
     made = []
     for matmul in ("highest", "medium"):
-        with precision.torch_settings(matmul):
+        with device.torch_settings(matmul):
             made.append(encoder.encode_pixels(sample))
     assert precision._has_other_products("cpu") != np.array_equal(*made)
 
@@ -97,7 +97,7 @@ def test_other_products_are_told_by_their_numbers(encoder):
 def test_nothing_is_measured_where_there_is_nothing_to_choose(encoder, monkeypatch):
     monkeypatch.setattr(precision, "_candidates", lambda *_: [])
     monkeypatch.setattr(precision, "_has_other_products", lambda _: False)
-    monkeypatch.setattr(Encoder, "encode_pixels", None)
+    monkeypatch.setattr(TorchModel, "encode_pixels", None)
     choice = precision.use_precision(encoder, "auto", demo_pixels(encoder.preprocess))
     assert (encoder.precision, encoder.matmul, choice.speedup) == ("fp32", "highest", None)
 
@@ -113,14 +113,14 @@ def test_products_of_float32_are_set_for_a_run_only(tmp_path, pictures, tiny_mod
     import torch
 
     seen = []
-    encode = Encoder.encode_pixels
+    encode = TorchModel.encode_pixels
 
-    def spy(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+    def spy(self: TorchModel, pixels: np.ndarray) -> np.ndarray:
         self.matmul = "medium"
         seen.append(torch.get_float32_matmul_precision())
         return encode(self, pixels)
 
-    monkeypatch.setattr(Encoder, "encode_pixels", spy)
+    monkeypatch.setattr(TorchModel, "encode_pixels", spy)
     threads = torch.get_num_threads()
     run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model)
     assert "medium" in seen
@@ -142,16 +142,16 @@ def test_device_that_can_not_run_the_model(tmp_path, pictures, tiny_model):
 def test_device_that_disagrees_with_the_cpu(encoder, monkeypatch):
     pixels = demo_pixels(encoder.preprocess)
     before = encoder.encode_pixels(pixels)
-    assert precision.use_device(encoder, "cpu:0") == ""
-    use = Encoder.use
+    assert device.use_device(encoder, "cpu:0") == ""
+    use = TorchModel.use
 
-    def disturb(self: Encoder, device: str, format: str) -> None:
+    def disturb(self: TorchModel, device: str, format: str) -> None:
         use(self, device, format)
         encode = self._model.encode_image
         self._model.encode_image = lambda batch: encode(batch.flip(-1) * 3)
 
-    monkeypatch.setattr(Encoder, "use", disturb)
-    note = precision.use_device(encoder, "cpu:0")
+    monkeypatch.setattr(TorchModel, "use", disturb)
+    note = device.use_device(encoder, "cpu:0")
     assert note.startswith("The device cpu:0 makes other vectors than the CPU (cosine ")
     assert encoder.device == "cpu"
     assert np.array_equal(encoder.encode_pixels(pixels), before)
@@ -161,15 +161,15 @@ def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
     """A GPU takes as long for eight pictures as for one: they would tell nothing of a run."""
     pixels = demo_pixels(encoder.preprocess)
     expected = encoder.encode_pixels(pixels)
-    assert precision.use_device(encoder, "cpu:0") == ""
-    encode, sizes = Encoder.encode_pixels, []
+    assert device.use_device(encoder, "cpu:0") == ""
+    encode, sizes = TorchModel.encode_pixels, []
 
-    def spy(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+    def spy(self: TorchModel, pixels: np.ndarray) -> np.ndarray:
         sizes.append(len(pixels))
         return encode(self, pixels)
 
-    monkeypatch.setattr(Encoder, "encode_pixels", spy)
-    vectors, seconds = precision._timed(encoder, pixels)
+    monkeypatch.setattr(TorchModel, "encode_pixels", spy)
+    vectors, seconds = precision.time_encoding(encoder, pixels)
     assert np.abs(vectors - expected).max() < 1e-5
     assert 0 < seconds < float("inf")
     assert set(sizes) == {CONFIG.gpu_batch_size}
@@ -179,9 +179,9 @@ def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypat
     """The words are a GPU's, of PyTorch 2.11."""
     import torch
 
-    encode = Encoder.encode_pixels
+    encode = TorchModel.encode_pixels
 
-    def fill(self: Encoder, pixels: np.ndarray) -> np.ndarray:
+    def fill(self: TorchModel, pixels: np.ndarray) -> np.ndarray:
         if len(pixels) == 1:
             return encode(self, pixels)
         raise torch.OutOfMemoryError(
@@ -190,7 +190,7 @@ def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypat
             "GiB memory in use."
         )
 
-    monkeypatch.setattr(Encoder, "encode_pixels", fill)
+    monkeypatch.setattr(TorchModel, "encode_pixels", fill)
     result = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1
     assert "Traceback" not in result.output
@@ -201,10 +201,10 @@ def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypat
 
 
 @pytest.mark.parametrize("format", ["fp32", "int8"])
-def test_vectors_do_not_depend_on_the_batch(tmp_path, format, monkeypatch):
+def test_vectors_do_not_depend_on_the_batch(tmp_path, format, configured):
     """A picture alone, among others, in another order and in batches of another size."""
     # Which way of multiplying is fastest is for each run to find; here all take the same.
-    monkeypatch.setattr(loading, "CONFIG", replace(CONFIG, precision_from=10_000))
+    configured(precision_from=10_000)
     if format == "int8":
         pytest.importorskip("onnxruntime")
     together, alone = tmp_path / "together", tmp_path / "alone"
@@ -233,7 +233,7 @@ def test_vectors_do_not_depend_on_the_batch(tmp_path, format, monkeypatch):
 
 def test_int8_is_refused_with_its_figure(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(precision, "AGREEMENT", 1.01)
+    monkeypatch.setattr(make_int8, "AGREEMENT", 1.01)
     result = run(
         "embed-images", tmp_path / "p.db", DEMO_PICTURES / "phone", *DEMO, "--precision", "int8"
     )

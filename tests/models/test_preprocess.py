@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasette_clip_search.pictures.decode import decode
+from datasette_clip_search.pictures.decode import decode_picture
 from datasette_clip_search.pictures.preprocess import Preprocess
 
 open_clip = pytest.importorskip("open_clip")
@@ -70,7 +70,7 @@ def test_reduced_jpeg_shows_the_same(width, height):
     preprocess = Preprocess.from_open_clip(cfg)
     output = io.BytesIO()
     photo(width, height).save(output, "JPEG", quality=90)
-    reduced = decode(output.getvalue(), smallest_side=preprocess.smallest_side)
+    reduced = decode_picture(output.getvalue(), smallest_side=preprocess.smallest_side)
     assert reduced.image.width < width
     ours = preprocess.pixels(reduced.image, (reduced.width, reduced.height)).astype(float)
     exact = theirs(Image.open(output), cfg)

@@ -16,7 +16,7 @@ open_clip = pytest.importorskip("open_clip")
 from datasette_clip_search.common.errors import EncoderUnavailable  # noqa: E402
 from datasette_clip_search.models.torch_model import _safe  # noqa: E402
 from datasette_clip_search.models.towers.making.check_texts import TEXTS  # noqa: E402
-from datasette_clip_search.models.towers.making.tokenizer import keep_tokenizer  # noqa: E402
+from datasette_clip_search.models.towers.making.tokenizer import pack_tokenizer  # noqa: E402
 from datasette_clip_search.models.towers.tokens import read_tokenizer  # noqa: E402
 
 ODD = (
@@ -64,7 +64,7 @@ ODD = (
 
 def tokenizers(**options):
     own = _safe(open_clip.tokenizer.SimpleTokenizer(**options))
-    facts, data = keep_tokenizer(own)
+    facts, data = pack_tokenizer(own)
     # As it is read from a database.
     return own, read_tokenizer(json.loads(json.dumps(facts)), data)
 
@@ -153,7 +153,7 @@ def test_what_cannot_be_kept_is_told(change, reason):
     if "pattern" in change:
         tokenizer.pat = regex.compile(change["pattern"])
     with pytest.raises(EncoderUnavailable, match=reason):
-        keep_tokenizer(_safe(tokenizer))
+        pack_tokenizer(_safe(tokenizer))
 
 
 def test_hugging_face_tokenizers(tmp_path):
@@ -177,7 +177,7 @@ def test_hugging_face_tokenizers(tmp_path):
     fast.save_pretrained(tmp_path)
     for options in ({}, {"strip_sep_token": True, "clean": "canonicalize"}):
         own = _safe(open_clip.tokenizer.HFTokenizer(str(tmp_path), context_length=16, **options))
-        facts, data = keep_tokenizer(own)
+        facts, data = pack_tokenizer(own)
         ours = read_tokenizer(json.loads(json.dumps(facts)), data)
         for text in (*TEXTS, "dog </s> <PAD>", "&lt;s&gt;"):
             assert tokens(ours, text) == tokens(own, text)

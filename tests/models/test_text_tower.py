@@ -38,7 +38,7 @@ def told(result):
 
 def open_tower(connection):
     from datasette_clip_search.database.model import default_model
-    from datasette_clip_search.models.text_encoder import text_encoder_of
+    from datasette_clip_search.models.queries.text_encoder import text_encoder_of
 
     return text_encoder_of(connection, default_model(connection)[1])
 
@@ -47,12 +47,12 @@ def open_tower(connection):
 def nothing_remembered(monkeypatch):
     """Has every test load its tower, as a process of its own would."""
     from datasette_clip_search.common.cache import LRUCache
-    from datasette_clip_search.models import text_encoder
-    from datasette_clip_search.models.tower_cache import KeptTowers
+    from datasette_clip_search.models.queries import text_encoder
+    from datasette_clip_search.models.queries.tower_cache import TowerCache
     from datasette_clip_search.search import query
 
     monkeypatch.setattr(query, "_texts", LRUCache(8))
-    towers = KeptTowers("text", text_encoder.TextTower)
+    towers = TowerCache("text", text_encoder.TextTower)
     monkeypatch.setattr(text_encoder, "_towers", towers)
 
 
@@ -97,7 +97,7 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     # Nor where none could be made.
     change(tiny_database, "delete from clip_towers")
     refused = without_torch(code, tiny_database, pictures).stdout
-    assert "need torch; no text tower is made, which takes torch and open_clip" in refused
+    assert "need torch; no text tower was made, which takes torch and open_clip" in refused
 
 
 def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
@@ -146,10 +146,10 @@ def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, othe
 @pytest.fixture
 def spoil(monkeypatch):
     """Has weights of these bits come out wrong by a part of their largest."""
-    from datasette_clip_search.models.towers.making import weights
+    from datasette_clip_search.models.towers.making import graph_builder
 
     def spoil(amounts):
-        integers, halves = weights._integers, weights._halves
+        integers, halves = graph_builder._integers, graph_builder._halves
         noise = np.random.default_rng(0)
 
         def spoilt_integers(values):
@@ -162,8 +162,8 @@ def spoil(monkeypatch):
             error = noise.normal(size=made.shape) * np.abs(made).max() * amounts.get(16, 0)
             return (made + error).astype(np.float16)
 
-        monkeypatch.setattr(weights, "_integers", spoilt_integers)
-        monkeypatch.setattr(weights, "_halves", spoilt_halves)
+        monkeypatch.setattr(graph_builder, "_integers", spoilt_integers)
+        monkeypatch.setattr(graph_builder, "_halves", spoilt_halves)
 
     return spoil
 
@@ -188,24 +188,24 @@ def test_pictures_found_count(demo, spoil):
     """At vectors that are much the same, the best pictures are not."""
     spoil({8: 0.02})
     text = told(run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit"))
-    assert re.search(r"up to date\); no 8-bit one is made: .*of the best pictures the same", text)
+    assert re.search(r"up to date\); no 8-bit tower was made: .*, finds [\d.]+% of the same", text)
     assert manifest(demo)["precision"] != "8-bit"
 
 
 def test_where_none_passes_queries_go_on_with_torch(
     tiny_database, pictures, monkeypatch, connect, spoil
 ):
-    from datasette_clip_search.models.towers.making import make_text as make
+    from datasette_clip_search.models.towers.making import make_text
 
-    monkeypatch.setattr(make, "PRECISIONS", {"8-bit": 8, "16-bit": 16})
+    monkeypatch.setattr(make_text, "PRECISIONS", ("8-bit", "16-bit"))
     spoil({8: 0.3, 16: 0.1})
     change(tiny_database, "delete from clip_towers")
     text = told(run("embed-images", tiny_database, pictures))
-    assert text.startswith("need torch; no text tower is made: None makes the vectors")
+    assert text.startswith("need torch; no text tower was made: No precision makes torch's vectors")
     assert len(connect(tiny_database).execute(TOP, ["dog"]).fetchall()) == 6
     # It is remembered, so that the next run does not try in vain.
     with monkeypatch.context() as patched:
-        patched.setattr(make, "make", None)
+        patched.setattr(make_text, "make_text_tower", None)
         assert told(run("embed-images", tiny_database, pictures)) == text
     monkeypatch.undo()
     wanted = run("embed-images", tiny_database, pictures, "--text-tower", "32-bit")
@@ -213,15 +213,15 @@ def test_where_none_passes_queries_go_on_with_torch(
 
 
 def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
-    from datasette_clip_search.models.towers.making import make_text as make
+    from datasette_clip_search.models.towers.making import make_text
 
     def fail(*_):
         raise MemoryError("no room for /some/path")
 
-    monkeypatch.setattr(make, "encoded", fail)
+    monkeypatch.setattr(make_text, "encode_in_batches", fail)
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
-    assert "no text tower is made: MemoryError: no room" in told(result)
+    assert "no text tower was made: MemoryError: no room" in told(result)
     assert re.search("Embedded: +6\n", result.stdout)
     assert Path(f"{database}.clip-1.faiss").exists()
     # Whoever may query the database is not told what the exception said.
@@ -239,15 +239,15 @@ def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
 def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     import signal
 
-    from datasette_clip_search.models.towers.making import make_text as make
+    from datasette_clip_search.models.towers.making import make_text
 
-    exact = make.encoded
+    exact = make_text.encode_in_batches
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return exact(*arguments)
 
-    monkeypatch.setattr(make, "encoded", interrupted)
+    monkeypatch.setattr(make_text, "encode_in_batches", interrupted)
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1
@@ -297,7 +297,7 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
     import torch
     from safetensors.torch import save_file
 
-    from datasette_clip_search.models.towers.making.make_text import make
+    from datasette_clip_search.models.towers.making.make_text import make_text_tower
     from datasette_clip_search.models.towers.text import TextTower
 
     settings = {**TINY_CONFIG, "embed_dim": 32, "text_cfg": {**TEXT, **text}, **others}
@@ -315,9 +315,9 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
                 parameter += torch.randn_like(parameter) / 10
     save_file(model.state_dict(), tmp_path / "open_clip_model.safetensors")
     encoder = torch_encoder(tmp_path)
-    made = make(encoder, np.empty((0, 32), np.float32), "32-bit")
-    assert made.kept.facts["cut"] is cut
-    tower = TextTower(made.kept)
+    made = make_text_tower(encoder, np.empty((0, 32), np.float32), "32-bit")
+    assert made.stored.facts["cut"] is cut
+    tower = TextTower(made.stored)
     texts = ["a", "no dog! on_the beach", "long " * 50, "&lt;end_of_text&gt; café"]
     expected = encoder.encode_texts(texts)
     assert np.allclose(tower.encode_texts(texts), expected, atol=1e-5)
@@ -483,7 +483,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
 
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
-        keep,
+        pack_tower,
         read_manifest,
         read_tower,
         write_tower,
@@ -501,7 +501,7 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
                 constant.CopyFrom(new)
     sections = {**kept.sections, "onnx": graph.SerializeToString()}
     facts = {name: kept.facts[name] for name in kept.facts.keys() - {"sha256", "sections", "made"}}
-    manifest, _ = keep(facts, sections)
+    manifest, _ = pack_tower(facts, sections)
     write_tower(connection, model, manifest, sections)
     assert len(connection.execute(TOP, ["dog"]).fetchall()) == 10
     assert "makes other vectors on this processor" in caplog.text
@@ -523,13 +523,13 @@ def test_memory_stays_bounded_while_reading(demo, connect):
 @pytest.mark.skipif(not FLICKR.is_dir(), reason="CLIP_SEARCH_TESTDATA names no folder with models/")
 def test_a_model_that_understands_photographs():
     """Of two layers, a narrower perceptron, and 77 tokens."""
-    from datasette_clip_search.models.towers.making.make_text import make
+    from datasette_clip_search.models.towers.making.make_text import make_text_tower
     from datasette_clip_search.models.towers.text import TextTower
 
     encoder = torch_encoder(FLICKR)
-    made = make(encoder, np.empty((0, 256), np.float32))
+    made = make_text_tower(encoder, np.empty((0, 256), np.float32))
     assert made.precision == "8-bit"
     assert made.cosine > 0.999
     texts = ["a dog runs through snow", "two men play football", "a"]
-    cosines = (TextTower(made.kept).encode_texts(texts) * encoder.encode_texts(texts)).sum(axis=1)
+    cosines = (TextTower(made.stored).encode_texts(texts) * encoder.encode_texts(texts)).sum(axis=1)
     assert cosines.min() > 0.999

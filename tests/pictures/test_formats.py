@@ -12,7 +12,11 @@ from PIL import Image, ImageCms, ImageFilter
 from datasette_clip_search.common.errors import PictureError
 from datasette_clip_search.pictures import decode as images
 from datasette_clip_search.pictures import formats
-from datasette_clip_search.pictures.decode import decode, picture_extensions, picture_formats
+from datasette_clip_search.pictures.decode import (
+    decode_picture,
+    picture_extensions,
+    picture_formats,
+)
 from support.commands import run
 from support.databases import rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
@@ -81,7 +85,7 @@ SAVED = [
 @pytest.mark.parametrize(("format", "options"), [*SAVED, ("BMP", {}), ("GIF", {})])
 def test_pixels(format, options):
     needs(format)
-    picture = decode(encode(scene(), format, **options))
+    picture = decode_picture(encode(scene(), format, **options))
     assert (picture.format, picture.image.mode) == (format, "RGB")
     assert likeness(picture.image, scene()) > (25 if format == "GIF" else 35)
 
@@ -92,7 +96,7 @@ def test_orientation_and_facts(format, options, orientation):
     needs(format)
     turn = UNTURN[orientation]
     stored = scene() if turn is None else scene().transpose(turn)
-    picture = decode(encode(stored, format, exif=with_facts(orientation), **options))
+    picture = decode_picture(encode(stored, format, exif=with_facts(orientation), **options))
     assert likeness(picture.image, scene()) > 35
     assert (picture.width, picture.height) == scene().size
     facts = picture.facts
@@ -126,13 +130,13 @@ def test_heic_takes_the_primary_picture():
     heif.add_from_pillow(Image.new("RGB", (64, 64), BLUE))
     output = io.BytesIO()
     heif.save(output, primary_index=1, quality=95)
-    red, _, blue = decode(output.getvalue()).image.getpixel((32, 32))
+    red, _, blue = decode_picture(output.getvalue()).image.getpixel((32, 32))
     assert blue > 200 > 60 > red
 
 
 def test_mpo_takes_the_primary_picture():
     pair = [Image.new("RGB", (64, 64), colour) for colour in (RED, BLUE)]
-    picture = decode(encode(pair[0], "MPO", save_all=True, append_images=pair[1:]))
+    picture = decode_picture(encode(pair[0], "MPO", save_all=True, append_images=pair[1:]))
     red, _, blue = picture.image.getpixel((32, 32))
     assert red > 200 > 60 > blue
 
@@ -177,18 +181,18 @@ def test_heic_without_its_library(without):
     assert "HEIF" not in picture_formats()
     assert ".heic" in picture_extensions()
     with pytest.raises(PictureError, match=r"pip install pillow-heif .*datasette-clip-search\[emb"):
-        decode(HEIC, name="IMG_1.HEIC")
+        decode_picture(HEIC, name="IMG_1.HEIC")
 
 
 def test_broken_heic():
     needs("HEIF")
     with pytest.raises(PictureError) as error:
-        decode(HEIC)
+        decode_picture(HEIC)
     assert "install" not in str(error.value)
     assert "HEIF" not in images.WEB_FORMATS
     good = encode(scene(), "HEIF")
     with pytest.raises(PictureError, match="not a picture in a format that can be read"):
-        decode(good, formats=images.WEB_FORMATS)
+        decode_picture(good, formats=images.WEB_FORMATS)
 
 
 # Camera RAW. A DNG (Adobe, DNG 1.4) as a camera writes it: a thumbnail first, the mosaic of the
@@ -285,7 +289,7 @@ def test_dng_is_opened_by_libraw():
 @pytest.mark.parametrize("previews", [((48, 36), (96, 72)), ((96, 72), (48, 36))])
 def test_raw_gives_its_largest_preview(previews):
     pytest.importorskip("rawpy")
-    picture = decode(dng(previews=previews), name="a/B.DNG")
+    picture = decode_picture(dng(previews=previews), name="a/B.DNG")
     assert likeness(picture.image, scene().resize((96, 72))) > 35
     assert (picture.format, picture.width, picture.height) == ("DNG", *RAW_SIZE)
     assert (picture.facts.taken, picture.facts.camera) == ("2021-07-04T12:30:59", "Acme Snap 3")
@@ -297,7 +301,9 @@ def test_raw_is_upright(orientation, preview_says):
     """By the preview's own EXIF, or else by the RAW file's."""
     pytest.importorskip("rawpy")
     exif = with_facts(orientation) if preview_says else None
-    picture = decode(dng(1 if preview_says else orientation, preview_exif=exif), name="a.dng")
+    picture = decode_picture(
+        dng(1 if preview_says else orientation, preview_exif=exif), name="a.dng"
+    )
     upright = scene().resize((96, 72))
     turn = images._UPRIGHT.get(orientation)
     assert likeness(picture.image, upright.transpose(turn) if turn is not None else upright) > 35
@@ -308,13 +314,13 @@ def test_raw_is_upright(orientation, preview_says):
 
 def test_preview_that_the_camera_turned_is_not_turned_again():
     pytest.importorskip("rawpy")
-    picture = decode(dng(6, previews=((72, 96),)), name="a.dng")
+    picture = decode_picture(dng(6, previews=((72, 96),)), name="a.dng")
     assert likeness(picture.image, scene().resize((72, 96))) > 35
 
 
 def test_raw_without_a_preview_is_developed():
     pytest.importorskip("rawpy")
-    picture = decode(dng(6, previews=()), name="a.dng")
+    picture = decode_picture(dng(6, previews=()), name="a.dng")
     assert picture.image.size == (RAW_SIZE[1] // 2, RAW_SIZE[0] // 2)
     red, green, blue = picture.image.getpixel((20, 20))
     assert green > 100 > max(red, blue)
@@ -323,22 +329,22 @@ def test_raw_without_a_preview_is_developed():
 def test_raw_is_told_by_name_and_never_for_strangers():
     pytest.importorskip("rawpy")
     jpeg = encode(scene(), "JPEG")
-    assert decode(jpeg, name="really-a-jpeg.nef").format == "JPEG"
+    assert decode_picture(jpeg, name="really-a-jpeg.nef").format == "JPEG"
     with pytest.raises(PictureError, match="not a picture in a format that can be read"):
-        decode(dng(), name="a.dng", formats=images.WEB_FORMATS)
+        decode_picture(dng(), name="a.dng", formats=images.WEB_FORMATS)
     with pytest.raises(PictureError, match=r"LibRaw can't read it as camera RAW: [A-Z]"):
-        decode(b"II*\0" + bytes(500), name="a.nef")
+        decode_picture(b"II*\0" + bytes(500), name="a.nef")
     with pytest.raises(
         PictureError, match=r"It has 0 megapixels \(128 x 96\) and the limit is 0.01"
     ):
-        decode(dng(), name="a.dng", max_megapixels=0.01)
+        decode_picture(dng(), name="a.dng", max_megapixels=0.01)
 
 
 def test_raw_without_its_library(without):
     without("rawpy")
     assert {".dng", ".nef", ".cr2", ".cr3", ".arw"} <= picture_extensions()
     with pytest.raises(PictureError, match=r"pip install 'datasette-clip-search\[raw\]'"):
-        decode(dng(), name="a.dng")
+        decode_picture(dng(), name="a.dng")
 
 
 # Colours.
@@ -402,7 +408,7 @@ def plain(mode, colour):
 def test_profile_with_swapped_primaries(format):
     needs(format)
     data = encode(plain("RGB", (200, 20, 20)), format, quality=95, icc_profile=rgb_profile("bgr"))
-    red, green, blue = decode(data).image.getpixel((16, 16))
+    red, green, blue = decode_picture(data).image.getpixel((16, 16))
     assert blue > 190
     assert max(red, green) < 60
 
@@ -429,13 +435,13 @@ def test_profile_with_swapped_primaries(format):
 def test_profiles(image, icc, expected):
     if image.mode == "P":
         image.putpalette([255, 0, 0])
-    picture = decode(encode(image, "PNG", icc_profile=icc)).image
+    picture = decode_picture(encode(image, "PNG", icc_profile=icc)).image
     assert np.allclose(picture.getpixel((16, 16)), expected, atol=4)
 
 
 def test_srgb_by_any_name_leaves_every_pixel_alone():
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    picture = decode(encode(scene(), "PNG", icc_profile=srgb)).image
+    picture = decode_picture(encode(scene(), "PNG", icc_profile=srgb)).image
     assert np.array_equal(np.asarray(picture), np.asarray(scene()))
 
 
@@ -462,17 +468,17 @@ def cmyk_profile():
 def test_cmyk_with_and_without_a_profile(format):
     """Pillow writes JPEG inverted, as Adobe does, and reads it so."""
     yellow = plain("CMYK", (0, 0, 255, 0))
-    red, green, blue = decode(encode(yellow, format)).image.getpixel((16, 16))
+    red, green, blue = decode_picture(encode(yellow, format)).image.getpixel((16, 16))
     assert min(red, green) > 200 > 60 > blue
     data = encode(yellow, format, icc_profile=cmyk_profile())
-    red, green, blue = decode(data).image.getpixel((16, 16))
+    red, green, blue = decode_picture(data).image.getpixel((16, 16))
     assert blue > 120 > max(red, green)
 
 
 def test_lab():
     lab = Image.merge("LAB", [Image.new("L", (8, 8), value) for value in (255, 128, 128)])
     # Pillow writes the signed channels as they are.
-    assert min(decode(encode(lab, "TIFF")).image.getpixel((4, 4))) > 200
+    assert min(decode_picture(encode(lab, "TIFF")).image.getpixel((4, 4))) > 200
 
 
 # JPEGs that end early.
@@ -497,8 +503,8 @@ def jpeg(kind, image=None, **more):
 @pytest.mark.parametrize("reduced", [None, 32])
 def test_jpeg_that_lacks_its_last_bytes_is_whole(kind, cut, reduced):
     whole = jpeg(kind)
-    picture = decode(whole[:-cut], reduced).image
-    assert np.array_equal(np.asarray(picture), np.asarray(decode(whole, reduced).image))
+    picture = decode_picture(whole[:-cut], reduced).image
+    assert np.array_equal(np.asarray(picture), np.asarray(decode_picture(whole, reduced).image))
 
 
 @pytest.mark.parametrize("kind", [kind for kind in JPEGS if kind != "progressive"])
@@ -507,21 +513,26 @@ def test_jpeg_that_lacks_its_last_bytes_is_whole(kind, cut, reduced):
 def test_jpeg_that_lacks_a_large_part(kind, reduced, share, least, most):
     data = jpeg(kind)
     with pytest.raises(PictureError, match=r"It ends early: the lower .* is missing") as error:
-        decode(data[: -int(share * len(data))], reduced)
+        decode_picture(data[: -int(share * len(data))], reduced)
     assert least <= int(str(error.value).split("lower ")[1].split("%")[0]) <= most
 
 
 def test_jpeg_that_lacks_a_twentieth_is_taken():
     data = jpeg("4:2:0")
-    picture = decode(data[: -len(data) // 20]).image
-    assert likeness(picture.crop((0, 0, 320, 208)), decode(data).image.crop((0, 0, 320, 208))) > 60
+    picture = decode_picture(data[: -len(data) // 20]).image
+    assert (
+        likeness(picture.crop((0, 0, 320, 208)), decode_picture(data).image.crop((0, 0, 320, 208)))
+        > 60
+    )
 
 
 def test_grey_of_the_picture_itself_is_not_missing():
     image = scene().copy()
     image.paste((128, 128, 128), (0, 100, 320, 240))
     data = jpeg("4:4:4", image)
-    assert np.array_equal(np.asarray(decode(data[:-2]).image), np.asarray(decode(data).image))
+    assert np.array_equal(
+        np.asarray(decode_picture(data[:-2]).image), np.asarray(decode_picture(data).image)
+    )
 
 
 @pytest.mark.parametrize(
@@ -531,10 +542,10 @@ def test_progressive_jpeg_that_ends_early(share, accepted):
     data = jpeg("progressive")
     start = data[: -int(share * len(data))]
     if accepted:
-        assert likeness(decode(start).image, decode(data).image) > 25
+        assert likeness(decode_picture(start).image, decode_picture(data).image) > 25
     else:
         with pytest.raises(PictureError, match="It ends early: most of the picture's detail"):
-            decode(start)
+            decode_picture(start)
 
 
 @pytest.mark.parametrize("kind", JPEGS)
@@ -542,7 +553,7 @@ def test_jpeg_cut_anywhere_is_a_picture_or_ends_early(kind):
     data = jpeg(kind)
     for length in range(20, len(data), len(data) // 60):
         try:
-            decode(data[:length])
+            decode_picture(data[:length])
         except PictureError as error:
             assert str(error).startswith("It ends early"), length
 
@@ -573,5 +584,5 @@ def test_jpeg_cut_anywhere_is_a_picture_or_ends_early(kind):
 )
 def test_reasons(data, reason):
     with pytest.raises(PictureError) as error:
-        decode(data)
+        decode_picture(data)
     assert str(error.value) == reason

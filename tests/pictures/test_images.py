@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from datasette_clip_search.common.errors import PictureError, PictureTooLarge
 from datasette_clip_search.pictures.decode import (
     THUMBNAIL_FORMAT,
-    decode,
+    decode_picture,
     make_thumbnail,
     without_pillow_limit,
 )
@@ -59,7 +59,7 @@ def test_orientation(orientation, format):
     exif = Image.Exif()
     exif[274] = orientation
     stored = scene() if UNTURN[orientation] is None else scene().transpose(UNTURN[orientation])
-    picture = decode(encode(stored, format, exif=exif))
+    picture = decode_picture(encode(stored, format, exif=exif))
     assert corners(picture.image) == corners(scene())
     assert (picture.width, picture.height) == picture.image.size == (60, 40)
 
@@ -79,7 +79,7 @@ def test_orientation(orientation, format):
     ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
 )
 def test_modes(image, expected):
-    picture = decode(encode(image))
+    picture = decode_picture(encode(image))
     assert picture.image.mode == "RGB"
     if expected:
         assert np.allclose(picture.image.getpixel((0, 0)), expected, atol=1)
@@ -88,11 +88,11 @@ def test_modes(image, expected):
 def test_palette_with_transparency_is_laid_on_white():
     image = Image.new("P", (4, 4), 0)
     image.putpalette([255, 0, 0, 0, 255, 0])
-    assert decode(encode(image, transparency=0)).image.getpixel((0, 0)) == (255, 255, 255)
+    assert decode_picture(encode(image, transparency=0)).image.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_cmyk():
-    picture = decode(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    picture = decode_picture(encode(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
     red, green, blue = picture.image.getpixel((8, 8))
     assert red > 200
     assert max(green, blue) < 60
@@ -100,7 +100,7 @@ def test_cmyk():
 
 def test_float_is_scaled_to_its_range():
     ramp = Image.fromarray(np.linspace(-5, 5, 100, dtype=np.float32).reshape(10, 10))
-    pixels = np.asarray(decode(encode(ramp, "TIFF")).image)
+    pixels = np.asarray(decode_picture(encode(ramp, "TIFF")).image)
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
@@ -109,32 +109,32 @@ def test_icc_profile_is_applied():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain, tagged = encode(scene(), "PNG"), encode(scene(), "PNG", icc_profile=profile)
     difference = np.abs(
-        np.asarray(decode(plain).image, int) - np.asarray(decode(tagged).image, int)
+        np.asarray(decode_picture(plain).image, int) - np.asarray(decode_picture(tagged).image, int)
     )
     assert difference.max() <= 2
     broken = encode(scene(), "PNG", icc_profile=b"not a profile")
-    assert corners(decode(broken).image) == corners(scene())
+    assert corners(decode_picture(broken).image) == corners(scene())
 
 
 def test_first_frame_of_an_animation():
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     for format in ("GIF", "WEBP"):
         data = encode(frames[0], format, save_all=True, append_images=frames[1:], duration=50)
-        red, _, blue = decode(data).image.getpixel((4, 4))
+        red, _, blue = decode_picture(data).image.getpixel((4, 4))
         assert red > 200
         assert blue < 60
 
 
 def test_reduced_jpeg_is_at_least_twice_the_size_asked_for():
     data = encode(scene((4000, 3000)), "JPEG")
-    picture = decode(data, smallest_side=224)
+    picture = decode_picture(data, smallest_side=224)
     assert (picture.width, picture.height) == (4000, 3000)
     assert 448 <= min(picture.image.size) < 1500
 
 
 @pytest.mark.parametrize("size", [(4000, 3000), (3000, 4000), (4000, 900), (500, 375), (4000, 200)])
 def test_reduced_jpeg_is_as_long_as_asked_for(size):
-    image = decode(encode(scene(size), "JPEG"), smallest_side=64, longest_side=1000).image
+    image = decode_picture(encode(scene(size), "JPEG"), smallest_side=64, longest_side=1000).image
     assert max(image.size) >= min(1000, max(size))
     assert min(image.size) >= min(128, *size)
 
@@ -151,7 +151,7 @@ def test_reduced_jpeg_is_as_long_as_asked_for(size):
 )
 def test_what_is_no_picture(data, message):
     with pytest.raises(PictureError, match=message):
-        decode(data)
+        decode_picture(data)
 
 
 def test_bomb_is_refused_before_it_is_decoded():
@@ -160,18 +160,18 @@ def test_bomb_is_refused_before_it_is_decoded():
     message = r"400 megapixels \(20000 x 20000\) and the limit is 150"
     before = Image.MAX_IMAGE_PIXELS
     with without_pillow_limit(), pytest.raises(PictureTooLarge, match=message):
-        decode(data)
+        decode_picture(data)
     assert before == Image.MAX_IMAGE_PIXELS
     with pytest.raises(PictureError, match="limit"):
-        decode(data)
+        decode_picture(data)
 
 
 def test_only_jpegs_may_be_large_where_little_may_be_decoded():
     limits = {"smallest_side": 224, "max_megapixels": 50, "max_decoded_megapixels": 2}
     jpeg, png = (encode(scene((4000, 3000)), format) for format in ("JPEG", "PNG"))
-    assert decode(jpeg, **limits).width == 4000
+    assert decode_picture(jpeg, **limits).width == 4000
     with pytest.raises(PictureTooLarge, match=r"12 megapixels .* and the limit is 2"):
-        decode(png, **limits)
+        decode_picture(png, **limits)
 
 
 @settings(max_examples=300, deadline=None)
@@ -182,7 +182,7 @@ def test_damage_is_a_picture_or_a_picture_error(data):
     for _ in range(data.draw(st.integers(1, 8))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     try:
-        assert decode(bytes(good), max_megapixels=1).image.mode == "RGB"
+        assert decode_picture(bytes(good), max_megapixels=1).image.mode == "RGB"
     except PictureError as error:
         assert str(error)
 
@@ -228,7 +228,7 @@ def test_exif_facts():
     details[36867], details[36881] = "2021:07:04 12:30:59", "+02:00"
     gps = exif.get_ifd(0x8825)
     gps[1], gps[2], gps[3], gps[4] = "S", (33.0, 30.0, 36.0), "E", (70.0, 0.0, 0.0)
-    facts = decode(encode(scene(), "JPEG", exif=exif)).facts
+    facts = decode_picture(encode(scene(), "JPEG", exif=exif)).facts
     assert facts.taken == "2021-07-04T12:30:59+02:00"
     assert (facts.latitude, facts.longitude) == (-33.51, 70.0)
     assert facts.camera == "Acme Snap 3"
@@ -239,5 +239,5 @@ def test_exif_nonsense_is_no_fact(date):
     exif = Image.Exif()
     exif[306] = date
     exif.get_ifd(0x8825)[2] = (200.0, 0.0, 0.0)
-    facts = decode(encode(scene(), "JPEG", exif=exif)).facts
+    facts = decode_picture(encode(scene(), "JPEG", exif=exif)).facts
     assert (facts.taken, facts.latitude, facts.longitude) == (None, None, None)

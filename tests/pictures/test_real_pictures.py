@@ -86,12 +86,12 @@ def test_places_and_times(tmp_path):
 
 def test_odd_files_are_embedded_or_explained(tmp_path):
     """Every picture that is found has a row, or a reason."""
-    from datasette_clip_search.pictures.sources import find
+    from datasette_clip_search.pictures.sources import find_pictures
 
     database = tmp_path / "odd.db"
     result = run("embed-images", database, CORPORA / "odd", "--pretrained", MODEL)
     assert result.exit_code == 0, result.output
-    files = len(find([str(CORPORA / "odd")], tmp_path).sources)
+    files = len(find_pictures([str(CORPORA / "odd")], tmp_path).sources)
     embedded = rows(database, "select count(*) from clip_embeddings")[0][0]
     reasons = [reason for (reason,) in rows(database, "select reason from clip_failures")]
     assert embedded + len(reasons) == files > 400

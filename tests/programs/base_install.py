@@ -82,7 +82,7 @@ async def serve(**how: object) -> None:
     assert response.status_code == 200, response.text
     assert len(response.json()["rows"]) == 3
     page = await datasette.client.get(f"/-/clip-search/{database.stem}")
-    assert "this instance takes no other pictures to search with" in page.text
+    assert "This site does not accept other pictures" in page.text
     assert 'type="file"' not in page.text
     sent = await datasette.client.post(f"/-/clip-search/{database.stem}.json", content=b"GIF")
     assert "this instance searches by text and by its own pictures" in sent.json()["error"]

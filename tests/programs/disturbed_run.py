@@ -1,6 +1,6 @@
 """A run of embed-images that something happens to.
 
-python disturbed_run.py DISTURBANCE ARGUMENTS… where DISTURBANCE is JSON with
+In tests/: python -m programs.disturbed_run DISTURBANCE ARGUMENTS… where DISTURBANCE is JSON with
 
     config   fields of CONFIG to replace
     signals  a list of [name of a step, which time it comes, number of a signal, whether to the
@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from datasette_clip_search.cli.embed_output import Bar
-from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index import maintenance as indexing
-from datasette_clip_search.embed import watch
-from datasette_clip_search.embed.store import Store
-from datasette_clip_search.models.torch_model import Encoder
+from datasette_clip_search.embedding import watch
+from datasette_clip_search.embedding.store import Store
+from datasette_clip_search.models.torch_model import TorchModel
+from support.config import set_config
 
 # Steps by their names; each is a function that is called when it begins.
 STEPS = {
-    "load": (Encoder, "__init__"),
+    "load": (TorchModel, "__init__"),
     "tables": (Store, "use_model"),
     "write": (Store, "write"),
     "row": (Store, "_write_picture"),
@@ -47,9 +47,7 @@ def main() -> None:
     # What a shell starts in the background, such as a run of all tests, ignores Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     disturbance = json.loads(sys.argv[1])
-    for name, value in disturbance.get("config", {}).items():
-        assert hasattr(CONFIG, name), name
-        object.__setattr__(CONFIG, name, value)
+    set_config(**disturbance.get("config", {}))
     arrange(disturbance.get("signals", []))
     if runs := disturbance.get("runs"):
         count_runs(Path(runs))

@@ -5,7 +5,7 @@ import threading
 
 from watchfiles import watch
 
-from datasette_clip_search.embed.listen import Listener
+from datasette_clip_search.embedding.listen import Listener
 
 
 def say(text: str) -> None:

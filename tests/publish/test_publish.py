@@ -20,8 +20,8 @@ from PIL import Image
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.schema import KNOWN_MIGRATIONS, OWN_TABLES
 from datasette_clip_search.database.vectors import decode_vectors, encode_float16, is_vector
-from datasette_clip_search.publish.private_paths import Paths
-from datasette_clip_search.publish.rounding_loss import recall
+from datasette_clip_search.publish.private_paths import PublicPaths
+from datasette_clip_search.publish.rounding_loss import published_recall
 from support.commands import run
 from support.contents import contents
 from support.databases import make_database, rows
@@ -220,10 +220,13 @@ def test_recall_is_measured():
         pairs = zip(nearest(vectors), nearest(published), strict=True)
         return np.mean([len(set(one) & set(other)) / 10 for one, other in pairs])
 
-    assert recall(chunks(vectors), 300, 300) == (1.0, 300)
+    assert published_recall(chunks(vectors), 300, 300) == (1.0, 300)
     assert 0.3 < brute(coarse) < 0.9
-    assert recall(chunks(coarse), 300, 300) == (pytest.approx(brute(coarse), abs=1e-6), 300)
-    assert recall(chunks(vectors), 300, 7) == (1.0, 7)
+    assert published_recall(chunks(coarse), 300, 300) == (
+        pytest.approx(brute(coarse), abs=1e-6),
+        300,
+    )
+    assert published_recall(chunks(vectors), 300, 7) == (1.0, 7)
 
 
 def test_vectors_in_half_the_room():
@@ -268,7 +271,7 @@ PATHS = [
 
 
 def test_paths():
-    paths = Paths([stored for stored, _ in PATHS], ["/mnt/disk"])
+    paths = PublicPaths([stored for stored, _ in PATHS], ["/mnt/disk"])
     place = {stored: number for number, (stored, _) in enumerate(PATHS)}
     place["/home/me/a.jpg"], place["/home/me/b/a.jpg"] = 1, 2
     assert [paths.published(place[stored], stored) for stored, _ in PATHS] == [
@@ -494,14 +497,14 @@ def test_full_disk(tiny_database, tmp_path, size, exists):
 
 KILLED = """
 import os, signal, sys
-from datasette_clip_search.publish import run as module
+from datasette_clip_search.publish import published_file as module
 from sqlite_utils.cli import cli
 module.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cli(["clip-publish", *sys.argv[1:]])
 """
 
 
-@pytest.mark.parametrize("step", ["sizes", "put", "shrink_thumbnails"])
+@pytest.mark.parametrize("step", ["part_sizes", "replace_whole", "shrink_thumbnails"])
 def test_killed(tiny_database, tmp_path, step):
     target = publish(tiny_database, tmp_path / "p.db", "--where", "id = 1")
     before = digest(target)
@@ -519,20 +522,20 @@ def test_killed(tiny_database, tmp_path, step):
 
 
 def test_one_moment_of_a_database_that_is_being_written(tiny_database, tmp_path):
-    from datasette_clip_search.publish import Options, Progress
-    from datasette_clip_search.publish import publish as write
+    from datasette_clip_search.publish import PublishOptions, PublishProgress
+    from datasette_clip_search.publish import publish_file as write
 
     with closing(sqlite3.connect(tiny_database)) as connection:
         connection.execute("pragma journal_mode = wal")
 
-    class Writing(Progress):
+    class Writing(PublishProgress):
         def start(self, what: str, pictures: int) -> None:
             assert pictures == 6
             with closing(sqlite3.connect(tiny_database)) as connection, connection:
                 connection.execute("delete from images where id > 3")
 
     with closing(sqlite3.connect(tiny_database)) as connection:
-        report = write(tiny_database, tmp_path / "p.db", connection, Options(), Writing())
+        report = write(tiny_database, tmp_path / "p.db", connection, PublishOptions(), Writing())
     assert report.pictures == 6
     assert len(contents(tmp_path / "p.db")) == 6
     assert rows(tmp_path / "p.db", "select count(*) from clip_embeddings") == [(6,)]

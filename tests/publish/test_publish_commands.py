@@ -17,7 +17,7 @@ from support.paths import ROOT
 
 pytest.importorskip("open_clip")
 
-README = (ROOT / "README.md").read_text("utf-8")
+PAGE = (ROOT / "docs/publish.md").read_text("utf-8")
 PROTECTING = {
     "allow_download": "off",
     "allow_csv_stream": "off",
@@ -47,7 +47,7 @@ def printed(database: Path) -> str:
 
 
 def workflow() -> dict:
-    [text] = re.findall(r"```yaml\n(name: .*?)```", README, re.DOTALL)
+    [text] = re.findall(r"```yaml\n(name: .*?)```", PAGE, re.DOTALL)
     # YAML 1.1 takes `on` for a truth value, which GitHub does not.
     return yaml.load(text, yaml.BaseLoader)
 
@@ -142,7 +142,7 @@ def test_workflow_pins_what_it_runs():
     for step in job["steps"]:
         if "uses" in step:
             assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])
-            assert re.search(re.escape(step["uses"]) + r"  # v\d+\.\d+\.\d+\n", README)
+            assert re.search(re.escape(step["uses"]) + r"  # v\d+\.\d+\.\d+\n", PAGE)
     text = "\n".join(step.get("run", "") for step in job["steps"])
     [command] = commands(text)
     assert settings(command) == PROTECTING

@@ -4,7 +4,6 @@ import re
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ async def test_pages(client, demo_database):
     assert page.status_code == 200
     assert "160 pictures" in page.text
     # Though torch is installed here, what it would load was not published.
-    assert "this instance takes no other pictures to search with" in page.text
+    assert "This site does not accept other pictures" in page.text
     page = await client.get(f"{PAGE}?like=7")
     assert page.status_code == 200
     assert len(images(page)) == 25
@@ -240,13 +239,11 @@ def test_folder_is_written_anew(demo_database, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
-def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, monkeypatch):
+def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, configured):
     from datasette_clip_search.database.index import open_index
     from datasette_clip_search.database.model import models
-    from datasette_clip_search.publish import server_folder as module
 
-    config = replace(module.CONFIG, index_at_least=100)
-    monkeypatch.setattr(module, "CONFIG", config)
+    configured(index_at_least=100)
     assert run("clip-publish", demo_database, "--to-folder", tmp_path / "site").exit_code == 0
     database, file = (tmp_path / "site" / f"pictures.db{end}" for end in ("", ".clip-1.faiss"))
     with closing(sqlite3.connect(database)) as connection:

@@ -19,11 +19,11 @@ from datasette_clip_search.database import private_facts
 from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.database.private_facts import kept_facts
 from datasette_clip_search.database.schema import OWN_TABLES
-from datasette_clip_search.publish import facts
-from datasette_clip_search.publish.facts import Published, published_place
-from datasette_clip_search.publish.private_paths import EVERYTHING, Paths
+from datasette_clip_search.publish import public_facts
+from datasette_clip_search.publish.private_paths import EVERYTHING, PublicPaths
+from datasette_clip_search.publish.public_facts import PublicFacts, published_place
+from datasette_clip_search.publish.public_thumbnails import plain_thumbnail
 from datasette_clip_search.publish.public_towers import published_manifest
-from datasette_clip_search.publish.smaller_thumbnails import plain_thumbnail
 from support.commands import run
 from support.databases import rows
 from support.models import make_model
@@ -352,10 +352,10 @@ STAY_AT_HOME = {
 
 def test_every_column_is_decided_on():
     """One that is added later is published only when somebody says so."""
-    assert set(OWN_TABLES) - set(facts.COLUMNS) <= STAY_AT_HOME
+    assert set(OWN_TABLES) - set(public_facts.COLUMNS) <= STAY_AT_HOME
     with closing(sqlite3.connect(":memory:")) as connection:
         create_tables(connection, "images")
-        for table, named in {"images": facts.IMAGE_COLUMNS, **facts.COLUMNS}.items():
+        for table, named in {"images": public_facts.IMAGE_COLUMNS, **public_facts.COLUMNS}.items():
             sql = "select name from pragma_table_info(?)"
             columns = {name for (name,) in connection.execute(sql, (table,))}
             assert columns - named == ({"calibration"} if table == "clip_models" else set())
@@ -384,7 +384,7 @@ UNTOLD = [
 
 @pytest.mark.parametrize(("stored", "expected"), UNTOLD)
 def test_paths_that_tell_of_the_machine(stored, expected):
-    paths = Paths([stored], [], "/srv/pictures", EVERYTHING, (), HOME)
+    paths = PublicPaths([stored], [], "/srv/pictures", EVERYTHING, (), HOME)
     assert paths.published(1, stored, "JPEG") == expected
 
 
@@ -399,17 +399,17 @@ def test_paths_that_tell_of_the_machine(stored, expected):
     ],
 )
 def test_databases_above_a_home_folder(folder, stored, expected):
-    paths = Paths([stored], [], folder, EVERYTHING, (), HOME)
+    paths = PublicPaths([stored], [], folder, EVERYTHING, (), HOME)
     assert paths.published(1, stored, "JPEG") == expected
 
 
 def test_names_that_are_left_out_are_still_different():
     stored = ["a.jpg", "b/a.jpg", "2.jpeg", "/x/c.png"]
-    paths = Paths(stored, [], kept={"key", "table"})
+    paths = PublicPaths(stored, [], kept={"key", "table"})
     assert [paths.published(n, path, "JPEG") for n, path in enumerate(stored)] == [
         "0.jpeg", "1.jpeg", "2.jpeg", "3.jpeg"
     ]  # fmt: skip
-    paths = Paths(stored, [], kept={"name"})
+    paths = PublicPaths(stored, [], kept={"name"})
     assert [paths.published(n, path, "<b>") for n, path in enumerate(stored)] == [
         "a.jpg", "a-1.jpg", "2.jpeg", "c.png"
     ]  # fmt: skip
@@ -489,17 +489,17 @@ def test_thumbnails_that_end_early(end):
 def test_picture_files_of_the_users_stay_at_home(kind):
     data = io.BytesIO()
     Image.new("RGB", (64, 48), "red").save(data, kind)
-    published = Published(kept_facts((), ()), Paths([]))
+    published = PublicFacts(kept_facts((), ()), PublicPaths([]))
     assert published.own("photos", "data", data.getvalue()) is None
     assert published.own("photos", "data", data.getvalue(), b"") == b""
     assert published.originals == {"photos.data": 2}
-    published = Published(kept_facts(["original"], ()), Paths([]))
+    published = PublicFacts(kept_facts(["original"], ()), PublicPaths([]))
     assert published.own("photos", "data", data.getvalue()) == data.getvalue()
 
 
 @pytest.mark.parametrize("value", [None, 7, "GIF89a", b"", b"GI", b"text", zlib.compress(b"x")])
 def test_other_values_of_the_users_are_published(value):
-    published = Published(kept_facts((), ()), Paths([]))
+    published = PublicFacts(kept_facts((), ()), PublicPaths([]))
     assert published.own("photos", "data", value, b"") is value
     assert published.originals == {}
 

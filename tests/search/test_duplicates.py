@@ -1,6 +1,5 @@
 """clip_duplicates: its pairs and groups, against brute force, and what it refuses."""
 
-import dataclasses
 import shutil
 import sqlite3
 import threading
@@ -10,7 +9,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.search import duplicates as module
 from datasette_clip_search.search.near_pairs import TooManyPairs, alike
@@ -257,8 +255,8 @@ def test_models_and_databases_without_pictures(tmp_path, connect):
         connect(tmp_path / "none.db").execute("select * from clip_duplicates()")
 
 
-def test_too_many_pairs(tmp_path, connect, monkeypatch):
-    monkeypatch.setattr(module, "CONFIG", dataclasses.replace(CONFIG, max_duplicate_pairs=10))
+def test_too_many_pairs(tmp_path, connect, configured):
+    configured(max_duplicate_pairs=10)
     vectors = unit(np.eye(9, 10) * 0.2 + np.eye(1, 10, 9))
     connection = connect(database(tmp_path / "p.db", vectors))
     for _ in range(2):

@@ -238,7 +238,7 @@ def test_a_large_collection_is_known_by_a_sample():
 
 def test_everyday_texts_are_many_and_encoded_once(demo_database, connect):
     from datasette_clip_search.database.model import default_model
-    from datasette_clip_search.models.text_encoder import text_encoder_of
+    from datasette_clip_search.models.queries.text_encoder import text_encoder_of
     from datasette_clip_search.search.modality_gap import EVERYDAY_TEXTS, everyday_vectors
 
     assert len(set(EVERYDAY_TEXTS)) == len(EVERYDAY_TEXTS) >= 32

@@ -7,7 +7,6 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from PIL import Image
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.pictures.processes.pool import Settings
-from datasette_clip_search.search import query, query_decoder
+from datasette_clip_search.search import query_decoder
 from support import bombs
 from support.commands import run
 from support.paths import TESTS
@@ -37,9 +36,9 @@ def database(tmp_path_factory, tiny_model):
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
+def patient(configured):
     """Lets nothing take too long on a busy machine, and starts every test without a process."""
-    monkeypatch.setattr(query, "CONFIG", replace(CONFIG, query_decode_seconds=100))
+    configured(query_decode_seconds=100)
     query_decoder.close()
     yield
     query_decoder.close()
@@ -64,16 +63,16 @@ def slow_process():
 
 
 @pytest.mark.parametrize("bomb", [bombs.scans, bombs.exif])
-def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, monkeypatch, bomb):
+def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, configured, bomb):
     connection, data = connect(database), bomb()
     assert len(data) < CONFIG.max_query_image_bytes
     assert_finds_itself(connection, database)
     before = the_process()
     for sql in (SQL, "select * from clip_search(?)"):
-        with monkeypatch.context() as patched:
-            patched.setattr(query, "CONFIG", replace(CONFIG, query_decode_seconds=0.3))
-            with pytest.raises(sqlite3.OperationalError, match=TOO_SLOW):
-                connection.execute(sql, [data])
+        configured(query_decode_seconds=0.3)
+        with pytest.raises(sqlite3.OperationalError, match=TOO_SLOW):
+            connection.execute(sql, [data])
+    configured(query_decode_seconds=100)
     assert_ended({slow_process().pid})
     assert_finds_itself(connection, database)
     # The one for ordinary pictures was not kept from them.
@@ -154,7 +153,7 @@ def test_bombs_beside_ordinary_pictures(database, connect):
     data = bombs.scans()
 
     def search_with_bombs():
-        return [query_decoder.decode(bombed, data, settings) for _ in range(2)]
+        return [query_decoder.decode_query_picture(bombed, data, settings) for _ in range(2)]
 
     with ThreadPoolExecutor(1) as threads:
         searching = threads.submit(search_with_bombs)
@@ -223,12 +222,12 @@ from datasette_clip_search.pictures.processes.pool import Settings
 
 settings = Settings(None, 50, thumbnails=False, formats=("JPEG",))
 connection = sqlite3.connect(":memory:")
-query_decoder.decode(connection, bombs.scans(1, (8, 8)), settings)
+query_decoder.decode_query_picture(connection, bombs.scans(1, (8, 8)), settings)
 print(query_decoder._shared._quick.decoder._process.pid, flush=True)
 if sys.argv[1] == "killed":
     # Called while the bomb is being decoded.
     connection.set_progress_handler(lambda: print("decoding", flush=True), 1000)
-    query_decoder.decode(connection, bombs.scans(3000), settings)
+    query_decoder.decode_query_picture(connection, bombs.scans(3000), settings)
 connection.close()
 """
 

@@ -158,27 +158,27 @@ def test_most_labels(tell):
     assert sorted(label for _, label, *_ in found) == labels
 
 
-WANTED = """Labels are a JSON array of texts, such as '["dog", "cat"]', but """
+WANTED = """labels_json must be a JSON array of texts, such as '["dog", "cat"]', but """
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("dog, cat", WANTED + "dog, cat is not JSON"),
-        ("['dog']", WANTED + "['dog'] is not JSON"),
+        ("dog, cat", WANTED + "'dog, cat' is not JSON"),
+        ("['dog']", WANTED + "\"['dog']\" is not JSON"),
         ('["a\0b"]', " is not JSON"),
-        ("[" * 100_000, WANTED + "[" * 39 + "… is not JSON"),
+        ("[" * 100_000, WANTED + "'" + "[" * 39 + " is not JSON"),
         ("[" + "9" * 5000 + "]", " is not JSON"),
-        ('{"dog": 1}', WANTED + '{"dog": 1} is not an array'),
-        ('"dog"', WANTED + '"dog" is not an array'),
-        ("null", WANTED + "null is not an array"),
+        ('{"dog": 1}', WANTED + """'{"dog": 1}' is not an array"""),
+        ('"dog"', WANTED + """'"dog"' is not an array"""),
+        ("null", WANTED + "'null' is not an array"),
         ("[]", WANTED + "the array is empty"),
         ('["dog", 5]', WANTED + "number 2 is 5"),
         ("[null]", WANTED + "number 1 is null"),
         ("[NaN]", WANTED + "number 1 is NaN"),
         ('[["dog"]]', WANTED + 'number 1 is ["dog"]'),
-        (7, WANTED + "they are 7"),
-        (b'["dog"]', WANTED + "they are a blob"),
+        (7, WANTED + "it is 7"),
+        (b'["dog"]', WANTED + "it is a blob"),
         ('["dog", ""]', "Label number 2 is blank. Give it words, such as 'dog'"),
         ('[" \\t\\u3000"]', "Label number 1 is blank"),
         ('["dog", "cat", " dog"]', "The label dog is given twice. Give every label once"),
@@ -186,7 +186,7 @@ WANTED = """Labels are a JSON array of texts, such as '["dog", "cat"]', but """
         ('["dog", "\\ud83d"]', "Label number 2 contains half of a surrogate pair"),
         (json.dumps(["x" * 101]), "Label number 1 has 101 characters and the limit is 100"),
         (json.dumps([str(n) for n in range(101)]), "There are 101 labels and the limit is 100"),
-        (" " * 120_000 + "[]", "The labels have 120002 characters of JSON and the limit is 120000"),
+        (" " * 120_000 + "[]", "labels_json has 120002 characters of JSON and the limit is 120000"),
     ],
 )
 def test_bad_labels(tell, labels, message):

@@ -235,11 +235,14 @@ def test_blank_arguments_have_no_answers(database, connect, blank):
 
 def test_an_empty_query_is_an_error_of_the_library(database, connect):
     from datasette_clip_search.common.errors import QueryError
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
+    connection = connect(database)
+    table, model = default_model(connection)
     for query in ("", " \t\n"):
         with pytest.raises(QueryError, match=r"^The query is empty\. Give it words, such as"):
-            search(connect(database), query)
+            search(connection, model, table, query)
 
 
 def test_no_embeddings(tmp_path, connect):
@@ -352,9 +355,9 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
     assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
     with sqlite3.connect(tiny_database) as other:
-        from datasette_clip_search.models.checkpoint import fingerprint, resolve
+        from datasette_clip_search.models.checkpoint import compute_fingerprint, resolve
 
-        new = fingerprint(resolve(None, str(moved)))
+        new = compute_fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
     other.close()
     # Nobody who may query the database learns which of the three it is.
@@ -417,16 +420,21 @@ def test_functions_are_not_added_twice(database, connect):
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_within_some_pictures(database, connect, count, k):
     """The nearest of these, as many as k where there are so many; unknown ids are none."""
+    from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 
+    connection = connect(database)
+    table, model = default_model(connection)
     rng = np.random.default_rng(count)
     vector = rng.normal(size=16).astype("<f4")
     within = {int(id) for id in rng.choice(np.arange(1, 61), count, replace=False)}
     expected = [id for id in brute_force(database, vector, 60) if id in within][:k]
-    hits = list(search(connect(database), vector.tobytes(), k, within=within | {0, 61, 2**62}))
+    hits = list(
+        search(connection, model, table, vector.tobytes(), k, within=within | {0, 61, 2**62})
+    )
     assert [hit.id for hit in hits] == expected
     assert [hit.rank for hit in hits] == list(range(1, len(expected) + 1))
     if 7 in within:
-        others = list(search(connect(database), 7, k, within=within))
+        others = list(search(connection, model, table, 7, k, within=within))
         assert len(others) == min(k, count - 1)
         assert 7 not in {hit.id for hit in others}

@@ -38,10 +38,11 @@ def call(database, connect):
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model):
-    from datasette_clip_search.models.checkpoint import locate, resolve
-    from datasette_clip_search.models.torch_model import Encoder
+    from datasette_clip_search.models.checkpoint import resolve
+    from datasette_clip_search.models.torch_model import TorchModel
+    from datasette_clip_search.models.weights_files import locate_weights
 
-    return Encoder(locate(resolve("tiny", str(tiny_model)), fetch=False))
+    return TorchModel(locate_weights(resolve("tiny", str(tiny_model)), fetch=False))
 
 
 def test_vector_of_every_kind_of_query(call, encoder, database):
@@ -197,7 +198,7 @@ def test_endless_words_are_cut_and_words_forgotten(tiny_model, monkeypatch):
     from datasette_clip_search.models import torch_model as encoders
     from datasette_clip_search.models.checkpoint import resolve
 
-    encoder = encoders.Encoder(resolve("tiny", str(tiny_model)))
+    encoder = encoders.TorchModel(resolve("tiny", str(tiny_model)))
     words = encoder._tokenizer.cache
     known = set(words)
     vectors = encoder.encode_texts(["abcdefgh" * 250, "a dog", "Rindfleischetikettierungsgesetz"])

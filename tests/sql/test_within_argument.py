@@ -3,14 +3,11 @@
 import json
 import re
 import sqlite3
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasette_clip_search.common.config import CONFIG
-from datasette_clip_search.search import within
 from datasette_clip_search.sql import add_functions
 from support.databases import make_database
 
@@ -162,9 +159,8 @@ def test_what_is_no_array_of_ids(database, connect, given, message):
             assert str(caught.value) == expected
 
 
-def test_how_many(database, connect, monkeypatch):
-    changed = replace(CONFIG, max_within_ids=50, max_within_characters=1000)
-    monkeypatch.setattr(within, "CONFIG", changed)
+def test_how_many(database, connect, configured):
+    configured(max_within_ids=50, max_within_characters=1000)
     connection = connect(database)
     assert len(found(connection, "dog", 60, json.dumps([*range(1, 51)]))) == 50
     for many in ([*range(51)], [[]] * 26, [{"a": 1}] * 26, ["["] * 26):

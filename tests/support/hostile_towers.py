@@ -23,7 +23,7 @@ def rewrite(database: Path, change: Change, tower: str = "text") -> None:
     """Changes the facts and sections of a tower, and keeps it with the digest of what it is now."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
-        keep,
+        pack_tower,
         read_manifest,
         read_tower,
         write_tower,
@@ -37,7 +37,7 @@ def rewrite(database: Path, change: Change, tower: str = "text") -> None:
         facts = {name: value for name, value in kept.facts.items() if name not in ours}
         sections = dict(kept.sections)
         change(facts, sections)
-        manifest, _ = keep(facts, sections)
+        manifest, _ = pack_tower(facts, sections)
         write_tower(connection, model, manifest, sections, tower)
 
 

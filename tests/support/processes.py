@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.paths import PROGRAMS
-
-SCRIPT = PROGRAMS / "disturbed_run.py"
+from support.paths import TESTS
 
 
 def start(
     database: Path, arguments: Sequence[object], disturbance: dict[str, Any]
 ) -> subprocess.Popen[str]:
     """Starts a disturbed run, in a process group of its own as a terminal does."""
-    command = [sys.executable, SCRIPT, json.dumps(disturbance), database, *arguments]
+    module = ["-m", "programs.disturbed_run"]
+    command = [sys.executable, *module, json.dumps(disturbance), database, *arguments]
     return subprocess.Popen(
         [str(part) for part in command],
+        cwd=TESTS,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,7 +45,7 @@ def is_running(process: int) -> bool:
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
-    return b"pictures.worker" in command and _status(process)[0] not in ("Z", "")
+    return b"pictures.processes.worker" in command and _status(process)[0] not in ("Z", "")
 
 
 def _status(process: int) -> list[str]:

@@ -1,14 +1,33 @@
-"""What the README shows: help texts and outputs, made by running them."""
+"""Generate what README and docs show: help texts, tables and outputs, by running them."""
 
+import asyncio
+import json
+import re
 import sqlite3
 import tempfile
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from datasette_clip_search.sql import add_functions
 from support.commands import run
 from support.paths import DEMO_MODEL, DEMO_PICTURES
+
+
+def show(text: str) -> None:
+    """Prints text for cog, with a blank line before and after it, as Markdown wants."""
+    import cog
+
+    cog.outl(f"\n{text}\n")
+
+
+def show_help(name: str) -> None:
+    show(help_text(name))
+
+
+def show_sql(statement: str) -> None:
+    show(sql(statement.strip()))
 
 
 def command(*arguments: str) -> str:
@@ -46,52 +65,66 @@ def index_status() -> str:
     return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
 
 
+def json_answer() -> str:
+    """Returns what the search page's JSON answers, with its numbers rounded."""
+    from datasette.app import Datasette
+
+    async def ask() -> Any:
+        client = Datasette([str(demo())]).client
+        return (await client.get("/-/clip-search/photos.json?q=dog+on+beach&k=1")).json()
+
+    answer = asyncio.run(ask())
+    for hit in answer["results"]:
+        hit |= {name: round(hit[name], 2) for name in ("score", "z_score")}
+    return f"```json\n{json.dumps(answer, indent=2)}\n```"
+
+
+def config() -> str:
+    """Returns every field of the configuration, its value, and the comment above it."""
+    from datasette_clip_search.common import config
+
+    rows: list[tuple[list[str], list[str], list[str]]] = []
+    in_comment = False
+    for line in Path(config.__file__).read_text("utf-8").splitlines():
+        if found := re.match(r"    # (.+)", line):
+            if not in_comment:
+                rows.append(([], [], []))
+            rows[-1][2].append(found[1])
+            in_comment = True
+        elif found := re.match(r"    (\w+): [^=]+ = ", line):
+            rows[-1][0].append(f"`{found[1]}`")
+            rows[-1][1].append(_value(getattr(config.CONFIG, found[1])))
+            in_comment = False
+    lines = [f"| {', '.join(a)} | {'; '.join(b)} | {' '.join(c)} |" for a, b, c in rows]
+    return "\n".join(["| name | value | reason |", "|---|---|---|", *lines])
+
+
+def _value(value: object) -> str:
+    if isinstance(value, int | float) and (value >= 10_000 or value == int(value)):
+        return f"{int(value):,}"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else f"{value}"
+
+
 def page_limits() -> str:
     """Returns the limits of the search page, from the configuration itself."""
     from datasette_clip_search.common.config import CONFIG
 
     limits = {
-        "pictures shown at a time": f"{CONFIG.results_per_page}, at most "
+        "pictures on one page": f"{CONFIG.results_per_page}, at most "
         f"{CONFIG.max_results_per_page} (`k` in the address)",
-        "characters of a search": f"{CONFIG.max_query_characters:,}",
-        "seconds that a search may take": f"{CONFIG.search_seconds:g}",
-        "a picture that is sent": f"{CONFIG.max_query_image_bytes // 10**6} MB and "
-        f"{CONFIG.max_query_image_megapixels:g} megapixels, or "
-        f"{CONFIG.max_query_image_decoded_megapixels:g} where it is no JPEG",
-        "seconds for it to arrive, and to be decoded": f"{CONFIG.upload_seconds:g} and "
+        "characters in a query": f"{CONFIG.max_query_characters:,}",
+        "seconds for a search": f"{CONFIG.search_seconds:g}",
+        "an uploaded picture": f"{CONFIG.max_query_image_bytes // 10**6} MB and "
+        f"{CONFIG.max_query_image_megapixels:g} megapixels "
+        f"({CONFIG.max_query_image_decoded_megapixels:g} if it is not a JPEG)",
+        "seconds to upload it, and to decode it": f"{CONFIG.upload_seconds:g} and "
         f"{CONFIG.query_decode_seconds:g}",
-        "pictures sent by all visitors that wait": f"{CONFIG.max_uploads_bytes // 10**6} MB, where "
-        f"each counts as {CONFIG.least_upload_bytes // 1000} KB at least",
+        "all uploaded pictures that wait": f"{CONFIG.max_uploads_bytes // 10**6} MB; "
+        f"each counts as at least {CONFIG.least_upload_bytes // 1000} KB",
         "a thumbnail": f"{CONFIG.max_thumbnail_bytes // 10**6} MB",
     }
     rows = [f"| {name} | {limit} |" for name, limit in limits.items()]
-    return "\n".join(["| limit of the page | |", "|---|---|", *rows])
-
-
-def tables() -> str:
-    """Returns the tables with their columns, from the database itself."""
-    from datasette_clip_search.database.schema import OWN_TABLES
-
-    described = {
-        "images": "one picture",
-        "clip_models": "one model in one pretraining",
-        "clip_embeddings": "one vector of one picture by one model",
-        "clip_thumbnails": "one small picture for showing, without metadata",
-        "clip_failures": "one file that could not be embedded, until it changes",
-        "clip_changes": "one change of a vector",
-        "clip_towers": "a part of what encodes without torch",
-        "clip_publication": "when and how a database was published; none at home",
-        "clip_replaced": "a picture's row that a statement is replacing; empty between statements",
-        "clip_pruned": "the id of a picture that was pruned, for its content to come back to",
-        "clip_places": "a folder with pictures that begins a disk of its own",
-    }
-    assert set(described) == {"images", *OWN_TABLES}
-    lines = ["| table | one row is | columns |", "|---|---|---|"]
-    for table, meaning in described.items():
-        columns = command("query", str(demo()), f"select name from pragma_table_info('{table}')",
-                          "--raw-lines").split()  # fmt: skip
-        lines.append(f"| `{table}` | {meaning} | {', '.join(f'`{name}`' for name in columns)} |")
-    return "\n".join(lines)
+    return "\n".join(["| limit | value |", "|---|---|", *rows])
 
 
 def private_facts() -> str:
@@ -130,58 +163,63 @@ ODD_ARGUMENTS = (
     ("megabytes of text", "clip_search(replace(hex(zeroblob(500000)), '00', 'dog '))", None),
     ("NUL in text", "clip_search('dog' || char(0) || 'on beach', 1)", None),
     ("the tokenizer's own tokens, as text", "clip_search('<end_of_text>', 1)", None),
-    ("a number that is no id", "clip_search(1.5)", None),
-    ("an id that is not there", "clip_search(4711)", None),
-    ("a picture that the model has not embedded", "clip_search(1)", "pictures without vectors"),
+    ("a number that is not an id", "clip_search(1.5)", None),
+    ("an unknown id", "clip_search(4711)", None),
+    ("a picture without a vector", "clip_search(1)", "pictures without vectors"),
     ("a blob of another size", "clip_search(zeroblob(100))", None),
     ("a vector of zeros", "clip_search(zeroblob(512))", None),
     ("a vector with NaN or infinity", f"clip_search({NAN})", None),
-    ("k of 0", "clip_search('dog', 0)", None),
-    ("k below 0", "clip_search('dog', -1)", None),
-    ("k of null", "clip_search('dog', null)", None),
-    ("k of blank text", "clip_search('dog', '')", None),
-    ("k as digits", "clip_search('dog', '2')", None),
-    ("k as other text", "clip_search('dog', 'many')", None),
-    ("k that is not whole", "clip_search('dog', 2.5)", None),
-    ("k as a blob", "clip_search('dog', x'01')", None),
-    ("k that is huge", "clip_search('dog', 1000000000)", None),
-    ("within of null", "clip_search('dog', 3, null, null)", None),
-    ("within of blank text", "clip_search('dog', 3, null, '')", None),
-    ("within of no ids", "clip_search('dog', 3, null, '[]')", None),
-    ("ids in within that are not there", "clip_search('dog', 3, null, '[5, 0, -7]')", None),
-    ("within that is no JSON", "clip_search('dog', 3, null, '5, 6')", None),
-    ("within that is no array", "clip_search('dog', 3, null, 5)", None),
-    ("within that holds no ids", """clip_search('dog', 3, null, '[5, "6"]')""", None),
+    ("`k` is 0", "clip_search('dog', 0)", None),
+    ("`k` is negative", "clip_search('dog', -1)", None),
+    ("`k` is null", "clip_search('dog', null)", None),
+    ("`k` is blank text", "clip_search('dog', '')", None),
+    ("`k` is text with digits", "clip_search('dog', '2')", None),
+    ("`k` is other text", "clip_search('dog', 'many')", None),
+    ("`k` is not whole", "clip_search('dog', 2.5)", None),
+    ("`k` is a blob", "clip_search('dog', x'01')", None),
+    ("`k` is too large", "clip_search('dog', 1000000000)", None),
+    ("`within` is null", "clip_search('dog', 3, null, null)", None),
+    ("`within` is blank text", "clip_search('dog', 3, null, '')", None),
+    ("`within` is empty", "clip_search('dog', 3, null, '[]')", None),
+    ("`within` has unknown ids", "clip_search('dog', 3, null, '[5, 0, -7]')", None),
+    ("`within` is not JSON", "clip_search('dog', 3, null, '5, 6')", None),
+    ("`within` is not an array", "clip_search('dog', 3, null, 5)", None),
+    ("`within` holds text", """clip_search('dog', 3, null, '[5, "6"]')""", None),
     (
-        "a million ids and one",
+        "`within` is too long",
         "clip_search('dog', 3, null, '[' || replace(hex(zeroblob(500000)), '0', '5,') || '6]')",
         None,
     ),
     ("no query", "clip_search", None),
-    ("a model that is not there", "clip_search('dog', 1, 'ViT-B-32')", None),
+    ("an unknown model", "clip_search('dog', 1, 'ViT-B-32')", None),
+    ("null", "clip_search_json(null)", None),
+    ("`k` is negative", "clip_search_json('dog', -1)", None),
+    ("null", "clip_vector(null)", None),
+    ("a number that is not an id", "clip_vector(1.5)", None),
     ("a mix that cancels out", "clip_mix('dog', 1, 'dog', -1)", None),
     ("a mix of nothing", "clip_mix()", None),
-    ("a weight that is no number", "clip_mix('dog', null)", None),
-    ("weights of 0", "clip_mix('dog', 0)", None),
-    ("a null in a mix", "clip_mix('dog', 1, null, 1)", None),
-    ("a null compared", "clip_similarity('dog', null)", None),
-    ("a threshold out of bounds", "clip_duplicates(0.1)", None),
-    ("a threshold that is no number", "clip_duplicates('high')", None),
-    ("labels that are no JSON", "clip_tags(1, 'dog')", None),
-    ("labels that are no array", "clip_tags(1, '{}')", None),
+    ("a weight that is not a number", "clip_mix('dog', null)", None),
+    ("all weights are 0", "clip_mix('dog', 0)", None),
+    ("a null query", "clip_mix('dog', 1, null, 1)", None),
+    ("null", "clip_similarity('dog', null)", None),
+    ("a threshold out of range", "clip_duplicates(0.1)", None),
+    ("a threshold that is not a number", "clip_duplicates('high')", None),
+    ("labels are not JSON", "clip_tags(1, 'dog')", None),
+    ("labels are not an array", "clip_tags(1, '{}')", None),
     ("no labels", "clip_tags(1, '[]')", None),
-    ("a label that is no text", "clip_tags(1, '[1]')", None),
-    ("a label twice", """clip_tags(1, '["dog", "dog"]')""", None),
-    ("null for labels", "clip_tags(1, null)", None),
+    ("a label is not text", "clip_tags(1, '[1]')", None),
+    ("a label is given twice", """clip_tags(1, '["dog", "dog"]')""", None),
+    ("labels are null", "clip_tags(1, null)", None),
     ("a database without embeddings", "clip_search('dog')", "nothing embedded"),
 )
-"""What is odd, the SQL of it, and in which database where that isn't the demo's."""
+"""What is odd, a call, and the database to call it in unless that is the demo's."""
 
 
-def odd_arguments() -> str:
-    """Returns the table of what odd arguments give, each as it is answered now."""
-    lines = ["| argument | for instance | gives |", "|---|---|---|"]
-    for what, call, place in ODD_ARGUMENTS:
+def odd_arguments(function: str) -> str:
+    """Returns the table of what odd arguments of a function give, each as it is answered now."""
+    lines = ["| argument | example | result |", "|---|---|---|"]
+    chosen = [odd for odd in ODD_ARGUMENTS if re.match(rf"{function}\b", odd[1])]
+    for what, call, place in chosen:
         shown = call if len(call) < 60 else f"{call[:40]}…{call[-10:]}"
         shown = shown.replace("|", "\\|")
         lines.append(f"| {what} | `{shown}` | {answer(call, place)} |")
@@ -192,14 +230,14 @@ def answer(call: str, place: str | None = None) -> str:
     """Returns what a call gives: an error's text, NULL, or how many rows."""
     with closing(sqlite3.connect(demo() if place is None else other_database(place))) as connection:
         add_functions(connection)
-        is_scalar = call.startswith(("clip_mix", "clip_similarity"))
+        is_scalar = re.match("(clip_search_json|clip_vector|clip_similarity|clip_mix)\\(", call)
         sql = f"select {call}" if is_scalar else f"select * from {call}"
         try:
             rows = connection.execute(sql).fetchall()
         except sqlite3.Error as error:
             return f"the error *{error}*"
-        if is_scalar and rows == [(None,)]:
-            return "NULL"
+        if is_scalar:
+            return "NULL" if rows == [(None,)] else f"`{rows[0][0]}`"
         return f"{len(rows)} row{'s' * (len(rows) != 1)}" if rows else "no rows"
 
 

@@ -29,9 +29,9 @@ def change(database, sql, *parameters):
 
 def torch_encoder(folder):
     from datasette_clip_search.models.checkpoint import resolve
-    from datasette_clip_search.models.torch_model import Encoder
+    from datasette_clip_search.models.torch_model import TorchModel
 
-    return Encoder(resolve("model", str(folder)))
+    return TorchModel(resolve("model", str(folder)))
 
 
 def without_torch(code, *arguments):

@@ -1,13 +1,10 @@
 """Databases and Datasettes that the tests of the web pages share."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from datasette.app import Datasette
 
-from datasette_clip_search import web as plugin
-from datasette_clip_search.common.config import CONFIG
 from support.commands import run
 from support.pictures import make_picture
 from support.web import ONE, wait_for_loading
@@ -32,10 +29,10 @@ def folder(made, tmp_path):
 
 
 @pytest.fixture
-def serve(monkeypatch):
+def serve(configured):
     """Makes Datasettes; `config` is 1.0's configuration, which is 0.65's metadata."""
     opened = []
-    monkeypatch.setattr(plugin, "CONFIG", replace(CONFIG, load_after_seconds=0))
+    configured(load_after_seconds=0)
 
     def serve(*files, config=None, **options):
         options["config" if ONE else "metadata"] = config or {}

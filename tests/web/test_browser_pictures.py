@@ -177,5 +177,5 @@ def test_what_is_no_picture_is_told_on_the_page(site, browser, tmp_path):
         page.goto(f"{site}/-/clip-search/demo")
         page.get_by_label("Search by a picture").set_input_files(tmp_path / "notes.txt")
         told = page.get_by_role("status")
-        sync_api.expect(told).to_contain_text("can't be searched with", timeout=60_000)
+        sync_api.expect(told).to_contain_text("can't be used for a search", timeout=60_000)
         assert page.url == f"{site}/-/clip-search/demo"

@@ -23,8 +23,7 @@ from datasette_clip_search.database import deadline
 from datasette_clip_search.database.connection import main_file
 from datasette_clip_search.database.index import snapshot_cache as loaded
 from datasette_clip_search.database.model import default_model
-from datasette_clip_search.web import finding as web_query
-from datasette_clip_search.web import lookup as web_lookup
+from datasette_clip_search.web import answer, lookup
 from support.vector_database import clustered, make, snapshot_of
 from support.web import ONE
 
@@ -145,14 +144,14 @@ def test_one_database_puts_no_other_out_of_memory(monkeypatch):
 
 
 async def test_nobody_waits_for_the_searches_of_another_database(two, serve, monkeypatch):
-    go_on, found = threading.Event(), web_query._found
+    go_on, found = threading.Event(), answer._search
 
     def slow(database, *arguments):
         if database.name == "bad":
             assert go_on.wait(60)
         return found(database, *arguments)
 
-    monkeypatch.setattr(web_query, "_found", slow)
+    monkeypatch.setattr(answer, "_search", slow)
     client = serve(*two).client
     searches = [
         asyncio.ensure_future(client.get("/-/clip-search/bad.json?like=1")) for _ in range(5)
@@ -165,7 +164,7 @@ async def test_nobody_waits_for_the_searches_of_another_database(two, serve, mon
 
 
 async def test_a_search_ends_at_its_deadline(two, serve, monkeypatch, configured):
-    monkeypatch.setattr(web_query, "_found", lambda _, db, *others: db.execute(ENDLESS).fetchall())
+    monkeypatch.setattr(answer, "_search", lambda _, db, *others: db.execute(ENDLESS).fetchall())
     configured(search_seconds=0.1)
     client = serve(*two).client
     for path in ("/-/clip-search/bad.json?like=1", "/-/clip-search/bad?like=1"):
@@ -185,10 +184,10 @@ async def test_a_slow_database_is_left_in_peace(two, serve, monkeypatch, configu
     configured(hook_seconds=0.1)
     database = serve(*two).get_database("bad")
     for _ in range(5):
-        assert await web_lookup.if_quick(database, slow) is None
+        assert await lookup.if_quick(database, slow) is None
     assert len(asked) == 1
     with pytest.raises(TookTooLong):
-        await web_lookup.look_up(database, slow, 0.1)
+        await lookup.look_up(database, slow, 0.1)
 
 
 PLUGIN = f"""
@@ -196,6 +195,7 @@ import sys
 
 sys.modules["torch"] = None
 from datasette_clip_search.database.connection import database_path
+from datasette_clip_search.database.connection import main_file
 from datasette_clip_search.database.index import snapshot_cache as loaded
 
 snapshot_for = loaded.snapshot_for

@@ -10,8 +10,7 @@ from collections import OrderedDict
 import pytest
 
 from datasette_clip_search import web as plugin
-from datasette_clip_search.models import query_torch as query_encoder
-from datasette_clip_search.models import text_encoder
+from datasette_clip_search.models.queries import text_encoder, torch_models
 from support.web import PAGE, change, wait_for_loading
 
 pytest.importorskip("open_clip")
@@ -42,13 +41,13 @@ async def test_memory_database_has_no_functions(serve):
 
 
 async def test_startup_loads_in_the_background(folder, serve, monkeypatch, caplog):
-    monkeypatch.setattr(query_encoder._encoders, "_loaded", OrderedDict())
+    monkeypatch.setattr(torch_models._encoders, "_loaded", OrderedDict())
     monkeypatch.setattr(text_encoder._towers._loading, "_loaded", OrderedDict())
     datasette = serve(folder / "photos.db", memory=True)
     await datasette.invoke_startup()
     wait_for_loading()
     assert len(text_encoder._towers._loading._loaded) == 1
-    assert not query_encoder._encoders._loaded
+    assert not torch_models._encoders._loaded
     assert not caplog.records
 
 

@@ -277,7 +277,9 @@ async def test_an_empty_box_is_the_start_page(photos, asked):
     response = await photos.client.get(f"{PAGE}.json{asked}")
     assert response.status_code == 400
     told = response.json()["error"]
-    assert told.startswith("Give q, words to search for, or like, the id of a picture, or send")
+    assert told.startswith(
+        "Say what to search for: q=WORDS, like=ID for a picture of this database, or a"
+    )
 
 
 async def test_another_model_can_be_chosen(folder, serve, connect, other_model):

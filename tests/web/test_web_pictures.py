@@ -2,12 +2,10 @@
 
 import asyncio
 import re
-from dataclasses import replace
 
 import pytest
 from datasette.utils.asgi import Request
 
-from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.web import upload as web_upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
@@ -82,13 +80,13 @@ async def test_the_page_offers_it_after_every_search(photos):
 @pytest.mark.parametrize(
     ("content", "asked", "status", "told"),
     [
-        (b"", "", 400, "Send a picture: the body of the request is empty"),
-        (b"no picture", "", 400, "What was sent can't be searched with: It is not a picture"),
+        (b"", "", 400, "The body of the request is empty. Expected a picture"),
+        (b"no picture", "", 400, "This file can't be used for a search: It is not a picture"),
         (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
         (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
-        (b"x" * 10_000_001, "", 413, "The picture has more than 10,000,000 bytes, the limit here"),
+        (b"x" * 10_000_001, "", 413, "The picture is larger than the limit of 10,000,000 bytes"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
-        (b"x", "?k=0", 400, "This page shows 1 to 100 pictures at a time"),
+        (b"x", "?k=0", 400, "k is the number of pictures to show, from 1 to 100"),
     ],
 )
 async def test_refuses_with_a_reason(photos, content, asked, status, told):
@@ -123,7 +121,7 @@ async def test_a_vector_that_is_none_is_refused(photos, vector):
     for path in [PAGE, JSON]:
         response = await photos.client.get(path, params={"vector": vector})
         assert response.status_code == 400
-        assert "this page turned into a vector of tiny" in response.text
+        assert "is not a vector that this page made with tiny" in response.text
 
 
 async def test_a_vector_of_another_model_is_refused(folder, serve, picture, tmp_path):
@@ -136,7 +134,8 @@ async def test_a_vector_of_another_model_is_refused(folder, serve, picture, tmp_
     response = await datasette.client.get(JSON, params={"vector": vector})
     assert response.status_code == 400
     assert (
-        f"turned into a vector by the model {vector.partition('.')[0]}" in response.json()["error"]
+        f"vector of your picture was made with the model {vector.partition('.')[0]}"
+        in response.json()["error"]
     )
 
 
@@ -174,15 +173,9 @@ async def refusal(request):
 
 
 @pytest.fixture
-def limits(monkeypatch):
+def limits(configured):
     """Limits that small bodies reach; afterwards nothing may be counted any more."""
-    limits = replace(
-        CONFIG,
-        max_query_image_bytes=100,
-        max_uploads_bytes=200,
-        least_upload_bytes=50,
-    )
-    monkeypatch.setattr(web_upload, "CONFIG", limits)
+    configured(max_query_image_bytes=100, max_uploads_bytes=200, least_upload_bytes=50)
     yield
     assert web_upload._arriving == {}
     assert web_upload._waiting == []
@@ -200,8 +193,8 @@ async def test_what_is_received_is_counted_and_let_go_of(limits):
         pass
 
 
-async def test_a_picture_that_does_not_arrive_is_given_up(limits, monkeypatch):
-    monkeypatch.setattr(web_upload, "CONFIG", replace(web_upload.CONFIG, upload_seconds=0.05))
+async def test_a_picture_that_does_not_arrive_is_given_up(limits, configured):
+    configured(upload_seconds=0.05)
     assert await refusal(request_of(part(b"x" * 60), None)) == 408
 
 

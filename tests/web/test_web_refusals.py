@@ -105,22 +105,22 @@ async def test_database_without_pictures_says_what_to_run(folder, serve):
     ("asked", "says"),
     [
         ({"q": "x" * 2001}, "The query has 2001 characters and the limit is 2000"),
-        ({"q": "red", "k": "0"}, "1 to 100 pictures at a time, and its address asks for '0'"),
-        ({"q": "red", "k": "101"}, "1 to 100 pictures at a time, and its address asks for '101'"),
-        ({"q": "red", "k": "-1"}, "1 to 100 pictures at a time, and its address asks for '-1'"),
-        ({"q": "red", "k": "1e3"}, "1 to 100 pictures at a time, and its address asks for '1e3'"),
-        ({"q": "red", "k": "ten"}, "1 to 100 pictures at a time, and its address asks for 'ten'"),
+        ({"q": "red", "k": "0"}, "pictures to show, from 1 to 100. The address has '0'"),
+        ({"q": "red", "k": "101"}, "pictures to show, from 1 to 100. The address has '101'"),
+        ({"q": "red", "k": "-1"}, "pictures to show, from 1 to 100. The address has '-1'"),
+        ({"q": "red", "k": "1e3"}, "pictures to show, from 1 to 100. The address has '1e3'"),
+        ({"q": "red", "k": "ten"}, "pictures to show, from 1 to 100. The address has 'ten'"),
         (
             {"q": "red", "k": "9" * 5000},
-            "1 to 100 pictures at a time, and its address asks for '9",
+            "pictures to show, from 1 to 100. The address has '9",
         ),
-        ({"q": "red", "k": "٣"}, "1 to 100 pictures at a time, and its address asks for '٣'"),
-        ({"like": "dog"}, "its number, such as 12, and the address names 'dog'"),
-        ({"like": "1.5"}, "its number, such as 12, and the address names '1.5'"),
-        ({"like": "9" * 30}, "its number, such as 12, and the address names '9999"),
+        ({"q": "red", "k": "٣"}, "pictures to show, from 1 to 100. The address has '٣'"),
+        ({"like": "dog"}, "id of a picture, a number such as 12. The address has 'dog'"),
+        ({"like": "1.5"}, "id of a picture, a number such as 12. The address has '1.5'"),
+        ({"like": "9" * 30}, "id of a picture, a number such as 12. The address has '9999"),
         ({"like": "4000"}, "There is no picture with the id 4000 in images"),
         ({"like": "-1"}, "There is no picture with the id -1 in images"),
-        ({"q": "red", "like": "1"}, "Search by one thing at a time: by words (q), by a picture"),
+        ({"q": "red", "like": "1"}, "Search by one thing at a time: words (q), a picture of this"),
     ],
 )
 async def test_what_cannot_be_asked(photos, asked, says):
@@ -144,8 +144,8 @@ async def test_moved_checkpoint(tmp_path, serve):
     for path in [f"{PAGE}?q=dog", f"{PAGE}.json?q=dog"]:
         response = await client.get(path)
         assert response.status_code == 400
-        assert "Words can" in response.text
-        assert "For whoever runs this site: The weights of" in response.text
+        assert "Search by words is not available here" in response.text
+        assert "For the administrator of this site: The weights of" in response.text
         assert "are not where they were" in response.text
         assert str(tmp_path) not in response.text
     assert (await client.get(f"{PAGE}?like=1")).status_code == 200
@@ -160,7 +160,7 @@ async def test_unexpected_errors_stay_in_the_log(photos, monkeypatch, caplog):
     for path in [f"{PAGE}?q=dog", f"{PAGE}.json?q=dog"]:
         response = await photos.client.get(path)
         assert response.status_code == 500
-        assert "The log of the server says why" in response.text
+        assert "The reason is in the log of the server" in response.text
         assert "secret" not in response.text
     assert "/home/owner/secret" in caplog.text
 

@@ -15,7 +15,8 @@ from ...database.thumbnails import Thumbnail
 from ...pictures.sources.source import absolute, stored_path
 
 _HERE = Path(__file__).parent
-_PLUGIN = _HERE.parent / "plugin"
+# The page and the sheet share their grid and style.
+_WEB = _HERE.parents[1] / "web"
 
 
 def render(
@@ -30,8 +31,8 @@ def render(
     hit, `width`, `height` and `taken`, and, or None, its `thumbnail` and the `link` to its file.
     Of absolute paths only the name is shown, because a sheet may be sent to anyone.
     """
-    loader = jinja2.FileSystemLoader([_HERE, _PLUGIN / "templates"])
-    styles = (_PLUGIN / "static" / "clip-search.css", _HERE / "sheet.css")
+    loader = jinja2.FileSystemLoader([_HERE, _WEB / "templates"])
+    styles = (_WEB / "static" / "clip-search.css", _HERE / "sheet.css")
     return (
         jinja2.Environment(loader=loader, autoescape=True)
         .get_template("sheet.html")

@@ -90,7 +90,7 @@ def build(
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _import(module)
-    from ..onnx_export import export_tower
+    from ..towers.making.onnx_export import export_tower
 
     with tempfile.TemporaryDirectory(prefix="clip-search-", dir=folder) as temporary:
         exact, quantized = Path(temporary, "float32.onnx"), Path(temporary, "int8.onnx")
@@ -126,7 +126,7 @@ def calibrate(file: Path, batches: Iterable[Floats]) -> Ranges:
     Raises ValueError without any picture.
     """
     onnx = _import("onnx")
-    from .graph import activations, channel_shifts, watch
+    from ..towers.making.int8_graph import activations, channel_shifts, watch
 
     watching = file.with_name("watching.onnx")
     weights = activations(onnx.load(file).graph)
@@ -170,7 +170,7 @@ def quantize(file: Path, ranges: Ranges, output: Path) -> None:
     make.
     """
     onnx = _import("onnx")
-    from .graph import activations, to_int8
+    from ..towers.making.int8_graph import activations, to_int8
 
     model = onnx.load(file)
     missing = [name for name in activations(model.graph) if name not in ranges]

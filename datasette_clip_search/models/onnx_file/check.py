@@ -8,8 +8,8 @@ from ...common.config import CONFIG
 from . import movements as movements  # Adds its operators.
 from .graph_model import Node, OnnxModel, Shape
 from .operators import OPERATORS, refuse
-from .values import MOST_KNOWN, Call, Value
-from .wire import Refused
+from .values import MOST_KNOWN, NodeCall, Value
+from .wire import OnnxRefused
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Cost:
     outputs: tuple[Shape, ...]
 
 
-class Graph:
+class CostModel:
     """A graph without its weights, of which only shapes are kept."""
 
     def __init__(self, model: OnnxModel):
@@ -44,24 +44,25 @@ class Graph:
         self._weights = sum(4 * value.count for value in self._constants.values())
 
     def cost(self, inputs: Mapping[str, tuple[Shape, int]]) -> Cost:
-        """Returns what the graph costs for inputs of some shapes and types.
+        """Return what a run of the graph costs for inputs of these shapes and types.
 
-        Raises Refused for one that holds an operator, a setting or a shape that no tower of ours
-        has.
+        Raises OnnxRefused for an operator, a setting or a shape that none of our towers has.
         """
         # Shapes past every limit, or of no elements, break a rule's arithmetic.
         try:
             return self._cost(inputs)
         except (ValueError, OverflowError, ArithmeticError, LookupError, TypeError) as error:
-            raise error if isinstance(error, Refused) else Refused("broken shapes") from error
+            raise (
+                error if isinstance(error, OnnxRefused) else OnnxRefused("broken shapes")
+            ) from error
 
     def fits(self, cost: Cost, count: int) -> bool:
         """Tells whether a run of so many texts or pictures, which costs this, is within the limits.
 
-        Raises Refused for what no number of them changes.
+        Raises OnnxRefused for what no number of them changes.
         """
         if cost.folded > 4 * self._weights + CONFIG.max_tower_working_bytes // 4:
-            raise Refused("more made of its weights than they are")
+            raise OnnxRefused("more made of its weights than they are")
         return (
             cost.bytes <= CONFIG.max_tower_working_bytes
             and cost.largest <= CONFIG.max_tower_node_work
@@ -76,7 +77,7 @@ class Graph:
         live = sum(known[name].bytes for name in inputs)
         most, work, largest, folded, folding = live, 0, 0, 0, 0
         for node in self._nodes:
-            call = Call(node, [known[name] if name else None for name in _inputs(node, known)])
+            call = NodeCall(node, [known[name] if name else None for name in _inputs(node, known)])
             made = _made(call)
             work += call.work
             largest = max(largest, call.work)
@@ -85,7 +86,7 @@ class Graph:
                 folded += sum(value.bytes for value in made) + call.scratch
                 folding += call.work
                 if folding > CONFIG.max_tower_folding_work:
-                    raise Refused(f"{node.operator} of constants alone")
+                    raise OnnxRefused(f"{node.operator} of constants alone")
             else:
                 live += sum(value.bytes for value in made)
                 most = max(most, live + call.scratch)
@@ -96,32 +97,32 @@ class Graph:
                 if name and not uses[name] and not known[name].is_constant:
                     live -= known[name].bytes
         if not set(self._wanted) <= set(known):
-            raise Refused("an output that nothing makes")
+            raise OnnxRefused("an output that nothing makes")
         shapes = tuple(known[name].shape for name in self._wanted)
         return Cost(most, work, largest, folded, shapes)
 
 
 def _inputs(node: Node, known: Mapping[str, Value]) -> list[str]:
     if any(name and name not in known for name in node.inputs):
-        raise Refused(f"{node.operator} before what it takes")
+        raise OnnxRefused(f"{node.operator} before what it takes")
     return node.inputs
 
 
-def _made(call: Call) -> list[Value]:
+def _made(call: NodeCall) -> list[Value]:
     node = call.node
     operator = OPERATORS.get((node.domain, node.operator))
     if operator is None:
         raise refuse(node.operator)
     if len(node.inputs) not in operator.inputs or not set(node.attributes) <= operator.attributes:
-        raise Refused(f"{node.operator} of other inputs or settings")
+        raise OnnxRefused(f"{node.operator} of other inputs or settings")
     made = operator.rule(call)
     values = made if isinstance(made, list) else [made]
     if len(values) != len(node.outputs):
-        raise Refused(f"{node.operator} of other outputs")
+        raise OnnxRefused(f"{node.operator} of other outputs")
     return values
 
 
 def _add(known: dict[str, Value], name: str, value: Value) -> None:
     if not name or name in known:
-        raise Refused("two values of one name")
+        raise OnnxRefused("two values of one name")
     known[name] = value

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.config import CONFIG
-from .wire import REFUSED, Field, Refused, read
+from .wire import REFUSED, Field, OnnxRefused, read
 
 Shape = tuple[int, ...]
 
@@ -131,23 +131,23 @@ class OnnxModel:
 def read_model(data: bytes) -> OnnxModel:
     """Reads an ONNX file.
 
-    Raises Refused, or another ValueError, for one that no tower of ours is.
+    Raises OnnxRefused, or another ValueError, for one that no tower of ours is.
     """
     model = read(memoryview(data), _MODEL)
     if model.get("ir_version") not in _IR_VERSIONS:
-        raise Refused("another version of ONNX")
+        raise OnnxRefused("another version of ONNX")
     domains = [opset.get("domain", "") for opset in model["opsets"]]
     if len(set(domains)) != len(domains) or not all(
         opset.get("version") in _OPSETS.get(domain, ())
         for opset, domain in zip(model["opsets"], domains, strict=True)
     ):
-        raise Refused("other sets of operators")
+        raise OnnxRefused("other sets of operators")
     graph = model.get("graph") or {"nodes": [], "constants": [], "inputs": [], "outputs": []}
     constants: dict[str, NDArray[Any]] = {}
     for tensor in graph["constants"]:
         name = tensor.get("name", "")
         if not name or name in constants:
-            raise Refused("constants without names of their own")
+            raise OnnxRefused("constants without names of their own")
         constants[name] = _array(tensor)
     return OnnxModel(
         [_node(node) for node in graph["nodes"]],
@@ -160,13 +160,13 @@ def read_model(data: bytes) -> OnnxModel:
 
 def _array(tensor: dict[str, Any]) -> NDArray[Any]:
     if tensor.get("location", 0) != 0:
-        raise Refused("data outside the file")
+        raise OnnxRefused("data outside the file")
     layout = TYPES.get(tensor.get("type", 0))
     if layout is None:
-        raise Refused(f"constants of the type {tensor.get('type')}")
+        raise OnnxRefused(f"constants of the type {tensor.get('type')}")
     raw, shape = tensor.get("raw", b""), tuple(tensor["dims"])
     if min(shape, default=0) < 0 or math.prod(shape) * np.dtype(layout).itemsize != len(raw):
-        raise Refused("a constant whose size is not that of its data")
+        raise OnnxRefused("a constant whose size is not that of its data")
     return np.frombuffer(raw, layout).reshape(shape)
 
 
@@ -176,7 +176,7 @@ def _node(node: dict[str, Any]) -> Node:
         name, field = attribute.get("name", ""), _ATTRIBUTES.get(attribute.get("type", 0))
         given = [each for each in _ATTRIBUTES.values() if attribute.get(each) not in (None, [])]
         if name in attributes or field is None or any(each != field for each in given):
-            raise Refused("an attribute of another type")
+            raise OnnxRefused("an attribute of another type")
         value = attribute.get(field, 0)
         if field == "s":
             value = bytes(value or b"")
@@ -193,6 +193,6 @@ def _declared(value: dict[str, Any]) -> Declared:
     dimensions = None
     if shape is not None:
         if any(len(dimension) > 1 for dimension in shape["dims"]):
-            raise Refused("a dimension that has both a size and a name")
+            raise OnnxRefused("a dimension that has both a size and a name")
         dimensions = tuple(dimension.get("value") for dimension in shape["dims"])
     return Declared(value.get("name", ""), tensor.get("type", 0), dimensions)

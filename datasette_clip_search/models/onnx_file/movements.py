@@ -6,11 +6,11 @@ import numpy as np
 
 from .graph_model import FLOAT, INT64
 from .operators import _operator as operator
-from .values import Call, Value
+from .values import NodeCall, Value
 
 
 @operator("Shape", (1, 1), "start end")
-def _shape(call: Call) -> Value:
+def _shape(call: NodeCall) -> Value:
     x = call.value(0)
     rank = len(x.shape)
     start, end = call.whole("start", 0), call.whole("end", rank)
@@ -19,12 +19,12 @@ def _shape(call: Call) -> Value:
 
 
 @operator("Size", (1, 1))
-def _size(call: Call) -> Value:
+def _size(call: NodeCall) -> Value:
     return call.made([], INT64, call.value(0).count)
 
 
 @operator("Reshape", (2, 2), "allowzero")
-def _reshape(call: Call) -> Value:
+def _reshape(call: NodeCall) -> Value:
     x, shape = call.value(0), call.numbers(1)
     call.expect(shape.count(-1) <= 1 and min(shape, default=0) >= -1)
     if not call.whole("allowzero", 0):
@@ -40,7 +40,7 @@ def _reshape(call: Call) -> Value:
 
 
 @operator("Squeeze", (1, 2))
-def _squeeze(call: Call) -> Value:
+def _squeeze(call: NodeCall) -> Value:
     x = call.value(0)
     rank = len(x.shape)
     given = [] if call.optional(1) is None else call.numbers(1)
@@ -56,7 +56,7 @@ def _squeeze(call: Call) -> Value:
 
 
 @operator("Unsqueeze", (2, 2))
-def _unsqueeze(call: Call) -> Value:
+def _unsqueeze(call: NodeCall) -> Value:
     x, given = call.value(0), call.numbers(1)
     rank = len(x.shape) + len(given)
     axes = {call.axis(axis, rank) for axis in given}
@@ -68,14 +68,14 @@ def _unsqueeze(call: Call) -> Value:
 
 
 @operator("Flatten", (1, 1), "axis")
-def _flatten(call: Call) -> Value:
+def _flatten(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", 1), len(x.shape) + 1)
     return call.made([math.prod(x.shape[:axis]), math.prod(x.shape[axis:])])
 
 
 @operator("Transpose", (1, 1), "perm")
-def _transpose(call: Call) -> Value:
+def _transpose(call: NodeCall) -> Value:
     x = call.value(0)
     order = call.wholes("perm", range(len(x.shape))[::-1])
     call.expect(sorted(order) == list(range(len(x.shape))))
@@ -84,7 +84,7 @@ def _transpose(call: Call) -> Value:
 
 
 @operator("Concat", (1, 64), "axis")
-def _concat(call: Call) -> Value:
+def _concat(call: NodeCall) -> Value:
     values = [call.value(place) for place in range(len(call.inputs))]
     first = values[0]
     axis = call.axis(call.whole("axis", 0), len(first.shape))
@@ -106,7 +106,7 @@ def _concat(call: Call) -> Value:
 
 
 @operator("Split", (1, 2), "axis num_outputs")
-def _split(call: Call) -> list[Value]:
+def _split(call: NodeCall) -> list[Value]:
     x, count = call.value(0), len(call.node.outputs)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
     if call.optional(1) is not None:
@@ -120,7 +120,7 @@ def _split(call: Call) -> list[Value]:
 
 
 @operator("Slice", (3, 5))
-def _slice(call: Call) -> Value:
+def _slice(call: NodeCall) -> Value:
     x, starts, ends = call.value(0), call.numbers(1), call.numbers(2)
     given = call.optional(3) is not None
     axes = call.numbers(3) if given else list(range(len(starts)))
@@ -142,7 +142,7 @@ def _slice(call: Call) -> Value:
 
 
 @operator("Gather", (2, 2), "axis")
-def _gather(call: Call) -> Value:
+def _gather(call: NodeCall) -> Value:
     x, places = call.value(0), call.value(1)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
     call.expect(places.type == INT64)
@@ -155,7 +155,7 @@ def _gather(call: Call) -> Value:
 
 
 @operator("GatherElements", (2, 2), "axis")
-def _gather_elements(call: Call) -> Value:
+def _gather_elements(call: NodeCall) -> Value:
     x, places = call.value(0), call.value(1)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
     call.expect(len(places.shape) == len(x.shape) and places.type == INT64)
@@ -168,7 +168,7 @@ def _gather_elements(call: Call) -> Value:
 
 
 @operator("GatherND", (2, 2), "batch_dims")
-def _gather_nd(call: Call) -> Value:
+def _gather_nd(call: NodeCall) -> Value:
     x, places, batch = call.value(0), call.value(1), call.whole("batch_dims", 0)
     rank = min(len(x.shape), len(places.shape))
     call.expect(0 <= batch < rank and places.type == INT64)
@@ -181,7 +181,7 @@ def _gather_nd(call: Call) -> Value:
 
 
 @operator("Expand", (2, 2))
-def _expand(call: Call) -> Value:
+def _expand(call: NodeCall) -> Value:
     x = call.value(0)
     try:
         shape = np.broadcast_shapes(x.shape, tuple(call.numbers(1)))
@@ -193,7 +193,7 @@ def _expand(call: Call) -> Value:
 
 
 @operator("Tile", (2, 2))
-def _tile(call: Call) -> Value:
+def _tile(call: NodeCall) -> Value:
     x, times = call.value(0), call.numbers(1)
     call.expect(len(times) == len(x.shape) and min(times, default=0) >= 0)
     shape = [size * time for size, time in zip(x.shape, times, strict=True)]
@@ -202,7 +202,7 @@ def _tile(call: Call) -> Value:
 
 
 @operator("ConstantOfShape", (1, 1), "value")
-def _constant_of_shape(call: Call) -> Value:
+def _constant_of_shape(call: NodeCall) -> Value:
     value = call.node.attributes.get("value")
     call.expect(value is None or (isinstance(value, np.ndarray) and value.shape == (1,)))
     shape = call.numbers(0)
@@ -218,7 +218,7 @@ def _type_of(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> int:
 
 
 @operator("Range", (3, 3))
-def _range(call: Call) -> Value:
+def _range(call: NodeCall) -> Value:
     [start], [limit], [step] = (call.numbers(at) for at in range(3))
     call.expect(step != 0)
     count = len(range(start, limit, step))

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from .graph_model import BOOL, FLOAT, INT8, INT32, INT64, MICROSOFT, TYPES, UINT8
-from .values import Call, Value, broadcast
-from .wire import Refused
+from .values import NodeCall, Value, broadcast
+from .wire import OnnxRefused
 
-Rule = Callable[[Call], Value | list[Value]]
+Rule = Callable[[NodeCall], Value | list[Value]]
 # An exponential takes as long as so many multiplications.
 _SLOW = 16
 
@@ -53,7 +53,7 @@ def _operator(
 @_operator("Gelu", (1, 1), domain=MICROSOFT)
 @_operator("FastGelu", (1, 2), domain=MICROSOFT)
 @_operator("QuickGelu", (1, 1), "alpha", domain=MICROSOFT)
-def _each(call: Call) -> Value:
+def _each(call: NodeCall) -> Value:
     x = call.value(0)
     call.work += x.count * _SLOW
     call.expect(call.text("approximate", "none") in ("none", "tanh"))
@@ -65,7 +65,7 @@ def _each(call: Call) -> Value:
 
 @_operator("Add Div Max Min Mod Mul Pow Sub", (2, 2))
 @_operator("And Equal Greater GreaterOrEqual Less LessOrEqual Or", (2, 2))
-def _both(call: Call) -> Value:
+def _both(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     shape = broadcast(call, a, b)
     call.work += math.prod(shape) * (_SLOW if call.node.operator == "Pow" else 1)
@@ -81,14 +81,14 @@ _COMPARISONS = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqua
 
 
 @_operator("Where", (3, 3))
-def _where(call: Call) -> Value:
+def _where(call: NodeCall) -> Value:
     shape = broadcast(call, *(call.value(place) for place in range(3)))
     call.work += math.prod(shape)
     return call.made(shape, call.value(1).type)
 
 
 @_operator("Clip", (1, 3))
-def _clip(call: Call) -> Value:
+def _clip(call: NodeCall) -> Value:
     for place in (1, 2):
         bound = call.optional(place)
         call.expect(bound is None or bound.count == 1)
@@ -97,7 +97,7 @@ def _clip(call: Call) -> Value:
 
 
 @_operator("Cast", (1, 1), "to")
-def _cast(call: Call) -> Value:
+def _cast(call: NodeCall) -> Value:
     x, to = call.value(0), call.whole("to", 0)
     call.expect(to in TYPES)
     call.work += x.count
@@ -108,7 +108,7 @@ def _cast(call: Call) -> Value:
 @_operator("LayerNormalization", (2, 3), "axis epsilon stash_type")
 @_operator("BatchNormalization", (5, 5), "epsilon momentum")
 @_operator("InstanceNormalization", (3, 3), "epsilon")
-def _normalised(call: Call) -> Value:
+def _normalised(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", -1), len(x.shape))
     wanted = x.shape[axis:] if call.node.operator == "LayerNormalization" else x.shape[1:2]
@@ -119,7 +119,7 @@ def _normalised(call: Call) -> Value:
 
 
 @_operator("QuantizeLinear DequantizeLinear", (2, 3), "axis")
-def _scaled(call: Call) -> Value:
+def _scaled(call: NodeCall) -> Value:
     x, scale = call.value(0), call.constant(1)
     axis = call.axis(call.whole("axis", 0), max(len(x.shape), 1))
     call.expect(scale.type == FLOAT and scale.shape in ((), x.shape[axis : axis + 1]))
@@ -134,7 +134,7 @@ def _scaled(call: Call) -> Value:
 
 
 @_operator("MatMul", (2, 2))
-def _product(call: Call) -> Value:
+def _product(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2])
     try:
@@ -148,7 +148,7 @@ def _product(call: Call) -> Value:
 
 
 @_operator("Gemm", (2, 3), "alpha beta transA transB")
-def _gemm(call: Call) -> Value:
+def _gemm(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(len(a.shape) == len(b.shape) == 2)
     rows, inner = a.shape[:: -1 if call.whole("transA", 0) else 1]
@@ -161,7 +161,7 @@ def _gemm(call: Call) -> Value:
 
 
 @_operator("MatMulNBits", (3, 6), "K N bits block_size accuracy_level", domain=MICROSOFT)
-def _product_of_bits(call: Call) -> Value:
+def _product_of_bits(call: NodeCall) -> Value:
     x, weights, scales = call.value(0), call.constant(1), call.constant(2)
     inner, columns, block = (call.whole(name, 0) for name in ("K", "N", "block_size"))
     call.expect(call.whole("bits", 0) == 8 and block in (16, 32, 64, 128, 256))
@@ -179,7 +179,7 @@ def _product_of_bits(call: Call) -> Value:
 
 
 @_operator("MatMulIntegerToFloat", (4, 7), domain=MICROSOFT)
-def _product_of_integers(call: Call) -> Value:
+def _product_of_integers(call: NodeCall) -> Value:
     x, weights, scale, scales = call.value(0), *(call.constant(place) for place in (1, 2, 3))
     call.expect(len(weights.shape) == 2 and x.shape[-1:] == weights.shape[:1])
     call.expect({x.type, weights.type} <= {UINT8, INT8} and {scale.type, scales.type} == {FLOAT})
@@ -198,7 +198,7 @@ def _product_of_integers(call: Call) -> Value:
 
 
 @_operator("MultiHeadAttention", (3, 3), "num_heads unidirectional", domain=MICROSOFT)
-def _attention(call: Call) -> Value:
+def _attention(call: NodeCall) -> Value:
     queries, keys, values = (call.value(place) for place in range(3))
     heads = call.whole("num_heads", 0)
     call.expect(len(queries.shape) == 3 and keys.shape == values.shape)
@@ -215,7 +215,7 @@ def _attention(call: Call) -> Value:
 _WINDOW = "auto_pad dilations kernel_shape pads strides"
 
 
-def _window(call: Call, kernel: list[int]) -> tuple[int, ...]:
+def _window(call: NodeCall, kernel: list[int]) -> tuple[int, ...]:
     """Returns the size of what a window gives while it moves over a picture."""
     x = call.value(0)
     sides = len(kernel)
@@ -239,7 +239,7 @@ def _window(call: Call, kernel: list[int]) -> tuple[int, ...]:
 
 
 @_operator("Conv", (2, 3), f"group {_WINDOW}")
-def _convolution(call: Call) -> Value:
+def _convolution(call: NodeCall) -> Value:
     x, weights, groups = call.value(0), call.constant(1), call.whole("group", 1)
     call.expect(len(x.shape) == len(weights.shape) and groups > 0 and len(x.shape) > 2)
     kernel = list(weights.shape[2:])
@@ -255,7 +255,7 @@ def _convolution(call: Call) -> Value:
 
 
 @_operator("AveragePool MaxPool", (1, 1), f"ceil_mode count_include_pad storage_order {_WINDOW}")
-def _pooled(call: Call) -> Value:
+def _pooled(call: NodeCall) -> Value:
     x = call.value(0)
     call.expect(len(x.shape) > 2 and call.whole("storage_order", 0) == 0)
     kernel = call.wholes("kernel_shape", [])
@@ -266,7 +266,7 @@ def _pooled(call: Call) -> Value:
 
 
 @_operator("GlobalAveragePool", (1, 1))
-def _pooled_whole(call: Call) -> Value:
+def _pooled_whole(call: NodeCall) -> Value:
     x = call.value(0)
     call.expect(len(x.shape) > 2)
     call.work += x.count
@@ -277,7 +277,7 @@ def _pooled_whole(call: Call) -> Value:
     "antialias coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value",
     "keep_aspect_ratio_policy mode nearest_mode",
 )))  # fmt: skip
-def _resized(call: Call) -> Value:
+def _resized(call: NodeCall) -> Value:
     x = call.value(0)
     call.expect(call.optional(1) is None or call.value(1).count == 0)
     call.expect(call.text("keep_aspect_ratio_policy", "stretch") == "stretch")
@@ -298,7 +298,7 @@ def _resized(call: Call) -> Value:
 
 
 @_operator("Pad", (2, 4), "mode")
-def _padded(call: Call) -> Value:
+def _padded(call: NodeCall) -> Value:
     x, pads = call.value(0), call.numbers(1)
     rank = len(x.shape)
     call.expect(len(pads) == 2 * rank and call.optional(3) is None)
@@ -312,7 +312,7 @@ def _padded(call: Call) -> Value:
 @_operator(
     "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", (1, 2), "keepdims noop_with_empty_axes"
 )
-def _reduced(call: Call) -> Value:
+def _reduced(call: NodeCall) -> Value:
     x = call.value(0)
     given = [] if call.optional(1) is None else call.numbers(1)
     call.expect(bool(given) or not call.whole("noop_with_empty_axes", 0))
@@ -324,7 +324,7 @@ def _reduced(call: Call) -> Value:
 
 
 @_operator("ArgMax", (1, 1), "axis keepdims select_last_index")
-def _place(call: Call) -> Value:
+def _place(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
     kept = [1] if call.whole("keepdims", 1) else []
@@ -334,13 +334,13 @@ def _place(call: Call) -> Value:
 
 
 @_operator("CumSum", (2, 2), "exclusive reverse")
-def _summed(call: Call) -> Value:
+def _summed(call: NodeCall) -> Value:
     call.expect(call.value(1).is_constant and call.value(1).count == 1)
     call.work += call.value(0).count
     return call.made(call.value(0).shape)
 
 
-def refuse(name: str) -> Refused:
+def refuse(name: str) -> OnnxRefused:
     """Returns what to raise for an operator that is not here."""
     is_name = name.isascii() and name.isidentifier() and len(name) <= 40
-    return Refused(f"the operator {name}" if is_name else "an operator without a proper name")
+    return OnnxRefused(f"the operator {name}" if is_name else "an operator without a proper name")

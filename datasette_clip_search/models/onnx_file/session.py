@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from ...common.arrays import Vectors
 from ...common.stopping import Stopping
-from .check import Cost, Graph
+from .check import Cost, CostModel
 from .graph_model import FLOAT, TYPES, Declared, read_model
-from .wire import Refused
+from .wire import OnnxRefused
 
 Heed = Callable[[], None]
 
@@ -32,7 +32,7 @@ _TOO_MUCH = "more work or memory than a tower takes"
 _MOST_TOGETHER = 32
 
 
-def nothing() -> None:
+def never_stop() -> None:
     """Let a run go on, which Ctrl-C can then end."""
 
 
@@ -53,14 +53,14 @@ class Session:
         largest that are ever fed, where the file leaves them open. Without `given`, what the file
         says is taken. A `careful` session never saturates. `stopping` ends the loading.
 
-        Raises Refused or another ValueError for a file that no tower of ours is, and whatever
+        Raises OnnxRefused or another ValueError for a file that no tower of ours is, and whatever
         ONNX Runtime does.
         """
         model = read_model(data)
         self.given = given = given or model.inputs[0]
         _check_borders(model.inputs, given, model.outputs, output[0])
         self._width = output[1]
-        self._graph = Graph(model)
+        self._graph = CostModel(model)
         # The file's own bytes, which `model` refers to.
         del model
         self._costs: dict[tuple[int, ...], Cost] = {}
@@ -70,13 +70,13 @@ class Session:
     def _most_together(self) -> int:
         """Returns how many go through together; a power of two.
 
-        Raises Refused where not even one does.
+        Raises OnnxRefused where not even one does.
         """
         count = _MOST_TOGETHER
         while not self._fits(count) and count > 1:
             count //= 2
         if not self._fits(1):
-            raise Refused(_TOO_MUCH)
+            raise OnnxRefused(_TOO_MUCH)
         return count
 
     def _fits(self, count: int) -> bool:
@@ -90,7 +90,7 @@ class Session:
             cost = self._graph.cost({self.given.name: (shape, self.given.type)})
             [made] = cost.outputs
             if len(made) != 2 or made[0] != shape[0] or self._width not in (None, made[1]):
-                raise Refused("vectors of another shape")
+                raise OnnxRefused("vectors of another shape")
             self._costs[shape] = cost
         return cost
 
@@ -99,7 +99,7 @@ class Session:
 
         `heed` is called again and again while a run takes long, and may raise to end it.
 
-        Raises Refused for a shape at which the graph is another one, and where it breaks.
+        Raises OnnxRefused for a shape at which the graph is another one, and where it breaks.
         """
         size = self._together
         parts = [self._run(items[at : at + size], heed) for at in range(0, len(items), size)]
@@ -108,7 +108,7 @@ class Session:
     def _run(self, items: NDArray[Any], heed: Heed | None) -> Vectors:
         cost = self._cost(items.shape)
         if not self._graph.fits(cost, len(items)):
-            raise Refused(_TOO_MUCH)
+            raise OnnxRefused(_TOO_MUCH)
         feed = {self.given.name: items}
         if heed is None or cost.work <= _UNINTERRUPTED_WORK:
             return _ran(self._session, feed, None)
@@ -119,21 +119,21 @@ def _check_borders(
     inputs: list[Declared], given: Declared, outputs: list[Declared], output: str
 ) -> None:
     if len(inputs) != 1 or len(outputs) != 1:
-        raise Refused("several inputs or outputs")
+        raise OnnxRefused("several inputs or outputs")
     [declared], [features] = inputs, outputs
     if (declared.name, declared.type) != (given.name, given.type):
-        raise Refused("another input")
+        raise OnnxRefused("another input")
     wanted, found = given.dimensions or (), declared.dimensions or ()
     if len(found) < 2 or None in wanted[1:]:
-        raise Refused("an input of no known shape")
+        raise OnnxRefused("an input of no known shape")
     if len(wanted) != len(found) or any(
         size is not None and size != wanted[at] for at, size in enumerate(found)
     ):
-        raise Refused("an input of another shape")
+        raise OnnxRefused("an input of another shape")
     if (features.name, features.type) != (output, FLOAT):
-        raise Refused("another output")
+        raise OnnxRefused("another output")
     if features.dimensions is not None and len(features.dimensions) != 2:
-        raise Refused("an output of another shape")
+        raise OnnxRefused("an output of another shape")
     assert given.type in TYPES
 
 
@@ -189,7 +189,7 @@ def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors
     def work() -> None:
         try:
             outcome.append(_ran(session, feed, options))
-        except Refused as error:
+        except OnnxRefused as error:
             outcome.append(error)
 
     thread = threading.Thread(target=work, name="clip-search-tower", daemon=True)
@@ -204,7 +204,7 @@ def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors
         thread.join()
         raise
     [features] = outcome
-    if isinstance(features, Refused):
+    if isinstance(features, OnnxRefused):
         raise features
     vectors: Vectors = features
     return vectors
@@ -215,5 +215,5 @@ def _ran(session: Any, feed: dict[str, NDArray[Any]], options: Any) -> Vectors:
         features: Vectors = session.run(None, feed, options)[0]
     except Exception as error:
         # ONNX Runtime has an exception for each kind of status, none of which they share.
-        raise Refused("an operator that fails") from error
+        raise OnnxRefused("an operator that fails") from error
     return features

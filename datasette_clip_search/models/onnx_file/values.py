@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph_model import INT64, TYPES, Node, Shape
-from .wire import Refused
+from .wire import OnnxRefused
 
 # Shapes have few numbers; more are not followed.
 MOST_KNOWN = 64
@@ -41,7 +41,7 @@ class Value:
         return self.count * np.dtype(TYPES[self.type]).itemsize
 
 
-class Call:
+class NodeCall:
     """A node with its inputs, to which a rule adds what it costs."""
 
     def __init__(self, node: Node, inputs: list[Value | None]):
@@ -56,7 +56,7 @@ class Call:
         """Returns an input that must be there."""
         value = self.optional(place)
         if value is None:
-            raise Refused(f"{self.node.operator} without an input")
+            raise OnnxRefused(f"{self.node.operator} without an input")
         return value
 
     def optional(self, place: int) -> Value | None:
@@ -73,7 +73,7 @@ class Call:
         """Returns whole numbers that must be known: sizes, axes or places."""
         value = self.value(place)
         if value.numbers is None or value.type != INT64:
-            raise Refused(f"{self.node.operator} by numbers that are not known before it runs")
+            raise OnnxRefused(f"{self.node.operator} by numbers that are not known before it runs")
         return [int(number) for number in value.numbers.ravel()]
 
     def whole(self, name: str, default: int) -> int:
@@ -97,7 +97,7 @@ class Call:
     def expect(self, is_so: bool) -> None:
         """Refuses the node unless it is so."""
         if not is_so:
-            raise Refused(f"{self.node.operator} of other shapes or settings")
+            raise OnnxRefused(f"{self.node.operator} of other shapes or settings")
 
     def axis(self, axis: int, rank: int) -> int:
         """Returns an axis counted from the first."""
@@ -119,7 +119,7 @@ class Call:
         return Value(tuple(map(int, shape)), kind, numbers, is_constant)
 
 
-def broadcast(call: Call, *values: Value) -> Shape:
+def broadcast(call: NodeCall, *values: Value) -> Shape:
     """Returns the shape of values of which each is repeated along the others' dimensions."""
     try:
         return np.broadcast_shapes(*(value.shape for value in values))

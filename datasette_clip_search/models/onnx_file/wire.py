@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-class Refused(ValueError):
+class OnnxRefused(ValueError):
     "An ONNX file is not one that this release writes; the message says in what, in a few words"
 
 
@@ -39,7 +39,7 @@ def read(data: memoryview, schema: Schema) -> dict[str, Any]:
 
     Bytes are memoryviews of `data`.
 
-    Raises Refused.
+    Raises OnnxRefused.
     """
     found: dict[str, Any] = {field.name: [] for field in schema.values() if field.most > 1}
     at, end = 0, len(data)
@@ -47,19 +47,19 @@ def read(data: memoryview, schema: Schema) -> dict[str, Any]:
         key, at = _varint(data, at)
         field = schema.get(key >> 3)
         if field is None:
-            raise Refused("a part that none has")
+            raise OnnxRefused("a part that none has")
         if field.kind is REFUSED:
-            raise Refused(field.name)
+            raise OnnxRefused(field.name)
         value, at = _value(data, at, key & 7)
         values = _values(value, key & 7, field)
         if field.most == 1:
             if field.name in found or len(values) != 1:
-                raise Refused(f"several values for {field.name}")
+                raise OnnxRefused(f"several values for {field.name}")
             found[field.name] = values[0]
         else:
             found[field.name] += values
             if len(found[field.name]) > field.most:
-                raise Refused(f"more than {field.most} values for {field.name}")
+                raise OnnxRefused(f"more than {field.most} values for {field.name}")
     return found
 
 
@@ -71,7 +71,7 @@ def _value(data: memoryview, at: int, wire: int) -> tuple[Any, int]:
     else:
         size = {_FIXED64: 8, _FIXED32: 4}.get(wire, -1)
     if not 0 <= size <= len(data) - at:
-        raise Refused("a broken field")
+        raise OnnxRefused("a broken field")
     return data[at : at + size], at + size
 
 
@@ -84,7 +84,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value & (1 << 64) - 1, at
         shift += 7
-    raise Refused("a broken number")
+    raise OnnxRefused("a broken number")
 
 
 def _values(value: Any, wire: int, field: Field) -> list[Any]:
@@ -106,7 +106,7 @@ def _values(value: Any, wire: int, field: Field) -> list[Any]:
             return [_text(value)]
         assert not isinstance(kind, str)
         return [read(value, kind)]
-    raise Refused(f"another type of {field.name}")
+    raise OnnxRefused(f"another type of {field.name}")
 
 
 def _packed(data: memoryview, field: Field) -> list[int]:
@@ -115,13 +115,13 @@ def _packed(data: memoryview, field: Field) -> list[int]:
         number, at = _varint(data, at)
         numbers.append(_signed(number))
         if len(numbers) > field.most:
-            raise Refused(f"more than {field.most} values for {field.name}")
+            raise OnnxRefused(f"more than {field.most} values for {field.name}")
     return numbers
 
 
 def _text(value: memoryview) -> str:
     if len(value) > 10_000:
-        raise Refused("a name of more than 10,000 bytes")
+        raise OnnxRefused("a name of more than 10,000 bytes")
     return bytes(value).decode()
 
 

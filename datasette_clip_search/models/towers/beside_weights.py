@@ -1,6 +1,5 @@
 """Embedding without torch: by an image tower of the database, or one beside the model's weights."""
 
-import importlib.util
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -8,17 +7,12 @@ from pathlib import Path
 from ...database.connection import fetch, transaction
 from ...database.model import Model, models
 from ...database.schema import TOWERS
-from ..checkpoint import Checkpoint, fingerprint
+from ..checkpoint import Checkpoint, compute_fingerprint
 from .image import ImageTower
 from .stored import IMAGE, TEXT, TowerUnusable, read_manifest, read_tower
 
 TOWERS_FILE = "towers.db"
 """A database with one model and its towers, in a folder with the model's weights."""
-
-
-def is_torch_here() -> bool:
-    """Tells whether what makes vectors with torch is installed, without importing it."""
-    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))
 
 
 def find_tower(
@@ -73,7 +67,7 @@ def _model_of(beside: sqlite3.Connection, checkpoint: Checkpoint) -> Model | Non
 
     Raises TowerUnusable for a file that is none.
     """
-    made_from = fingerprint(checkpoint)
+    made_from = compute_fingerprint(checkpoint)
     try:
         return next((each for each in models(beside) if each.fingerprint == made_from), None)
     except sqlite3.DatabaseError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...common.arrays import Vectors
-from ..torch_model import unit
+from ..encoding import unit
 from .stored import damaged
 
 _MOST_TEXT = 2_000

@@ -1,58 +1,83 @@
-"""An image tower at work: pictures to unit vectors by ONNX Runtime, without torch."""
+"""An image tower at work: pictures to unit vectors with ONNX Runtime, without torch."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from ...common.arrays import Pixels, Vectors
 from ...common.stopping import Stopped, Stopping
 from ...pictures.preprocess import Preprocess
+from ..encoding import Heed, normalized
 from ..onnx_file.graph_model import FLOAT, Declared
-from ..onnx_file.session import Heed, Session, nothing
-from ..torch_model import normalized
+from ..onnx_file.session import Session, never_stop
 from .border import broken, unit_vectors
-from .stored import IMAGE, Kept, TowerUnusable, unfit
+from .stored import IMAGE, StoredTower, TowerUnusable, unfit
 
 INPUT, OUTPUT = "pixels", "features"
 _BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
-# The least cosine to torch's vector of a picture, where the tower wakes.
+# The least cosine to torch's vector of a picture, in the tower's self-test.
 _AWAKE = 0.99
 
 
-class ImageTower:
-    """An image tower that was kept in a database, for any number of threads at once.
+class StoredPictureEncoder:
+    """What the image towers of a database have in common: they embed on the CPU, without torch.
 
-    It embeds as an Encoder does, on the CPU; `precision` is what its vectors are noted to be in.
+    `precision` is recorded with their vectors.
     """
 
     device = "cpu"
-    # None of torch's settings matter.
+    # No setting of torch matters.
     matmul = None
-    label = "The image tower"
+    label: str
+    kind: str
+    precision: str
+    _run: Callable[[Vectors, Heed | None], Vectors]
 
-    def __init__(self, kept: Kept, stopping: Stopping | None = None):
-        """Loads a tower, and has it encode the picture it was kept with.
+    def __init__(self, stored: StoredTower):
+        facts = stored.facts
+        self.key = stored.key
+        self.preprocess = Preprocess.from_identity(facts["preprocess"])
+        self.dimension = int(facts["dimension"])
+        self.fingerprint = str(facts["fingerprint"])
+
+    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
+        """Return the unit vectors (n, dimension), float32, of pixels (n, height, width, 3), uint8.
+
+        Long work calls `heed` again and again, which may raise to end it.
+
+        Raises TowerUnusable for pictures that the tower fails on.
+        """
+        with broken(self.kind):
+            return unit_vectors(self._run(normalized(self.preprocess, pixels), heed))
+
+
+class ImageTower(StoredPictureEncoder):
+    """An image tower from a database, for any number of threads at once."""
+
+    label = "The image tower"
+    kind = IMAGE
+
+    def __init__(self, stored: StoredTower, stopping: Stopping | None = None):
+        """Load a tower and run its self-test: the vector of the picture that is stored with it.
 
         `stopping` ends that.
 
-        Raises TowerUnusable for one that does not load, or makes another vector of that picture,
-        and Stopped.
+        Raises TowerUnusable for a tower that does not load or fails the test, and Stopped.
         """
-        facts = kept.facts
-        self.key = kept.key
         try:
-            self.preprocess = Preprocess.from_identity(facts["preprocess"])
-            self.dimension = int(facts["dimension"])
-            self.fingerprint = str(facts["fingerprint"])
-            self.precision = f"onnx-{_BITS[facts['precision']]}"
-            self._session = Session(
-                kept.sections["onnx"],
-                given(self.preprocess),
+            super().__init__(stored)
+            self.precision = f"onnx-{_BITS[stored.facts['precision']]}"
+            session = Session(
+                stored.sections["onnx"],
+                image_input(self.preprocess),
                 (OUTPUT, self.dimension),
                 stopping=stopping,
             )
+            self._run = session.run
             shape = 1, self.preprocess.height, self.preprocess.width, 3
-            pixels = np.frombuffer(kept.sections["picture"], np.uint8).reshape(shape)
-            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else nothing)
-            cosine = float(vector @ np.frombuffer(kept.sections["vector"], "<f4"))
+            pixels = np.frombuffer(stored.sections["picture"], np.uint8).reshape(shape)
+            [vector] = self.encode_pixels(pixels, stopping.heed if stopping else never_stop)
+            cosine = float(vector @ np.frombuffer(stored.sections["vector"], "<f4"))
         except (Stopped, TowerUnusable):
             raise
         except Exception as error:
@@ -67,17 +92,7 @@ class ImageTower:
                 "sqlite-utils embed-images with --image-tower 32-bit"
             )
 
-    def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
 
-        `heed` is called again and again where that takes long, and may raise to end it.
-
-        Raises TowerUnusable for pictures that the tower breaks at.
-        """
-        with broken(IMAGE):
-            return unit_vectors(self._session.run(normalized(self.preprocess, pixels), heed))
-
-
-def given(preprocess: Preprocess) -> Declared:
-    """Returns what an image tower takes: pictures as `normalized` makes them."""
+def image_input(preprocess: Preprocess) -> Declared:
+    """Return the input of an image tower: pictures from `normalized`."""
     return Declared(INPUT, FLOAT, (None, 3, preprocess.height, preprocess.width))

@@ -22,9 +22,11 @@ from ...common.terminal_text import visible
 from ...database.connection import fetch, has_table, transaction
 from ...database.model import Model
 from ...database.schema import TOWERS
-from ..onnx_file.wire import Refused
+from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
+# Of text and image towers, the smallest first.
+PRECISIONS = ("8-bit", "16-bit", "32-bit")
 FORMAT = 1
 # Thousands of characters at most, most of them special tokens of a tokenizer.
 _MOST_MANIFEST = 200_000
@@ -63,7 +65,7 @@ class NoTower(TowerUnusable):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredTower:
     """A tower as it is kept: its manifest, with a key of it alone, and its sections by name."""
 
     key: str
@@ -96,7 +98,7 @@ def key_of(manifest: str) -> str:
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
-def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
+def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
     """Returns a manifest's facts.
 
     Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
@@ -133,12 +135,12 @@ def parse(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
 
 def read_tower(
     connection: sqlite3.Connection, model: Model, manifest: str, tower: str = TEXT
-) -> Kept:
+) -> StoredTower:
     """Reads a tower, one part after the other.
 
-    Raises TowerUnusable as `parse` does, and for parts that are missing or changed.
+    Raises TowerUnusable as `parse_manifest` does, and for parts that are missing or changed.
     """
-    facts = parse(manifest, model, tower)
+    facts = parse_manifest(manifest, model, tower)
     digest = hashlib.sha256()
     parts = _parts(connection, model, tower)
     sections: dict[str, bytes] = {}
@@ -154,10 +156,10 @@ def read_tower(
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
         raise damaged(tower)
-    return Kept(key_of(manifest), facts, sections)
+    return StoredTower(key_of(manifest), facts, sections)
 
 
-def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, Kept]:
+def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
     """Returns the manifest of a tower, and the tower as it is read again."""
     digest = hashlib.sha256()
     for section in sections.values():
@@ -172,7 +174,7 @@ def keep(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, 
         **facts,
     }
     manifest = json.dumps(whole)
-    return manifest, Kept(key_of(manifest), whole, dict(sections))
+    return manifest, StoredTower(key_of(manifest), whole, dict(sections))
 
 
 def write_tower(
@@ -222,6 +224,6 @@ def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
 
 def unfit(tower: str, error: Exception) -> TowerUnusable:
     """Returns what to raise for a tower that something makes of another error than its own."""
-    if isinstance(error, Refused):
+    if isinstance(error, OnnxRefused):
         return damaged(tower, f"is not one that this release makes ({error})")
     return damaged(tower, f"does not load ({type(error).__name__})")

@@ -7,9 +7,9 @@ import numpy as np
 from ...common.arrays import Vectors
 from ...common.stopping import Stopped, Stopping
 from ..onnx_file.graph_model import INT64, Declared
-from ..onnx_file.session import Heed, Session, nothing
+from ..onnx_file.session import Heed, Session, never_stop
 from .border import broken, example_of, logit_scale_of, unit_vectors
-from .stored import TEXT, Kept, TowerUnusable, damaged, unfit
+from .stored import TEXT, StoredTower, TowerUnusable, damaged, unfit
 from .tokens import Tokens, read_tokenizer
 
 INPUT, OUTPUT = "tokens", "features"
@@ -23,7 +23,7 @@ _AWAKE = 0.99
 class TextTower:
     """A text tower that was kept in a database, for any number of threads at once."""
 
-    def __init__(self, kept: Kept, stopping: Stopping | None = None):
+    def __init__(self, kept: StoredTower, stopping: Stopping | None = None):
         """Loads a tower with its tokenizer, and has it encode the text it was kept with.
 
         `stopping` ends that.
@@ -46,7 +46,7 @@ class TextTower:
                 stopping=stopping,
             )
             text, vector = example_of(kept.sections["example"], self.dimension)
-            heed = stopping.heed if stopping else nothing
+            heed = stopping.heed if stopping else never_stop
             cosine = float(self.encode_texts([text], heed)[0] @ vector)
         except (Stopped, TowerUnusable):
             raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...common.errors import NotEnoughMemory, PictureError, PictureTooLarge, PictureUnreadable
 from ..exif import Facts
-from ..preprocess import Preprocess, Seen
+from ..preprocess import ModelInput, Preprocess
 
 if TYPE_CHECKING:
     from ...common.arrays import Pixels
@@ -51,7 +51,7 @@ class Decoded:
     """A picture, ready for the model and for the database.
 
     `width` and `height` are the upright picture's own, in pixels; `thumbnail` is a picture file,
-    and empty where none is wanted; `seen` is what the model sees.
+    and empty where none is wanted; `model_input` is what the model sees.
     """
 
     content_hash: str
@@ -60,12 +60,12 @@ class Decoded:
     format: str
     facts: Facts
     thumbnail: bytes
-    seen: Seen | None
+    model_input: ModelInput | None
 
     @property
     def pixels(self) -> "Pixels | None":
         """What the model sees, (height, width, 3) uint8."""
-        return None if self.seen is None else self.seen.pixels
+        return None if self.model_input is None else self.model_input.pixels
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Unneeded:
 
 
 @dataclass(frozen=True)
-class Refused:
+class DecodeFailure:
     """Why a file is no picture, and whether to try it again though it hasn't changed.
 
     Of an `unread` one it isn't known what it holds now. One that is `too_large` or `too_slow` may
@@ -90,7 +90,7 @@ class Refused:
     too_slow: bool = False
 
     @classmethod
-    def of(cls, error: PictureError) -> "Refused":
+    def of(cls, error: PictureError) -> "DecodeFailure":
         """What another limit, permission or installation would mend is tried again."""
         if isinstance(error, PictureTooLarge):
             return cls(str(error), again=True, too_large=True)
@@ -105,4 +105,4 @@ class Refused:
         return f"{self.reason}. Raise it with --max-megapixels" if self.too_large else self.reason
 
 
-Outcome = Decoded | Unneeded | Refused
+Outcome = Decoded | Unneeded | DecodeFailure

@@ -12,10 +12,10 @@ from typing import Any
 from ...common.config import CONFIG
 from ...common.errors import PictureError
 from ..sources import Source
-from .messages import Decoded, Job, Outcome, Refused, Settings, Unneeded
-from .process import Decoder, IsWanted
+from .messages import Decoded, DecodeFailure, Job, Outcome, Settings, Unneeded
+from .process import DecoderProcess, IsWanted
 
-__all__ = ["Decoded", "Decoders", "Outcome", "Refused", "Settings", "Unneeded"]
+__all__ = ["DecodeFailure", "Decoded", "DecoderPool", "Outcome", "Settings", "Unneeded"]
 
 _WATCH_SECONDS = 0.5
 # How long a pause waits for what is being decoded, and how often it looks.
@@ -33,12 +33,12 @@ class _Task:
     future: Future[Outcome] = field(default_factory=Future)
 
 
-class Decoders:
+class DecoderPool:
     """A pool of decoding processes, each with a thread that waits for it; a context manager."""
 
     def __init__(self, count: int):
         """Starts `count` processes, and does not wait for them."""
-        self._all = [Decoder() for _ in range(count)]
+        self._all = [DecoderProcess() for _ in range(count)]
         # Guards the next three; who waits for it waits for tasks, or for the end.
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
@@ -51,7 +51,7 @@ class Decoders:
         ]
         self._threads.append(threading.Thread(target=self._stop_late_ones, daemon=True))
 
-    def __enter__(self) -> "Decoders":
+    def __enter__(self) -> "DecoderPool":
         for thread in self._threads:
             thread.start()
         return self
@@ -108,7 +108,7 @@ class Decoders:
                 self._is_paused = False
                 self._changed.notify_all()
 
-    def _serve(self, decoder: Decoder) -> None:
+    def _serve(self, decoder: DecoderProcess) -> None:
         while tasks := self._take():
             try:
                 self._decode(decoder, tasks)
@@ -144,7 +144,7 @@ class Decoders:
             self._busy += bool(taken)
         return taken
 
-    def _decode(self, decoder: Decoder, tasks: Sequence[_Task]) -> None:
+    def _decode(self, decoder: DecoderProcess, tasks: Sequence[_Task]) -> None:
         """Keeps the promises of some pictures. Raises ClipSearchError where no process starts."""
         readable, jobs = [], []
         for task in tasks:
@@ -153,7 +153,7 @@ class Decoders:
                 if data is None and source.path is None:
                     data = source.read()
             except PictureError as error:
-                task.future.set_result(Refused.of(error))
+                task.future.set_result(DecodeFailure.of(error))
                 continue
             readable.append(task)
             jobs.append(Job(task.settings, source.stored, source.path, data))

@@ -15,7 +15,7 @@ from typing import Any
 
 from ...common.config import CONFIG
 from ...common.errors import ClipSearchError
-from .messages import ARRIVING, Job, Outcome, Refused, Settings, Unneeded
+from .messages import ARRIVING, DecodeFailure, Job, Outcome, Settings, Unneeded
 
 IsWanted = Callable[[str], bool]
 """Tells by a content's hash whether its picture is to be decoded."""
@@ -32,7 +32,7 @@ _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{32 << 20}", "MALLOC_TRIM_THRESHOLD_
 _PIPE_BYTES = 1 << 20
 
 
-class Decoder:
+class DecoderProcess:
     """A process that decodes one picture at a time, for one thread at a time."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Decoder:
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._is_ready = False
-        self._late: Refused | None = None
+        self._late: DecodeFailure | None = None
 
     def make_ready(self) -> bool:
         """Starts the process anew if it has ended; tells whether it may, and waits until it is up.
@@ -105,7 +105,7 @@ class Decoder:
         while left:
             if not self.make_ready():
                 left.popleft()
-                yield Refused("Decoding was ended", again=True, unread=True)
+                yield DecodeFailure("Decoding was ended", again=True, unread=True)
                 continue
             asked = list(islice(left, together))
             is_read = False
@@ -167,7 +167,7 @@ class Decoder:
                 stream.close()
         self._process.wait()
 
-    def _lateness(self) -> Refused | None:
+    def _lateness(self) -> DecodeFailure | None:
         """Return what to say of a picture that has taken the process too long, if one has."""
         now, began, since = time.monotonic(), self._began, self._reading_since
         is_late = began is not None and now - began > self._seconds
@@ -177,7 +177,7 @@ class Decoder:
             return _unread(f"no byte of it arrived for {self._seconds:g} seconds")
         if is_late:
             reason = f"Decoding it took longer than {self._seconds:g} seconds and was stopped"
-            return Refused(reason, too_slow=True)
+            return DecodeFailure(reason, too_slow=True)
         return None
 
     def _read(self, jobs: Sequence[Job]) -> Any:
@@ -223,7 +223,7 @@ class Decoder:
             ) from error
         self._is_ready = True
 
-    def _bury(self) -> Refused:
+    def _bury(self) -> DecodeFailure:
         """Says what became of the process."""
         with self._lock:
             # Its streams close before it has ended, when it ends by an exception.
@@ -234,9 +234,9 @@ class Decoder:
                 return self._late
         status = self._process.returncode
         if status == _KILLED:
-            return Refused("Decoding it was killed, perhaps for lack of memory", again=True)
+            return DecodeFailure("Decoding it was killed, perhaps for lack of memory", again=True)
         how = signal.strsignal(-status) if status < 0 else f"exit status {status}"
-        return Refused(f"It crashes its decoder ({how})")
+        return DecodeFailure(f"It crashes its decoder ({how})")
 
     def _send(self, value: object) -> None:
         assert self._process.stdin is not None
@@ -248,5 +248,7 @@ class Decoder:
         return pickle.load(self._process.stdout)
 
 
-def _unread(why: str) -> Refused:
-    return Refused(f"It can't be read: {why}. The next run tries again", again=True, unread=True)
+def _unread(why: str) -> DecodeFailure:
+    return DecodeFailure(
+        f"It can't be read: {why}. The next run tries again", again=True, unread=True
+    )

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from ...common.config import CONFIG
 from ...common.errors import PictureError, PictureUnreadable
-from ..decode import decode, make_thumbnail, without_pillow_limit
-from .messages import ARRIVING, Decoded, Job, Refused
+from ..decode import decode_picture, make_thumbnail, without_pillow_limit
+from .messages import ARRIVING, Decoded, DecodeFailure, Job
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
     arrival = _Arrival(replies)
     contents = [_unless_refused(_read, job, arrival) for job in jobs]
     hashes = [
-        content if isinstance(content, Refused) else hashlib.sha256(content).hexdigest()
+        content if isinstance(content, DecodeFailure) else hashlib.sha256(content).hexdigest()
         for content in contents
     ]
     _send(replies, hashes)
@@ -75,19 +75,19 @@ def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
         _send(replies, _unless_refused(_decode, *each))
 
 
-def _unless_refused(work: Callable[..., T], *arguments: Any) -> T | Refused:
+def _unless_refused(work: Callable[..., T], *arguments: Any) -> T | DecodeFailure:
     """Returns what `work` does of its arguments, or why it can't."""
     try:
         return work(*arguments)
     except PictureError as error:
-        return Refused.of(error)
+        return DecodeFailure.of(error)
     except MemoryError:
-        return Refused("There is not enough memory to decode it", again=True)
+        return DecodeFailure("There is not enough memory to decode it", again=True)
 
 
 def _decode(job: Job, data: bytes, content_hash: str) -> Decoded:
     settings, preprocess = job.settings, job.settings.preprocess
-    picture = decode(
+    picture = decode_picture(
         data,
         smallest_side=preprocess.smallest_side if preprocess else None,
         max_megapixels=settings.max_megapixels,
@@ -103,7 +103,7 @@ def _decode(job: Job, data: bytes, content_hash: str) -> Decoded:
         picture.format,
         picture.facts,
         make_thumbnail(picture.image) if settings.thumbnails else b"",
-        preprocess.seen(picture.image, size) if preprocess else None,
+        preprocess.model_input(picture.image, size) if preprocess else None,
     )
 
 

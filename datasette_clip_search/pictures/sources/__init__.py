@@ -4,10 +4,10 @@
 a select gives. Neither reads a picture: what they return says how to.
 """
 
-from .find import find
-from .found import Found
+from .find import find_pictures
+from .found import FoundPictures
 from .gone import is_gone
 from .rows import find_rows
 from .source import DiskFile, Source
 
-__all__ = ["DiskFile", "Found", "Source", "find", "find_rows", "is_gone"]
+__all__ = ["DiskFile", "FoundPictures", "Source", "find_pictures", "find_rows", "is_gone"]

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .exclude import is_hidden
-from .found import Place, extension_of, kind_of
-from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain
+from .found import SearchedPlace, extension_of, kind_of
+from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain_damage
 from .source import NOT_REGULAR, Source, printable
 
 # Headers of a tar that hold a long name are read into memory: a hostile one claims gigabytes.
@@ -39,12 +39,14 @@ class Listing:
     damage: str | None = None
 
 
-def list_archive(path: str, stored: str, info: os.stat_result, place: Place) -> Listing | None:
+def list_archive(
+    path: str, stored: str, info: os.stat_result, place: SearchedPlace
+) -> Listing | None:
     """Lists an archive, or returns None for a file that is none, by its content.
 
     A file that is none but is named like one is an archive that is damaged.
     """
-    lister = _Lister(Archive(path, info.st_size, info.st_mtime), stored, place)
+    lister = _ArchiveLister(Archive(path, info.st_size, info.st_mtime), stored, place)
     try:
         tar = _open_tar(path)
         # A zip in a tar makes the tar look like a zip, but not the other way round.
@@ -57,7 +59,7 @@ def list_archive(path: str, stored: str, info: os.stat_result, place: Place) -> 
         else:
             lister.list_zip()
     except DAMAGE as error:
-        lister.listing.damage = f"The archive can't be listed in full: {explain(error)}"
+        lister.listing.damage = f"The archive can't be listed in full: {explain_damage(error)}"
     lister.settle_links()
     return lister.listing
 
@@ -88,8 +90,8 @@ class _TarInfo(tarfile.TarInfo):
         return info
 
 
-class _Lister:
-    def __init__(self, archive: Archive, stored: str, place: Place):
+class _ArchiveLister:
+    def __init__(self, archive: Archive, stored: str, place: SearchedPlace):
         self.archive = archive
         self.stored = stored
         self.place = place

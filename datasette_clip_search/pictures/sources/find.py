@@ -10,9 +10,9 @@ from ...common.errors import CommandError
 from ..decode import picture_extensions
 from .archives import list_archive
 from .exclude import Exclusion
-from .found import Found, Place, extension_of, kind_of
+from .found import FoundPictures, SearchedPlace, extension_of, kind_of
 from .globs import expand, fixed_part, is_glob
-from .same import Seen, looks_of
+from .same import SeenPaths, looks_of
 from .source import NOT_REGULAR, absolute, printable, stored_path
 from .spelling import as_on_disk
 from .walk import BROKEN_LINK, Walk
@@ -20,12 +20,12 @@ from .walk import BROKEN_LINK, Walk
 STANDARD_INPUT = "-"
 
 
-def find(
+def find_pictures(
     arguments: Sequence[str],
     folder: Path,
     exclude: Sequence[str] = (),
     stdin: BinaryIO | None = None,
-) -> Found:
+) -> FoundPictures:
     """Finds the pictures that arguments of the command line mean, in the order of the arguments.
 
     Each is a folder, a file whatever its name, a tar or zip archive, a glob where nothing has
@@ -51,10 +51,10 @@ class _Finder:
     def __init__(self, folder: Path, exclude: Sequence[str]):
         self.folder = absolute(folder)
         self.exclude = exclude
-        self.found = Found(folder=printable(self.folder))
+        self.found = FoundPictures(folder=printable(self.folder))
         self.extensions = picture_extensions()
         self.walk = Walk(self.found, self.folder, self.extensions)
-        self.archives: Seen[str] = Seen(str)
+        self.archives: SeenPaths[str] = SeenPaths(str)
         self.exclusions: dict[str, Exclusion] = {}
 
     def add(self, argument: str, glob: str | None = None, is_listed: bool = False) -> None:
@@ -77,7 +77,7 @@ class _Finder:
             self.found.left_out.add(printable(path))
         elif stat.S_ISDIR(info.st_mode):
             exclusion = Exclusion(self.exclude, path)
-            self.found.places[printable(path)] = Place(exclusion, False, self.extensions)
+            self.found.places[printable(path)] = SearchedPlace(exclusion, False, self.extensions)
             self.walk.add_folder(path, exclusion)
         elif not stat.S_ISREG(info.st_mode):
             self._add_unreadable(path, NOT_REGULAR)
@@ -117,7 +117,7 @@ class _Finder:
         for path in filter(None, paths):
             self.add(as_on_disk(os.fsdecode(path)), is_listed=True)
 
-    def finish(self) -> Found:
+    def finish(self) -> FoundPictures:
         """Returns what was found, with links only where their file is not there itself."""
         self.found.sources = self.walk.finish()
         self.found.unreadable.sort()
@@ -158,7 +158,7 @@ class _Finder:
         looks = looks_of(info)
         if self.archives.find(looks, path) is not None:
             return True
-        place = Place(Exclusion(self.exclude, path), True, self.extensions)
+        place = SearchedPlace(Exclusion(self.exclude, path), True, self.extensions)
         stored = printable(stored_path(path, self.folder))
         listing = list_archive(path, stored, info, place)
         if listing is None:

@@ -13,7 +13,7 @@ from .source import SQL_PREFIX, Source, printable
 
 
 @dataclass(frozen=True)
-class Place:
+class SearchedPlace:
     """A folder or an archive that was searched, and what of it was left out.
 
     One that is `absent` does not exist now.
@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclass
-class Found:
+class FoundPictures:
     """The pictures that were meant, each once, and a count of what was passed over.
 
     `unreadable` has the stored path and the reason of every folder, archive, file or row that
@@ -47,7 +47,7 @@ class Found:
     links: int = 0
     excluded: int = 0
     # By absolute path, in the printable form of stored paths.
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, SearchedPlace] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
     # Rows that name a file which another row names, too.
@@ -100,7 +100,7 @@ class Found:
         """Returns the absolute path of a stored one, in printable form."""
         return posixpath.normpath(posixpath.join(printable(self.folder), stored))
 
-    def extend(self, other: "Found") -> None:
+    def extend(self, other: "FoundPictures") -> None:
         """Adds what another search of the same database's folder found, files again only once."""
         known = {source.stored for source in self.sources}
         # What is found as a file and by a row is the row's.
@@ -121,7 +121,7 @@ class Found:
         self.devices.update(other.devices)
         self.folder = self.folder or other.folder
 
-    def _place(self, stored: str) -> Place | None:
+    def _place(self, stored: str) -> SearchedPlace | None:
         path = self.absolute(stored)
         if path in self.unseen:
             return None

@@ -39,7 +39,7 @@ CHANGED = "The archive was changed while it was read. Run the same command again
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}
 
 
-def explain(error: BaseException) -> str:
+def explain_damage(error: BaseException) -> str:
     """Returns the reason of one of the errors of `DAMAGE`."""
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or " ".join(str(error).split()) or type(error).__name__
@@ -59,7 +59,7 @@ class Archive:
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """Opens the archive, and turns whatever goes wrong meanwhile into PictureErrors."""
-        with self.explained(), open(self.path, "rb") as file:
+        with self.explain_errors(), open(self.path, "rb") as file:
             self.check(file)
             yield file
 
@@ -70,7 +70,7 @@ class Archive:
             raise PictureUnreadable(CHANGED)
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explain_errors(self) -> Iterator[None]:
         """Turns the errors of reading a member into PictureErrors."""
         try:
             yield
@@ -78,8 +78,10 @@ class Archive:
             raise
         except DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise PictureUnreadable(f"Its archive can't be read: {explain(error)}") from error
-            raise PictureError(f"Its archive is damaged: {explain(error)}") from error
+                raise PictureUnreadable(
+                    f"Its archive can't be read: {explain_damage(error)}"
+                ) from error
+            raise PictureError(f"Its archive is damaged: {explain_damage(error)}") from error
 
 
 class Member(Source):
@@ -137,7 +139,7 @@ class TapeMember(Member):
     in_order: ClassVar[bool] = True
 
     def _read(self) -> bytes:
-        with self.archive.explained():
+        with self.archive.explain_errors():
             return self.archive.tape.read(self.offset, self.size)
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from ...common.errors import CommandError, PictureUnreadable
 from .exclude import Exclusion
-from .found import Found
-from .same import Seen, looks_of
+from .found import FoundPictures
+from .same import SeenPaths, looks_of
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -25,7 +25,7 @@ from .source import (
     stored_path,
 )
 from .spelling import as_on_disk
-from .statement import EXAMPLE, columns, explained, single_statement, tables_read
+from .statement import EXAMPLE, columns_given, explain_sql_errors, single_statement, tables_read
 
 # Named like nothing that the select may itself read from.
 _CTE = "clip_search_source"
@@ -124,7 +124,7 @@ def _marks(count: int) -> str:
 
 def find_rows(
     connection: sqlite3.Connection, sql: str, folder: Path, exclude: Sequence[str] = ()
-) -> Found:
+) -> FoundPictures:
     """Finds the pictures that a select gives: a key, and a blob or the path of a file.
 
     Paths are relative to `folder`, the database file's. A blob is stored under
@@ -136,32 +136,32 @@ def find_rows(
     not unique, or neither integers nor texts.
     """
     statement = single_statement(sql)
-    with explained():
+    with explain_sql_errors():
         name = "+".join(tables_read(connection, statement)) or "query"
-        gives = columns(connection, statement)
+        gives = columns_given(connection, statement)
     if len(gives) != 2:
         count = "1 column" if len(gives) == 1 else f"{len(gives)} columns"
         raise CommandError(
             f"The SQL gives {count} ({', '.join(gives)}). Expected two, a key and a picture's "
             f"bytes or path; {EXAMPLE}"
         )
-    with explained(), _any_text(connection):
-        lister = _Lister(_Select(connection, statement), name, gives[0], absolute(folder))
+    with explain_sql_errors(), _any_text(connection):
+        lister = _RowLister(_Select(connection, statement), name, gives[0], absolute(folder))
         lister.exclusions = [Exclusion(exclude, base) for base in (lister.folder, "/")]
         lister.list()
     lister.found.tables.add(name)
     return lister.found
 
 
-class _Lister:
+class _RowLister:
     def __init__(self, select: _Select, name: str, key_column: str, folder: str):
         self.select = select
         self.name = name
         self.key_column = key_column
         self.folder = folder
-        self.found = Found(folder=printable(folder))
+        self.found = FoundPictures(folder=printable(folder))
         self.keys: set[str] = set()
-        self.files: Seen[str] = Seen(str)
+        self.files: SeenPaths[str] = SeenPaths(str)
         # Below the database's folder, and elsewhere.
         self.exclusions = [Exclusion((), folder), Exclusion((), "/")]
 

@@ -25,7 +25,7 @@ def looks_of(info: os.stat_result) -> int:
     return hash(looks if stat.S_ISDIR(info.st_mode) else (*looks, info.st_size, info.st_mtime))
 
 
-class Seen(Generic[T]):
+class SeenPaths(Generic[T]):
     """Values that stand for files or folders, to find the one that stands for a given path."""
 
     def __init__(self, path_of: Callable[[T], str]):

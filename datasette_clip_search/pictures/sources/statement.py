@@ -82,7 +82,7 @@ def tables_read(connection: sqlite3.Connection, statement: str) -> list[str]:
     )
 
 
-def columns(connection: sqlite3.Connection, statement: str) -> list[str]:
+def columns_given(connection: sqlite3.Connection, statement: str) -> list[str]:
     """Returns the names of the columns that a select gives, without running it."""
     with closing(connection.execute(f"select * from ({statement}\n) limit 0")) as cursor:
         return [column[0] for column in cursor.description]
@@ -98,7 +98,7 @@ def _escaped(name: str) -> str:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
+def explain_sql_errors() -> Iterator[None]:
     """Turns SQLite's errors about a select into CommandErrors."""
     try:
         yield

@@ -6,9 +6,9 @@ import stat
 from errno import ELOOP
 
 from .exclude import Exclusion, is_hidden
-from .found import Found, extension_of, kind_of
+from .found import FoundPictures, extension_of, kind_of
 from .mounts import mount_around, mounts
-from .same import Seen, looks_of
+from .same import SeenPaths, looks_of
 from .source import NOT_REGULAR, SQL_PREFIX, DiskFile, Source, is_utf8, printable, stored_path
 
 BROKEN_LINK = "It is a link to a file that does not exist"
@@ -17,7 +17,7 @@ BROKEN_LINK = "It is a link to a file that does not exist"
 class Walk:
     """Collects files, in order, and settles in the end which paths of the same file to keep."""
 
-    def __init__(self, found: Found, folder: str, extensions: frozenset[str]):
+    def __init__(self, found: FoundPictures, folder: str, extensions: frozenset[str]):
         """Prepares to note in `found` what is passed over below database folder `folder`."""
         self.found = found
         self.folder = folder
@@ -26,8 +26,8 @@ class Walk:
         self._mounts_around: dict[str, str | None] = {}
         self.sources: list[Source] = []
         # Places in `sources`, of which there may be a million.
-        self._files: Seen[int] = Seen(self._path_at)
-        self._folders: Seen[str] = Seen(str)
+        self._files: SeenPaths[int] = SeenPaths(self._path_at)
+        self._folders: SeenPaths[str] = SeenPaths(str)
         # Places of links, which only count where their file is not listed itself.
         self._links: list[tuple[int, int]] = []
 

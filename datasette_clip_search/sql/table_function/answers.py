@@ -6,10 +6,10 @@ from typing import Any
 
 from .caller_statement import Note, running, runs_of, text_of
 from .declaration import TableFunction
-from .library import Library, Refused, connection_at
+from .library import FunctionError, Library, connection_at
 from .meaning import Meaning, meaning_of
-from .memo import Result, run_of
-from .query_plan import Asked, Plan
+from .planner import CallRequest, Planner
+from .row_cache import Result, run_of
 from .scans import Scan
 from .structures import VirtualTable
 
@@ -28,7 +28,7 @@ class Answers:
         self,
         library: Library,
         function: TableFunction,
-        plan: Plan,
+        plan: Planner,
         call: Callable[..., list[Any]],
     ) -> None:
         self._library, self._function, self._plan, self._call = library, function, plan, call
@@ -38,7 +38,7 @@ class Answers:
         self,
         table: VirtualTable,
         note: Note,
-        asked: Asked,
+        asked: CallRequest,
         short: tuple[Any, ...],
         limit: int | None,
     ) -> Result:
@@ -96,7 +96,7 @@ class Answers:
         note, asked, size = scan.more
         function = self._function
         if size > MOST_UNCOUNTED:
-            raise Refused(
+            raise FunctionError(
                 f"{function.name}() is given no {function.counted}, and more than "
                 f"{MOST_UNCOUNTED} rows are asked of it. Say how many: {function.example}"
             )

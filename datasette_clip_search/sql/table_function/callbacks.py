@@ -23,9 +23,17 @@ from ...common.interrupts import heed_if_due
 from .answers import Answers
 from .caller_statement import Note
 from .declaration import MISSING, ScalarFunction, TableFunction
-from .library import Library, Refused, address_of, callback, connection_at, keep_for_ever, pointers
-from .query_plan import Plan
-from .repeats import Known, keep, repeated
+from .library import (
+    FunctionError,
+    Library,
+    address_of,
+    callback,
+    connection_at,
+    keep_for_ever,
+    pointers,
+)
+from .planner import Planner
+from .scalar_cache import CachedResult, cache_result, cached_result
 from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, kept, make_room
 from .structures import (
     SQLITE_ERROR,
@@ -52,7 +60,7 @@ class Failures:
 
     def __init__(self, name: str, expected: tuple[type[BaseException], ...]) -> None:
         self._name = name
-        self._expected = (*expected, Refused)
+        self._expected = (*expected, FunctionError)
         self._log = logger
 
     def describe(self, error: BaseException) -> tuple[bytes, int]:
@@ -81,7 +89,7 @@ class Nesting(threading.local):
 
     def __enter__(self) -> None:
         if self.depth >= MOST_NESTED:
-            raise Refused(f"SQL functions call one another more than {MOST_NESTED} deep")
+            raise FunctionError(f"SQL functions call one another more than {MOST_NESTED} deep")
         self.depth += 1
 
     def __exit__(self, *error: object) -> None:
@@ -101,7 +109,7 @@ def table_callbacks(
 ) -> int:
     """Makes the callbacks of a table-valued function and returns their `sqlite3_module*`."""
     describe = Failures(function.name, expected).describe
-    plan = Plan(library, function)
+    plan = Planner(library, function)
     declaration = function.declaration.encode()
     names = [*function.columns, *function.parameters]
     width = len(function.columns)
@@ -132,7 +140,7 @@ def table_callbacks(
     def scan_of(cursor: int) -> Scan:
         scan = scans.get(cursor)
         if scan is None:
-            raise Refused(
+            raise FunctionError(
                 f"{function.name}() gave up its rows: more than {MOST_CALLS} calls, or "
                 f"{MOST_BYTES >> 20} MB of rows, are half read at a time"
             )
@@ -144,7 +152,7 @@ def table_callbacks(
         while some := list(islice(left, ROWS_AT_A_TIME)):
             for row in some:
                 if len(row) != width:
-                    raise Refused(
+                    raise FunctionError(
                         f"{function.name}() made a row of {len(row)} values; expected {width}: "
                         f"{', '.join(names[:width])}"
                     )
@@ -264,8 +272,8 @@ def table_callbacks(
                 else:
                     value = scan.argument(column - width)
                     give(context, None if value is MISSING else value)
-            except Refused as error:
-                raise Refused(f"{function.name}(), column {names[column]}: {error}") from None
+            except FunctionError as error:
+                raise FunctionError(f"{function.name}(), column {names[column]}: {error}") from None
             return SQLITE_OK
         except BaseException as error:
             return fail(vtab_of(cursor), error)
@@ -314,11 +322,11 @@ def scalar_callback(
         try:
             try:
                 if argc < least or -1 < most < argc:
-                    raise Refused(f"expected {bounds} arguments but received {argc}")
+                    raise FunctionError(f"expected {bounds} arguments but received {argc}")
                 connection = connection_at(library.user_data(context))
                 heed_if_due(connection)
                 changes = connection.total_changes
-                if function.steady and (known := repeated(library, context, argc, changes)):
+                if function.steady and (known := cached_result(library, context, argc, changes)):
                     library.give(context, known.value)
                     return
                 arguments = library.arguments(argc, argv, function.limits)
@@ -326,10 +334,10 @@ def scalar_callback(
                     value = function.function(connection, *arguments)
                 library.give(context, value)
                 if function.steady and changes == connection.total_changes:
-                    keep(library, context, argc, Known(value, changes))
+                    cache_result(library, context, argc, CachedResult(value, changes))
                 heed_if_due(connection)
-            except Refused as error:
-                raise Refused(f"{function.name}(): {error}") from None
+            except FunctionError as error:
+                raise FunctionError(f"{function.name}(): {error}") from None
         except BaseException as error:
             text, code = describe(error)
             library.result_error(context, text, len(text))

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from .selects import Call
+from .selects import CallSite
 from .sql_tokens import (
     Token,
     all_names,
-    find,
+    find_word,
     is_group,
     is_name,
     is_operator,
@@ -24,20 +24,20 @@ _CONSTANTS = words(
 )
 
 
-def note_conditions(tokens: Sequence[Token], call: Call, column: str | None) -> None:
+def note_conditions(tokens: Sequence[Token], call: CallSite, column: str | None) -> None:
     """Notes what conditions that AND joins say of the column."""
     for term in _conjuncts(tokens):
         if len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside):
             note_conditions(term[0].inside, call, column)
             continue
-        is_one_of = find(term, "or") < len(term)
+        is_one_of = find_word(term, "or") < len(term)
         if (is_one_of or not _note(term, call, column)) and column in all_names(term):
             # `id = 1 or id = 2` becomes a list after all others.
             call.has_more |= is_one_of or any(token.kind == "group" for token in term)
             call.is_mixed |= call.has_more and "in" in all_names(term)
 
 
-def takes_several(tokens: Sequence[Token], call: Call, parameters: Sequence[str]) -> bool:
+def takes_several(tokens: Sequence[Token], call: CallSite, parameters: Sequence[str]) -> bool:
     """Tells whether conditions give an argument several values, or one for each row of a table."""
     for term in _conjuncts(tokens):
         is_group_alone = len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside)
@@ -58,7 +58,7 @@ def takes_several(tokens: Sequence[Token], call: Call, parameters: Sequence[str]
     return False
 
 
-def _note(term: Sequence[Token], call: Call, column: str | None) -> bool:
+def _note(term: Sequence[Token], call: CallSite, column: str | None) -> bool:
     """Notes a condition that SQLite offers; tells whether it is one."""
     length, ours = _column_at_start(term, call, column)
     if length:
@@ -89,7 +89,7 @@ def _note(term: Sequence[Token], call: Call, column: str | None) -> bool:
 
 
 def _column_at_start(
-    term: Sequence[Token], call: Call, column: str | None
+    term: Sequence[Token], call: CallSite, column: str | None
 ) -> tuple[int, bool | None]:
     """Returns how long the column's name is at the start, and whether it is the call's own."""
     if is_group(term, 0):
@@ -105,7 +105,7 @@ def _column_at_start(
     return 1, _is_own(call)
 
 
-def _is_own(call: Call) -> bool | None:
+def _is_own(call: CallSite) -> bool | None:
     """Tells whether a column without a table's name is a call's; None where that isn't sure."""
     select = call.select
     if True not in select.shared:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .library import INT64_MAX, Library, Refused
+from .library import INT64_MAX, FunctionError, Library
 from .structures import SQLITE_BLOB, SQLITE_DONE, SQLITE_INTEGER, SQLITE_OK, SQLITE_TEXT
 
 MOST_VALUES = 1_000_000
@@ -45,12 +45,12 @@ def value_set(
         if kind(value) == SQLITE_INTEGER:
             add(integer(value))
             if len(found) > MOST_VALUES:
-                raise Refused(f"in (...) has more than {MOST_VALUES} values")
+                raise FunctionError(f"in (...) has more than {MOST_VALUES} values")
         else:
             _add(found, _value(library, value.value))
         code = following(address, result)
     if code not in (SQLITE_OK, SQLITE_DONE):
-        raise Refused(f"the values of in (...) cannot be read: SQLite's error {code}")
+        raise FunctionError(f"the values of in (...) cannot be read: SQLite's error {code}")
     return found
 
 

@@ -45,7 +45,7 @@ class NativeUnavailable(Exception):
     "The SQLite library of this connection cannot be reached with ctypes."
 
 
-class Refused(Exception):
+class FunctionError(Exception):
     "An SQL error whose text is written for the person who typed the SQL."
 
 
@@ -146,7 +146,7 @@ class Library:
     ) -> list[Any]:
         """Returns the values of a C array of `sqlite3_value*`; the last limit is that of the rest.
 
-        Raises Refused as value() does.
+        Raises FunctionError as value() does.
         """
         values = pointers(count, addresses)
         if not limits:
@@ -155,7 +155,7 @@ class Library:
         # Before the first is copied: there may be a hundred.
         sizes = [self.check(address, limits[min(n, last)]) for n, address in enumerate(values)]
         if sum(sizes) > MOST_BYTES:
-            raise Refused(
+            raise FunctionError(
                 f"the arguments have {sum(sizes)} bytes together and the limit is {MOST_BYTES}"
             )
         return [self.value(address) for address in values]
@@ -163,7 +163,7 @@ class Library:
     def check(self, address: int | None, limit: Limit) -> int:
         """Returns the bytes of a text or a blob, which are not copied; 0 for any other value.
 
-        Raises Refused for more than the limit.
+        Raises FunctionError for more than the limit.
         """
         kind = self.value_type(address)
         if kind not in (SQLITE_TEXT, SQLITE_BLOB):
@@ -171,13 +171,13 @@ class Library:
         most = limit.text if kind == SQLITE_TEXT else limit.blob
         size: int = self.value_bytes(address)
         if size > most:
-            raise Refused(limit.refusal(size, kind == SQLITE_TEXT))
+            raise FunctionError(limit.refusal(size, kind == SQLITE_TEXT))
         return size
 
     def value(self, address: int | None, errors: str = "strict") -> Any:
         """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`.
 
-        Raises Refused for text that is not UTF-8, unless `errors` is another way to decode it.
+        Raises FunctionError for text that is not UTF-8, unless `errors` allows it.
         """
         kind = self.value_type(address)
         if kind == SQLITE_TEXT:
@@ -188,7 +188,7 @@ class Library:
                 return data.decode("utf-8", errors)
             except UnicodeDecodeError as error:
                 wrong = data[error.start : error.start + 4].hex()
-                raise Refused(
+                raise FunctionError(
                     f"text is not UTF-8: x'{wrong}' stands at byte {error.start}"
                 ) from None
         if kind == SQLITE_INTEGER:
@@ -203,7 +203,7 @@ class Library:
     def give(self, context: int, value: Any) -> None:
         """Makes a Python value the result of an SQL function or of a column.
 
-        Raises Refused for what SQLite cannot hold.
+        Raises FunctionError for what SQLite cannot hold.
         """
         if value is None:
             self.result_null(context)
@@ -215,7 +215,9 @@ class Library:
             try:
                 text = value.encode()
             except UnicodeEncodeError:
-                raise Refused(f"text with a lone surrogate is not Unicode: {value!a}") from None
+                raise FunctionError(
+                    f"text with a lone surrogate is not Unicode: {value!a}"
+                ) from None
             self.result_text(context, text, len(text), SQLITE_TRANSIENT, SQLITE_UTF8)
         elif isinstance(value, float):
             self.result_double(context, value)
@@ -229,7 +231,7 @@ class Library:
             elif -INT64_MAX - 1 <= number <= INT64_MAX:
                 self.result_int64(context, number)
             else:
-                raise Refused("an integer does not fit in the 64 bits that SQLite has for it")
+                raise FunctionError("an integer does not fit in the 64 bits that SQLite has for it")
 
 
 def pointers(count: int, start: int | None) -> list[int | None]:
@@ -244,7 +246,9 @@ def _number(value: Any) -> int | float:
                 return convert(value)
             except TypeError:
                 pass  # An array of numbers has both methods, and they refuse.
-    raise Refused(f"expected NULL, int, float, str or bytes but received {type(value).__name__}")
+    raise FunctionError(
+        f"expected NULL, int, float, str or bytes but received {type(value).__name__}"
+    )
 
 
 def library_of(connection: Any) -> Library:

@@ -8,10 +8,10 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .caller_statement import Note
-from .calls import Text
 from .declaration import MISSING, TableFunction
-from .library import Library, Refused
-from .selects import Call, Select
+from .library import FunctionError, Library
+from .selects import CallSite, Select
+from .sql_text import SQLText
 from .sql_tokens import (
     MOST_CHARACTERS,
     Token,
@@ -30,7 +30,7 @@ asks for, or what can't be known."""
 FIRST_CHUNK = 40
 """How many rows are asked for first where the LIMIT is not known."""
 
-_text = lru_cache(32)(Text)
+_read_text = lru_cache(32)(SQLText)
 
 
 class Meaning(NamedTuple):
@@ -53,18 +53,18 @@ def meaning_of(
 ) -> Meaning:
     """Decides by the text of the statement, and of the views and triggers that it may come from.
 
-    Of several statements it may be any. Raises Refused where that can't be told, or where SQLite
-    doesn't pass on what was meant.
+    Of several statements it may be any. Raises FunctionError where that can't be told, or where
+    SQLite doesn't pass on what was meant.
     """
     try:
         texts = list(_texts(function, connection, statements, bool(note.trigger)))
     except (Unreadable, RecursionError):
         restricted = note.lists or note.values
-        raise Refused(_unclear(function) if restricted else _uncounted(function)) from None
+        raise FunctionError(_unclear(function) if restricted else _uncounted(function)) from None
     counted = function.parameters.index(function.counted) if function.counted else None
     is_counted = counted is None or arguments[counted] is not MISSING
     found: set[Meaning] = set()
-    refused: list[Call] = []
+    refused: list[CallSite] = []
     for text in texts:
         if text.has_others:
             found.add(Meaning(0, 0, DEFAULT))
@@ -87,9 +87,11 @@ def meaning_of(
     if len({(meaning.lists, meaning.values) for meaning in found}) > 1 or (
         refused and (not found or any(call.fixed for call in refused))
     ):
-        raise Refused(_unclear(function) if library.takes_lists else _too_old(function, library))
+        raise FunctionError(
+            _unclear(function) if library.takes_lists else _too_old(function, library)
+        )
     if len(found) > 1 or UNKNOWN in {meaning.mode for meaning in found}:
-        raise Refused(_uncounted(function))
+        raise FunctionError(_uncounted(function))
     meaning = found.pop()
     if meaning.mode == LIMITED:
         return meaning._replace(first=_likely(texts))
@@ -122,7 +124,7 @@ def _too_old(function: TableFunction, library: Library) -> str:
 
 def _texts(
     function: TableFunction, connection: Any, statements: Sequence[str], is_trigger: bool
-) -> Iterator[Text]:
+) -> Iterator[SQLText]:
     name = function.name.lower()
     parameters = tuple(parameter.lower() for parameter in function.parameters)
     stored = stored_texts(connection, name)
@@ -132,14 +134,14 @@ def _texts(
     kind = "trigger" if is_trigger else "statement"
     names: set[str] = set()
     for text in own:
-        read = _text(text, name, function.within, parameters, kind)
+        read = _read_text(text, name, function.within, parameters, kind)
         names |= read.names
         yield read
     views = {view: text for kind, view, text in stored if kind == "view"}
     waiting = [view for view in views if view in names]
     seen = set(waiting)
     while waiting:
-        read = _text(views[waiting.pop()], name, function.within, parameters, "view")
+        read = _read_text(views[waiting.pop()], name, function.within, parameters, "view")
         yield read
         following = (views.keys() & read.names) - seen
         seen |= following
@@ -179,7 +181,7 @@ def stored_texts(connection: Any, name: str) -> list[tuple[str, str, str]]:
     return found if any(name in text.lower() for _, _, text in found) else []
 
 
-def _is_reached(texts: Sequence[Text], text: Text, select: Select, seen: set[Select]) -> bool:
+def _is_reached(texts: Sequence[SQLText], text: SQLText, select: Select, seen: set[Select]) -> bool:
     """Tells whether another SELECT may have a list that SQLite moves into this one."""
     query = select.query
     if select in seen:
@@ -196,7 +198,7 @@ def _is_reached(texts: Sequence[Text], text: Text, select: Select, seen: set[Sel
 
 
 def _restricting(
-    call: Call, note: Note, takes_lists: bool, is_exposed: bool
+    call: CallSite, note: Note, takes_lists: bool, is_exposed: bool
 ) -> tuple[int, int] | str:
     """Returns the bits of the lists and values that restrict a call; else `other` or `refused`.
 
@@ -235,7 +237,7 @@ def _bits(kinds: Sequence[str]) -> int:
     return sum(1 << place for place, kind in enumerate(kinds) if kind != "filters")
 
 
-def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
+def _mode(function: TableFunction, text: SQLText, call: CallSite, note: Note) -> int:
     select = call.select
     in_order = note.ordered == ORDERED or (
         note.ordered == NO_ORDER and _is_ranked(function, select.query.order, call.alias)
@@ -246,7 +248,7 @@ def _mode(function: TableFunction, text: Text, call: Call, note: Note) -> int:
     return mode
 
 
-def _likely(texts: Sequence[Text]) -> int:
+def _likely(texts: Sequence[SQLText]) -> int:
     """Returns how many rows the only LIMIT takes, where it is a number."""
     queries = {select.query for text in texts for select in text.selects}
     limits = [query.limit for query in queries if query.limit is not None]
@@ -263,7 +265,7 @@ NO_ORDER, ORDERED, DISORDERED = range(3)
 
 def _asked(
     function: TableFunction,
-    text: Text,
+    text: SQLText,
     select: Select,
     in_order: bool,
     is_own: bool,
@@ -283,7 +285,7 @@ def _asked(
 
 def _asked_first(
     function: TableFunction,
-    text: Text,
+    text: SQLText,
     select: Select,
     in_order: bool,
     is_own: bool,

@@ -10,7 +10,7 @@ from itertools import chain, count
 from sys import getsizeof
 from typing import Any, NamedTuple
 
-from .library import INT64_MAX, Refused
+from .library import INT64_MAX, FunctionError
 
 MOST_CALLS = 100
 """How many half-read calls of a connection keep their rows; those given up are among them."""
@@ -116,10 +116,10 @@ class Scan:
         return self._bytes
 
     def argument(self, place: int) -> Any:
-        """Returns an argument; raises Refused where it was too long to be kept."""
+        """Returns an argument; raises FunctionError where it was too long to be kept."""
         value = self.arguments[place]
         if isinstance(value, Large):
-            raise Refused(
+            raise FunctionError(
                 f"an argument of {value.size} bytes is not given back; the most is "
                 f"{MOST_ARGUMENT_BYTES}. Take it from where the SQL has it"
             )

@@ -44,7 +44,7 @@ class Select:
 
 
 @dataclass(eq=False)
-class Call:
+class CallSite:
     """A FROM that names the function."""
 
     select: Select

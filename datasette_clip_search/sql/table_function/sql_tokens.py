@@ -153,7 +153,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def find(tokens: Sequence[Token], *words: str, after: int = 0) -> int:
+def find_word(tokens: Sequence[Token], *words: str, after: int = 0) -> int:
     """Returns where a keyword stands, or else where the tokens end."""
     for place in range(after, len(tokens)):
         if is_word(tokens, place, *words) and not is_operator(tokens, place - 1, "."):

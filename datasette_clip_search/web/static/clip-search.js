@@ -1,18 +1,18 @@
-// Search by a picture of one's own: chosen, pasted, or dropped anywhere on the page.
+// Searches by a picture that the visitor chooses, pastes, or drops anywhere on the page.
 "use strict";
 
 (() => {
-  // What is larger, or of a type that servers don't take but this browser may, is sent as a JPEG.
+  // Larger pictures, and types that only the browser can decode, are sent as a JPEG.
   const LARGE_BYTES = 1_000_000;
   const LARGE_PIXELS = 4_000_000;
-  const SENT_AS_IT_IS = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
-  const ENOUGH_PIXELS = 1024; // Of the longer side: models see a quarter of it.
+  const SENT_UNCHANGED = /^image\/(avif|bmp|gif|jpeg|png|webp)$/;
+  const ENOUGH_PIXELS = 1024; // Of the longer side, about four times what models use.
   const PREVIEW_PIXELS = 224;
-  const KEPT = "clip-search:";
+  const PREVIEW_KEY = "clip-search:";
   const ONLY_ADDRESS =
     "Only an address was dropped. Copy the picture and paste it here, or save it and choose it.";
 
-  showSent();
+  showPreview();
   const form = document.querySelector(".clip-form");
   const label = document.querySelector(".clip-upload");
   if (!label) return;
@@ -22,13 +22,13 @@
 
   input.addEventListener("change", () => {
     if (input.files.length) search(input.files[0]);
-    // So that choosing the same picture again is a change, too.
+    // So that choosing the same picture again also counts as a change.
     input.value = "";
   });
   document.addEventListener("paste", (event) => {
     const { files, types } = event.clipboardData;
-    // Office programs copy words as a picture of them, too; pictures come without plain text, or
-    // with the name of their file.
+    // Office programs copy words as plain text, as HTML and as a picture of them. A real picture
+    // comes with at most one of the two texts.
     const areWords = types.includes("text/plain") && types.includes("text/html");
     if (!files.length || areWords) return;
     event.preventDefault();
@@ -37,40 +37,40 @@
   for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
     document.addEventListener(type, (event) => {
       const { files, types } = event.dataTransfer ?? { files: [], types: [] };
-      // Of a picture on another page some browsers hand over the address alone, and would go there.
+      // From another page, some browsers drop only the address of a picture, and would open it.
       const isAddress = types.includes("text/uri-list") && !event.target.closest?.("input");
       const isOurs = types.includes("Files") || isAddress;
       const leaves = type === "drop" || (type === "dragleave" && !event.relatedTarget);
       document.body.classList.toggle("clip-dropping", isOurs && !leaves);
       if (!isOurs) return;
       event.preventDefault();
-      if (type === "drop") files.length ? search(files[0]) : tell(ONLY_ADDRESS, true);
+      if (type === "drop") files.length ? search(files[0]) : showStatus(ONLY_ADDRESS, true);
     });
   }
 
-  // A page that is gone back to says what it last said.
-  addEventListener("pageshow", () => tell(""));
+  // The browser's back button would show the last message again.
+  addEventListener("pageshow", () => showStatus(""));
 
   let current = null;
 
   async function search(file) {
     current?.abort();
     const { signal } = (current = new AbortController());
-    tell("Searching by your picture …");
+    showStatus("Searching by your picture …");
     try {
-      const picture = await decoded(file);
-      const body = (picture && isToBeDrawn(file, picture) && (await shrunk(picture))) || file;
+      const picture = await decode(file);
+      const body = (picture && needsShrinking(file, picture) && (await shrink(picture))) || file;
       if (body.size > Number(input.dataset.maxBytes)) {
         const megabytes = Math.floor(Number(input.dataset.maxBytes) / 1e6);
-        throw new Error(`${file.name} is larger than ${megabytes} MB, the limit here.`);
+        throw new Error(`${file.name} is larger than the limit of ${megabytes} MB.`);
       }
       const found = await send(body, signal);
-      // Another picture may have been given meanwhile.
+      // The visitor may have chosen another picture in the meantime.
       if (signal.aborted) return;
-      if (picture) keepPreview(picture, found.query.vector);
+      if (picture) storePreview(picture, found.query.vector);
       location.assign(`${form.action}?${parameters({ vector: found.query.vector })}`);
     } catch (error) {
-      if (!signal.aborted) tell(error.message, true);
+      if (!signal.aborted) showStatus(error.message, true);
     }
   }
 
@@ -84,7 +84,7 @@
         signal,
       });
     } catch {
-      throw new Error("The picture could not be sent. Try again in a moment.");
+      throw new Error("The picture could not be uploaded. Try again in a moment.");
     }
     const found = await response.json().catch(() => null);
     if (!found) throw new Error(`The picture was refused (${response.status}). Reload the page.`);
@@ -92,19 +92,19 @@
     return found;
   }
 
-  // Returns what the form asks besides words.
+  // Returns the form's query parameters, except words.
   function parameters(others = {}) {
     const { q, ...rest } = Object.fromEntries(new FormData(form));
     const given = Object.entries({ ...others, ...rest }).filter(([, value]) => value !== "");
     return new URLSearchParams(given);
   }
 
-  // Returns what the browser makes of a picture, upright, or null for one it can't decode.
-  function decoded(file) {
+  // Returns an upright bitmap, or null for a file that the browser can't decode.
+  function decode(file) {
     return createImageBitmap(file, { imageOrientation: "from-image" }).catch(() => null);
   }
 
-  function drawn(picture, pixels) {
+  function draw(picture, pixels) {
     const scale = Math.min(1, pixels / Math.max(picture.width, picture.height));
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, Math.round(picture.width * scale));
@@ -117,40 +117,41 @@
     return canvas;
   }
 
-  function isToBeDrawn(file, picture) {
+  function needsShrinking(file, picture) {
     const isLarge = file.size > LARGE_BYTES || picture.width * picture.height > LARGE_PIXELS;
-    return isLarge || !SENT_AS_IT_IS.test(file.type);
+    return isLarge || !SENT_UNCHANGED.test(file.type);
   }
 
-  function shrunk(picture) {
-    const canvas = drawn(picture, ENOUGH_PIXELS);
+  function shrink(picture) {
+    const canvas = draw(picture, ENOUGH_PIXELS);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
   }
 
-  // The picture stays in this browser, for the page of its results to show.
-  function keepPreview(picture, vector) {
+  // The picture stays in this browser, where the page of results shows it.
+  function storePreview(picture, vector) {
     try {
-      sessionStorage.setItem(KEPT + vector, drawn(picture, PREVIEW_PIXELS).toDataURL("image/jpeg"));
+      const preview = draw(picture, PREVIEW_PIXELS).toDataURL("image/jpeg");
+      sessionStorage.setItem(PREVIEW_KEY + vector, preview);
     } catch {
-      // Where the browser keeps nothing, the results are shown without it.
+      // A browser without storage shows the results without the picture.
     }
   }
 
-  function showSent() {
+  function showPreview() {
     const image = document.querySelector(".clip-sent");
     const vector = new URLSearchParams(location.search).get("vector");
-    let kept = null;
+    let preview = null;
     try {
-      kept = image && sessionStorage.getItem(KEPT + vector);
+      preview = image && sessionStorage.getItem(PREVIEW_KEY + vector);
     } catch {
       return;
     }
-    if (!kept) return;
+    if (!preview) return;
     image.addEventListener("load", () => (image.hidden = false));
-    image.src = kept;
+    image.src = preview;
   }
 
-  function tell(text, isError = false) {
+  function showStatus(text, isError = false) {
     status.textContent = text;
     status.classList.toggle("clip-error", isError);
   }

@@ -20,11 +20,11 @@ import numpy as np
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.cores import cores
-from datasette_clip_search.embed import Options, embed_images
-from datasette_clip_search.embed.model_loading import Loaded
-from datasette_clip_search.models.precision import torch_settings
-from datasette_clip_search.models.torch_model import PictureEncoder
-from datasette_clip_search.pictures.decode import decode
+from datasette_clip_search.embedding import EmbedOptions, embed_images
+from datasette_clip_search.embedding.model_loading import Loaded
+from datasette_clip_search.models.device import torch_settings
+from datasette_clip_search.models.encoding import PictureEncoder
+from datasette_clip_search.pictures.decode import decode_picture
 
 # How long the model encodes, and how many pictures are decoded.
 SECONDS = 8
@@ -59,7 +59,7 @@ def decoding_alone(encoder: PictureEncoder, folder: Path) -> float:
     chosen = files[:: max(1, len(files) // FILES)]
     started = time.perf_counter()
     for file in chosen:
-        picture = decode(file.read_bytes(), smallest_side=encoder.preprocess.smallest_side)
+        picture = decode_picture(file.read_bytes(), smallest_side=encoder.preprocess.smallest_side)
         encoder.preprocess.pixels(picture.image, (picture.width, picture.height))
     return (time.perf_counter() - started) / len(chosen)
 
@@ -71,7 +71,7 @@ def bound(model: float, decoding: float) -> float:
 
 def main(model: str, weights: str, precision: str, few: str, *folders: str) -> None:
     loaded = Loaded()
-    options = Options(model=model, pretrained=weights, precision=precision, text_tower="none")
+    options = EmbedOptions(model=model, pretrained=weights, precision=precision, text_tower="none")
     with tempfile.TemporaryDirectory() as place:
         embed_images(Path(place, "photos.db"), [few], options, loaded=loaded)
     assert loaded.encoder is not None

@@ -1,6 +1,5 @@
 """The kinds of index and their files: their recall, and the damage that they detect."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -214,11 +213,10 @@ def test_a_few_pictures_are_always_searched_exactly(tmp_path):
     assert kept.header.choice == IndexChoice("ivf-sq8")
 
 
-def test_more_vectors_than_memory_has_room_for(tmp_path, connect, monkeypatch, caplog):
+def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, caplog):
     """Without an index, every search reads them again, and finds the same."""
     path = make(tmp_path / "p.db", clustered(1001))
-    limited = dataclasses.replace(CONFIG, max_unindexed_numbers=1000 * 32)
-    monkeypatch.setattr("datasette_clip_search.database.index.snapshot_cache.CONFIG", limited)
+    configured(max_unindexed_numbers=1000 * 32)
     connection, query = connect(path), clustered(1, seed=2)[0]
     for k in (10, 2000):
         assert found(connection, query, k)[0] == truth(connection, query, k)[0]

@@ -6,8 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,13 +14,12 @@ import pytest
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import ClipSearchError
-from datasette_clip_search.pictures.processes import pool as decoding
 from datasette_clip_search.pictures.processes import process
 from datasette_clip_search.pictures.processes.messages import Job
 from datasette_clip_search.pictures.processes.pool import (
     Decoded,
-    Decoders,
-    Refused,
+    DecodeFailure,
+    DecoderPool,
     Settings,
     Unneeded,
 )
@@ -66,8 +64,8 @@ def source(path: Path) -> DiskFile:
     return DiskFile(path.name, info.st_size, info.st_mtime, str(path.parent))
 
 
-def test_traps_among_pictures(tmp_path, traps, tiny_model, monkeypatch):
-    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
+def test_traps_among_pictures(tmp_path, traps, tiny_model, configured):
+    configured(decode_seconds=1.5)
     folder, database = tmp_path / "p", tmp_path / "d.db"
     ways = [*REASONS, "print", *REASONS, "print"]
     for number, way in enumerate(ways):
@@ -123,7 +121,7 @@ def test_what_it_says_to_see_why_says_why(tmp_path, monkeypatch):
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    with Decoders(1) as decoders, pytest.raises(ClipSearchError) as raised:
+    with DecoderPool(1) as decoders, pytest.raises(ClipSearchError) as raised:
         decoders.submit(source(tmp_path / "PIL" / "__init__.py"), None, SETTINGS).result(60)
     command = str(raised.value).split("To see why: ")[1].split()
     assert command[0] == sys.executable
@@ -133,7 +131,7 @@ def test_what_it_says_to_see_why_says_why(tmp_path, monkeypatch):
 
 def test_each_outcome_belongs_to_its_picture(tmp_path):
     paths = [make_picture(tmp_path / f"{seed}.png", seed, (20 + seed, 10)) for seed in range(30)]
-    with Decoders(3) as decoders:
+    with DecoderPool(3) as decoders:
         futures = [
             decoders.submit(source(path), path.read_bytes() if seed % 2 else None, SETTINGS)
             for seed, path in enumerate(paths)
@@ -154,16 +152,16 @@ def test_what_is_not_wanted_is_not_decoded(tmp_path, traps):
         asked.append(content_hash)
         return False
 
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         outcome = decoders.submit(source(trap), None, SETTINGS, is_wanted).result(60)
     assert asked == [sha256(trap.read_bytes()).hexdigest()]
     assert outcome == Unneeded(asked[0])
 
 
 @pytest.fixture
-def one_decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[process.Decoder]:
-    monkeypatch.setattr(process, "CONFIG", replace(CONFIG, decode_seconds=1.5))
-    decoder = process.Decoder()
+def one_decoder(configured: Callable[..., None]) -> Iterator[process.DecoderProcess]:
+    configured(decode_seconds=1.5)
+    decoder = process.DecoderProcess()
     yield decoder
     decoder.close()
 
@@ -201,10 +199,10 @@ def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_de
             elif way == "not needed":
                 assert outcome == Unneeded(sha256(path.read_bytes()).hexdigest())
             elif way == "missing":
-                assert isinstance(outcome, Refused)
+                assert isinstance(outcome, DecodeFailure)
                 assert outcome.reason == "It can't be read: No such file or directory"
             else:
-                assert isinstance(outcome, Refused)
+                assert isinstance(outcome, DecodeFailure)
                 assert outcome.reason == REASONS[way]
     finally:
         closed.set()
@@ -215,16 +213,16 @@ def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_de
 def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatch):
     """Nobody can tell which it was, so that each is tried alone."""
     sent: list[int] = []
-    send = process.Decoder._send
+    send = process.DecoderProcess._send
 
-    def die_of_several(decoder: process.Decoder, value: object) -> None:
+    def die_of_several(decoder: process.DecoderProcess, value: object) -> None:
         if isinstance(value, list) and isinstance(value[0], Job):
             sent.append(len(value))
             if len(value) > 1:
                 decoder._process.kill()
         send(decoder, value)
 
-    monkeypatch.setattr(process.Decoder, "_send", die_of_several)
+    monkeypatch.setattr(process.DecoderProcess, "_send", die_of_several)
     paths = sorted(pictures.glob("*.*"))
     wanted = [lambda _: True] * len(paths)
     outcomes = list(one_decoder.answers([job(path) for path in paths], wanted))
@@ -232,18 +230,18 @@ def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatc
     assert sent == [len(paths)] + [1] * len(paths)
 
 
-def test_many_small_pictures_are_given_together(tmp_path, monkeypatch):
+def test_many_small_pictures_are_given_together(tmp_path, monkeypatch, configured):
     """But not so many that others have none, nor large ones."""
     given: list[int] = []
-    answers = process.Decoder.answers
+    answers = process.DecoderProcess.answers
 
-    def spy(decoder: process.Decoder, jobs: list[Job], wanted: list[IsWanted]) -> object:
+    def spy(decoder: process.DecoderProcess, jobs: list[Job], wanted: list[IsWanted]) -> object:
         given.append(len(jobs))
         return answers(decoder, jobs, wanted)
 
-    monkeypatch.setattr(process.Decoder, "answers", spy)
+    monkeypatch.setattr(process.DecoderProcess, "answers", spy)
     sources = [source(make_picture(tmp_path / f"{seed:02}.png", seed)) for seed in range(40)]
-    decoders = Decoders(2)
+    decoders = DecoderPool(2)
     futures = [decoders.submit(each, None, SETTINGS) for each in sources]
     futures[3].cancel()
     with decoders:
@@ -254,9 +252,8 @@ def test_many_small_pictures_are_given_together(tmp_path, monkeypatch):
     # The last ones are shared.
     assert min(given) <= 2
     given.clear()
-    small = replace(CONFIG, decoded_together_bytes=sources[0].size)
-    monkeypatch.setattr(decoding, "CONFIG", small)
-    with Decoders(1) as decoders:
+    configured(decoded_together_bytes=sources[0].size)
+    with DecoderPool(1) as decoders:
         for future in [decoders.submit(each, None, SETTINGS) for each in sources[:5]]:
             future.result(60)
     assert given == [1] * 5
@@ -267,31 +264,31 @@ def test_files_that_are_not_there(tmp_path, pictures):
     gone = source(make_picture(tmp_path / "gone.jpg"))
     (tmp_path / "gone.jpg").unlink()
     os.mkfifo(tmp_path / "gone.jpg")
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         refused = decoders.submit(gone, None, SETTINGS).result(60)
-        assert refused == Refused("It is not a regular file", again=True, unread=True)
+        assert refused == DecodeFailure("It is not a regular file", again=True, unread=True)
         assert isinstance(decoders.submit(there, None, SETTINGS).result(60), Decoded)
 
 
 def test_process_that_is_killed_while_it_starts(pictures, monkeypatch):
-    start = process.Decoder._start
+    start = process.DecoderProcess._start
     killed: list[int] = []
 
-    def start_in_vain(decoder: process.Decoder) -> None:
+    def start_in_vain(decoder: process.DecoderProcess) -> None:
         start(decoder)
         if len(killed) < 2:
             killed.append(decoder._process.pid)
             decoder._process.kill()
 
-    monkeypatch.setattr(process.Decoder, "_start", start_in_vain)
-    with Decoders(1) as decoders:
+    monkeypatch.setattr(process.DecoderProcess, "_start", start_in_vain)
+    with DecoderPool(1) as decoders:
         outcome = decoders.submit(source(pictures / "a.jpg"), None, SETTINGS).result(60)
     assert isinstance(outcome, Decoded)
     assert len(killed) == 2
 
 
 def test_process_that_ended_between_two_pictures(pictures):
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         for _ in range(3):
             outcome = decoders.submit(source(pictures / "a.jpg"), None, SETTINGS).result(60)
             assert isinstance(outcome, Decoded)
@@ -300,7 +297,7 @@ def test_process_that_ended_between_two_pictures(pictures):
             decoder._process.wait()
 
 
-def close_in_time(decoders: Decoders) -> None:
+def close_in_time(decoders: DecoderPool) -> None:
     """Closes decoders in a thread, so that one that hangs is an error and not a hanging test."""
     closing = threading.Thread(target=decoders.__exit__, args=(None, None, None), daemon=True)
     closing.start()
@@ -315,13 +312,13 @@ def close_in_time(decoders: Decoders) -> None:
 @pytest.mark.parametrize("delay", [0, 0.3])
 def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, delay):
     """Also where the threads go on to the next pictures before the last process is killed."""
-    kill = process.Decoder.kill
+    kill = process.DecoderProcess.kill
 
-    def kill_slowly(decoder: process.Decoder) -> None:
+    def kill_slowly(decoder: process.DecoderProcess) -> None:
         kill(decoder)
         time.sleep(delay)
 
-    monkeypatch.setattr(process.Decoder, "kill", kill_slowly)
+    monkeypatch.setattr(process.DecoderProcess, "kill", kill_slowly)
     trap = make_trap(tmp_path / "a.png", "hang")
     began = threading.Event()
 
@@ -329,7 +326,7 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
         began.set()
         return True
 
-    decoders = Decoders(2).__enter__()
+    decoders = DecoderPool(2).__enter__()
     futures = [decoders.submit(source(trap), None, SETTINGS, is_wanted) for _ in range(9)]
     if moment == "working":
         assert began.wait(60)
@@ -344,7 +341,7 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
 
 def test_nothing_is_decoded_in_a_pause(pictures):
     picture = source(pictures / "a.jpg")
-    with Decoders(2) as decoders:
+    with DecoderPool(2) as decoders:
         before = [decoders.submit(picture, None, SETTINGS) for _ in range(20)]
         with decoders.paused():
             done = [future.done() for future in before]
@@ -357,7 +354,7 @@ def test_nothing_is_decoded_in_a_pause(pictures):
 
 
 def test_a_pause_does_not_wait_for_ever(tmp_path, traps):
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         hanging = decoders.submit(source(make_trap(tmp_path / "a.png", "hang")), None, SETTINGS)
         started = time.monotonic()
         with decoders.paused():
@@ -366,14 +363,14 @@ def test_a_pause_does_not_wait_for_ever(tmp_path, traps):
 
 
 def test_closing_without_work():
-    decoders = Decoders(2).__enter__()
+    decoders = DecoderPool(2).__enter__()
     close_in_time(decoders)
     assert not decoding_processes(os.getpid())
 
 
 def test_error_inside_closes_too(pictures):
     def fail() -> None:
-        with Decoders(2) as decoders:
+        with DecoderPool(2) as decoders:
             decoders.submit(source(pictures / "a.jpg"), None, SETTINGS)
             raise ZeroDivisionError
 
@@ -388,7 +385,7 @@ def test_names_and_folders_do_not_matter(tmp_path, pictures, monkeypatch):
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError")
     odd = shutil.copy(pictures / "a.jpg", tmp_path / "ä 'quoted'\n.jpg")
-    with Decoders(1) as decoders:
+    with DecoderPool(1) as decoders:
         outcome = decoders.submit(source(Path(odd)), None, SETTINGS).result(60)
     assert isinstance(outcome, Decoded)
 

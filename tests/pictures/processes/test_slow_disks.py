@@ -57,6 +57,13 @@ def share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def use_a_fast_disk(share: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let decoding processes open files as they are: an empty sitecustomize comes first."""
+    (share / "fast").mkdir()
+    (share / "fast" / "sitecustomize.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(share / "fast"), prepend=os.pathsep)
+
+
 def embed(folder: Path, model: Path, *options: str) -> str:
     options = ("--pretrained", str(model), "--text-tower", "none", *options)
     result = run("embed-images", folder / "d.db", folder / "p", *options)
@@ -79,8 +86,7 @@ def test_what_could_not_be_read_is_tried_again(share, tiny_model, configured, mo
     assert f"p/late.png: {reason}" in told
     # What trickles has a limit of its own.
     assert "Embedded:     3" in told
-    monkeypatch.setenv("PYTHONPATH", str(share))
-    (share / "sitecustomize.py").write_text("")
+    use_a_fast_disk(share, monkeypatch)
     again = embed(share, tiny_model)
     assert "Embedded:     2" in again
     assert "Failed:       0" in again
@@ -90,7 +96,7 @@ def test_what_was_embedded_stays_when_it_can_no_longer_be_read(
     share, tiny_model, configured, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(share))
+        use_a_fast_disk(share, patch)
         embed(share, tiny_model)
     before = rows(share / "d.db", "select id, path, content_hash from images order by id")
     os.utime(share / "p" / "late.png")
@@ -137,12 +143,12 @@ def _count(database: Path) -> int:
 def test_pictures_that_are_sent_have_the_limit_of_decoding(tmp_path, monkeypatch):
     """What comes from strangers is in memory already."""
     assert process.CONFIG.decode_seconds < process.CONFIG.read_pause_seconds
-    decoder = process.Decoder()
+    decoder = process.DecoderProcess()
     try:
         with decoder._limited(process.Settings(None, 150, thumbnails=False, seconds=0.001)):
             time.sleep(0.01)
             decoder.stop_if_late()
-        assert decoder._late == process.Refused(
+        assert decoder._late == process.DecodeFailure(
             "Decoding it took longer than 0.001 seconds and was stopped", too_slow=True
         )
     finally:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datasette_clip_search.pictures.sources import find, find_rows, same
+from datasette_clip_search.pictures.sources import find_pictures, find_rows, same
 from datasette_clip_search.pictures.sources.mounts import mount_of, mounts, place_on_device
 from support.commands import run
 from support.pictures import make_picture
@@ -65,7 +65,7 @@ def put(folder: Path, *names: str) -> None:
 
 
 def names(folder: Path, *arguments: str) -> list[str]:
-    found = find([str(folder / argument) for argument in arguments or ["."]], folder)
+    found = find_pictures([str(folder / argument) for argument in arguments or ["."]], folder)
     return [source.stored for source in found.sources]
 
 
@@ -141,8 +141,8 @@ def test_a_run_over_folders_with_one_number(tmp_path, tiny_model, one_number):
 
 BIND = """
 mount --bind {folder}/a {folder}/b && exec {python} -c '
-from datasette_clip_search.pictures.sources import find
-print([source.stored for source in find(["{folder}"], "{folder}").sources])'
+from datasette_clip_search.pictures.sources import find_pictures
+print([source.stored for source in find_pictures(["{folder}"], "{folder}").sources])'
 """
 
 

@@ -19,7 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasette_clip_search.common.errors import CommandError, PictureError, PictureUnreadable
-from datasette_clip_search.pictures.sources import Found, find, find_rows, is_gone, members, rows
+from datasette_clip_search.pictures.sources import (
+    FoundPictures,
+    find_pictures,
+    find_rows,
+    is_gone,
+    members,
+    rows,
+)
 
 
 def put(folder: Path, *names: str) -> None:
@@ -30,17 +37,19 @@ def put(folder: Path, *names: str) -> None:
         file.write_text(name)
 
 
-def names(found: Found) -> list[str]:
+def names(found: FoundPictures) -> list[str]:
     return [source.stored for source in found.sources]
 
 
-def contents(found: Found) -> dict[str, bytes]:
+def contents(found: FoundPictures) -> dict[str, bytes]:
     return {source.stored: source.read() for source in found.sources}
 
 
-def search(folder: Path, *arguments: str | Path, **options: object) -> Found:
+def search(folder: Path, *arguments: str | Path, **options: object) -> FoundPictures:
     """Searches below a folder that is the database's and the working directory's parent."""
-    return find([str(folder / argument) for argument in arguments or ["."]], folder, **options)
+    return find_pictures(
+        [str(folder / argument) for argument in arguments or ["."]], folder, **options
+    )
 
 
 # Folders
@@ -61,7 +70,7 @@ def test_folders_in_order(tmp_path):
 
 def test_stored_paths_are_from_the_databases_folder_where_they_lie_below_it(tmp_path):
     put(tmp_path, "here/a.jpg", "here.jpg", "elsewhere/b.jpg")
-    found = find([str(tmp_path)], tmp_path / "here")
+    found = find_pictures([str(tmp_path)], tmp_path / "here")
     assert names(found) == [
         f"{tmp_path}/here.jpg",
         f"{tmp_path}/elsewhere/b.jpg",
@@ -77,8 +86,8 @@ def test_stored_paths_are_from_the_databases_folder_where_they_lie_below_it(tmp_
 def test_relative_arguments_are_from_the_working_directory(tmp_path, monkeypatch):
     put(tmp_path, "photos/a.jpg")
     monkeypatch.chdir(tmp_path / "photos")
-    assert names(find(["."], Path(".."))) == ["photos/a.jpg"]
-    assert names(find(["../photos/./a.jpg"], Path("."))) == ["a.jpg"]
+    assert names(find_pictures(["."], Path(".."))) == ["photos/a.jpg"]
+    assert names(find_pictures(["../photos/./a.jpg"], Path("."))) == ["a.jpg"]
 
 
 def test_what_is_passed_over_is_counted(tmp_path):
@@ -185,19 +194,19 @@ NOBODY = """
 import os, sys
 from pathlib import Path
 from datasette_clip_search.pictures.decode import picture_extensions
-from datasette_clip_search.pictures.sources import find, is_gone
+from datasette_clip_search.pictures.sources import find_pictures, is_gone
 picture_extensions()
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 folder = Path(sys.argv[1])
-found = find([str(folder), str(folder / "locked")], folder)
+found = find_pictures([str(folder), str(folder / "locked")], folder)
 print([source.stored for source in found.sources])
 print(found.unreadable)
 print([found.covers(path) for path in ["a.jpg", "locked/x.jpg", "blind/x.jpg", "old.jpg"]])
 print([is_gone(path, folder) for path in ["locked/x.jpg", "old.jpg", "blind/never.jpg"]])
 print([found.lacks(path) for path in ["locked/x.jpg", "old.jpg", "blind/never.jpg"]])
 try:
-    find([str(folder / "a.jpg")], folder).sources[0].read()
+    find_pictures([str(folder / "a.jpg")], folder).sources[0].read()
 except Exception as error:
     print(type(error).__name__, error)
 """
@@ -238,7 +247,7 @@ def test_an_argument_that_names_nothing(tmp_path, monkeypatch, argument):
     put(tmp_path, "a.jpg")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CommandError, match=r"^There is no file or folder \S"):
-        find([argument], tmp_path)
+        find_pictures([argument], tmp_path)
 
 
 def test_a_name_that_is_too_long(tmp_path):
@@ -259,7 +268,7 @@ def test_names_that_are_not_utf_8(tmp_path):
 def test_a_database_in_a_folder_that_is_not_utf_8(tmp_path):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     put(folder, "a.jpg")
-    found = find([str(folder)], folder)
+    found = find_pictures([str(folder)], folder)
     assert contents(found) == {"a.jpg": b"a.jpg"}
     assert found.covers("b.jpg")
     assert found.lacks("b.jpg")
@@ -311,7 +320,7 @@ def test_exclude(tmp_path, monkeypatch, patterns, left):
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "photos"
     put(folder, *EXCLUDED)
-    found = find(["photos"], folder, exclude=patterns)
+    found = find_pictures(["photos"], folder, exclude=patterns)
     assert sorted(names(found)) == sorted(left)
     assert bool(found.excluded) == (len(left) < len(EXCLUDED))
     for name in EXCLUDED:
@@ -320,7 +329,7 @@ def test_exclude(tmp_path, monkeypatch, patterns, left):
         for name in EXCLUDED:
             archive.writestr(name, name)
     if patterns != ["photos/x"]:
-        inside = find(["photos.zip"], tmp_path, exclude=patterns)
+        inside = find_pictures(["photos.zip"], tmp_path, exclude=patterns)
         assert sorted(names(inside)) == sorted(f"photos.zip/{name}" for name in left)
         assert inside.excluded == len(EXCLUDED) - len(left)
         for name in EXCLUDED:
@@ -336,7 +345,9 @@ def test_exclude_arguments_that_the_shell_expanded(tmp_path, monkeypatch):
     put(tmp_path, "a/x.jpg", "private/y.jpg", "z.png")
     monkeypatch.chdir(tmp_path)
     for arguments in (["a", "private", "z.png"], ["*"], ["**/*"]):
-        assert names(find(arguments, tmp_path, exclude=["private", "*.png"])) == ["a/x.jpg"]
+        assert names(find_pictures(arguments, tmp_path, exclude=["private", "*.png"])) == [
+            "a/x.jpg"
+        ]
 
 
 # Globs
@@ -365,9 +376,9 @@ def test_globs(tmp_path, monkeypatch, pattern, expected):
     put(tmp_path, ".git/e.jpg")
     (tmp_path / "x" / "round").symlink_to(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert names(find([pattern], tmp_path)) == expected
+    assert names(find_pictures([pattern], tmp_path)) == expected
     if not pattern.startswith("."):
-        assert names(find([f"{tmp_path}/{pattern}"], tmp_path)) == expected
+        assert names(find_pictures([f"{tmp_path}/{pattern}"], tmp_path)) == expected
 
 
 def test_a_glob_in_circles_ends(tmp_path):
@@ -400,14 +411,14 @@ def test_a_glob_that_matches_nothing(tmp_path):
 def test_a_list_of_paths(tmp_path, monkeypatch, listed):
     put(tmp_path, "a.jpg", "b.jpg", "x/c.jpg")
     monkeypatch.chdir(tmp_path)
-    assert names(find(["-"], tmp_path, stdin=io.BytesIO(listed))) == ["b.jpg", "x/c.jpg"]
+    assert names(find_pictures(["-"], tmp_path, stdin=io.BytesIO(listed))) == ["b.jpg", "x/c.jpg"]
 
 
 def test_a_list_with_odd_names(tmp_path, monkeypatch):
     put(tmp_path, "new\nline.jpg", "*.jpg", "other.jpg", "-")
     monkeypatch.chdir(tmp_path)
     listed = b"new\nline.jpg\0*.jpg\0gone.jpg\0[x].jpg\0-\0caf\xe9.jpg\0"
-    found = find(["-"], tmp_path, stdin=io.BytesIO(listed))
+    found = find_pictures(["-"], tmp_path, stdin=io.BytesIO(listed))
     assert names(found) == ["new\nline.jpg", "*.jpg", "-"]
     reason = "There is no such file or folder"
     assert found.unreadable == [
@@ -420,7 +431,7 @@ def test_a_list_with_odd_names(tmp_path, monkeypatch):
 @pytest.mark.parametrize("stdin", [None, io.BytesIO(b""), io.BytesIO(b"\n\r\n")])
 def test_an_empty_list(tmp_path, stdin):
     with pytest.raises(CommandError, match="- stands for a list of paths on standard input"):
-        find(["-"], tmp_path, stdin=stdin)
+        find_pictures(["-"], tmp_path, stdin=stdin)
 
 
 # Archives
@@ -473,11 +484,11 @@ def test_archives_are_known_by_content_and_only_where_they_are_named(tmp_path, k
     monkeypatch.chdir(tmp_path)
     pack(tmp_path / f"shard.{kind}", INSIDE).rename(tmp_path / "shard.bin")
     expected = [f"shard.bin/{name}" for name in INSIDE]
-    assert names(find(["shard.bin"], tmp_path)) == expected
-    assert names(find(["shard.*"], tmp_path)) == expected
-    assert names(find(["-"], tmp_path, stdin=io.BytesIO(b"shard.bin\n"))) == expected
-    assert names(find(["shard.bin", "shard.bin"], tmp_path)) == expected
-    folder = find(["."], tmp_path)
+    assert names(find_pictures(["shard.bin"], tmp_path)) == expected
+    assert names(find_pictures(["shard.*"], tmp_path)) == expected
+    assert names(find_pictures(["-"], tmp_path, stdin=io.BytesIO(b"shard.bin\n"))) == expected
+    assert names(find_pictures(["shard.bin", "shard.bin"], tmp_path)) == expected
+    folder = find_pictures(["."], tmp_path)
     assert (names(folder), folder.others) == ([], {".bin": 1})
 
 
@@ -740,7 +751,7 @@ def test_names_come_back_as_they_are(files, sub):
         }
         if inside:
             listed = io.BytesIO(b"".join(os.fsencode(folder / path) + b"\0" for path in inside))
-            assert contents(find(["-"], folder, stdin=listed)) == inside
+            assert contents(find_pictures(["-"], folder, stdin=listed)) == inside
 
 
 # What is missing
@@ -806,7 +817,7 @@ def test_an_archive_in_a_folder_is_not_searched_with_it(tmp_path):
 def test_everything_is_covered_by_the_root(tmp_path):
     database = tmp_path / "databases"
     put(tmp_path, "photos/a.jpg")
-    found = find([str(tmp_path)], database)
+    found = find_pictures([str(tmp_path)], database)
     assert found.covers(f"{tmp_path}/photos/old.jpg")
     assert found.covers("beside.jpg")
     assert not found.covers(f"{tmp_path.parent}/old.jpg")
@@ -819,7 +830,7 @@ def test_finds_are_joined(tmp_path):
     assert names(found) == ["a/x.jpg", "b/y.jpg"]
     assert (found.others, found.hidden) == ({".txt": 1}, 1)
     assert found.covers("b/old.jpg")
-    empty = Found()
+    empty = FoundPictures()
     empty.extend(found)
     assert empty.lacks("b/old.jpg")
 

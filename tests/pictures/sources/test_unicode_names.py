@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from datasette_clip_search.common.errors import CommandError
-from datasette_clip_search.pictures.sources import Found, find, find_rows
+from datasette_clip_search.pictures.sources import FoundPictures, find_pictures, find_rows
 from datasette_clip_search.pictures.sources.spelling import as_on_disk
 from support.commands import run
 from support.databases import rows
@@ -31,7 +31,7 @@ def put(folder: Path, *names: str) -> None:
         (folder / name).write_text(name)
 
 
-def names(found: Found) -> set[str]:
+def names(found: FoundPictures) -> set[str]:
     return {source.stored for source in found.sources}
 
 
@@ -73,10 +73,10 @@ def test_exclude(here, typed, stored, pattern):
     expected = {f"photos/{held[1]}"}
     if pattern == "Privé/*":
         # With a slash, it is a path from the folder that is searched.
-        found = find([form(stored, "photos/Été")], here, excluded)
+        found = find_pictures([form(stored, "photos/Été")], here, excluded)
         assert names(found) == set()
         return
-    found = find(["photos"], here, excluded)
+    found = find_pictures(["photos"], here, excluded)
     assert names(found) == expected
     assert not found.covers(f"photos/{held[0]}")
     assert found.covers(f"photos/{held[1]}")
@@ -95,7 +95,7 @@ def test_exclude_inside_archives(here, typed, stored, kind):
             for name in (member, other):
                 archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     for pattern in ("Privé", "Été/Privé"):
-        found = find([f"x.{kind}"], here, [form(typed, pattern)])
+        found = find_pictures([f"x.{kind}"], here, [form(typed, pattern)])
         assert names(found) == {f"x.{kind}/{other}"}
 
 
@@ -105,7 +105,7 @@ def test_exclude_by_a_path_that_goes_through_a_link(here, typed, stored):
     (here / "photos").symlink_to(form(stored, "disk/Été"))
     for argument in ("photos", form(typed, "disk/Été")):
         for pattern in ("photos/Privé", "disk/Été/Privé", f"{here}/disk/Été/Privé"):
-            found = find([argument], here, [form(typed, pattern)])
+            found = find_pictures([argument], here, [form(typed, pattern)])
             assert [Path(name).name for name in names(found)] == ["b.jpg"]
 
 
@@ -115,24 +115,26 @@ def test_exclude_by_a_path_that_goes_through_a_link(here, typed, stored):
 )
 def test_exclude_what_has_brackets_in_its_name(here, pattern):
     put(here, "photos/é [1]/a.jpg", "photos/é 2/b.jpg")
-    assert names(find(["photos"], here, [pattern.format(here=here)])) == {"photos/é 2/b.jpg"}
+    assert names(find_pictures(["photos"], here, [pattern.format(here=here)])) == {
+        "photos/é 2/b.jpg"
+    }
 
 
 def test_excluding_a_link_excludes_nothing_else(here):
     put(here, "photos/real/a.jpg")
     (here / "photos" / "link").symlink_to("real")
-    assert names(find(["photos"], here, ["photos/link"])) == {"photos/real/a.jpg"}
+    assert names(find_pictures(["photos"], here, ["photos/link"])) == {"photos/real/a.jpg"}
 
 
 def test_exclude_takes_both_of_two_spellings(here):
     put(here, *(f"photos/{form(each, 'Privé')}/{each}.jpg" for each in ("NFC", "NFD")))
-    assert names(find(["photos"], here, ["Privé"])) == set()
+    assert names(find_pictures(["photos"], here, ["Privé"])) == set()
 
 
 def test_exclude_tells_other_names_apart(here):
     put(here, "photos/prive/a.jpg", "photos/PRIVÉ/b.jpg", "photos/privè/c.jpg", "photos/privé.jpg")
     (here / os.fsdecode(b"photos/priv\xe9")).mkdir()
-    assert len(names(find(["photos"], here, ["privé", "Privé"]))) == 4
+    assert len(names(find_pictures(["photos"], here, ["privé", "Privé"]))) == 4
 
 
 @either
@@ -154,19 +156,19 @@ def test_exclude_tells_other_names_apart(here):
 def test_paths_and_globs(here, typed, stored, argument):
     name = form(stored, "Été/Privé/é.jpg")
     put(here, name)
-    found = find([form(typed, argument.format(here=here))], here)
+    found = find_pictures([form(typed, argument.format(here=here))], here)
     assert names(found) == {name}
     # And what is excluded stays so.
     for pattern in ("é.jpg", "Été/Privé/é.jpg", "**/é.jpg"):
         excluded = [form(typed, pattern)]
-        assert not names(find([form(typed, argument.format(here=here))], here, excluded))
+        assert not names(find_pictures([form(typed, argument.format(here=here))], here, excluded))
 
 
 @either
 def test_lists_and_rows(here, typed, stored):
     put(here, form(stored, "Été/é.jpg"))
     listed = io.BytesIO(form(typed, "Été/é.jpg").encode() + b"\n")
-    assert names(find(["-"], here, stdin=listed)) == {form(stored, "Été/é.jpg")}
+    assert names(find_pictures(["-"], here, stdin=listed)) == {form(stored, "Été/é.jpg")}
     connection = sqlite3.connect(":memory:")
     connection.execute("create table p (id integer primary key, path text)")
     connection.execute("insert into p (path) values (?)", [form(typed, "Été/é.jpg")])
@@ -196,14 +198,14 @@ def test_exclude_of_paths_in_rows(here, typed, stored, pattern, database):
 def test_the_spelling_given_comes_first(here):
     for each in ("NFC", "NFD"):
         put(here, form(each, "é.jpg"))
-        assert names(find([form(each, "é.jpg")], here)) == {form(each, "é.jpg")}
+        assert names(find_pictures([form(each, "é.jpg")], here)) == {form(each, "é.jpg")}
 
 
 @pytest.mark.parametrize("name", ["nichts/é.jpg", "é", "E", os.fsdecode(b"\xe9"), "é\0", ""])
 def test_what_does_not_exist(here, name):
     assert as_on_disk(name) == name
     with pytest.raises(CommandError):
-        find([name], here)
+        find_pictures([name], here)
 
 
 @either

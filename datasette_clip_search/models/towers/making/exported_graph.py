@@ -9,13 +9,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ....common.errors import EncoderUnavailable
-from ...int8.graph import is_convolution, is_product, matrix_of
-from ...onnx_export import shallow_copy, to_onnx
+from .graph_builder import GraphBuilder
+from .int8_graph import is_convolution, is_product, matrix_of
+from .onnx_export import shallow_copy, to_onnx
 from .open_clip_graph import INPUT, OUTPUT
-from .weights import Graph
 
 
-def build(model: Any, tokens: Any, bits: int) -> bytes:
+def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
     """Returns the text tower of an OpenCLIP model as an ONNX file, whatever it is built of.
 
     `model` is float32, on the CPU; `tokens` are those of two texts, (2, length), as its tokenizer
@@ -42,7 +42,7 @@ def build(model: Any, tokens: Any, bits: int) -> bytes:
             ) from error
         exported = onnx.load(file)
     length = tokens.shape[1]
-    graph = Graph(bits)
+    graph = GraphBuilder(bits)
     rewrite(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n", length])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
@@ -68,7 +68,7 @@ def _export(model: Any, tokens: Any, file: Path) -> None:
     to_onnx(Tower().eval(), tokens, file, INPUT, OUTPUT)
 
 
-def rewrite(graph: Graph, exported: Any) -> None:
+def rewrite(graph: GraphBuilder, exported: Any) -> None:
     """Copies a graph's nodes, with products, convolutions and embeddings by constants made anew."""
     constants = {constant.name: constant for constant in exported.initializer}
     for node in exported.node:

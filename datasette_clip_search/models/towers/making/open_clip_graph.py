@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, helper
 
-from .weights import MICROSOFT, Array, Graph
+from .graph_builder import MICROSOFT, Array, GraphBuilder
 
 INPUT, OUTPUT = "tokens", "features"
 
@@ -13,7 +13,7 @@ INPUT, OUTPUT = "tokens", "features"
 _AT_THE_END = ("argmax", "eos", "first")
 
 
-def build(model: Any, bits: int) -> tuple[bytes, bool] | None:
+def build_text_graph(model: Any, bits: int) -> tuple[bytes, bool] | None:
     """Returns the text tower of an OpenCLIP model as an ONNX file, None if it isn't of this kind.
 
     `model` is float32, on the CPU. The graph takes "tokens", int64 (n, length), and gives
@@ -24,7 +24,7 @@ def build(model: Any, bits: int) -> tuple[bytes, bool] | None:
     if tower is None:
         return None
     is_causal, pooling = tower.attn_mask is not None, _pooling(model, tower)
-    graph = Graph(bits)
+    graph = GraphBuilder(bits)
     x = graph.rows(_array(tower.token_embedding.weight), INPUT)
     one, two, zero = (graph.constant(np.array([number])) for number in (1, 2, 0))
     length = graph.add("Slice", graph.add("Shape", INPUT), one, two)
@@ -97,12 +97,12 @@ def _gelu(module: Any) -> tuple[str, dict[str, float]] | None:
     return None
 
 
-def _normalised(graph: Graph, norm: Any, x: str) -> str:
+def _normalised(graph: GraphBuilder, norm: Any, x: str) -> str:
     parts = (graph.constant(_array(part)) for part in (norm.weight, norm.bias))
     return graph.add("LayerNormalization", x, *parts, epsilon=norm.eps)
 
 
-def _attention(graph: Graph, attention: Any, x: str, is_causal: bool) -> str:
+def _attention(graph: GraphBuilder, attention: Any, x: str, is_causal: bool) -> str:
     weights = np.split(_array(attention.in_proj_weight), 3)
     biases = np.split(_array(attention.in_proj_bias), 3)
     projected = [graph.product(x, w.T, b) for w, b in zip(weights, biases, strict=True)]
@@ -113,18 +113,18 @@ def _attention(graph: Graph, attention: Any, x: str, is_causal: bool) -> str:
     return _linear(graph, attention.out_proj, attended)
 
 
-def _mlp(graph: Graph, mlp: Any, x: str) -> str:
+def _mlp(graph: GraphBuilder, mlp: Any, x: str) -> str:
     operator, settings = _gelu(mlp.gelu) or ("", {})
     x = graph.add(operator, _linear(graph, mlp.c_fc, x), domain=MICROSOFT, **settings)
     return _linear(graph, mlp.c_proj, x)
 
 
-def _scaled(graph: Graph, scale: Any, x: str) -> str:
+def _scaled(graph: GraphBuilder, scale: Any, x: str) -> str:
     gamma = getattr(scale, "gamma", None)
     return x if gamma is None else graph.add("Mul", x, graph.constant(_array(gamma)))
 
 
-def _pooled(graph: Graph, x: str, pooling: str, end: int) -> str:
+def _pooled(graph: GraphBuilder, x: str, pooling: str, end: int) -> str:
     if pooling == "first":
         return graph.add("Gather", x, graph.constant(np.array(0)), axis=1)
     if pooling == "last":
@@ -136,7 +136,7 @@ def _pooled(graph: Graph, x: str, pooling: str, end: int) -> str:
     return graph.add("GatherND", x, graph.add("ArgMax", tokens, axis=1, keepdims=1), batch_dims=1)
 
 
-def _linear(graph: Graph, linear: Any, x: str) -> str:
+def _linear(graph: GraphBuilder, linear: Any, x: str) -> str:
     bias = None if linear.bias is None else _array(linear.bias)
     return graph.product(x, _array(linear.weight).T, bias)
 

@@ -13,10 +13,10 @@ _CLEANINGS = {
 }
 
 
-def keep_tokenizer(tokenizer: Any) -> tuple[dict[str, Any], bytes]:
+def pack_tokenizer(tokenizer: Any) -> tuple[dict[str, Any], bytes]:
     """Returns the facts and the data of an OpenCLIP tokenizer, for `read_tokenizer`.
 
-    `tokenizer` is as `Encoder.tokenizer` has it, with its own cleaning noted.
+    `tokenizer` is as `TorchModel.tokenizer` has it, with its own cleaning noted.
 
     Raises EncoderUnavailable for one that can't be kept.
     """

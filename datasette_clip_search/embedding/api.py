@@ -1,0 +1,143 @@
+"""The function `embed`, for programs and notebooks."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+from ..common.config import CONFIG
+from ..common.errors import CommandError
+from ..database.index import IndexChoice
+from .options import EmbedOptions
+from .report import EmbedProgress, EmbedReport
+from .run import embed_images
+
+StrPath = str | os.PathLike[str]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+TowerPrecision = Literal["auto", "8-bit", "16-bit", "32-bit", "none"]
+IndexKind = Literal["auto", "flat", "ivf-sq8", "ivf-sq4", "ivf-rabitq2", "ivf-rabitq"]
+ProgressCallback = Callable[[str, int, int], object]
+
+
+def embed(
+    database: StrPath,
+    pictures: StrPath | Iterable[StrPath] = (),
+    *,
+    sql: str | None = None,
+    exclude: str | Iterable[str] = (),
+    table: str | None = None,
+    model: str | None = None,
+    pretrained: StrPath | None = None,
+    device: str = "auto",
+    precision: Precision = "auto",
+    batch_size: int | None = None,
+    max_megapixels: float = CONFIG.max_megapixels,
+    text_tower: TowerPrecision = "auto",
+    with_image_search: bool = False,
+    image_tower: TowerPrecision | None = None,
+    thumbnails: bool = True,
+    index: IndexKind | None = None,
+    memory: int | None = None,
+    rehash: bool = False,
+    retry_failed: bool = False,
+    prune: bool = False,
+    progress: ProgressCallback | None = None,
+) -> EmbedReport:
+    """Embed pictures into a database, as the command embed-images does, and return its report.
+
+    `pictures` are folders, files, globs, and tar and zip archives; `~` is the home folder. The
+    other arguments are the command's options of the same names, but for `thumbnails=False`, which
+    is --no-thumbnails, and `memory`, which is in bytes.
+
+    It prints nothing. `progress` is called with a stage such as "Embedding", how much of it is
+    done, and how much there is; both numbers are 0 where they are not known. `progress=print`
+    shows them. Ctrl-C ends the run between two batches: what is embedded is kept, and the report's
+    `interrupted` is true.
+
+    Raises ClipSearchError, before anything is written, for pictures, options, models and databases
+    that can't be used. A picture that can't be embedded is no error: the report's `failed` has its
+    path and the reason.
+    """
+    arguments = _paths(pictures)
+    if not arguments and sql is None:
+        raise CommandError("There are no pictures to embed. Give folders, files, archives, or sql")
+    if "-" in arguments:
+        raise CommandError("embed() reads no list from standard input. Give the paths themselves")
+    _check_choice("precision", precision, get_args(Precision))
+    _check_choice("text_tower", text_tower, get_args(TowerPrecision))
+    _check_choice("image_tower", image_tower, (None, *get_args(TowerPrecision)))
+    _check_choice("index", index, (None, *get_args(IndexKind)))
+    _check_positive("batch_size", batch_size)
+    _check_positive("max_megapixels", max_megapixels)
+    _check_positive("memory", memory)
+    if with_image_search and image_tower == "none":
+        raise CommandError("with_image_search keeps the tower that image_tower='none' deletes")
+    options = EmbedOptions(
+        table=table,
+        model=model,
+        pretrained=None if pretrained is None else os.path.expanduser(pretrained),
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        max_megapixels=max_megapixels,
+        sql=sql,
+        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        rehash=rehash,
+        retry_failed=retry_failed,
+        prune=prune,
+        thumbnails=thumbnails,
+        index_choice=None
+        if index is None and memory is None
+        else IndexChoice(index or "auto", memory),
+        text_tower=text_tower,
+        image_tower=image_tower or ("auto" if with_image_search else None),
+    )
+    shown = EmbedProgress() if progress is None else _CalledProgress(progress)
+    return embed_images(Path(database).expanduser(), arguments, options, shown)
+
+
+class _CalledProgress(EmbedProgress):
+    """Pass the stages of a run on to a function."""
+
+    def __init__(self, call: ProgressCallback):
+        self._call = call
+        self._done = self._pictures = 0
+
+    def looking(self) -> None:
+        self._call("Looking for pictures", 0, 0)
+
+    def loading(self, model: str) -> None:
+        self._call(f"Loading {model}", 0, 0)
+
+    def start(self, pictures: int) -> None:
+        self._done, self._pictures = 0, pictures
+        self.advance(0)
+
+    def advance(self, pictures: int) -> None:
+        self._done += pictures
+        self._call("Embedding", self._done, self._pictures)
+
+    def making_tower(self, tower: str) -> None:
+        self._call(f"Making the {tower} tower", 0, 0)
+
+    def finishing(self) -> None:
+        self._call("Stopping after the current batch", 0, 0)
+
+    def indexing(self, what: str, done: int, of: int) -> None:
+        self._call(what, done, of)
+
+
+def _paths(pictures: StrPath | Iterable[StrPath]) -> list[str]:
+    given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
+    return [os.path.expanduser(picture) for picture in given]
+
+
+def _check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    if value not in choices:
+        expected = ", ".join(str(choice) for choice in choices if choice is not None)
+        raise CommandError(f"{name} is {value!r}. Expected one of {expected}")
+
+
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise CommandError(f"{name} is {value}. Expected a number above 0")

@@ -1,0 +1,148 @@
+"""What a run has to do: compares what was found with what the database knows."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ..pictures.sources import FoundPictures, Source, is_gone
+from .outcomes import KnownPicture
+from .reach import Places, read_places
+from .store import Store
+
+Work = tuple[Source, KnownPicture | None]
+"""A picture, and what the database knows of its path."""
+
+
+class NewKey(NamedTuple):
+    """The row that a picture is found to be from, by its id, and whether it had another."""
+
+    image_id: int
+    key: object
+    key_table: str | None
+    replaces: bool
+
+
+class Contents:
+    """Which contents are embedded already, by the SHA-256 of the whole file."""
+
+    def __init__(
+        self, folder: Path, rows: Iterable[tuple[str, KnownPicture]], places: Places | None = None
+    ):
+        self._folder = folder
+        self._places = places
+        self._images: dict[str, int] = {}
+        self._copies: dict[str, list[int]] = {}
+        self._paths: dict[int, str] = {}
+        for stored, row in rows:
+            if row.content_hash in self._images:
+                self._copies.setdefault(row.content_hash, []).append(row.image_id)
+            else:
+                self._images[row.content_hash] = row.image_id
+            self._paths[row.image_id] = stored
+
+    def find(self, content_hash: str) -> int | None:
+        """Returns the id of a picture with this content; any thread may ask."""
+        return self._images.get(content_hash)
+
+    def take_moved(self, content_hash: str, path: str) -> int | None:
+        """Returns the id of a picture with this content whose file is gone; each only once.
+
+        That is where the file at the stored `path` may come from.
+        """
+        if content_hash not in self._images:
+            return None
+        for image_id in [self._images[content_hash], *self._copies.get(content_hash, [])]:
+            stored = self._paths.get(image_id)
+            if stored is None or not is_gone(stored, self._folder):
+                continue
+            if self._places is None or self._places.allows_move(stored, path):
+                del self._paths[image_id]
+                return image_id
+        return None
+
+    def add(self, ids: dict[str, int]) -> None:
+        """Notes what has been written meanwhile."""
+        self._images.update(ids)
+
+
+@dataclass
+class EmbedPlan:
+    """What to do, and how much need not be done.
+
+    `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
+    the run looked; those that turn out to have been moved are among them, and those that a disk
+    which is not mounted may hold. `excluded` are those that are passed over now. `forgotten` are
+    paths of failures that can't be failures any more. `keys` are of pictures that need nothing
+    else.
+    """
+
+    work: list[Work]
+    contents: Contents
+    unchanged: int
+    failed_before: int
+    gone: dict[str, int]
+    excluded: dict[str, int]
+    forgotten: list[str]
+    keys: list[NewKey]
+    places: Places
+
+    @property
+    def surely_new(self) -> int:
+        """How many pictures of the work have no vector yet, unless they were only moved."""
+        return sum(row is None or not row.embedded for _, row in self.work)
+
+
+def make_plan(
+    found: FoundPictures, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
+) -> EmbedPlan:
+    """Compares by size and modification time; with `rehash`, content is compared as well.
+
+    What could not be embedded is left alone until it changes, or with `retry_failed`. `deleted` is
+    the absolute path of the one place whose pictures are to be deleted where there are none now.
+    """
+    known, failures = store.known_files(), store.known_failures()
+    present = {source.stored for source in found.sources}
+    work: list[Work] = []
+    keys: list[NewKey] = []
+    unchanged = failed_before = 0
+    for source in found.sources:
+        row = known.get(source.stored)
+        # Without a time, as in a table of blobs, equal sizes say nothing.
+        looks = (source.size, source.mtime) if source.mtime else None
+        if row and row.embedded and not rehash and looks == (row.size, row.mtime):
+            unchanged += 1
+            key = (source.key, source.key_table)
+            if source.key is not None and key != (row.key, row.key_table):
+                keys.append(NewKey(row.image_id, *key, replaces=row.key is not None))
+        elif not retry_failed and looks and failures.get(source.stored) == looks:
+            failed_before += 1
+        else:
+            work.append((source, row))
+    # Rows whose own files are about to be looked at again can't stand for others' content: of two
+    # files that swapped their contents, each would be taken for the other's row.
+    changing = {source.stored for source, _ in work}
+    still = ((path, row) for path, row in known.items() if row.embedded and path not in changing)
+    absent = {path: row.image_id for path, row in known.items() if path not in present}
+    gone = {path: image_id for path, image_id in absent.items() if found.lacks(path)}
+    places = Places(found, read_places(store.connection, found), known, gone, deleted)
+    excluded = (path for path in absent if found.excludes(path))
+    over = [path for path in failures if path not in present and _is_over(path, found)]
+    return EmbedPlan(
+        work,
+        Contents(store.folder, still, places),
+        unchanged,
+        failed_before,
+        gone,
+        {path: absent[path] for path in excluded if places.keeping(path) is None},
+        [path for path in over if places.keeping(path) is None],
+        keys,
+        places,
+    )
+
+
+def _is_over(path: str, found: FoundPictures) -> bool:
+    """Whether what failed is gone, or was a folder or an archive that could be listed now."""
+    if any(path == unreadable for unreadable, _ in found.unreadable):
+        return False
+    return found.lacks(path) or found.covers(f"{path}/any.jpg")

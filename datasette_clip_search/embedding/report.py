@@ -1,0 +1,127 @@
+"""What a run of embed-images tells: how far it is, and what it did."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..models.towers.making.keep import TowerReport
+from .reach import KeptPlace
+
+
+@dataclass(frozen=True)
+class ModelInUse:
+    """A model of the database, and how many pictures it has embedded."""
+
+    id: int
+    label: str
+    pictures: int
+
+
+@dataclass
+class EmbedReport:
+    """What a run did.
+
+    `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
+    alone until they change. `missing` are stored paths of pictures in what was searched whose
+    files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
+    of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
+    would be passed over now. `without_vector` counts pictures that the model has not embedded,
+    wherever they are. `keyed` counts those embedded before that got the key of their row, `rekeyed`
+    those of them that had another's. `restored` are what was missing from the tables, in words.
+    `notes` are sentences about the choice of device and number format. `text_tower` and
+    `image_tower` report the towers, None where there is nothing to report. `lacks_text_tower` says
+    that an interrupted run has not come to make it. `other_default` is the model that searches
+    use, where it is not the one of this run, and `used` is that one.
+    """
+
+    embedded: int = 0
+    copied: int = 0
+    moved: int = 0
+    unchanged: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    failed_before: int = 0
+    missing: list[str] = field(default_factory=list)
+    pruned: int = 0
+    without_vector: int = 0
+    keyed: int = 0
+    rekeyed: int = 0
+    restored: list[str] = field(default_factory=list)
+    kept: list[KeptPlace] = field(default_factory=list)
+    excluded_before: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    links: int = 0
+    excluded: int = 0
+    table: str = ""
+    model: str = ""
+    used: ModelInUse | None = None
+    other_default: ModelInUse | None = None
+    device: str = ""
+    precision: str = ""
+    speedup: float | None = None
+    cosine: float | None = None
+    text_tower: TowerReport | None = None
+    image_tower: TowerReport | None = None
+    lacks_text_tower: bool = False
+    notes: list[str] = field(default_factory=list)
+    index: Path | None = None
+    index_rebuilt: bool = False
+    interrupted: bool = False
+    seconds: float = 0.0
+    embedding_seconds: float = 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the run found anything to do."""
+        done = (self.embedded, self.copied, self.moved, self.failed, self.pruned)
+        return any(map(bool, (*done, self.keyed, self.restored)))
+
+
+class EmbedProgress:
+    """Told what happens, by the thread that called; the base class keeps it to itself."""
+
+    def looking(self) -> None:
+        """The pictures are about to be looked for."""
+
+    def loading(self, model: str) -> None:
+        """The model is about to be fetched, if need be, and loaded."""
+
+    def start(self, pictures: int) -> None:
+        """So many pictures are about to be embedded."""
+
+    def advance(self, pictures: int) -> None:
+        """So many more are done."""
+
+    def making_tower(self, tower: str) -> None:
+        """The text or image tower is about to be made and checked."""
+
+    def finishing(self) -> None:
+        """The person has asked to stop; what is under way is being finished."""
+
+    def finish(self) -> None:
+        """No more pictures."""
+
+    def indexing(self, what: str, done: int, of: int) -> None:
+        """The index is being built: what is done now, how much of it, and of how much."""
+
+
+class Watcher:
+    """Told what --watch does; the base class keeps it to itself."""
+
+    def first_run(self, summary: EmbedReport) -> None:
+        """The pictures that were there have been embedded."""
+
+    def change(self, summary: EmbedReport) -> None:
+        """A later run found something to do, and did it."""
+
+    def kept(self, summary: EmbedReport) -> None:
+        """Other places than before show none of their pictures, which are kept, or none do."""
+
+    def note(self, text: str) -> None:
+        """Changes are not heard of as they should be; why, and what is done instead."""
+
+    def problem(self, error: str) -> None:
+        """A later run could not be done; the next change brings another."""
+
+    def stopped(self) -> None:
+        """The person has had enough."""

@@ -1,0 +1,149 @@
+"""What a run was asked to look at: the pictures found, or why there are none."""
+
+import os
+import shlex
+import sqlite3
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+from ..common.errors import CommandError
+from ..database.connection import fetch, quote
+from ..database.recognition import images_table
+from ..pictures.sources import FoundPictures, find_pictures, find_rows
+from ..pictures.sources.exclude import Exclusion
+from ..pictures.sources.find import STANDARD_INPUT
+from ..pictures.sources.found import SearchedPlace
+from ..pictures.sources.globs import is_glob
+from ..pictures.sources.mounts import is_within
+from ..pictures.sources.source import absolute, printable
+from ..pictures.sources.spelling import as_on_disk
+from .options import EmbedOptions
+from .reach import KeptPlace
+
+
+class NothingThere(CommandError):
+    "Nothing is where the database has pictures from, as where a disk is not mounted"
+
+
+class EmbedRequest:
+    """The arguments of a run over one database.
+
+    What a database has pictures from may be absent, as a disk may not be mounted; it is an error
+    only where it was never there.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        database: Path,
+        pictures: Sequence[str | os.PathLike[str]],
+        options: EmbedOptions,
+    ):
+        self._connection = connection
+        self._database = database
+        self._folder = Path(os.path.abspath(database)).parent
+        self._arguments = [os.fspath(picture) for picture in pictures]
+        self._options = options
+        # The absolute path of the one place that was named to have its pictures deleted.
+        self.deleted = self._named_alone()
+
+    def find(self, stdin: BinaryIO | None) -> FoundPictures:
+        """Return the pictures. Raises CommandError where there are none."""
+        options = self._options
+        absent = [each for each in self._arguments if self._is_absent(each)]
+        there = [each for each in self._arguments if each not in absent]
+        found = find_pictures(there, self._folder, options.exclude, stdin)
+        for argument in absent:
+            path = absolute(argument)
+            exclusion = Exclusion(options.exclude, path)
+            found.places[printable(path)] = SearchedPlace(
+                exclusion, False, frozenset(), is_absent=True
+            )
+        if options.sql is not None:
+            found.extend(find_rows(self._connection, options.sql, self._folder, options.exclude))
+        if not found.sources and not found.unreadable:
+            self._check_deletion(found)
+        return found
+
+    def _named_alone(self) -> str | None:
+        options = self._options
+        if not options.prune or options.is_watch or options.sql is not None:
+            return None
+        if len(self._arguments) != 1 or not _is_plain(self._arguments[0]):
+            return None
+        return printable(absolute(as_on_disk(self._arguments[0])))
+
+    def _is_absent(self, argument: str) -> bool:
+        """Tell whether a folder or archive that pictures are known from does not exist now."""
+        if not argument or not _is_plain(argument):
+            return False
+        try:
+            # A link that leads nowhere may lead to a disk that is not mounted.
+            os.stat(as_on_disk(argument))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError):
+            return False
+        else:
+            return False
+        if self._options.is_again:
+            return True
+        path = printable(absolute(argument))
+        return any(is_within(each, path) and each != path for each in self._known)
+
+    @cached_property
+    def _known(self) -> list[str]:
+        """The absolute paths of the pictures that the database has."""
+        table = images_table(self._connection)
+        if table is None:
+            return []
+        found = FoundPictures(folder=printable(absolute(self._folder)))
+        rows = fetch(self._connection, f"select path from main.{quote(table)}")
+        return [found.absolute(path) for (path,) in rows]
+
+    def _check_deletion(self, found: FoundPictures) -> None:
+        """Raise CommandError where nothing was found, unless that is to delete some pictures."""
+        held = self._held(found)
+        if held and self.deleted and held < len(self._known):
+            return
+        where = ", ".join([*self._arguments, *([self._options.sql] if self._options.sql else [])])
+        if held:
+            raise NothingThere(
+                f"There are no pictures in {where} any more. The {held} that the database has from "
+                f"there are kept, as a disk may not be mounted. {self._advice(held)}"
+            )
+        others = sum(found.others.values())
+        kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
+        beside = [f"{others} other files: {kinds}"] if others else []
+        if found.excluded:
+            beside.append(f"{found.excluded} excluded")
+        told = f" ({'; '.join(beside)})" if beside else ""
+        raise CommandError(f"There are no pictures in {where}{told}")
+
+    def _held(self, found: FoundPictures) -> int:
+        """Return how many pictures the database has from where none are now."""
+        table = images_table(self._connection)
+        if table is None:
+            return 0
+        rows = fetch(self._connection, f"select path from main.{quote(table)}")
+        return sum(found.lacks(path) for (path,) in rows)
+
+    def _advice(self, held: int) -> str:
+        if held == len(self._known):
+            table = quote(images_table(self._connection) or "")
+            delete = shlex.join(["sqlite-utils", str(self._database), f"delete from {table}"])
+            return f"They are all that it has. If they are gone for good: {delete}"
+        kept = KeptPlace(next(iter(self._arguments), ""), held)
+        return f"If they are gone for good: {deletion(shlex.quote(str(self._database)), kept)}"
+
+
+def deletion(database: str, kept: KeptPlace) -> str:
+    """Return the command, over a quoted database, that deletes the pictures of a place in doubt."""
+    return f"sqlite-utils embed-images {database} {shlex.quote(kept.shown)} --prune"
+
+
+def _is_plain(argument: str) -> bool:
+    is_pattern = is_glob(argument) and not os.path.lexists(as_on_disk(argument))
+    return argument != STANDARD_INPUT and not is_pattern

@@ -1,0 +1,90 @@
+"""The library open_clip: importing it when it is needed, its names, and its use of the network."""
+
+import atexit
+import difflib
+import gc
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+from ..common.errors import CommandError, EncoderUnavailable
+
+INSTALL = "pip install 'datasette-clip-search[embed]'"
+
+
+@cache
+def is_torch_installed() -> bool:
+    """Tell whether torch and open_clip are installed, without importing them."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "open_clip"))
+
+
+def import_open_clip() -> ModuleType:
+    """Imports open_clip, or raises EncoderUnavailable that says what to install."""
+    if "open_clip" not in sys.modules:
+        # Else Python looks for garbage in all of it once more before it ends, for a second.
+        atexit.register(gc.freeze)
+    is_collecting = gc.isenabled()
+    # Nothing of it is garbage, and to look through all of it again and again takes half a second.
+    gc.disable()
+    try:
+        return importlib.import_module("open_clip")
+    except ModuleNotFoundError as error:
+        raise EncoderUnavailable(
+            "Turning pictures and words into vectors needs torch and open_clip, which are not "
+            f"installed. Run: {INSTALL}"
+        ) from error
+    except ImportError as error:
+        raise EncoderUnavailable(
+            f"torch and open_clip are installed, but can't be imported: {error}"
+        ) from error
+    finally:
+        if is_collecting:
+            gc.enable()
+
+
+def check_architecture(name: str) -> None:
+    names = import_open_clip().list_models()
+    if name not in names:
+        raise CommandError(
+            f"OpenCLIP has no model {name}. {suggest_names(name, names)}"
+            'All names: python -c "import open_clip; print(open_clip.list_models())"'
+        )
+
+
+def suggest_names(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, 3)
+    return f"Did you mean {' or '.join(close)}? " if close else ""
+
+
+# For the threads that keep it off the network now, and what the switch was before.
+_offline: list[bool] = []
+_before: list[bool] = []
+_offline_lock = threading.Lock()
+
+
+@contextmanager
+def network(allowed: bool) -> Iterator[None]:
+    """Keeps the hub client off the network unless `allowed`."""
+    if allowed:
+        yield
+        return
+    # Its switch is an environment variable read at import; the constant is asked at each call.
+    from huggingface_hub import constants
+
+    with _offline_lock:
+        if not _offline:
+            _before.append(constants.HF_HUB_OFFLINE)
+        _offline.append(True)
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        with _offline_lock:
+            _offline.pop()
+            if not _offline:
+                constants.HF_HUB_OFFLINE = _before.pop()

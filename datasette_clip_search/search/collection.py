@@ -1,0 +1,293 @@
+"""The pictures of a database, for programs and notebooks: `Collection`.
+
+It answers by the functions that the SQL functions call, with the same limits and errors.
+
+- It never writes. What it opens, it opens read-only.
+- It belongs to the thread that opened its connection, as every connection of sqlite3 does. Threads
+  open a Collection each; models, indexes and remembered vectors are shared by the process.
+- It sees the database as it is at each call.
+"""
+
+import json
+import operator
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
+
+from ..common.arrays import Ids, Vectors, ascending
+from ..common.config import CONFIG
+from ..common.errors import CommandError, NotAPicture, PictureError, QueryError
+from ..database.connection import open_database
+from ..database.model import Model, choose_model, models
+from ..database.vectors import count_vectors, lost_ids, read_vectors
+from ..models.queries.picture_encoder import picture_encoder_of
+from . import nearest
+from .duplicates import Duplicate, duplicates
+from .hits import Hit, Hits, HitSource
+from .mix import mixed_vector
+from .own_picture import decode_own, encode_own, upright_rgb
+from .query import Value, picture_vector, query_vector
+from .tags import Tag, tags
+from .where import PYTHON, ids_where
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from sqlite_utils import Database
+
+    Picture = str | os.PathLike[str] | bytes | Image
+    Query = str | int | bytes | os.PathLike[str] | Image | Vectors
+
+
+class Collection:
+    """The embedded pictures of a database, searched by one of its models.
+
+    A query is words (str), the id of a picture (int), a picture file (Path), a Pillow image, a
+    vector (d,), or the bytes of a picture file or of a vector, as SQL takes them. Bytes have SQL's
+    limits; a file and a Pillow image may be any that embed() takes. `len()` counts the pictures
+    that the model has embedded.
+    """
+
+    def __init__(
+        self,
+        database: "str | os.PathLike[str] | sqlite3.Connection | Database",
+        model: str | int | None = None,
+    ):
+        """Open a database file for reading, or use a connection, which the caller closes.
+
+        `model` is one of the database's, by its id or name; None is its default.
+
+        Raises NoEmbeddings for a database without any, QueryError for a model that it lacks, and
+        CommandError for a file that is no database.
+        """
+        self._opened: sqlite3.Connection | None = None
+        # A sqlite_utils.Database has its connection as `conn`.
+        given: Any = getattr(database, "conn", database)
+        if isinstance(given, str | os.PathLike):
+            given = self._opened = _open(os.path.expanduser(given))
+        self._connection: sqlite3.Connection = given
+        try:
+            self._model_id = choose_model(self._connection, model)[1].id
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the database, if this collection opened it."""
+        if self._opened is not None:
+            self._opened.close()
+
+    def __enter__(self) -> "Collection":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return count_vectors(self._connection, self.model)
+
+    @property
+    def model(self) -> Model:
+        """The model that this collection searches by."""
+        return self._chosen()[1]
+
+    @property
+    def models(self) -> list[Model]:
+        """All models of the database, its default first."""
+        return models(self._connection)
+
+    def search(
+        self,
+        query: "Query | None" = None,
+        *,
+        image: "Picture | None" = None,
+        like: int | None = None,
+        k: int = CONFIG.default_k,
+        where: str | None = None,
+        parameters: Sequence[object] | Mapping[str, object] = (),
+        within: Iterable[int] | Ids | None = None,
+    ) -> Hits:
+        """Return the k nearest pictures, best first.
+
+        Give one of `query`, `image` and `like`. `image` is a picture file, by its path or bytes, or
+        a Pillow image; `like` is the id of a picture, which is not among its own hits.
+
+        `where` is an SQL condition on the columns of the pictures' table, with the `parameters` of
+        its ? or :name; `within` are ids. The hits are the nearest of the pictures that meet both.
+
+        Raises QueryError for a query, k or id that can't be searched for, CommandError for a
+        `where` that is not one condition, and EncoderUnavailable without the encoder of the query.
+        """
+        if sum(given is not None for given in (query, image, like)) != 1:
+            raise QueryError("Give one of query, image and like. mix() takes several queries")
+        if image is not None:
+            value: Value = self._picture(image)
+        else:
+            value = _integer("like", like) if query is None else self._value(query)
+        return self._search(value, k, where, parameters, within)
+
+    def mix(
+        self,
+        terms: "Mapping[Query, float] | Iterable[tuple[Query, float]]",
+        *,
+        k: int = CONFIG.default_k,
+        where: str | None = None,
+        parameters: Sequence[object] | Mapping[str, object] = (),
+        within: Iterable[int] | Ids | None = None,
+    ) -> Hits:
+        """Return the k pictures nearest to a weighted mix of queries, as clip_mix() makes it.
+
+        `terms` are queries with their weights, such as {"zebra": 1, "stripes": -0.7}, or pairs of
+        them, as a vector can be no key. A picture of the mix can be among the hits. The other
+        arguments, and the errors, are those of search().
+        """
+        pairs = terms.items() if isinstance(terms, Mapping) else terms
+        vector = self._mixed([(self._value(query), weight) for query, weight in pairs])
+        return self._search(_blob(vector), k, where, parameters, within)
+
+    def duplicates(self, threshold: float = CONFIG.duplicate_threshold) -> list[Duplicate]:
+        """Return groups of near-identical pictures, as clip_duplicates() does, largest first.
+
+        Each row is a picture with its group, its cosine to the one to keep, and whether it is that.
+        `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
+        """
+        table, model = self._chosen()
+        return list(duplicates(self._connection, model, table, threshold))
+
+    def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
+        """Return labels with their probabilities for a query, as clip_tags() does, best first.
+
+        `query` is usually the id of a picture. Raises QueryError for one that can't be searched
+        for, and for labels that are blank, repeated, too long or too many.
+        """
+        listed = json.dumps(list(labels))
+        table, model = self._chosen()
+        return list(tags(self._connection, model, table, self._value(query), listed))
+
+    def vector(self, query: "Query") -> Vectors:
+        """Return the unit vector of a query, (d,) float32, as clip_vector() does."""
+        table, model = self._chosen()
+        return query_vector(self._connection, model, table, self._value(query))
+
+    def vectors(self) -> tuple[Ids, Vectors]:
+        """Return all pictures' ids, (n,) int64 ascending, and unit vectors, (n, d) float32."""
+        model = self.model
+        lost = lost_ids(self._connection, model)
+        ids, vectors = read_vectors(self._connection, model)
+        if not len(lost):
+            return ids, vectors
+        kept = ~np.isin(ids, lost)
+        return ids[kept], vectors[kept]
+
+    def __repr__(self) -> str:
+        return f"<Collection: {len(self)} pictures, {self.model.label}>"
+
+    def _chosen(self) -> tuple[str, Model]:
+        # At each call: a model's row says which state its vectors have.
+        return choose_model(self._connection, self._model_id)
+
+    def _search(
+        self,
+        value: Value,
+        k: int,
+        where: str | None,
+        parameters: Sequence[object] | Mapping[str, object],
+        within: Iterable[int] | Ids | None,
+    ) -> Hits:
+        table, model = self._chosen()
+        ids = None if within is None else _ids(within)
+        if where is not None:
+            meeting = ids_where(self._connection, table, model, where, parameters, PYTHON)
+            ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
+        wanted = int(k) if isinstance(k, np.integer) else k
+        found = nearest.search(self._connection, model, table, value, wanted, ids)
+        source = HitSource(self._connection, table)
+        return Hits(
+            Hit(hit.id, hit.rank, hit.score, hit.z_score, hit.path, source) for hit in found
+        )
+
+    def _mixed(self, terms: list[tuple[Value, float]]) -> Vectors:
+        table, model = self._chosen()
+        return mixed_vector(self._connection, model, table, terms)
+
+    def _value(self, query: "Query") -> Value:
+        """Return a query as the functions of SQL take it."""
+        if isinstance(query, str | bytes | float):
+            return query
+        if isinstance(query, np.ndarray):
+            return self._checked(query)
+        if isinstance(query, os.PathLike):
+            return self._picture(query)
+        if _is_image(query):
+            return self._picture(query)
+        return _integer("The id of a picture", query)
+
+    def _picture(self, picture: "Picture") -> bytes:
+        """Return the vector of a picture that need not be in the database, as a blob."""
+        model = self.model
+        if isinstance(picture, bytes):
+            return _blob(picture_vector(self._connection, model, picture))
+        encoder = picture_encoder_of(self._connection, model)
+        if isinstance(picture, str | os.PathLike):
+            path = os.path.expanduser(picture)
+            try:
+                with open(path, "rb") as file:
+                    decoded = decode_own(file.read(), encoder, path)
+            except OSError as error:
+                raise QueryError(f"{path} can't be read: {error.strerror}") from error
+            except PictureError as error:
+                raise NotAPicture(f"{path}: {error}") from error
+            size = decoded.width, decoded.height
+            return _blob(encode_own(model, encoder, decoded.image, size))
+        if not _is_image(picture):
+            raise QueryError(
+                f"image is a {type(picture).__name__}. Expected a path, the bytes of a picture "
+                "file, or a Pillow image"
+            )
+        return _blob(encode_own(model, encoder, upright_rgb(picture)))
+
+    def _checked(self, vector: Vectors) -> bytes:
+        dimension = self.model.dimension
+        if vector.shape != (dimension,) or vector.dtype.kind not in "fiu":
+            raise QueryError(
+                f"The vector has the shape {vector.shape} and the type {vector.dtype}. Expected "
+                f"({dimension},) and float32"
+            )
+        return _blob(vector)
+
+
+def _open(path: str) -> sqlite3.Connection:
+    if not os.path.isfile(path):
+        raise CommandError(f"There is no database {path}. Make one: embed({path!r}, [FOLDER])")
+    return open_database(path)
+
+
+def _blob(vector: Vectors) -> bytes:
+    with np.errstate(over="ignore"):
+        return vector.astype("<f4").tobytes()
+
+
+def _is_image(value: object) -> "TypeGuard[Image]":
+    from PIL.Image import Image
+
+    return isinstance(value, Image)
+
+
+def _integer(name: str, value: object) -> int:
+    """Return an integer of Python's or numpy's as SQL's. Raises QueryError for anything else."""
+    try:
+        integer = operator.index(value)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}") from error
+    if not -(2**63) <= integer < 2**63:
+        raise QueryError(f"{name} must be an integer of 64 bits, but it is {integer!r:.40}")
+    return integer
+
+
+def _ids(within: Iterable[int] | Ids) -> Ids:
+    ids = np.array([_integer("An id of within", each) for each in within], np.int64)
+    if len(ids) > CONFIG.max_within_ids:
+        raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")
+    return ascending(ids)

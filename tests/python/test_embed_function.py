@@ -1,0 +1,127 @@
+"""embed(): the run of embed-images, for programs and notebooks."""
+
+import inspect
+from pathlib import Path
+
+import click
+import pytest
+from sqlite_utils.cli import cli as sqlite_utils
+
+from datasette_clip_search import ClipSearchError, embed
+from support.commands import run
+from support.databases import rows
+from support.embedding import vectors
+
+pytest.importorskip("open_clip")
+
+# What only a command does, and what Python spells in another way.
+OF_THE_COMMAND = {"path", "watch", "poll", "strict", "silent", "no_thumbnails", "help"}
+
+
+@pytest.fixture
+def quick(tiny_model):
+    """Arguments of a run that takes a moment."""
+    return {"pretrained": tiny_model, "text_tower": "none"}
+
+
+def test_does_what_the_command_does(tmp_path, pictures, tiny_model, quick):
+    options = ["--pretrained", tiny_model, "--text-tower", "none", "--exclude", "c.webp"]
+    assert run("embed-images", tmp_path / "command.db", pictures, *options).exit_code == 0
+    report = embed(tmp_path / "python.db", [pictures], exclude="c.webp", **quick)
+    made = vectors(tmp_path / "python.db")
+    for path, vector in vectors(tmp_path / "command.db").items():
+        assert (made.pop(path) == vector).all()
+    assert not made
+    assert (report.embedded, report.failed, report.excluded) == (5, [], 1)
+    assert report.table == "images"
+    assert report.index == tmp_path / "python.db.clip-1.faiss"
+
+
+def test_takes_the_options_of_the_command():
+    parameters = dict(inspect.signature(embed).parameters)
+    command = sqlite_utils.commands["embed-images"]
+    options = command.make_context("embed-images", ["photos.db", "folder"]).params
+    own = {"database", "thumbnails", "progress"}
+    assert {*options} - OF_THE_COMMAND == {*parameters} - own
+    for name in {*parameters} - own - {"pictures"}:
+        assert parameters[name].default == options[name]
+
+
+def test_choices_are_those_of_the_command():
+    from datasette_clip_search.embedding import api
+
+    types = {
+        "precision": api.Precision,
+        "text_tower": api.TowerPrecision,
+        "image_tower": api.TowerPrecision,
+        "index": api.IndexKind,
+    }
+    for option in sqlite_utils.commands["embed-images"].params:
+        if isinstance(option.type, click.Choice):
+            assert tuple(option.type.choices) == types.pop(option.name).__args__
+    assert not types
+
+
+def test_prints_nothing(tmp_path, pictures, quick, capfd):
+    embed(tmp_path / "photos.db", pictures, **quick)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tells_its_progress(tmp_path, pictures, quick):
+    calls = []
+    embed(tmp_path / "photos.db", pictures, progress=lambda *call: calls.append(call), **quick)
+    stages = list(dict.fromkeys(stage for stage, _, _ in calls))
+    assert stages[0] == "Looking for pictures"
+    assert stages[1].startswith("Loading ")
+    embedding = [(done, of) for stage, done, of in calls if stage == "Embedding"]
+    assert embedding[0] == (0, 6)
+    assert embedding[-1] == (6, 6)
+    assert embedding == sorted(embedding)
+
+
+def test_pictures_are_one_path_or_many_and_from_home(tmp_path, pictures, quick, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert embed("~/photos.db", "~/pictures/a.jpg", **quick).embedded == 1
+    more = (path for path in [pictures / "a.jpg", "~/pictures/*.png"])
+    report = embed(tmp_path / "photos.db", more)
+    assert (report.embedded, report.unchanged) == (1, 1)
+    assert rows(tmp_path / "photos.db", "select path from images order by path") == [
+        ("pictures/a.jpg",),
+        ("pictures/b.png",),
+    ]
+
+
+def test_says_what_failed_and_why(tmp_path, pictures, quick):
+    (pictures / "broken.jpg").write_bytes(b"no picture")
+    report = embed(tmp_path / "photos.db", pictures, **quick)
+    [(path, reason)] = report.failed
+    assert (report.embedded, path) == (6, "pictures/broken.jpg")
+    assert reason
+    assert embed(tmp_path / "photos.db", pictures).failed_before == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pictures": []}, "There are no pictures to embed. Give folders, files, archives, or sql"),
+        ({"pictures": ["-"]}, "reads no list from standard input"),
+        ({"pictures": "nowhere"}, "nowhere"),
+        ({"precision": "fp8"}, "precision is 'fp8'. Expected one of auto, fp32, bf16, fp16, int8"),
+        ({"text_tower": "4-bit"}, "text_tower is '4-bit'. Expected one of auto, 8-bit, 16-bit"),
+        ({"image_tower": "4-bit"}, "image_tower is '4-bit'. Expected one of auto, 8-bit, 16-bit"),
+        ({"index": "tree"}, "index is 'tree'. Expected one of auto, flat, ivf-sq8"),
+        ({"batch_size": 0}, "batch_size is 0. Expected a number above 0"),
+        ({"max_megapixels": -1}, "max_megapixels is -1. Expected a number above 0"),
+        ({"max_megapixels": float("nan")}, "max_megapixels is nan. Expected a number above 0"),
+        ({"memory": 0}, "memory is 0. Expected a number above 0"),
+        ({"with_image_search": True, "image_tower": "none"}, "image_tower='none' deletes"),
+        ({"table": "clip_models"}, "The pictures' table can't be named 'clip_models'"),
+        ({"model": "no-such-model"}, "no-such-model"),
+    ],
+)
+def test_refuses_and_writes_nothing(tmp_path: Path, pictures, arguments, message):
+    with pytest.raises(ClipSearchError) as caught:
+        embed(tmp_path / "photos.db", **{"pictures": pictures, **arguments})
+    assert message in str(caught.value)
+    assert not (tmp_path / "photos.db").exists()
