@@ -200,6 +200,24 @@ def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, ca
     assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 
 
+def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
+    path, kind = indexed
+    connection = connect(path)
+    base = index_in_use(path, connection)
+    query = vectors[17]
+    search = base.exact if kind == "flat" else base.candidates
+    before = search(query, 10, None)[0].tolist()
+    build(path, force=True)
+    index_path(path, 1).rename(path.with_name("elsewhere"))
+    assert search(query, 10, None)[0].tolist() == before
+    path.with_name("elsewhere").rename(index_path(path, 1))
+
+
+def test_connections_share_one_index(indexed, connect):
+    path, _ = indexed
+    assert index_in_use(path, connect(path)) is index_in_use(path, connect(path))
+
+
 def test_duplicates_are_the_same_with_every_kind(indexed, connect, made):
     path, _ = indexed
     sql = "select group_number, id, keep from clip_duplicates(0.96)"

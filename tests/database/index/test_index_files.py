@@ -148,19 +148,6 @@ build(Path(sys.argv[1]))
         assert sorted(os.listdir(tmp_path)) == ["p.db", "p.db.clip-1.faiss"]
 
 
-def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
-    path, kind = indexed
-    connection = connect(path)
-    base = index_in_use(path, connection)
-    query = vectors[17]
-    search = base.exact if kind == "flat" else base.candidates
-    before = search(query, 10, None)[0].tolist()
-    build(path, force=True)
-    index_path(path, 1).rename(path.with_name("elsewhere"))
-    assert search(query, 10, None)[0].tolist() == before
-    path.with_name("elsewhere").rename(index_path(path, 1))
-
-
 def test_a_new_file_is_taken_up(made, tmp_path, connect, vectors):
     path = tmp_path / "p.db"
     shutil.copy(made, path)
@@ -176,11 +163,6 @@ def test_a_new_file_is_taken_up(made, tmp_path, connect, vectors):
     index_path(path, 1).unlink()
     expected = truth(connection, vectors[0], 3)[0]
     assert found(connection, vectors[0], 3)[0] == expected
-
-
-def test_connections_share_one_index(indexed, connect):
-    path, _ = indexed
-    assert index_in_use(path, connect(path)) is index_in_use(path, connect(path))
 
 
 def test_embedding_keeps_to_the_choice(tiny_database, pictures):
