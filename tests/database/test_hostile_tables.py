@@ -1,4 +1,4 @@
-"""Databases by strangers: what replaces one of our tables is not read, and the error says so."""
+"""Databases from strangers: what replaces one of our tables is not read, and the error says so."""
 
 import re
 import sqlite3
