@@ -22,13 +22,6 @@ def visible(text: str, keep: str = "") -> str:
     )
 
 
-def say(text: str = "", err: bool = False) -> None:
-    """Print a line to standard output or standard error, with control codes written out."""
-    import click
-
-    click.echo(visible(text), err=err)
-
-
 def _is_hidden(character: str) -> bool:
     return character not in _JOINERS and unicodedata.category(character) in _INVISIBLE
 

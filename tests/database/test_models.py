@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.models import make_model
 from support.pictures import make_picture
 from support.web import PAGE, images
@@ -62,13 +62,6 @@ def ask(database, connect):
         return connection.execute(sql, parameters).fetchall()
 
     return ask
-
-
-def change(database: Path, sql: str) -> None:
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(sql)
-    connection.close()
 
 
 def stored(database: Path, model: str) -> tuple[list[int], np.ndarray]:
@@ -263,7 +256,7 @@ def test_runs_tell_which_model_searches_use(folder, database, ask):
     result = run("embed-images", database, folder / "pictures", "--pretrained", weights)
     [line] = re.findall(r"Searches: +(.*)\n", result.stdout)
     use, command = line.split(": ", 1)
-    assert use == "use model 1, first, with 7 pictures; to use this one, with 11"
+    assert use == "use model 1, first, with 7 pictures; to use the model of this run, with 11"
     program, *arguments = shlex.split(command)
     assert program == "sqlite-utils"
     assert run(*arguments).exit_code == 0

@@ -8,7 +8,7 @@ import pytest
 
 from support.commands import run
 from support.databases import rows
-from support.rebuilds import COUNT, counts, delete, found, make_photos, nearest, status
+from support.rebuilds import COUNT, counts, delete, found_ids, make_photos, nearest, status
 
 COLUMNS = "id, path, content_hash, size, mtime, width, height, format"
 SAME = f"insert or replace into images ({COLUMNS}) select {COLUMNS} from images where id in (6, 9)"
@@ -71,7 +71,7 @@ def test_rows_and_what_belongs_to_them(path, writer, connect, sql, expected):
     with closing(connect(path)) as connection:
         if 1 in expected:
             assert (
-                found(connection, 1, 99)
+                found_ids(connection, 1, 99)
                 == [id for id in nearest(1, k=99) if id in expected & there]
                 or 1000 in expected
             )
@@ -133,7 +133,7 @@ def test_by_sqlite_utils(path):
     assert run("insert", path, "images", file, "--pk", "id", "--replace").exit_code == 0
     assert counts(path) == (COUNT - 1, COUNT - 1)
     told = run("clip-index", path).stdout
-    assert "No vector: 1 pictures are not found; embed-images embeds them" in told
+    assert "No vector: 1 pictures are not found until embed-images embeds them" in told
 
 
 def test_enforced_foreign_keys(writer):
@@ -158,7 +158,7 @@ def test_without_triggers_the_other_content_is_not_found(path, connect):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(replaced)
     assert counts(path) == (COUNT, COUNT)
-    assert found(connect(path), 1) == nearest(1, [gone])
+    assert found_ids(connect(path), 1) == nearest(1, [gone])
     told = status(path, "--status")
     assert (told["vectors_without_picture"], told["pictures_without_vector"]) == (1, 1)
     assert "1 vectors without a picture deleted" in run("clip-index", path).stdout

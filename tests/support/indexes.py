@@ -20,7 +20,7 @@ COUNT = 6000
 """The pictures of the databases that tests of indexes share."""
 
 
-def build(path, choice=None, **options):
+def build_index(path, choice=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
         return keep_index(connection, path, model, choice, **options)

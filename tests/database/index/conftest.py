@@ -6,7 +6,7 @@ import pytest
 
 from datasette_clip_search.database.index import IndexChoice
 from datasette_clip_search.database.index.kinds import KINDS
-from support.indexes import COUNT, build
+from support.indexes import COUNT, build_index
 from support.vector_database import clustered, make
 
 
@@ -27,5 +27,5 @@ def indexed(request, tmp_path_factory, made):
     """A database with an index, of each kind."""
     copy = tmp_path_factory.mktemp(request.param) / "p.db"
     shutil.copy(made, copy)
-    build(copy, IndexChoice(request.param))
+    build_index(copy, IndexChoice(request.param))
     return copy, request.param

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.cli.index_options import KINDS as OPTIONS
+from datasette_clip_search.cli.options import KINDS as OPTIONS
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index import (
     IndexChoice,
@@ -21,7 +21,7 @@ from datasette_clip_search.database.index.maintenance import measure, status_of
 from datasette_clip_search.database.index.recall import Sample
 from datasette_clip_search.database.model import default_model
 from support.commands import run
-from support.indexes import COUNT, build, index_in_use
+from support.indexes import COUNT, build_index, index_in_use
 from support.vector_database import clustered, found, make, put, truth
 
 METRIC = faiss.METRIC_INNER_PRODUCT
@@ -130,7 +130,7 @@ def test_more_effort_where_less_finds_too_little(made, tmp_path, configured):
         copy = tmp_path / f"{wanted}.db"
         shutil.copy(made, copy)
         configured(recall_wanted=wanted)
-        efforts[wanted] = build(copy, IndexChoice("ivf-sq4")).header
+        efforts[wanted] = build_index(copy, IndexChoice("ivf-sq4")).header
         assert efforts[wanted].recall >= wanted
     assert efforts[0.5].effort.lists < efforts[0.999].effort.lists
 
@@ -139,7 +139,7 @@ def test_progress_reports_every_stage(made, tmp_path):
     copy = tmp_path / "p.db"
     shutil.copy(made, copy)
     told = {}
-    build(
+    build_index(
         copy,
         IndexChoice("ivf-sq8"),
         on_progress=lambda what, *done: told.setdefault(what, []).append(done),
@@ -171,7 +171,7 @@ def test_choice_by_size_and_memory():
 
 
 def test_a_few_pictures_are_always_searched_exactly(tmp_path):
-    kept = build(make(tmp_path / "p.db", clustered(300)), IndexChoice("ivf-sq8"))
+    kept = build_index(make(tmp_path / "p.db", clustered(300)), IndexChoice("ivf-sq8"))
     assert kept.header.kind == "flat"
     # The choice is kept for when there are more.
     assert kept.header.choice == IndexChoice("ivf-sq8")
@@ -196,7 +196,7 @@ def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, ca
         other.execute("delete from images where id = ?", truth(connection, query, 2)[0][1:])
     assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
     assert found(connection, query, 1)[0] == [2000]
-    build(path)
+    build_index(path)
     assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 
 
@@ -207,7 +207,7 @@ def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
     query = vectors[17]
     search = base.exact if kind == "flat" else base.candidates
     before = search(query, 10, None)[0].tolist()
-    build(path, force=True)
+    build_index(path, force=True)
     index_path(path, 1).rename(path.with_name("elsewhere"))
     assert search(query, 10, None)[0].tolist() == before
     path.with_name("elsewhere").rename(index_path(path, 1))
@@ -264,7 +264,7 @@ def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configure
     configured(max_published_duplicate_numbers=1000)
     path = tmp_path / "p.db"
     shutil.copy(made, path)
-    build(path, IndexChoice("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     sql = "select count(*) from clip_duplicates(0.97)"
     connection = connect(path)
     assert connection.execute(sql).fetchone()

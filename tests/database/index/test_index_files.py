@@ -23,7 +23,7 @@ from datasette_clip_search.database.index import (
 from datasette_clip_search.database.index.filling import Filling
 from datasette_clip_search.database.index.kinds import KINDS
 from support.commands import run
-from support.indexes import COUNT, build, index_in_use
+from support.indexes import COUNT, build_index, index_in_use
 from support.paths import TESTS
 from support.vector_database import clustered, found, make, put, truth
 
@@ -33,19 +33,19 @@ METRIC = faiss.METRIC_INNER_PRODUCT
 def test_the_choice_is_kept(made, tmp_path):
     path = tmp_path / "p.db"
     shutil.copy(made, path)
-    assert build(path, IndexChoice("ivf-sq8")).rebuilt
-    assert not build(path).rebuilt
+    assert build_index(path, IndexChoice("ivf-sq8")).rebuilt
+    assert not build_index(path).rebuilt
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [COUNT + 1], clustered(1, seed=9))
-    kept = build(path)
+    kept = build_index(path)
     assert (kept.rebuilt, kept.header.kind, kept.header.count) == (True, "ivf-sq8", COUNT + 1)
-    assert build(path, IndexChoice()).header.kind == "flat"
+    assert build_index(path, IndexChoice()).header.kind == "flat"
 
 
 def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
     """Flips, cuts and additions: none is used, and each is logged once."""
     path = make(tmp_path / "p.db", clustered(1200, 8))
-    build(path, IndexChoice("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     file = index_path(path, 1)
     whole = file.read_bytes()
     assert open_index(file, "f", 8)
@@ -80,7 +80,7 @@ def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
 @pytest.mark.parametrize("what", ["model", "database", "foreign", "folder", "unreadable"])
 def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
     path = make(tmp_path / "p.db", clustered(1200, 8))
-    build(path)
+    build_index(path)
     file = index_path(path, 1)
     if what == "model":
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -89,7 +89,7 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
     elif what == "database":
         # A backup that was changed since has as many changes, but different ones.
         other = make(tmp_path / "other.db", clustered(1200, 8, seed=4))
-        build(other)
+        build_index(other)
         shutil.copy(index_path(other, 1), file)
         reason = "other vectors"
     elif what == "foreign":
@@ -107,7 +107,7 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
     assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
     assert reason in caplog.text
     if what != "folder":
-        assert build(path).rebuilt
+        assert build_index(path).rebuilt
         assert found(connection, query, 10)[0] == truth(connection, query, 10)[0]
 
 
@@ -129,16 +129,16 @@ def test_lists_hold_what_faiss_puts_there(kind):
 @pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
 def test_a_full_disk_keeps_the_old_index(tmp_path, kind):
     path = make(tmp_path / "p.db", clustered(3000))
-    build(path, IndexChoice(kind))
+    build_index(path, IndexChoice(kind))
     before = index_path(path, 1).read_bytes()
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, range(3001, 3100), clustered(99, seed=1))
     script = """
 import resource, sys
-from support.indexes import build
+from support.indexes import build_index
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-build(Path(sys.argv[1]))
+build_index(Path(sys.argv[1]))
 """
     for size in (0, 5000, len(before) // 2, len(before) - 100):
         command = [sys.executable, "-c", script, str(path), str(size)]
@@ -154,10 +154,10 @@ def test_a_new_file_is_taken_up(made, tmp_path, connect, vectors):
     connection = connect(path)
     found(connection, vectors[0], 3)
     assert not index_in_use(path, connection).is_mapped
-    build(path, IndexChoice("ivf-sq8"))
+    build_index(path, IndexChoice("ivf-sq8"))
     found(connection, vectors[0], 3)
     assert index_in_use(path, connection).kind.name == "ivf-sq8"
-    build(path, IndexChoice("ivf-sq4"))
+    build_index(path, IndexChoice("ivf-sq4"))
     found(connection, vectors[0], 3)
     assert index_in_use(path, connection).kind.name == "ivf-sq4"
     index_path(path, 1).unlink()
@@ -181,4 +181,4 @@ def test_an_index_that_cant_be_written_says_so(made, tmp_path, monkeypatch):
     shutil.copy(made, path)
     index_path(path, 1).mkdir()
     with pytest.raises(CommandError, match="can't be written"):
-        build(path)
+        build_index(path)

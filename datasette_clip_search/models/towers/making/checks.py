@@ -14,7 +14,7 @@ from ....common.errors import EncoderUnavailable
 from ....common.stopping import Stopped
 from ...device import torch_settings
 from ...encoding import least_cosine, unit
-from ..stored import StoredTower, TowerUnusable, pack_tower
+from ..stored import SelfTestFailed, StoredTower, TowerUnusable, pack_tower
 
 AUTO, NONE = "auto", "none"
 BITS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
@@ -23,7 +23,7 @@ FAITHFUL = {"8-bit": 0.995, "16-bit": 0.9999, "32-bit": 0.9999}
 # The least share of each query's nearest pictures that the tower must find as well.
 AGREEMENT = 0.95
 NEIGHBOURS = 10
-# Among fewer pictures, the ten best would agree by chance.
+# Among fewer pictures, the ten nearest would agree by chance.
 _PICTURES_AT_LEAST = 100
 
 
@@ -100,6 +100,9 @@ class TowerCheck:
             facts, sections = build(precision)
             try:
                 vectors = encode(pack_tower(facts, sections)[1])
+            except SelfTestFailed as error:
+                rejections.append(Rejection(precision, error.cosine))
+                continue
             except TowerUnusable as error:
                 rejections.append(Rejection(precision, problem=str(error)))
                 continue
@@ -123,7 +126,8 @@ class TowerCheck:
     def _agreement(self, vectors: Vectors) -> float | None:
         if len(self.pictures) < _PICTURES_AT_LEAST:
             return None
-        return _mean_share(self.exact @ self.pictures.T, vectors @ self.pictures.T, NEIGHBOURS)
+        pictures = self.pictures.T
+        return _mean_share(self.exact @ pictures, vectors @ pictures, NEIGHBOURS)
 
 
 def neighbour_agreement(exact: Vectors, other: Vectors, neighbours: int = NEIGHBOURS) -> float:
@@ -142,20 +146,20 @@ def neighbour_agreement(exact: Vectors, other: Vectors, neighbours: int = NEIGHB
             f"and {len(other)}"
         )
     k = max(1, min(neighbours, (len(exact) - 1) // 2))
-    return _mean_share(_cosines_to_others(exact), _cosines_to_others(other), k)
+    return _mean_share(_cosines_of_others(exact), _cosines_of_others(other), k)
 
 
-def _cosines_to_others(vectors: Vectors) -> Vectors:
-    """Return the cosines (n, n) of pictures to each other, least of all to themselves."""
+def _cosines_of_others(vectors: Vectors) -> Vectors:
+    """Return the cosines (n, n) of pictures to each other, and minus infinity to themselves."""
     units = unit(vectors)
     cosines: Vectors = units @ units.T
     np.fill_diagonal(cosines, -np.inf)
     return cosines
 
 
-def _mean_share(exact: Vectors, other: Vectors, k: int) -> float:
-    """Return the mean share of the k nearest by `exact` cosines (n, m) that `other` ones find."""
-    found = np.argsort(-other, axis=1)[:, :k]
+def _mean_share(exact: Vectors, scores: Vectors, k: int) -> float:
+    """Return the mean share of the k nearest pictures by `exact` that `scores` find, by rows."""
+    found = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     return float(shares_found(np.take_along_axis(exact, found, axis=1), exact, k).mean())
 
 

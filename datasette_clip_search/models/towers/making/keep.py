@@ -31,15 +31,16 @@ from ..stored import (
 )
 from .checks import AUTO, NONE, CheckedTower, Rejection
 
-# Pictures that an image tower is checked with; torch embeds them once more, in float32.
-_IMAGE_TOWER_SAMPLE = 32
-# The most pictures that a text tower is checked with.
-_TEXT_TOWER_PICTURES = 5_000
 # The packages that making a tower takes, besides those that are always installed.
 _NEEDED = {
     TEXT: ("torch", "open_clip", "onnx"),
     IMAGE: ("torch", "open_clip", "onnx", "onnxscript"),
 }
+
+# Pictures that an image tower is checked with; torch embeds them once more, in float32.
+_PIXELS = 32
+# The most vectors of the collection that a tower's answers are compared on.
+_VECTORS = 5_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class TowerReport:
 
 @dataclass(frozen=True)
 class TowerKeeper:
-    """Keeps the towers of one model in a database.
+    """Makes and stores the towers of one model in a database.
 
     `load` returns the model in float32 on the CPU, and `sample` decodes some pictures of the run.
     `making` is called, with the kind of tower, before one is made.
@@ -155,7 +156,7 @@ class TowerKeeper:
         """
         pictures = self._sample_vectors()
         is_image = kind == IMAGE
-        pixels = self.sample(model.preprocess, _IMAGE_TOWER_SAMPLE) if is_image else None
+        pixels = self.sample(model.preprocess, _PIXELS) if is_image else None
         try:
             if pixels is None:
                 from .make_text import make_text_tower
@@ -173,7 +174,7 @@ class TowerKeeper:
 
     def _sample_vectors(self) -> Vectors:
         """Return vectors (n, d), float32, from all over the collection."""
-        most = _TEXT_TOWER_PICTURES
+        most = _VECTORS
         step = max(1, count_vectors(self.connection, self.model) // most)
         sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
             order by image_id limit ?"""

@@ -20,9 +20,8 @@ from ..stored import INT8, StoredTower, pack_tower, read_manifest, write_tower
 from .checks import AGREEMENT, neighbour_agreement
 from .quantize import build_int8
 
+# Pictures of a run that int8 is calibrated and checked with, and the fewest that will do.
 INT8_SAMPLE = 144
-"""Pictures that int8 is made with: a third of them calibrates it, the others check it."""
-
 _SAMPLE_AT_LEAST = 30
 
 
