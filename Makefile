@@ -8,7 +8,7 @@ DATASETTE_1 := $(VENV)/datasette-1
 # Two files of tests at a time: much of a test is waiting for what it has started.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 # The tests that ask Datasette, which are run on both of its lines.
-WITH_DATASETTE := tests/web tests/database/test_hostile_tables.py \
+WITH_DATASETTE := tests/web tests/database/test_hostile_programs.py \
     tests/publish/test_published_pages.py
 # Pages with generated parts: tests/support/readme.py makes them.
 DOCS := README.md $(wildcard docs/*.md)
