@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.models import make_model
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
-from support.towers import EMBED, change, torch_encoder, without_torch
+from support.towers import EMBED, torch_encoder, without_torch
 
 pytest.importorskip("open_clip")
 pytest.importorskip("onnxscript")
@@ -185,7 +185,7 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
     output = without_torch(EMBED, ours, tmp_path / "new", *options[:2]).stdout
     assert re.search("Embedded: +20\n", output), output
     assert "Device:       cpu, onnx-16bit" in output
-    assert "torch is not installed, so that the kept image tower embeds" in output
+    assert "torch is not installed, so the stored image tower embeds the pictures" in output
     expected, found = vectors_of(exact, 160), vectors_of(ours, 160)
     assert list(found) == list(expected) == list(range(161, 181))
     assert min(found[id] @ expected[id] for id in found) >= 0.9999
@@ -225,7 +225,7 @@ def test_weights_may_be_elsewhere(folder):
     make_picture(folder / "pictures" / "newer.png", 8)
     result = run("embed-images", folder / "photos.db", folder / "pictures")
     assert re.search("Embedded: +1\n", result.stdout), result.output
-    assert "The model's weights are not where they were, so that the kept image" in result.stdout
+    assert "The model's weights are not where they were, so the stored image" in result.stdout
     sql = "select precision from clip_embeddings where image_id > 6"
     assert rows(folder / "photos.db", sql) == [("onnx-16bit",)] * 2
     assert rows(folder / "photos.db", "select pretrained from clip_models") == [("./model",)]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
-from support.towers import EMBED, change, without_torch
+from support.towers import EMBED, without_torch
 
 for library in ("open_clip", "onnxscript", "onnxruntime"):
     pytest.importorskip(library)

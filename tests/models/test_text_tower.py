@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.paths import DEMO_PICTURES
-from support.towers import change, open_text_tower, text_line, torch_encoder, without_torch
+from support.towers import open_text_tower, text_line, torch_encoder, without_torch
 
 pytest.importorskip("open_clip")
 
@@ -57,7 +57,7 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     # It does not either where it can't make one.
     change(tiny_database, "delete from clip_towers")
     refused = without_torch(code, tiny_database, pictures).stdout
-    assert "need torch; no text tower was made, which takes torch and open_clip" in refused
+    assert "need torch; no text tower was made, because it needs torch and open_clip" in refused
 
 
 def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
@@ -188,7 +188,7 @@ def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1
-    assert "Interrupted. What was embedded is kept" in result.stderr
+    assert "Interrupted. Finished pictures are stored" in result.stderr
     assert re.search("Embedded: +6\n", result.stdout)
     assert rows(database, "select * from clip_towers") == []
     assert Path(f"{database}.clip-1.faiss").exists()

@@ -117,7 +117,7 @@ def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     line = text_line(run("embed-images", database, pictures, "--pretrained", folder))
-    assert "takes the package tokenizers" in line
+    assert "needs the package tokenizers" in line
     texts = ["a dog", "two people on a beach", "long " * 50, "</s> dog"]
     tower = open_text_tower(connect(database))
     assert tower.key != torch_encoder(folder).key

@@ -1,10 +1,8 @@
 """Helpers for the tests of towers: programs without torch, and changed databases."""
 
 import re
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 
 # Hides torch and OpenCLIP, as if they were not installed.
 WITHOUT_TORCH = """
@@ -21,11 +19,6 @@ EMBED = (
     "print(result.output)\n"
     "assert 'torch' not in sys.modules\n"
 )
-
-
-def change(database, sql, *parameters):
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(sql, parameters)
 
 
 def torch_encoder(folder):

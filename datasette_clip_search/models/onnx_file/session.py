@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.arrays import Vectors
-from ...common.config import CONFIG
 from ...common.stopping import Stopping
 from ..encoding import Heed
 from .check import Cost, CostModel
@@ -25,6 +24,8 @@ from .wire import OnnxRefused
 
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02
+# Work that runs without a look at the time limit: a tenth of a second.
+_UNINTERRUPTED_WORK = 4e9
 _SILENT = 4
 _TOO_MUCH = "more work or memory than a tower may take"
 # The most texts or pictures in one run, which bounds memory.
@@ -110,7 +111,7 @@ class Session:
         if not self._graph.fits(cost, len(items)):
             raise OnnxRefused(_TOO_MUCH)
         feed = {self.given.name: items}
-        if heed is None or cost.work <= CONFIG.uninterrupted_work:
+        if heed is None or cost.work <= _UNINTERRUPTED_WORK:
             return _ran(self._session, feed, None)
         return _heeding(self._session, feed, heed)
 

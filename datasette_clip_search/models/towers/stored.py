@@ -30,7 +30,9 @@ PRECISIONS = ("8-bit", "16-bit", "32-bit")
 FORMAT = 1
 # Ours have thousands of characters, most of them special tokens of a tokenizer.
 _MOST_MANIFEST = 200_000
-# The limit for any release; ours write CONFIG.tower_part_bytes.
+# The bytes of a part: Datasette reads a hundred for a page.
+_PART_BYTES = 262_144
+# The most that a part of any release may have.
 _MOST_PART = 1 << 24
 _SECTIONS = {
     TEXT: {"tokenizer", "example", "onnx"},
@@ -214,7 +216,7 @@ def delete_tower(connection: sqlite3.Connection, model: Model, tower: str = TEXT
 
 
 def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
-    size = CONFIG.tower_part_bytes
+    size = _PART_BYTES
     for section in sections.values():
         for at in range(0, len(section), size):
             yield memoryview(section)[at : at + size]

@@ -23,6 +23,8 @@ FAITHFUL = {"8-bit": 0.995, "16-bit": 0.9999, "32-bit": 0.9999}
 # The least share of each query's nearest pictures that the tower must find as well.
 AGREEMENT = 0.95
 NEIGHBOURS = 10
+# Among fewer pictures, the ten nearest would agree by chance.
+_PICTURES_AT_LEAST = 100
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class TowerCheck:
         )
 
     def _agreement(self, vectors: Vectors) -> float | None:
-        if len(self.pictures) < CONFIG.text_tower_pictures_at_least:
+        if len(self.pictures) < _PICTURES_AT_LEAST:
             return None
         pictures = self.pictures.T
         return _mean_share(self.exact @ pictures, vectors @ pictures, NEIGHBOURS)
