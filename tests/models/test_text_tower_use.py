@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.databases import change
+from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.towers import open_text_tower, text_line, torch_encoder, without_torch
 
 pytest.importorskip("open_clip")
