@@ -78,7 +78,7 @@ def find_notices(
         )
     if options.thumbnail_size != 0:
         sql = f"""select count(*) from {CHOSEN}
-            where id not in (select t.image_id from {copy.of(THUMBNAILS, "t")})"""
+            where id not in (select t.image_id from {copy.current_rows(THUMBNAILS, "t")})"""
         if bare := copy.count(sql):
             yield f"Without a thumbnail: {counted(bare, 'picture')}; the page shows only names"
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
