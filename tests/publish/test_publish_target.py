@@ -70,8 +70,8 @@ def test_overwrites_its_own_and_what_it_is_told_to(tiny_database, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "Say where to write to"),
-        (["p.db", "--to-folder", "x"], "Give one of them: the file "),
+        ([], "Name the file to write"),
+        (["p.db", "--to-folder", "x"], "Give either the file "),
         (["p.db", "-p", "a", "b"], "there is no --where"),
         (["p.db", "--where", "nonsense"], "no such column: nonsense"),
         (["p.db", "--where", "id < 0"], "No picture matches --where"),

@@ -20,7 +20,7 @@ import pytest
 
 from support.commands import run
 from support.databases import rows
-from support.dockerfile import as_nobody, build, read, served
+from support.dockerfile import as_nobody, build_environment, read, served_folder
 from support.environments import ENVIRONMENTS, find_python
 from support.paths import ROOT
 
@@ -109,7 +109,7 @@ def application(request, place, demo_database, environment, wheels) -> Path:  # 
             capture_output=True,
             env={**os.environ, "PATH": path, "SENT": str(folder)},
         )
-    build(folder, environment, wheels)
+    build_environment(folder, environment, wheels)
     return folder
 
 
@@ -119,7 +119,7 @@ def site(application: Path, environment: Path, place: Path) -> Iterator[tuple[st
     temporary = Path(tempfile.mkdtemp(dir=place))
     temporary.chmod(0o777)
     [database] = application.glob("*.db")
-    with served(application, environment, temporary) as address:
+    with served_folder(application, environment, temporary) as address:
         yield address, database
 
 

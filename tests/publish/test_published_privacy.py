@@ -344,7 +344,7 @@ def test_a_fact_is_either_kept_or_left_out(home, tmp_path):
     options = ["--keep-gps", "--drop", "gps"]
     result = run("clip-publish", home / "photos.db", tmp_path / "p.db", *options)
     assert result.exit_code == 2
-    assert "gps can't be both kept and left out" in result.stderr
+    assert "--keep and --drop both name gps" in result.stderr
 
 
 # These name files that are not published, or are created anew.
