@@ -21,7 +21,7 @@ KEPT = (
 )
 
 
-class Collection:
+class MountedPhotos:
     """Two folders, of which `disk` can be a device of its own, and their database."""
 
     def __init__(self, folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
@@ -78,8 +78,8 @@ class Collection:
 
 
 @pytest.fixture
-def collection(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
-    return Collection(tmp_path, tiny_model, monkeypatch)
+def collection(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MountedPhotos:
+    return MountedPhotos(tmp_path, tiny_model, monkeypatch)
 
 
 UNMOUNTED = pytest.mark.parametrize("way", ["emptied", "removed"])
