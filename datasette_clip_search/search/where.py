@@ -70,8 +70,9 @@ def ids_where(
             values,
         )
         return [int(image_id) for (image_id,) in rows]
-    # More than one statement was a Warning before Python 3.12.
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    # More than one statement was a Warning before Python 3.12. Numbers and texts that SQLite does
+    # not have are Python's own errors.
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError) as error:
         # SQLite repeats the whole of a text without an end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")
