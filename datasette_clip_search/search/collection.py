@@ -130,7 +130,7 @@ class Collection:
 
     def mix(
         self,
-        terms: "Mapping[Query, float] | Iterable[tuple[Query, float]]",
+        terms: "Mapping[Any, float] | Iterable[tuple[Query, float]]",
         *,
         k: int = CONFIG.default_k,
         where: str | None = None,

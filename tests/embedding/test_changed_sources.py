@@ -20,7 +20,7 @@ pytest.importorskip("open_clip")
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A database with a table of blobs and paths, as people have them."""
+    """A database with a person's own table of blobs and paths."""
     database = tmp_path / "photos.db"
     connection = sqlite3.connect(database)
     with connection:
@@ -100,7 +100,7 @@ def test_archives(tmp_path, pictures, tiny_model, name, pack: Callable[[Path, Pa
     assert embed(database, archive, "--pretrained", tiny_model)["Embedded"] == "6"
     by_file = {hash: row for hash, *row in fresh(database, pictures, tiny_model).values()}
     for hash, *row in contents(database).values():
-        # Vector and thumbnail are those of the file outside.
+        # Vector and thumbnail equal those of the file outside.
         assert (row[10], row[12]) == (by_file[hash][10], by_file[hash][12])
     told = embed(database, archive)
     assert (told["Embedded"], told["Unchanged"]) == ("0", "6")

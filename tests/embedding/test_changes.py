@@ -42,7 +42,7 @@ def test_touched_files_cost_nothing(tiny_database, pictures, no_model):
     assert told["Index"].endswith("(up to date)")
     after = contents(tiny_database)
     for path in before:
-        # All but the time of the file.
+        # Everything but the time of the file.
         assert before[path][:2] + before[path][3:] == after[path][:2] + after[path][3:]
     assert after["pictures/a.jpg"][2] != before["pictures/a.jpg"][2]
 
@@ -143,7 +143,7 @@ def test_equal_new_files_are_embedded_once(tmp_path, tiny_model):
 
 @pytest.mark.parametrize("prune", [[], ["--prune"]])
 def test_copies_of_a_file_that_is_deleted(tiny_database, pictures, tiny_model, prune):
-    """One of them takes its row over, in one run; the other is a copy of that."""
+    """One copy takes over the row, in one run; the other is a copy of it."""
     before = ids(tiny_database)["pictures/a.jpg"]
     shutil.copy(pictures / "a.jpg", pictures / "x.jpg")
     shutil.copy(pictures / "a.jpg", pictures / "y.jpg")
@@ -203,7 +203,7 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
 
 
 def _search(database: Path) -> list[int]:
-    """Returns the ids that a search for a stored vector finds, by way of the index file."""
+    """Returns the ids that a search for a stored vector finds through the index file."""
     from datasette_clip_search.database.changes import moment_of
     from datasette_clip_search.database.index import index_path, open_index
     from datasette_clip_search.database.model import models
@@ -227,7 +227,7 @@ def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, t
     shutil.rmtree(tmp_path / "elsewhere")
     (pictures / "deep" / "f.jpg").unlink()
     (pictures / "a.jpg").unlink()
-    # A file that is given by its name says nothing of those beside it.
+    # A file that is given by name says nothing about its neighbours.
     (pictures / "d.jpg").unlink()
     assert "Deleted" not in embed(tiny_database, pictures / "e.jpg", "--prune")
     assert len(contents(tiny_database)) == 9
@@ -238,7 +238,7 @@ def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, t
 
 
 def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_model):
-    """Run by another user where the tests run as root, to whom everything is readable."""
+    """Root can read everything, so tests that run as root start another user."""
     make_picture(pictures / "deep" / "g.jpg", 44)
     make_picture(pictures / "shut" / "h.jpg", 45)
     embed(tiny_database, pictures)
@@ -253,7 +253,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
     (pictures / "deep").chmod(0)
     (pictures / "shut").chmod(0o444)  # Can be listed, but not looked into.
     code = (
-        # Which that user may not be able to import.
+        # The other user may not be able to import it.
         "import mmap, os, sys\n"
         "from sqlite_utils.cli import cli\n"
         "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
@@ -273,7 +273,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
 
 @pytest.mark.parametrize("way", ["emptied", "deleted"])
 def test_empty_folder_deletes_nothing(tiny_database, pictures, way):
-    """A disk that is not plugged in leaves an empty folder behind."""
+    """The folder of an unplugged disk is empty."""
     before = contents(tiny_database)
     shutil.rmtree(pictures)
     if way == "emptied":
@@ -308,7 +308,7 @@ def test_strict(tiny_database, pictures):
     assert run("embed-images", tiny_database, pictures, "--strict").exit_code == 0
     (pictures / "broken.jpg").write_bytes(b"nonsense")
     for _ in range(2):
-        # The second time it is an old failure.
+        # The second time, it is a failure of before.
         result = run("embed-images", tiny_database, pictures, "--strict")
         assert result.exit_code == 1
         assert "Error: 1 could not be embedded, and --strict was given" in result.stderr
@@ -346,12 +346,12 @@ def test_no_thumbnail_outlives_what_it_shows(tiny_database, pictures):
     embed(tiny_database, pictures, "--no-thumbnails")
     changed = ids(tiny_database)["pictures/a.jpg"]
     sql = "select count(*) from clip_thumbnails where image_id = ?"
-    # The one of what the file held before is gone.
+    # The thumbnail of the old content is gone.
     assert rows(tiny_database, sql, changed) == [(0,)]
 
 
 def test_picture_without_a_time(tmp_path, tiny_model):
-    """Reproducible builds set every time to 0, which must not make files look new."""
+    """Reproducible builds set all times to 0, which does not make a file look new."""
     picture = make_picture(tmp_path / "p" / "a.png", 1)
     os.utime(picture, (0, 0))
     embed(tmp_path / "d.db", tmp_path / "p", "--pretrained", tiny_model)

@@ -23,7 +23,7 @@ pytest.importorskip("open_clip")
 
 @pytest.mark.parametrize("lets_go", [True, False])
 def test_lock_in_the_middle(tmp_path, undisturbed, monkeypatch, configured, lets_go):
-    """Another program writes from the third batch on: for a while, or for too long."""
+    """From the third batch on, another program writes: briefly, or for too long."""
     from datasette_clip_search.embedding import run as embed
 
     seconds = 30.0 if lets_go else 0.2
@@ -92,7 +92,7 @@ def test_reader_does_not_stop_a_write_for_long(tmp_path, undisturbed, configured
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_two_at_once(tmp_path, undisturbed, journal):
-    """On the same folder and database; they begin at the same moment and write every batch."""
+    """Two runs over one folder and database start together, and write every batch."""
     database = undisturbed.place(tmp_path / "run")
     if journal == "wal":
         connection = sqlite3.connect(database)
@@ -100,7 +100,7 @@ def test_two_at_once(tmp_path, undisturbed, journal):
         connection.close()
     folder = database.parent / "pictures"
     _race(tmp_path, database, undisturbed.model, [folder, folder])
-    # What they left, before anything mends it.
+    # Check the result before another run can repair it.
     undisturbed.check(database)
 
 

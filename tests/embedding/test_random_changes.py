@@ -15,7 +15,7 @@ pytest.importorskip("open_clip")
 
 
 class Folder:
-    """A folder that something happens to, with times that always go on."""
+    """A folder that changes at random; each change has a later time."""
 
     def __init__(self, path: Path, seed: int):
         self.path = path
@@ -80,7 +80,7 @@ class Folder:
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory):
-    """A model that is loaded once for many runs, and its folder."""
+    """The cache of consecutive runs, and the folder of their model."""
     from datasette_clip_search.embedding.model_loading import RunCache
 
     return RunCache(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
@@ -96,7 +96,7 @@ def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed)
     for _ in range(8):
         folder.add()
     embed_images(database, [folder.path], options, cache=held)
-    # What a file was when it was last looked at: its row may only be kept for the same content.
+    # The contents that the last run saw: a row is kept only for the same content.
     before = {path: path.read_bytes() for path in folder.files()}
     for round in range(8):
         ids_before = ids(database)

@@ -37,7 +37,7 @@ pytest.importorskip("open_clip")
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, configured, journal):
-    """The files as they are before each SQL statement are what SIGKILL leaves at that moment.
+    """SIGKILL leaves the files as they are before an SQL statement.
 
     A cache of few pages has SQLite write pages in the middle of transactions.
     """
@@ -103,7 +103,7 @@ KILLS = [
 
 
 def test_killed_at_a_step(tmp_path, undisturbed):
-    """SIGKILL, sent by the process to itself; two at a time."""
+    """The process sends itself SIGKILL; two processes run at a time."""
     with ThreadPoolExecutor(2) as threads:
         for future in [
             threads.submit(_kill_at, undisturbed, tmp_path / str(number), step, time_)
@@ -133,13 +133,13 @@ def _kill_at(
 
 
 def test_killed_at_any_time(tmp_path, undisturbed):
-    """From outside, at random times while it writes; the same database goes on and on."""
+    """SIGKILL from outside, at random times, again and again over one database."""
     random_ = random.Random(5)
     database = undisturbed.place(tmp_path / "run")
     before: dict[str, tuple] = {}
     for _ in range(3):
         process = start(database, undisturbed.arguments(database), {"config": EAGER})
-        # Rows from here on; the model takes seconds, and the pictures less than one.
+        # There are rows from here on: the model takes seconds, the pictures less than one.
         while process.poll() is None and len(_rows_now(database)) <= len(before):
             time.sleep(0.005)
         time.sleep(random_.random() * 0.1)
@@ -163,7 +163,7 @@ def _rows_now(database: Path) -> list[tuple]:
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
 def test_full_disk(tmp_path, undisturbed, configured, journal):
-    """At sizes from nothing to all that is needed, so that each of the files meets its limit."""
+    """At sizes from 0 to enough, so that each file meets the limit once."""
 
     whole = undisturbed.folder.parent / "p.db"
     configured(commit_seconds=0.0)
@@ -180,7 +180,7 @@ def test_full_disk(tmp_path, undisturbed, configured, journal):
             result = embed_by_command(database, undisturbed.model)
         if result.exit_code:
             refused.append(size)
-            # Not "cannot rollback": SQLite has rolled back by itself.
+            # Not "cannot rollback": SQLite itself has rolled back.
             assert_one_sentence(result)
         assert_is_part(committed(database), undisturbed.contents)
         undisturbed.complete(database)
@@ -189,7 +189,7 @@ def test_full_disk(tmp_path, undisturbed, configured, journal):
 
 @pytest.mark.parametrize("size", [0, 100, 3000])
 def test_disk_that_is_full_for_the_index(tmp_path, undisturbed, monkeypatch, size):
-    """The database is written; there is no room for the index beside it."""
+    """The database has room, and its index has none."""
     from datasette_clip_search.database.index import maintenance as indexing
 
     database = undisturbed.place(tmp_path / "run")
@@ -227,7 +227,7 @@ def test_full_disk_in_a_process_of_its_own(tmp_path, undisturbed):
 
 
 def test_write_ahead_log_is_in_the_database_afterwards(tmp_path, undisturbed):
-    """datasette -i opens databases as immutable, and then sees no log."""
+    """datasette -i opens databases as immutable, and does not see the log."""
     database = undisturbed.place(tmp_path / "run")
     writer = sqlite3.connect(database)
     writer.execute("pragma journal_mode = wal")
@@ -241,7 +241,7 @@ def test_write_ahead_log_is_in_the_database_afterwards(tmp_path, undisturbed):
 
 
 def test_temporary_files_of_killed_runs_are_removed(tmp_path, undisturbed):
-    """What a run leaves that is killed while it writes its index."""
+    """A run that was killed while it wrote its index leaves one."""
     database = undisturbed.place(tmp_path / "run")
     left = database.with_name(".p.db.clip-1.faiss.abcdefgh")
     left.write_bytes(b"half an index")
