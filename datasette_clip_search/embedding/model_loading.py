@@ -24,7 +24,7 @@ from ..models.towers.image import ImageTower
 from ..models.towers.int8 import find_int8_tower
 from ..models.towers.int8_ranges import Ranges
 from ..models.towers.making.keep import TowerReport
-from ..models.towers.making.make_int8 import MadeInt8, make_int8_tower
+from ..models.towers.making.make_int8 import INT8_SAMPLE, MadeInt8, make_int8_tower
 from ..models.towers.stored import TowerUnusable
 from ..models.weights_files import locate_weights
 from ..pictures.preprocess import Preprocess
@@ -179,7 +179,7 @@ def _make_int8(
     decoders: DecoderPool,
     settings: Settings,
 ) -> LoadedModel:
-    sample = None if ranges else _sample(work, CONFIG.int8_sample, decoders, settings)
+    sample = None if ranges else _sample(work, INT8_SAMPLE, decoders, settings)
     made, notes = make_int8_tower(model, ranges, sample)
     return LoadedModel(made.tower, Choice(notes=notes), made)
 

@@ -311,7 +311,7 @@ def test_strict(tiny_database, pictures):
         # The second time, it is a failure of before.
         result = run("embed-images", tiny_database, pictures, "--strict")
         assert result.exit_code == 1
-        assert "Error: 1 could not be embedded, and --strict was given" in result.stderr
+        assert "Error: --strict: 1 of the pictures could not be embedded" in result.stderr
     (pictures / "broken.jpg").unlink()
     assert run("embed-images", tiny_database, pictures, "--strict").exit_code == 0
     assert rows(tiny_database, "select count(*) from clip_failures") == [(0,)]

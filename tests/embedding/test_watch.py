@@ -264,7 +264,7 @@ def test_a_disk_that_is_mounted_is_a_change(tmp_path, monkeypatch):
 def test_poll_is_for_watch(tmp_path):
     result = run("embed-images", tmp_path / "d.db", tmp_path, "--poll", "5")
     assert result.exit_code == 2
-    assert "--poll says how --watch is to look for changes" in result.output
+    assert "--poll is an option of --watch. Add --watch" in result.output
 
 
 def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
@@ -307,4 +307,4 @@ def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
-    assert stderr.count(f"2 kept: {disk} does not show them") == 1
+    assert stderr.count(f"2 kept: not found in {disk}") == 1

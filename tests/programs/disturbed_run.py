@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasette_clip_search.cli.embed_output import Bar
+from datasette_clip_search.cli.embed_output import EmbedBar
 from datasette_clip_search.database.index import maintenance as indexing
 from datasette_clip_search.embedding import watch
 from datasette_clip_search.embedding.picture_writer import PictureWriter
@@ -34,7 +34,7 @@ STEPS = {
     "write": (Store, "write"),
     "row": (PictureWriter, "write_picture"),
     "vector": (PictureWriter, "write_vector"),
-    "advance": (Bar, "advance"),
+    "advance": (EmbedBar, "advance"),
     "prune": (Store, "prune"),
     "read": (indexing, "build_index"),
     "index": (indexing, "write_index"),

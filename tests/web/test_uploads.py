@@ -1,4 +1,4 @@
-"""Searching by a picture that a visitor sends, on the Datasette that is installed."""
+"""Searching by an uploaded picture, with the installed Datasette."""
 
 import asyncio
 import re
@@ -6,11 +6,12 @@ import re
 import pytest
 from datasette.utils.asgi import Request
 
-from datasette_clip_search.web import upload as web_upload
+from datasette_clip_search.web import upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
+from support.databases import change
 from support.models import make_model
-from support.web import PAGE, ROOT, change, images, links
+from support.web import PAGE, ROOT_ACTOR, images, links
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
@@ -21,7 +22,7 @@ BYTES = {"content-type": "application/octet-stream"}
 
 @pytest.fixture
 def picture(folder):
-    """The bytes of the picture whose id is 8."""
+    """The bytes of picture 8."""
     return (folder / "pictures" / "picture 07.png").read_bytes()
 
 
@@ -83,7 +84,7 @@ async def test_the_page_offers_it_after_every_search(photos):
         (b"", "", 400, "The body of the request is empty. Expected a picture"),
         (b"no picture", "", 400, "This file can't be used for a search: It is not a picture"),
         (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
-        (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
+        (b"%PDF-1.7", "", 400, "It is a PDF document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture is larger than the limit of 10,000,000 bytes"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
         (b"x", "?k=0", 400, "k is the number of pictures to show, from 1 to 100"),
@@ -108,8 +109,8 @@ async def test_only_the_json_takes_pictures(photos, picture):
     assert (await photos.client.put(JSON, content=picture)).status_code == 404
 
 
-async def test_what_may_not_be_seen_is_not_searched(folder, serve, picture):
-    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT}}}}}
+async def test_forbidden_pictures_are_not_searched(folder, serve, picture):
+    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT_ACTOR}}}}}
     datasette = serve(folder / "photos.db", config=config)
     response = await datasette.client.post(JSON, content=picture, headers=BYTES)
     assert response.status_code == 403
@@ -117,7 +118,7 @@ async def test_what_may_not_be_seen_is_not_searched(folder, serve, picture):
 
 
 @pytest.mark.parametrize("vector", ["x", "x.y", "0123456789ab.AAAA", ".", "é.é", "a" * 5000])
-async def test_a_vector_that_is_none_is_refused(photos, vector):
+async def test_an_invalid_vector_is_refused(photos, vector):
     for path in [PAGE, JSON]:
         response = await photos.client.get(path, params={"vector": vector})
         assert response.status_code == 400
@@ -148,7 +149,7 @@ async def test_only_one_question_at_a_time(photos, picture):
 
 
 def request_of(*messages, **headers):
-    """A request whose body arrives as messages of ASGI; None is one that never comes."""
+    """Return a request whose body arrives in ASGI messages; None never arrives."""
     arriving = list(messages)
 
     async def receive():
@@ -174,14 +175,14 @@ async def refusal(request):
 
 @pytest.fixture
 def limits(configured):
-    """Limits that small bodies reach; afterwards nothing may be counted any more."""
+    """Set limits that small bodies reach; afterwards no upload may be counted."""
     configured(max_query_image_bytes=100, max_uploads_bytes=200, least_upload_bytes=50)
     yield
-    assert web_upload._arriving == {}
-    assert web_upload._waiting == []
+    assert upload._arriving == {}
+    assert upload._waiting == []
 
 
-async def test_what_is_received_is_counted_and_let_go_of(limits):
+async def test_uploads_are_counted_until_their_search_ends(limits):
     assert await refusal(request_of(part(b"x" * 60), part(b"x" * 60))) == 413
     assert await refusal(request_of(**{"content-length": "101"})) == 413
     assert await refusal(request_of(part(b"x"), {"type": "http.disconnect"})) == 400
@@ -198,7 +199,7 @@ async def test_a_picture_that_does_not_arrive_is_given_up(limits, configured):
     assert await refusal(request_of(part(b"x" * 60), None)) == 408
 
 
-async def test_slow_pictures_make_room_for_those_that_come(limits):
+async def test_slow_uploads_make_room_for_new_ones(limits):
     first, second = (
         asyncio.create_task(refusal(request_of(part(b"x" * 75), None))) for _ in range(2)
     )
@@ -211,7 +212,7 @@ async def test_slow_pictures_make_room_for_those_that_come(limits):
     await asyncio.wait([second])
 
 
-async def test_of_those_that_arrive_the_largest_makes_room(limits):
+async def test_the_largest_upload_makes_room(limits):
     small, large = (
         asyncio.create_task(refusal(request_of(part(b"x" * size), None))) for size in (50, 100)
     )

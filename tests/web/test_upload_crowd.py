@@ -1,4 +1,4 @@
-"""Pictures to search with while others send slow ones, or very many."""
+"""Searching by a picture while others upload slow pictures, or very many."""
 
 import asyncio
 import io
@@ -13,7 +13,7 @@ from datasette_clip_search.common.errors import TooBusy
 from datasette_clip_search.pictures.cost import expected_seconds
 from datasette_clip_search.pictures.processes.pool import Settings
 from datasette_clip_search.search import query_decoder
-from datasette_clip_search.web import upload as web_upload
+from datasette_clip_search.web import upload
 from support import bombs
 from support.commands import run
 from support.pictures import make_picture
@@ -37,7 +37,7 @@ def database(tmp_path_factory, tiny_model):
 
 @pytest.fixture(autouse=True)
 def patient(configured, monkeypatch):
-    """Let nothing take too long on a busy machine; slow pictures count for as much as ever."""
+    """Raise the time limit, for busy machines; slow pictures still count as before."""
     usual = CONFIG.query_decode_seconds
     monkeypatch.setattr(query_decoder, "_longest", lambda limit: min(limit, usual))
     configured(query_decode_seconds=100)
@@ -47,7 +47,7 @@ def patient(configured, monkeypatch):
 
 @pytest.fixture
 def decoder():
-    """Two lanes of a test's own."""
+    """A decoder with two lanes for one test."""
     decoder = query_decoder.QueryDecoder()
     submitted = []
     submit = decoder.submit
@@ -71,7 +71,7 @@ def picture(size=(64, 48), seed=0, format="JPEG", **options):
 
 
 def is_current(decoder, lane, expected):
-    """Waits until a lane has a picture in hand."""
+    """Wait until a lane works on a picture."""
     with decoder._changed:
         return decoder._changed.wait_for(lambda: lane.current is expected, 100)
 
@@ -87,8 +87,8 @@ def test_quick_ones_are_decoded_while_slow_ones_wait(decoder):
     assert not any(each.outcome.done() for each in slow)
 
 
-def test_one_that_takes_longer_than_it_looks_makes_room(decoder, monkeypatch, configured):
-    """It goes on in the lane of the slow ones, and there is another quick one at once."""
+def test_a_picture_that_is_slower_than_expected_makes_room(decoder, monkeypatch, configured):
+    """It moves to the slow lane, and the quick lane serves the next picture at once."""
     configured(quick_decode_seconds=0.2)
     monkeypatch.setattr(query_decoder, "expected_seconds", lambda data: 0)
     bomb = bombs.scans(3000)
@@ -96,7 +96,7 @@ def test_one_that_takes_longer_than_it_looks_makes_room(decoder, monkeypatch, co
     assert is_current(decoder, decoder._slow, slow)
     assert decoder.submit(picture(), SETTINGS, "them").outcome.result(100).width == 64
     assert not slow.outcome.done()
-    # The same again has no slice of the quick lane.
+    # The same picture goes straight to the slow lane the next time.
     again = decoder.submit(bomb, SETTINGS, "them")
     assert again in decoder._slow.waiting
 
@@ -112,7 +112,7 @@ def test_one_that_was_ended_at_the_limit_is_refused_at_once(decoder, configured)
     assert first.too_slow
     assert first.reason == "Decoding it took longer than 0.1 seconds and was stopped"
     assert decoder._slow.decoder._process is process
-    # Only for a while, and not where it may take longer.
+    # The verdict holds only for a while, and not for a longer time limit.
     configured(slow_pictures_refused_seconds=0)
     assert decoder.submit(bomb, short, "them").outcome.result(100) == first
     longer = decoder.submit(bomb, SETTINGS, "them")
@@ -133,7 +133,7 @@ def test_of_those_that_wait_the_quick_and_the_fair_go_first(decoder, monkeypatch
         seconds[data] = expected
         decoder.submit(data, SETTINGS, sender).number = number
     waiting = [each.number for each in sorted(decoder._slow.waiting)]
-    # Hers is the fifth of its cost that came, and the first of her own.
+    # Picture 4 came after three of the same cost, but it is the first of its sender.
     assert waiting[0] == 5
     assert waiting[-1] == 0
     assert waiting.index(4) < waiting.index(3)
@@ -155,7 +155,7 @@ def test_where_too_many_slow_ones_wait_the_slowest_is_refused(decoder, monkeypat
 
 
 def test_expected_seconds():
-    """In the order of what they take, and on either side of what the quick lane has."""
+    """The estimates are in the right order, and on the right side of the quick lane's limit."""
     quick = [
         picture((500, 375)),
         picture((500, 375), format="PNG"),
@@ -175,9 +175,9 @@ def test_expected_seconds():
 
 
 def test_slow_pictures_in_sql_do_not_hold_up_others(database, connect, decoder, monkeypatch):
-    """Theirs end with their statements, and what the page was sent is decoded meanwhile."""
+    """They end with their statements, and an upload is decoded in the meantime."""
     connection = connect(database)
-    monkeypatch.setattr(query_decoder, "decode", decoder.decode)
+    monkeypatch.setattr(query_decoder, "decode_query_picture", decoder.decode)
     decoded = []
 
     def is_to_end():
@@ -196,11 +196,11 @@ async def test_a_hundred_tiny_pictures_at_once_are_served(photos):
     answers = await asyncio.gather(*(photos.client.post(JSON, content=data) for data in tiny))
     assert [answer.status_code for answer in answers] == [200] * 100
     assert len({answer.json()["query"]["vector"] for answer in answers}) > 50
-    assert web_upload._waiting == []
+    assert upload._waiting == []
 
 
 async def test_honest_pictures_among_slow_ones(photos, configured):
-    """Twelve clients send slow ones; each is kept in hand until all of the others are answered."""
+    """Twelve clients send slow pictures, and the decoder is still busy when others are answered."""
     configured(slow_pictures_refused_seconds=0)
     bomb = bombs.scans(3000)
     slow = [
@@ -223,12 +223,12 @@ async def test_honest_pictures_among_slow_ones(photos, configured):
         for task in slow:
             task.cancel()
         await asyncio.gather(*slow, return_exceptions=True)
-    # Who leaves gives the decoder back.
+    # Clients that leave free the decoder.
     while shared._slow.current or shared._slow.waiting:
         await asyncio.sleep(0.01)
 
 
-async def test_one_who_leaves_is_not_decoded_for(photos, monkeypatch):
+async def test_pictures_of_clients_who_leave_are_not_decoded(photos, monkeypatch):
     submitted = []
     submit = query_decoder.submit
 
@@ -242,4 +242,6 @@ async def test_one_who_leaves_is_not_decoded_for(photos, monkeypatch):
         await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait([task])
-    assert submitted[0].is_given_up
+    async with asyncio.timeout(60):
+        while not submitted[0].is_given_up:
+            await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The command: what it says when it can't do what was asked."""
+"""Errors and reports of embed-images."""
 
 import os
 import re
@@ -17,7 +17,7 @@ pytest.importorskip("open_clip")
 
 
 def error(*arguments: object) -> str:
-    """Runs embed-images, which must refuse in one line or two, and returns what it says."""
+    """Run embed-images, which must fail, and return its error message."""
     result = run("embed-images", *map(str, arguments))
     assert result.exit_code == 1, result.output
     assert result.stdout == ""
@@ -88,7 +88,7 @@ def test_database_in_a_folder_that_is_missing(tmp_path, pictures, tiny_model):
 
 
 def test_read_only_database(tiny_database, pictures, tiny_model):
-    """Run by another user where the tests run as root, to whom nothing is read-only."""
+    """If the tests run as root, who can write everything, the command runs as another user."""
     make_picture(pictures / "new.jpg", 9)
     tiny_database.chmod(0o444)
     before = tiny_database.read_bytes()
@@ -126,10 +126,13 @@ def test_locked_database(tiny_database, pictures, configured):
         (["--model", "ViT-B-32", "--pretrained", "best"], "no weights tagged best for ViT-B-32"),
         (["--model", "ViT-L-14"], "use: --model ViT-L-14 --pretrained TAG. Its tags: openai, "),
         (["--model", "ViT-L-41"], "OpenCLIP has no model ViT-L-41. Did you mean"),
-        (["--pretrained", "openai"], "Say which model openai is the weights of: --model NAME"),
+        (["--pretrained", "openai"], "Say which model the weights openai belong to: --model NAME"),
         (["--pretrained", "./nowhere"], "There is no checkpoint file or folder ./nowhere"),
         (["--pretrained", "EMPTY"], "holds no open_clip_config.json"),
-        (["--pretrained", "WEIGHTS"], "Say which architecture weights.safetensors holds"),
+        (
+            ["--pretrained", "WEIGHTS"],
+            "architecture the weights weights.safetensors belong to",
+        ),
         (["--pretrained", "NONSENSE"], "is not an OpenCLIP model configuration"),
         (["--pretrained", "NO_WEIGHTS"], "should hold one file of weights"),
         (["--model", "ViT-B-32", "--pretrained", "WEIGHTS"], "The weights of ViT-B-32 do not load"),
@@ -137,7 +140,7 @@ def test_locked_database(tiny_database, pictures, configured):
         (["--pretrained", "TINY", "--device", "cuda:77"], "The device cuda:77 can't be used here"),
     ],
 )
-def test_models_that_are_not_there(tmp_path, pictures, tiny_model, options, message):
+def test_missing_models(tmp_path, pictures, tiny_model, options, message):
     places = {"EMPTY": tmp_path / "empty", "TINY": tiny_model, "WEIGHTS": tmp_path / "w/w"}
     places["EMPTY"].mkdir()
     places["WEIGHTS"] = tmp_path / "w" / "weights.safetensors"
@@ -153,28 +156,28 @@ def test_models_that_are_not_there(tmp_path, pictures, tiny_model, options, mess
 
 
 def test_weights_that_cannot_be_fetched(tmp_path, pictures, monkeypatch):
-    """Fetching is tried for real, from a host that is not there."""
+    """The download is attempted for real, from a host that does not exist."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "https://nowhere.invalid")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     said = error(tmp_path / "p.db", pictures)
     reason, advice = said.splitlines()
-    # A resolver that can't be reached itself says another thing.
+    # The message differs if the resolver itself can't be reached.
     assert re.fullmatch(
         r"Can't fetch the weights of ViT-B-32 \(datacomp_xl_s13b_b90k\): the host nowhere\.invalid "
         r"can't be reached \((Name or service not known|Temporary failure in name resolution)\)",
         reason,
     )
     assert advice == (
-        "Where the network can't be reached, give a local checkpoint: --pretrained FOLDER (with "
+        "Without a network, give a local checkpoint: --pretrained FOLDER (with "
         "open_clip_config.json and open_clip_model.safetensors), or --model NAME --pretrained "
         "WEIGHTS_FILE"
     )
     assert not (tmp_path / "p.db").exists()
 
 
-def test_tables_that_are_not_ours(tmp_path, pictures, tiny_model):
+def test_tables_of_the_same_names(tmp_path, pictures, tiny_model):
     database = tmp_path / "p.db"
     with sqlite3.connect(database) as connection:
         connection.execute("create table clip_models (mine)")
@@ -203,12 +206,12 @@ def test_suggested_commands_can_be_pasted(tmp_path, pictures, tiny_model):
 
 
 def test_seconds_and_rate(tmp_path, pictures, tiny_model):
-    """The rate is that of embedding, without the loading that all seconds include."""
+    """The rate counts only embedding, without loading the model."""
     said = run("embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model).stdout
-    pattern = r"Seconds: +([\d.]+), of which ([\d.]+) embedding \(([\d.]+) pictures/s\)\n"
+    pattern = r"Seconds: +([\d.]+)  \(([\d.]+) for embedding, ([\d.]+) pictures/s\)\n"
     seconds, embedding, rate = map(float, re.search(pattern, said).groups())
     assert embedding <= seconds
-    # Both are rounded to a tenth.
+    # Both are rounded to one decimal.
     assert 6 / (embedding + 0.051) - 0.051 <= rate
     assert embedding < 0.06 or rate <= 6 / (embedding - 0.051) + 0.051
     again = run("embed-images", tmp_path / "p.db", pictures).stdout
@@ -230,7 +233,7 @@ def test_write_ahead_log_is_emptied(tmp_path, pictures, tiny_model):
 
 
 def test_light_imports():
-    """sqlite-utils imports the commands in every command, and Datasette the plugin."""
+    """sqlite-utils imports the commands for each of its commands, and Datasette the plugin."""
     code = (
         "import sys, sqlite_utils, datasette.app\n"
         "before = set(sys.modules)\n"

@@ -1,4 +1,4 @@
-"""The search page and its JSON, on the Datasette that is installed."""
+"""The search page and its JSON, with the installed Datasette."""
 
 import csv
 import html
@@ -17,9 +17,10 @@ from datasette_clip_search import web as plugin
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import ClipSearchError
 from support.commands import run
+from support.databases import change
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
-from support.web import ONE, PAGE, ROOT, as_actor, change, images, links
+from support.web import ONE, PAGE, ROOT_ACTOR, as_actor, images, links
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
@@ -127,9 +128,9 @@ async def test_sql_link_gives_the_same_rows(photos, asked):
 
 
 async def test_no_sql_link_for_those_who_may_not_execute_sql(folder, serve):
-    datasette = serve(folder / "photos.db", config={"allow_sql": ROOT})
+    datasette = serve(folder / "photos.db", config={"allow_sql": ROOT_ACTOR})
     assert not links(await datasette.client.get(f"{PAGE}?q=red"), "SQL")
-    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT))
+    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT_ACTOR))
     assert links(page, "SQL")
 
 
@@ -157,8 +158,8 @@ async def test_immutable_without_index_file_answers_the_same(folder, serve, phot
     assert answer["results"][0]["score"] == pytest.approx(expected["results"][0]["score"])
 
 
-async def test_what_another_process_does_is_in_the_next_answer(folder, photos):
-    """It embeds, deletes and builds the index anew, while this Datasette goes on serving."""
+async def test_changes_by_another_process_are_in_the_next_answer(folder, photos):
+    """The other process embeds, deletes and rebuilds the index while this Datasette serves."""
     database = folder / "photos.db"
 
     async def found():
@@ -230,13 +231,13 @@ async def test_index_goes_to_the_only_database(photos):
 async def test_index_lists_databases(folder, serve):
     shutil.copy(folder / "photos.db", folder / "secret.db")
     shutil.copy(folder / "photos.db", folder / "more.db")
-    config = {"databases": {"secret": {"allow": ROOT}}}
+    config = {"databases": {"secret": {"allow": ROOT_ACTOR}}}
     datasette = serve(folder / "photos.db", folder / "secret.db", folder / "more.db", config=config)
     page = await datasette.client.get("/-/clip-search")
     assert links(page, "photos") == [PAGE]
     assert links(page, "more") == ["/-/clip-search/more"]
     assert "secret" not in page.text
-    page = await datasette.client.get("/-/clip-search", **as_actor(datasette, ROOT))
+    page = await datasette.client.get("/-/clip-search", **as_actor(datasette, ROOT_ACTOR))
     assert links(page, "secret") == ["/-/clip-search/secret"]
 
 
@@ -283,7 +284,7 @@ async def test_an_empty_box_is_the_start_page(photos, asked):
 
 
 async def test_another_model_can_be_chosen(folder, serve, connect, other_model):
-    """And everything on the page goes on with it."""
+    """Every link of the page keeps it."""
     assert "<select" not in (await serve(folder / "photos.db").client.get(PAGE)).text
     run("embed-images", folder / "photos.db", folder, "--pretrained", other_model)
     client = serve(folder / "photos.db").client

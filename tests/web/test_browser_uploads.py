@@ -1,4 +1,4 @@
-"""Searching by a picture of one's own in a real browser."""
+"""Searching by an uploaded picture in a real browser."""
 
 import json
 import re
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not DEMO_MODEL.is_dir(), reason="demo/model is n
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A picture of the demo's as a camera would have taken it: 12 megapixels, over a megabyte."""
+    """A picture of the demo in the size of a camera's: 12 megapixels, over a megabyte."""
     path = tmp_path_factory.mktemp("camera") / "large.jpg"
     with Image.open(DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg") as picture:
         picture.resize((4000, 3000)).save(path, quality=97)
@@ -25,7 +25,7 @@ def large(tmp_path_factory):
     return path
 
 
-def test_search_by_a_picture_of_ones_own(site, open_page, truth, large):
+def test_search_by_an_uploaded_picture(site, open_page, truth, large):
     page = open_page(f"{site}/-/clip-search/demo?q=dog&k=6")
     page.evaluate(
         """() => {
@@ -43,7 +43,7 @@ def test_search_by_a_picture_of_ones_own(site, open_page, truth, large):
     assert loaded(page)
     assert shown(page, truth)[0]["file"] == "2023-summer/IMG_2041.jpg"
     assert len(shown(page, truth)) == 6
-    # It is sent no larger than it is of use.
+    # The browser shrinks it before the upload.
     assert 10_000 < int(page.evaluate("sessionStorage.getItem('sent')")) < 500_000
     page.go_back()
     sync_api.expect(page.get_by_role("searchbox")).to_have_value("dog")
@@ -51,10 +51,10 @@ def test_search_by_a_picture_of_ones_own(site, open_page, truth, large):
 
 
 @pytest.mark.parametrize(("name", "size"), [("a.ico", (256, 256)), ("a.png", (5120, 2880))])
-def test_what_the_server_would_not_take_is_sent_as_a_jpeg(
+def test_pictures_that_the_server_refuses_are_sent_as_jpeg(
     site, open_page, truth, tmp_path, name, size
 ):
-    """A format of the browser's own, and the screenshot of a large screen, small as a file."""
+    """A format that only the browser reads, and a screenshot with many pixels in a small file."""
     with Image.open(DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg") as picture:
         picture.quantize(16).resize(size).save(tmp_path / name)
     assert (tmp_path / name).stat().st_size < 1_000_000
@@ -80,7 +80,7 @@ GIVE = """([how, bytes, texts]) => {
 
 
 def give(page, how, data, texts):
-    """Drops or pastes on the page; returns whether the page takes it from the browser."""
+    """Drop or paste on the page; return whether the page handles it instead of the browser."""
     return page.evaluate(GIVE, [how, data and list(data), texts])
 
 
@@ -100,13 +100,13 @@ def test_a_picture_may_be_dropped_or_pasted(site, open_page, truth, how, texts):
 
 
 def hold(page):
-    """Has what a page sends wait; returns the list of it."""
+    """Hold the requests of a page back; return the list of them."""
     held = []
     page.route("**/demo.json?*", lambda route: held.append(route))
     return held
 
 
-def test_words_are_pasted_though_a_picture_of_them_comes_along(site, open_page):
+def test_words_are_pasted_even_with_a_picture_of_them(site, open_page):
     page = open_page(f"{site}/-/clip-search/demo")
     hold(page)
     words = {"text/plain": "dog", "text/html": "<b>dog</b>"}
@@ -114,7 +114,7 @@ def test_words_are_pasted_though_a_picture_of_them_comes_along(site, open_page):
     sync_api.expect(page.get_by_role("status")).to_have_text("")
 
 
-def test_the_address_of_a_picture_is_told_apart(site, open_page):
+def test_a_dropped_address_is_explained(site, open_page):
     page = open_page(f"{site}/-/clip-search/demo")
     assert give(page, "drop", None, {"text/uri-list": "https://example.org/a.jpg", **HTML})
     sync_api.expect(page.get_by_role("status")).to_contain_text("Only an address was dropped")
@@ -134,7 +134,7 @@ def test_an_address_may_be_dropped_into_the_box(site, open_page):
     sync_api.expect(page.locator("body.clip-dropping")).to_have_count(0)
 
 
-def test_the_picture_that_is_given_last_is_searched_by(site, open_page, truth):
+def test_the_last_picture_wins(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search/demo")
     held = hold(page)
     choose = page.get_by_label("Search by a picture").set_input_files
@@ -152,7 +152,7 @@ def test_the_picture_that_is_given_last_is_searched_by(site, open_page, truth):
     assert shown(page, truth)[0]["file"] == f"phone/{PHONE.name}"
 
 
-def test_an_address_that_was_passed_on_shows_no_picture_that_was_sent(site, open_page):
+def test_a_shared_address_does_not_show_the_uploaded_picture(site, open_page):
     with urlopen(f"{site}/-/clip-search/demo.json?k=1", PHONE.read_bytes()) as response:
         vector = json.load(response)["query"]["vector"]
     page = open_page(f"{site}/-/clip-search/demo?vector={vector}")
@@ -162,15 +162,15 @@ def test_an_address_that_was_passed_on_shows_no_picture_that_was_sent(site, open
 
 
 def test_a_picture_may_be_sent_without_a_browser(site):
-    """As curl --data-binary does."""
+    """curl --data-binary sends it in the same way."""
     data = (DEMO_PICTURES / "2023-summer" / "IMG_2041.jpg").read_bytes()
     with urlopen(f"{site}/-/clip-search/demo.json?k=1", data) as response:
         [found] = json.load(response)["results"]
     assert found["path"].endswith("2023-summer/IMG_2041.jpg")
 
 
-def test_what_is_no_picture_is_told_on_the_page(site, browser, tmp_path):
-    """Chromium itself complains of the refusal in its console, so that open_page() does not do."""
+def test_the_page_reports_a_file_that_is_not_a_picture(site, browser, tmp_path):
+    """Chromium logs the refusal in its console, which open_page() does not allow."""
     (tmp_path / "notes.txt").write_text("milk, eggs")
     with browser.new_context() as context:
         page = context.new_page()
