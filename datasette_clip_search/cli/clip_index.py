@@ -63,7 +63,7 @@ def clip_index(
             mended = [] if status else restore_database(db)
             _, chosen = choose_model(db, model)
             if not status:
-                keep_index(db, path, chosen, index_choice_of(index, memory), watch, anew=True)
+                keep_index(db, path, chosen, index_choice_of(index, memory), watch, force=True)
                 db.execute("pragma wal_checkpoint(truncate)")
             seconds = time.monotonic() - started
             found = status_of(db, path, chosen, watch)

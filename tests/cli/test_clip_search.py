@@ -178,15 +178,18 @@ def test_where_is_before_ranking(demo_database, connect):
         ("camera = 'x", """unrecognized token: "'x\""""),
         ("camera = 'x\nand 1", "unrecognized token: \"'x …"),
         ("taken > :since", "binding parameter :since. Give it with -p since value"),
-        ("taken > ?", "Use :name in it, and give the value with -p name value"),
-        ("score > 0.5", "score is a column of the result, not of images. Cut the result in SQL: "),
+        ("taken > ?", "Use :name in its place, and give the value with -p name value"),
+        (
+            "score > 0.5",
+            "score is a column of the result, not of images. Filter the result in SQL: ",
+        ),
         ("1 and Z_score > 2", "Z_score is a column of the result, not of images"),
         ("clip_similarity(id, 1.5) > 0", "The query 1.5 is a float"),
     ],
 )
 def test_invalid_conditions(demo_database, where, message):
     said = refused(demo_database, "dog", "--where", where)
-    assert said.startswith("--where can't be run: ")
+    assert said.startswith("--where cannot be run: ")
     assert message in said
     # The message quotes nothing of the statement around the condition.
     assert "\n" not in said

@@ -126,10 +126,13 @@ def test_locked_database(tiny_database, pictures, configured):
         (["--model", "ViT-B-32", "--pretrained", "best"], "no weights tagged best for ViT-B-32"),
         (["--model", "ViT-L-14"], "use: --model ViT-L-14 --pretrained TAG. Its tags: openai, "),
         (["--model", "ViT-L-41"], "OpenCLIP has no model ViT-L-41. Did you mean"),
-        (["--pretrained", "openai"], "Say which model openai is the weights of: --model NAME"),
+        (["--pretrained", "openai"], "Say which model the weights openai belong to: --model NAME"),
         (["--pretrained", "./nowhere"], "There is no checkpoint file or folder ./nowhere"),
         (["--pretrained", "EMPTY"], "holds no open_clip_config.json"),
-        (["--pretrained", "WEIGHTS"], "Say which architecture weights.safetensors holds"),
+        (
+            ["--pretrained", "WEIGHTS"],
+            "architecture the weights weights.safetensors belong to",
+        ),
         (["--pretrained", "NONSENSE"], "is not an OpenCLIP model configuration"),
         (["--pretrained", "NO_WEIGHTS"], "should hold one file of weights"),
         (["--model", "ViT-B-32", "--pretrained", "WEIGHTS"], "The weights of ViT-B-32 do not load"),
@@ -167,7 +170,7 @@ def test_weights_that_cannot_be_fetched(tmp_path, pictures, monkeypatch):
         reason,
     )
     assert advice == (
-        "Where the network can't be reached, give a local checkpoint: --pretrained FOLDER (with "
+        "Without a network, give a local checkpoint: --pretrained FOLDER (with "
         "open_clip_config.json and open_clip_model.safetensors), or --model NAME --pretrained "
         "WEIGHTS_FILE"
     )

@@ -11,8 +11,9 @@ import pytest
 from datasette_clip_search.database.index import index_path, read_header
 from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.vectors import read_vectors
+from support.databases import change
 from support.indexes import padded, put_together
-from support.web import PAGE, change
+from support.web import PAGE
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]

@@ -78,7 +78,10 @@ def test_a_value_that_fills_the_memory_is_not_read(memory):
 def test_the_end_of_a_server_ends_statements(memory):
     ended = threading.Timer(0.1, deadline.end_all)
     ended.start()
-    with pytest.raises(TookTooLong, match="the server ends"), deadline.bounded(memory, 60):
+    with (
+        pytest.raises(TookTooLong, match="the server is shutting down"),
+        deadline.bounded(memory, 60),
+    ):
         memory.execute(ENDLESS).fetchall()
     ended.join()
 
@@ -96,11 +99,14 @@ def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch
     try:
         for _ in range(3):
             deadline.end_with_signals()
-        with pytest.raises(TookTooLong, match="the server ends"):
+        with pytest.raises(TookTooLong, match="the server is shutting down"):
             work()
         assert told == [signal.SIGTERM]
-        # Work that waited for its turn does not start either.
-        with pytest.raises(TookTooLong, match="the server ends"), deadline.bounded(memory, 60):
+        # Nor does anything begin that waited for its turn.
+        with (
+            pytest.raises(TookTooLong, match="the server is shutting down"),
+            deadline.bounded(memory, 60),
+        ):
             memory.execute(ENDLESS).fetchall()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -238,7 +244,7 @@ def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
         server.send_signal(number)
         server.wait(60)
         visitor.join(60)
-        assert "the server ends" in answers[0]["error"]
+        assert "the server is shutting down" in answers[0]["error"]
     finally:
         server.kill()
         server.wait()

@@ -11,7 +11,8 @@ import pytest
 
 from datasette_clip_search import web as plugin
 from datasette_clip_search.models.queries import text_encoder, torch_models
-from support.web import PAGE, change, wait_for_loading
+from support.databases import change
+from support.web import PAGE, wait_for_loading
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]

@@ -6,20 +6,21 @@ import pytest
 
 from datasette_clip_search.database.schema import KNOWN_MIGRATIONS
 from support.commands import run
+from support.databases import change
 from support.models import make_model
 from support.pictures import make_picture
-from support.web import ONE, PAGE, ROOT, as_actor, change, images
+from support.web import ONE, PAGE, ROOT_ACTOR, as_actor, images
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
 
 DENIED = {
-    "instance": {"allow": ROOT},
-    "database": {"databases": {"photos": {"allow": ROOT}}},
-    "table": {"databases": {"photos": {"tables": {"images": {"allow": ROOT}}}}},
+    "instance": {"allow": ROOT_ACTOR},
+    "database": {"databases": {"photos": {"allow": ROOT_ACTOR}}},
+    "table": {"databases": {"photos": {"tables": {"images": {"allow": ROOT_ACTOR}}}}},
     "nobody's table": {"databases": {"photos": {"tables": {"images": {"allow": False}}}}},
     "table of an open database": {
-        "databases": {"photos": {"allow": True, "tables": {"images": {"allow": ROOT}}}}
+        "databases": {"photos": {"allow": True, "tables": {"images": {"allow": ROOT_ACTOR}}}}
     },
 }
 
@@ -52,7 +53,7 @@ async def test_refused_visitors_learn_nothing(folder, serve, what):
         assert PAGE not in (await datasette.client.get(path)).text
     if what != "nobody's table":
         for path in paths[:3]:
-            response = await datasette.client.get(path, **as_actor(datasette, ROOT))
+            response = await datasette.client.get(path, **as_actor(datasette, ROOT_ACTOR))
             assert response.status_code == 200
 
 
@@ -65,10 +66,10 @@ async def test_a_table_opened_in_a_closed_database(folder, serve):
 
 async def test_renamed_table_keeps_its_permission(folder, serve):
     change(folder / "photos.db", 'alter table images rename to "my pictures"')
-    config = {"databases": {"photos": {"tables": {"my pictures": {"allow": ROOT}}}}}
+    config = {"databases": {"photos": {"tables": {"my pictures": {"allow": ROOT_ACTOR}}}}}
     datasette = serve(folder / "photos.db", config=config)
     assert (await datasette.client.get(f"{PAGE}?q=red")).status_code == 403
-    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT))
+    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT_ACTOR))
     assert len(images(page)) == 24
 
 
@@ -82,7 +83,7 @@ async def test_no_such_database(photos, path):
 
 
 async def test_database_without_pictures_says_what_to_run(folder, serve):
-    config = {"databases": {"secret": {"allow": ROOT}}}
+    config = {"databases": {"secret": {"allow": ROOT_ACTOR}}}
     for name in ["empty", "secret"]:
         change(folder / f"{name}.db", "create table t (id integer)")
     datasette = serve(folder / "empty.db", folder / "secret.db", config=config, memory=True)

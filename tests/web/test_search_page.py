@@ -17,9 +17,10 @@ from datasette_clip_search import web as plugin
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import ClipSearchError
 from support.commands import run
+from support.databases import change
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
-from support.web import ONE, PAGE, ROOT, as_actor, change, images, links
+from support.web import ONE, PAGE, ROOT_ACTOR, as_actor, images, links
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
@@ -127,9 +128,9 @@ async def test_sql_link_gives_the_same_rows(photos, asked):
 
 
 async def test_no_sql_link_for_those_who_may_not_execute_sql(folder, serve):
-    datasette = serve(folder / "photos.db", config={"allow_sql": ROOT})
+    datasette = serve(folder / "photos.db", config={"allow_sql": ROOT_ACTOR})
     assert not links(await datasette.client.get(f"{PAGE}?q=red"), "SQL")
-    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT))
+    page = await datasette.client.get(f"{PAGE}?q=red", **as_actor(datasette, ROOT_ACTOR))
     assert links(page, "SQL")
 
 
@@ -230,13 +231,13 @@ async def test_index_goes_to_the_only_database(photos):
 async def test_index_lists_databases(folder, serve):
     shutil.copy(folder / "photos.db", folder / "secret.db")
     shutil.copy(folder / "photos.db", folder / "more.db")
-    config = {"databases": {"secret": {"allow": ROOT}}}
+    config = {"databases": {"secret": {"allow": ROOT_ACTOR}}}
     datasette = serve(folder / "photos.db", folder / "secret.db", folder / "more.db", config=config)
     page = await datasette.client.get("/-/clip-search")
     assert links(page, "photos") == [PAGE]
     assert links(page, "more") == ["/-/clip-search/more"]
     assert "secret" not in page.text
-    page = await datasette.client.get("/-/clip-search", **as_actor(datasette, ROOT))
+    page = await datasette.client.get("/-/clip-search", **as_actor(datasette, ROOT_ACTOR))
     assert links(page, "secret") == ["/-/clip-search/secret"]
 
 

@@ -9,8 +9,9 @@ from datasette.utils.asgi import Request
 from datasette_clip_search.web import upload
 from datasette_clip_search.web.upload import UploadRefused, received
 from support.commands import run
+from support.databases import change
 from support.models import make_model
-from support.web import PAGE, ROOT, change, images, links
+from support.web import PAGE, ROOT_ACTOR, images, links
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]
@@ -83,7 +84,7 @@ async def test_the_page_offers_it_after_every_search(photos):
         (b"", "", 400, "The body of the request is empty. Expected a picture"),
         (b"no picture", "", 400, "This file can't be used for a search: It is not a picture"),
         (b"no picture", "", 400, "Send a JPEG, PNG, WebP, GIF, AVIF or BMP"),
-        (b"%PDF-1.7", "", 400, "PDF is a document, not a picture"),
+        (b"%PDF-1.7", "", 400, "It is a PDF document, not a picture"),
         (b"x" * 10_000_001, "", 413, "The picture is larger than the limit of 10,000,000 bytes"),
         (b"x", "?q=red", 400, "Send either a picture, or one of q, like and vector"),
         (b"x", "?k=0", 400, "k is the number of pictures to show, from 1 to 100"),
@@ -109,7 +110,7 @@ async def test_only_the_json_takes_pictures(photos, picture):
 
 
 async def test_forbidden_pictures_are_not_searched(folder, serve, picture):
-    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT}}}}}
+    config = {"databases": {"photos": {"tables": {"images": {"allow": ROOT_ACTOR}}}}}
     datasette = serve(folder / "photos.db", config=config)
     response = await datasette.client.post(JSON, content=picture, headers=BYTES)
     assert response.status_code == 403

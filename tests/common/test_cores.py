@@ -128,7 +128,7 @@ print(cores(), faiss.omp_get_max_threads(), torch.get_num_threads(), os.environ[
 
 
 def test_a_real_quota():
-    """What the kernel grants to a real group, and what the libraries make of it."""
+    """Libraries start as many threads as the kernel grants processors to a real group."""
     pytest.importorskip("torch")
     enter, group = _group(50_000)
     try:
@@ -145,7 +145,7 @@ def test_a_real_quota():
 
 
 def _group(time: int) -> tuple[Path, Path]:
-    """Makes a control group of so many microseconds in 100,000, where that is allowed."""
+    """Make a control group of `time` microseconds in 100,000, where that is allowed."""
     name = f"clip-search-test-{os.getpid()}"
     for folder, quotas in [
         (Path("/sys/fs/cgroup/cpu"), {"cpu.cfs_quota_us": str(time)}),
@@ -158,7 +158,7 @@ def _group(time: int) -> tuple[Path, Path]:
             continue
         try:
             for file, text in quotas.items():
-                # Only a file that is there: elsewhere it is an ordinary folder.
+                # Only if the file exists: in an ordinary folder it does not.
                 with (group / file).open("r+") as opened:
                     opened.write(text)
         except OSError:

@@ -1,4 +1,4 @@
-"""What the model sees is what OpenCLIP's own transform would show it."""
+"""Preprocessing: the pixels of a picture are those of OpenCLIP's own transform."""
 
 import io
 
@@ -15,7 +15,7 @@ open_clip = pytest.importorskip("open_clip")
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colour with fine noise on it, in which every shift and every blur shows."""
+    """Return smooth colour with fine noise, in which every shift and every blur shows."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), np.uint8))
     pixels = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)

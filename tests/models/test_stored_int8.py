@@ -1,4 +1,4 @@
-"""The int8 model that a database keeps: later runs embed with it, without torch."""
+"""The int8 tower of a database: later runs embed with it, without torch."""
 
 import json
 import shutil
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from support.commands import run
-from support.databases import rows
+from support.databases import change, rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
-from support.towers import EMBED, change, without_torch
+from support.towers import EMBED, without_torch
 
 for library in ("open_clip", "onnxscript", "onnxruntime"):
     pytest.importorskip(library)
@@ -21,7 +21,7 @@ MANIFEST = "select data from clip_towers where tower = 'int8' and part = 0"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The demo's pictures of a phone, and their database by an int8 model; to be copied."""
+    """A folder with the demo's pictures of a phone and their int8 database; to be copied."""
     folder = tmp_path_factory.mktemp("int8") / "made"
     shutil.copytree(DEMO_PICTURES / "phone", folder / "pictures")
     result = run("embed-images", folder / "photos.db", folder / "pictures", *INT8)
@@ -44,7 +44,7 @@ def vector(database, name):
 
 
 def add_a_copy(folder):
-    """Adds a picture of other bytes and the same pixels as one that is there; returns its name."""
+    """Add a picture with other bytes and the same pixels as a given one; return that one's name."""
     original = sorted((folder / "pictures").rglob("*.jpg"))[7]
     (folder / "pictures" / "copy.jpg").write_bytes(original.read_bytes() + b"\0")
     return original.name
@@ -73,7 +73,7 @@ def test_a_later_run_needs_no_torch(folder):
     ],
     ids=["damaged", "missing", "older", "otherwise calibrated"],
 )
-def test_what_will_not_do_is_made_again(folder, sql):
+def test_towers_that_do_not_fit_are_made_again(folder, sql):
     database = folder / "photos.db"
     [(before,)] = rows(database, MANIFEST)
     change(database, sql)
