@@ -1,4 +1,4 @@
-"""Answers are those of the database as it is now, whatever became of it since an index was made."""
+"""Answers are those of the database as it is now, whatever changed since an index was built."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ from datasette_clip_search.database.index.kinds import KINDS
 from datasette_clip_search.database.index.snapshot_cache import snapshot_for
 from datasette_clip_search.database.model import default_model
 from support.commands import run
-from support.indexes import build, everything
+from support.indexes import build_index, everything
 from support.paths import TESTS
 from support.vector_database import clustered, found, make, put, truth
 
@@ -39,7 +39,7 @@ def check(connection, seed=0, k=12):
 def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypatch, kind):
     configured(depths=(64, 100))
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
-    build(path, IndexChoice(kind))
+    build_index(path, IndexChoice(kind))
     connection, other = connect(path), connect(path)
     writer = connect(path, isolation_level=None)
     random = np.random.default_rng(1)
@@ -63,23 +63,23 @@ def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypat
                 "from clip_embeddings)",
                 [some[0]],
             )
-        # Its own change before it is committed, and another connection without it.
+        # A connection sees its own uncommitted change, and another connection does not.
         check(writer, step)
         check(other, step)
         writer.execute("rollback" if step == 5 else "commit")
         for each in (connection, other, writer):
             check(each, step)
         if step == 8:
-            build(path)
+            build_index(path)
         base = snapshot_for(connection, default_model(connection)[1]).index
         assert (base.kind.name, base.is_mapped) == (kind, True)
         seqs.append(read_header(index_path(path, 1)).moment.seq)
-    # It was the same index file all along, but for the one time it was built anew.
+    # The index file was the same throughout, except for the one rebuild.
     assert len(set(seqs)) == 2
 
 
 def test_older_and_newer_states_side_by_side(path, connect):
-    build(path)
+    build_index(path)
     writer = connect(path, isolation_level=None)
     writer.execute("pragma journal_mode = wal")
     readers = []
@@ -92,19 +92,19 @@ def test_older_and_newer_states_side_by_side(path, connect):
         writer.execute("delete from images where id = ?", [1 + step])
         for reader in readers:
             check(reader, step)
-    build(path, anew=True)
+    build_index(path, force=True)
     for reader in [*readers, writer, *reversed(readers)]:
         check(reader)
 
 
 def test_what_is_forgotten_is_read_again(path, connect, configured):
     configured(changes_kept=0)
-    build(path)
+    build_index(path)
     connection = connect(path)
     check(connection)
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(3000, 3020), clustered(20, seed=3))
-    build(path, anew=True)
+    build_index(path, force=True)
     with closing(sqlite3.connect(path)) as writer, writer:
         assert writer.execute("select count(*) from clip_changes").fetchone() == (1,)
         put(writer, range(3020, 3040), clustered(20, seed=4))
@@ -114,20 +114,20 @@ def test_what_is_forgotten_is_read_again(path, connect, configured):
 
 
 def test_a_restored_backup_is_not_mistaken(path, connect, tmp_path):
-    """The same number of changes, but others: only the revision tells."""
+    """Equally many changes, but different ones: only the revision tells them apart."""
     backup = tmp_path / "backup.db"
     shutil.copy(path, backup)
     for database, seed in ((path, 1), (backup, 2)):
         with closing(sqlite3.connect(database)) as writer, writer:
             put(writer, range(1, 21), clustered(20, seed=seed))
-    build(path)
+    build_index(path)
     check(connect(path))
     shutil.copy(backup, path)
     check(connect(path))
 
 
 def test_databases_without_a_history(path, connect):
-    """Every change has all vectors read again, until a command restores the history."""
+    """Every change makes the next search read all vectors, until a command restores the history."""
     with closing(sqlite3.connect(path)) as older, older:
         triggers = "select name from sqlite_master where type = 'trigger' and sql like '%changes%'"
         for (name,) in older.execute(triggers).fetchall():
@@ -151,12 +151,12 @@ def test_databases_without_a_history(path, connect):
 
 def test_small_changes_leave_a_large_index_be(path, connect, configured):
     configured(index_lag_from=1000)
-    assert build(path).rebuilt
+    assert build_index(path).rebuilt
     for step, rebuilt in ((0, False), (1, False), (2, True)):
         with closing(sqlite3.connect(path)) as writer, writer:
             new = range(4000 + 12 * step, 4012 + 12 * step)
             put(writer, new, clustered(12, seed=step))
-        assert build(path).rebuilt == rebuilt
+        assert build_index(path).rebuilt == rebuilt
         check(connect(path), step)
 
 
@@ -199,7 +199,7 @@ def test_every_vector_is_in_the_history(path):
 def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
     """Every answer is compared with brute force over the same state of the database."""
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
-    build(path, IndexChoice(kind))
+    build_index(path, IndexChoice(kind))
     if wal:
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("pragma journal_mode = wal")

@@ -1,4 +1,4 @@
-"""Tables that other programs rebuild: every answer stays right, and the next command mends them."""
+"""Tables that other programs rebuild: answers stay right, and the next command restores them."""
 
 import json
 import sqlite3
@@ -13,14 +13,13 @@ from datasette_clip_search.database.model import default_model
 from datasette_clip_search.database.thumbnails import read_thumbnail
 from support.commands import run
 from support.databases import rows
-from support.indexes import everything
+from support.indexes import build_index, everything
 from support.rebuilds import (
     COUNT,
     VECTORS,
     counts,
     delete,
-    found,
-    index,
+    found_ids,
     make_photos,
     nearest,
     status,
@@ -52,7 +51,7 @@ def foreign_key(path):
 
 
 def by_hand(path):
-    """As SQLite's documentation has it."""
+    """The way that SQLite's documentation describes."""
     with closing(sqlite3.connect(path)) as connection, connection:
         query = "select sql from sqlite_master where name = 'images'"
         (declared,) = connection.execute(query).fetchone()
@@ -83,14 +82,14 @@ OF_PICTURES = {
 
 
 def renamed_and_copied(path):
-    """The vectors then refer to a table that is gone."""
+    """Leave the vectors referring to a table that is gone."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("alter table images rename to images_old")
         connection.execute("create table images as select * from images_old")
         connection.execute("drop table images_old")
 
 
-# These, those that tell of changed vectors, and keys.
+# Each of these drops triggers that record changed vectors, or keys.
 OF_VECTORS = {
     "vectors": command("transform", "clip_embeddings", "--type", "precision", "text"),
     "vectors' key": command("transform", "clip_embeddings", "--pk", "image_id"),
@@ -106,7 +105,7 @@ OF_VECTORS = {
     ),
     "triggers": sql("drop trigger clip_embedding_updated"),
 }
-# And these do no harm.
+# These do no harm.
 HARMLESS = {
     "rename table": sql("alter table images rename to pics"),
     "add column": command("add-column", "images", "more", "text"),
@@ -127,23 +126,23 @@ def path(tmp_path):
 def test_pictures_without_triggers(path, connect, name):
     warm = connect(path)
     gone = nearest(1)[:3]
-    found(warm, 1)
+    found_ids(warm, 1)
     OF_PICTURES[name](path)
-    assert found(warm, 1) == nearest(1)
+    assert found_ids(warm, 1) == nearest(1)
     delete(path, gone)
-    # The vectors are there, but nobody finds them: neither who had them before, nor who comes.
+    # The vectors are there, but neither an old nor a new connection finds them.
     assert counts(path) == (COUNT, COUNT)
     for connection in (warm, connect(path)):
-        assert found(connection, 1) == nearest(1, gone)
-        assert len(found(connection, 1, 100)) == COUNT - 4
+        assert found_ids(connection, 1) == nearest(1, gone)
+        assert len(found_ids(connection, 1, 100)) == COUNT - 4
         everything = json.dumps(list(range(1, COUNT + 1)))
-        assert found(connection, 1, 10, f", null, '{everything}'") == nearest(1, gone)
+        assert found_ids(connection, 1, 10, f", null, '{everything}'") == nearest(1, gone)
         (text,) = connection.execute("select clip_search_json(1, 10)").fetchone()
         assert [hit["id"] for hit in json.loads(text)] == nearest(1, gone)
         with pytest.raises(sqlite3.OperationalError, match="There is no picture"):
             connection.execute("select clip_vector(?)", gone[:1]).fetchone()
         with pytest.raises(sqlite3.OperationalError, match="There is no picture"):
-            found(connection, gone[0])
+            found_ids(connection, gone[0])
         pairs = connection.execute("select id from clip_duplicates(0.7)").fetchall()
         assert not {id for (id,) in pairs} & set(gone)
         assert read_thumbnail(connection, gone[0]) is None
@@ -152,16 +151,16 @@ def test_pictures_without_triggers(path, connect, name):
     assert (told["pictures"], told["vectors_without_picture"]) == (COUNT - 3, 3)
     result = run("clip-index", path, "--status")
     assert "3 vectors without a picture" in result.output
-    # A command that writes mends it, and says so.
+    # A command that writes restores them, and says so.
     result = run("clip-index", path)
     assert "Restored:" in result.output
     assert "3 vectors without a picture deleted" in result.output
     assert counts(path) == (COUNT - 3, COUNT - 3)
     assert status(path)["restored"] == []
-    assert found(warm, 1) == nearest(1, gone)
+    assert found_ids(warm, 1) == nearest(1, gone)
     delete(path, [4])
     assert counts(path) == (COUNT - 4, COUNT - 4)
-    assert found(warm, 1) == nearest(1, [*gone, 4])
+    assert found_ids(warm, 1) == nearest(1, [*gone, 4])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,19 +168,19 @@ def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monk
     configured(depths=(64, 100))
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     path = make(tmp_path / "photos.db", clustered(1200))
-    index(path, IndexChoice(kind))
+    build_index(path, IndexChoice(kind))
     warm = connect(path)
-    gone = {id for query in (1, 2) for id in found(warm, query, 40)[::2]}
+    gone = {id for query in (1, 2) for id in found_ids(warm, query, 40)[::2]}
     sql("drop trigger clip_image_deleted")(path)
     delete(path, gone)
     for connection in (warm, connect(path)):
         for query in (1, 2):
             if query not in gone:
-                assert found(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
+                assert found_ids(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
         crowd = snapshot_for(connection, default_model(connection)[1]).crowd(connection)
         assert not gone & set(crowd.ids.tolist())
-    # What is built now holds none of them.
-    assert index(path, IndexChoice(kind), anew=True).header.count == 1200 - len(gone)
+    # A new index holds none of them.
+    assert build_index(path, IndexChoice(kind), force=True).header.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])
@@ -201,7 +200,7 @@ def test_publishing_pictures_without_triggers(path, name, tmp_path):
 @pytest.mark.parametrize("name", OF_VECTORS)
 def test_vectors_without_triggers(path, connect, name):
     warm = connect(path)
-    found(warm, 1)
+    found_ids(warm, 1)
     OF_VECTORS[name](path)
     vectors = VECTORS.copy()
     vectors[5:15] = clustered(10, seed=9)
@@ -213,14 +212,14 @@ def test_vectors_without_triggers(path, connect, name):
         connection.execute("delete from clip_embeddings where image_id = 20")
     for query in (1, 7):
         expected = nearest(query, [20], vectors=vectors)
-        assert found(warm, query) == found(connect(path), query) == expected
+        assert found_ids(warm, query) == found_ids(connect(path), query) == expected
     told = status(path, "--status")
     assert (told["pictures"], told["pictures_without_vector"]) == (COUNT - 1, 1)
     if name != "models":
         assert "triggers" in told["problem"]
     assert status(path)["restored"]
     assert status(path, "--status")["problem"] is None
-    assert found(connect(path), 7) == nearest(7, [20], vectors=vectors)
+    assert found_ids(connect(path), 7) == nearest(7, [20], vectors=vectors)
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [20], clustered(1, seed=11))
     assert status(path, "--status")["changed_since"] == 1
@@ -230,42 +229,42 @@ def test_vectors_without_triggers(path, connect, name):
 @pytest.mark.parametrize("name", HARMLESS)
 def test_what_leaves_the_triggers(path, connect, name):
     warm = connect(path)
-    found(warm, 1)
+    found_ids(warm, 1)
     HARMLESS[name](path)
-    assert found(warm, 1) == nearest(1)
+    assert found_ids(warm, 1) == nearest(1)
     delete(path, [2, 3])
     assert counts(path) == (COUNT - 2, COUNT - 2)
-    assert found(warm, 1) == nearest(1, [2, 3])
+    assert found_ids(warm, 1) == nearest(1, [2, 3])
     assert status(path)["restored"] == []
 
 
 def test_triggers_that_come_back_hide_nothing(path, connect):
-    """Between two searches they are dropped, pictures are deleted, and they are made again."""
+    """Between two searches, triggers are dropped, pictures deleted, and the triggers made again."""
     warm = connect(path)
     gone = nearest(1)[:2]
-    found(warm, 1)
+    found_ids(warm, 1)
     query = "select sql from sqlite_master where name = 'clip_image_deleted'"
     with closing(sqlite3.connect(path)) as connection, connection:
         (trigger,) = connection.execute(query).fetchone()
         connection.execute("drop trigger clip_image_deleted")
         connection.executemany("delete from images where id = ?", [(id,) for id in gone])
         connection.execute(trigger)
-    assert found(warm, 1) == nearest(1, gone)
+    assert found_ids(warm, 1) == nearest(1, gone)
     assert status(path, "--status")["vectors_without_picture"] == 2
 
 
 def test_a_hit_that_is_gone_unseen_is_replaced_by_the_next(path, connect):
-    """Where neither a trigger nor the schema's version tells."""
+    """Neither a trigger nor the schema's version reveals it."""
     warm = connect(path)
-    found(warm, 1)
+    found_ids(warm, 1)
     gone = nearest(1)[:2]
     writer = connect(path)
-    # What a connection without recursive triggers does to the row that it replaces.
+    # A connection without recursive triggers replaces rows like this.
     for id in gone:
         writer.execute("update or replace images set path = ? where id = 60", [f"{id}.jpg"])
     writer.commit()
     assert counts(path) == (COUNT, COUNT)
-    assert found(warm, 1) == nearest(1, gone)
+    assert found_ids(warm, 1) == nearest(1, gone)
 
 
 def test_rows_that_come_back_are_found_again(path, connect):
@@ -274,23 +273,23 @@ def test_rows_that_come_back_are_found_again(path, connect):
     gone = nearest(1)[:2]
     before = rows(path, f"select * from images where id in ({gone[0]}, {gone[1]})")
     delete(path, gone)
-    assert found(warm, 1) == nearest(1, gone)
+    assert found_ids(warm, 1) == nearest(1, gone)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("drop trigger clip_image_inserted")
         marks = ",".join("?" * len(before[0]))
         connection.executemany(f"insert into images values ({marks})", before)
-    assert found(warm, 1) == nearest(1)
+    assert found_ids(warm, 1) == nearest(1)
 
 
 def test_other_content_under_an_id_has_no_vector(path, connect):
-    """Whatever became of the triggers, a vector tells what content it was made from."""
+    """Even without triggers, a vector tells what content it was made from."""
     sql("update clip_embeddings set made_from = 'other' where image_id = 2")(path)
     sql("update images set content_hash = 'y' || content_hash where id > 50")(path)
-    # Those whose content is another one lost it to the trigger, and the odd one is not found.
+    # The trigger deleted the vectors of changed pictures, and the odd one is not found.
     assert len(rows(path, "select 1 from clip_embeddings")) == 50
     connection = connect(path)
     gone = [2, *range(51, 61)]
-    assert found(connection, 1, 60) == nearest(1, gone, 60)
+    assert found_ids(connection, 1, 60) == nearest(1, gone, 60)
     told = status(path, "--status")
     assert (told["pictures"], told["pictures_without_vector"]) == (49, 11)
     assert told["vectors_without_picture"] == 1
@@ -310,7 +309,7 @@ def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
     assert "Traceback" not in result.output
     result = run("clip-index", path)
     assert "the table clip_embeddings" in result.output
-    assert found(connect(path), 1) == nearest(1)
+    assert found_ids(connect(path), 1) == nearest(1)
     delete(path, [2])
     assert counts(path) == (COUNT - 1, COUNT - 1)
     assert rows(path, "pragma foreign_key_check") == []
@@ -332,7 +331,7 @@ def test_a_table_that_was_dropped_is_made_again(path, table):
 def test_thumbnails_that_were_dropped_are_not_missed(path, connect):
     sql("drop table clip_thumbnails")(path)
     connection = connect(path)
-    assert found(connection, 1) == nearest(1)
+    assert found_ids(connection, 1) == nearest(1)
     assert read_thumbnail(connection, 1) is None
 
 

@@ -19,7 +19,7 @@ import pytest
 from datasette_clip_search.database.schema import KNOWN_MIGRATIONS, OWN_TABLES
 from support.commands import run
 from support.databases import rows
-from support.rebuilds import COUNT, found, make_photos, nearest
+from support.rebuilds import COUNT, found_ids, make_photos, nearest
 
 RELEASES = sorted(Path(__file__).with_name("releases").glob("*.db"))
 
@@ -51,10 +51,10 @@ def set_migrations(path, *names):
 @pytest.mark.parametrize("file", RELEASES, ids=lambda file: file.stem)
 def test_databases_of_every_release(tmp_path, connect, file):
     path = shutil.copy(file, tmp_path)
-    before = found(connect(path), 1)
+    before = found_ids(connect(path), 1)
     assert len(before) == 10
     assert run("clip-index", path).exit_code == 0
-    assert found(connect(path), 1) == before
+    assert found_ids(connect(path), 1) == before
     assert {name for (name,) in rows(path, "select name from _sqlite_migrations")} == {
         *KNOWN_MIGRATIONS
     }
@@ -96,9 +96,9 @@ def test_databases_of_other_releases_are_refused(path, arguments, migrations, me
 )
 def test_searches_say_what_to_do(path, connect, migrations, message):
     warm = connect(path)
-    assert found(warm, 1) == nearest(1)
+    assert found_ids(warm, 1) == nearest(1)
     set_migrations(path, *migrations)
     for connection in (warm, connect(path)):
         with pytest.raises(sqlite3.OperationalError, match=message):
-            found(connection, 1)
+            found_ids(connection, 1)
     assert rows(path, "select count(*) from clip_embeddings") == [(COUNT,)]

@@ -1,4 +1,4 @@
-"""Run by test_table_function.py: leaves the interpreter while a query is half read.
+"""Run by test_lifetimes.py: leaves the interpreter while a query is half read.
 
 The argument says what keeps the half-read cursor, and so when it goes away.
 """

@@ -1,4 +1,4 @@
-"""Run by test_table_function.py: raises KeyboardInterrupt at many moments of many queries.
+"""Run by test_threads.py: raises KeyboardInterrupt at many moments of many queries.
 
 A statement that is interrupted may fail in its own way; nothing may crash, and afterwards
 everything must be right again.

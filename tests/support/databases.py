@@ -1,6 +1,8 @@
 """Databases of pictures that mean nothing, and what is in a database."""
 
 import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from support.commands import run
@@ -15,6 +17,12 @@ def make_database(folder: Path, count: int, model: Path) -> Path:
     result = run("embed-images", folder / "photos.db", folder, *options)
     assert result.exit_code == 0, result.output
     return folder / "photos.db"
+
+
+def change(database: Path, sql: str, parameters: Sequence[object] = ()) -> None:
+    """Run one statement and commit it."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute(sql, parameters)
 
 
 def rows(database: Path, sql: str, *parameters: object) -> list[tuple]:

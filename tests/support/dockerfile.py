@@ -55,7 +55,7 @@ def read(folder: Path) -> Dockerfile:
     return found
 
 
-def build(folder: Path, environment: Path, wheels: Path) -> None:
+def build_environment(folder: Path, environment: Path, wheels: Path) -> None:
     """Runs the commands of a folder's Dockerfile, with our package from a folder of wheels."""
     for command in read(folder).commands:
         result = subprocess.run(
@@ -77,7 +77,7 @@ def build(folder: Path, environment: Path, wheels: Path) -> None:
 
 
 @contextmanager
-def served(folder: Path, environment: Path, temporary: Path) -> Iterator[str]:
+def served_folder(folder: Path, environment: Path, temporary: Path) -> Iterator[str]:
     """Starts a folder by its Dockerfile, and gives its address once it answers."""
     dockerfile = read(folder)
     with socket.socket() as free:

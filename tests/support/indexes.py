@@ -16,7 +16,7 @@ from datasette_clip_search.database.index.maintenance import keep_index
 from datasette_clip_search.database.model import default_model
 
 
-def build(path, choice=None, **options):
+def build_index(path, choice=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
         return keep_index(connection, path, model, choice, **options)

@@ -6,10 +6,9 @@ from contextlib import closing
 
 import numpy as np
 
-from datasette_clip_search.database.index.maintenance import keep_index
-from datasette_clip_search.database.model import default_model
 from support.commands import run
 from support.databases import rows
+from support.indexes import build_index
 from support.pictures import make_picture
 from support.vector_database import clustered, make, put
 
@@ -35,13 +34,8 @@ def make_photos(folder):
         )
         for table in ("clip_embeddings", "clip_thumbnails"):
             connection.execute(f"update {table} set made_from = printf('%016d', image_id)")
-    index(path)
+    build_index(path)
     return path
-
-
-def index(path, choice=None, anew=False):
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return keep_index(connection, path, default_model(connection)[1], choice, anew=anew)
 
 
 def table_of(path):
@@ -54,7 +48,7 @@ def nearest(query, without=(), k=10, vectors=VECTORS):
     return [ids[at] for at in np.argsort(-scores, kind="stable")[:k]]
 
 
-def found(connection, query, k=10, more=""):
+def found_ids(connection, query, k=10, more=""):
     rows = connection.execute(f"select id from clip_search({query}, {k}{more})").fetchall()
     return [id for (id,) in rows]
 

@@ -1,11 +1,9 @@
-"""What the tests of towers share."""
+"""Helpers for the tests of towers: programs without torch, and changed databases."""
 
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 
-# As where torch and OpenCLIP are not installed: they are not found.
+# Hides torch and OpenCLIP, as if they were not installed.
 WITHOUT_TORCH = """
 import sys
 from importlib.machinery import PathFinder
@@ -20,11 +18,6 @@ EMBED = (
     "print(result.output)\n"
     "assert 'torch' not in sys.modules\n"
 )
-
-
-def change(database, sql, *parameters):
-    with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute(sql, parameters)
 
 
 def torch_encoder(folder):

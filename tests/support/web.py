@@ -2,27 +2,19 @@
 
 import html
 import re
-import sqlite3
 import threading
 
 from datasette.version import __version__
 
 ONE = not __version__.startswith("0.")
 PAGE = "/-/clip-search/photos"
-ROOT = {"id": "root"}
+ROOT_ACTOR = {"id": "root"}
 
 
 def wait_for_loading():
     for thread in threading.enumerate():
         if thread.name == "clip-search-load":
             thread.join()
-
-
-def change(database, sql, parameters=()):
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(sql, parameters)
-    connection.close()
 
 
 def as_actor(datasette, actor):

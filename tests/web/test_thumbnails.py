@@ -1,4 +1,4 @@
-"""Thumbnails: what is served, how it is cached, what is refused."""
+"""Thumbnails: serving, caching, refusing."""
 
 import re
 import sqlite3
@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
-from support.databases import rows
-from support.web import PAGE, change, images
+from support.databases import change, rows
+from support.web import PAGE, images
 
 pytest.importorskip("open_clip")
 pytest_plugins = ["support.web_fixtures"]

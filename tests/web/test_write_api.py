@@ -1,9 +1,9 @@
-"""Datasette 1.0's write API: rows that are replaced, and tables that are altered."""
+"""Datasette 1.0's write API: replaced rows and altered tables."""
 
 import pytest
 
 from support.commands import run
-from support.rebuilds import COUNT, counts, delete, found, make_photos, nearest
+from support.rebuilds import COUNT, counts, delete, found_ids, make_photos, nearest
 from support.web import ONE
 
 pytestmark = pytest.mark.skipif(not ONE, reason="Datasette 0.65 has no write API")
@@ -79,7 +79,7 @@ async def test_altering_the_table(path, post, connect, operation):
     assert (await post.datasette.client.get(picture)).status_code == 404
     assert run("clip-index", path).exit_code == 0
     assert counts(path) == (COUNT - 2, COUNT - 2)
-    assert found(connect(path), 1) == nearest(1, gone)
+    assert found_ids(connect(path), 1) == nearest(1, gone)
 
 
 def failure(at):
