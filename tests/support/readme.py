@@ -72,8 +72,14 @@ def show_python(code: str) -> None:
     """
     lines = []
     with chdir(demo().parent):
+        imports = False
         for node in ast.parse(code).body:
             source = ast.get_source_segment(code, node) or ""
+            is_import = isinstance(node, ast.Import | ast.ImportFrom)
+            if imports and not is_import:
+                # As ruff formats it.
+                lines.append("")
+            imports = is_import
             lines.append(source)
             if isinstance(node, ast.Expr):
                 value = eval(source, _names)
