@@ -1,9 +1,9 @@
-"""What the tests of towers share."""
+"""Encoders and subprocesses for the tests of towers."""
 
 import subprocess
 import sys
 
-# As where torch and OpenCLIP are not installed: they are not found.
+# Hides torch and OpenCLIP, as if they were not installed.
 WITHOUT_TORCH = """
 import sys
 from importlib.machinery import PathFinder
