@@ -1,4 +1,4 @@
-"""Indexes: built as a command builds them, or put together by hand."""
+"""Index files: built as a command builds them, or assembled by hand."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def index_in_use(path, connection):
 
 
 def put_together(body, ids, facts):
-    """Returns a file with a right checksum."""
+    """Return an index file with a correct checksum."""
     text = facts if isinstance(facts, bytes) else json.dumps(facts).encode()
     body = bytes(body) + np.asarray(ids, "<i8").tobytes() + text
     pieces = (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
@@ -47,5 +47,5 @@ def padded(index):
 
 
 def everything(base, *_):
-    """The effort, for index.build, that misses nothing: what is then not found is stale."""
+    """Return the effort that misses nothing, so that a missing picture means a stale index."""
     return Effort(base.lists, CONFIG.depths[-1]), 1.0
