@@ -202,6 +202,13 @@ def test_the_map_of_the_house_names_what_is_there():
         )
 
 
+def test_make_has_every_target_that_is_named():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = set(re.findall(r"(?:`|^    )make ([a-z]+)", ALL_DOCS, re.M))
+    assert {"demo", "test", "quick", "lint", "docs"} <= named
+    assert named <= set(re.findall(r"^([a-z]+):", makefile, re.M))
+
+
 def test_the_map_of_the_house_shows_every_package():
     packages = {
         f"{folder.name}/"
