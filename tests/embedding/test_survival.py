@@ -195,13 +195,13 @@ def test_disk_that_is_full_for_the_index(tmp_path, undisturbed, monkeypatch, siz
     database = undisturbed.place(tmp_path / "run")
     undisturbed.complete(database)
     database.with_name("p.db.clip-1.faiss").unlink()
-    write = indexing.write
+    write = indexing.write_index
 
     def write_within(*arguments) -> None:  # type: ignore[no-untyped-def]
         with largest_file(size):
             write(*arguments)
 
-    monkeypatch.setattr(indexing, "write", write_within)
+    monkeypatch.setattr(indexing, "write_index", write_within)
     result = embed_by_command(database, undisturbed.model)
     assert_one_sentence(result)
     assert "The pictures are embedded" in result.stderr
