@@ -150,7 +150,7 @@ def test_pictures_without_triggers(path, connect, name):
     told = status(path, "--status")
     assert (told["pictures"], told["vectors_without_picture"]) == (COUNT - 3, 3)
     result = run("clip-index", path, "--status")
-    assert "3 vectors without a picture" in result.output
+    assert "3 vectors have no picture and are not searched" in result.output
     # A command that writes restores them, and says so.
     result = run("clip-index", path)
     assert "Restored:" in result.output

@@ -24,7 +24,7 @@ def summary(output: str) -> dict[str, str]:
 
 
 def embed(database: Path, *arguments: object) -> dict[str, str]:
-    """Runs embed-images, which must succeed, and returns its summary."""
+    """Run embed-images and return its summary; fail unless it succeeds."""
     result = run("embed-images", database, *map(str, arguments))
     assert result.exit_code == 0, result.output
     return {**summary(result.stdout), "stderr": result.stderr}

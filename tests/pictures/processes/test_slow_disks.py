@@ -130,7 +130,7 @@ def test_no_interrupt_waits_for_a_slow_file(share, tiny_model):
         _, stderr = run_.communicate(timeout=60)
     finally:
         run_.kill()
-    assert "What was embedded is kept" in stderr
+    assert "Finished pictures are stored" in stderr
 
 
 def _count(database: Path) -> int:
