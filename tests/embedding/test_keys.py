@@ -92,7 +92,7 @@ def test_another_table_with_the_same_files(photos, tmp_path, tiny_model):
         connection.execute("insert into albums select 99, file from albums where id = 12")
     told = embed(photos, "--sql", "select id, file from albums")
     assert told["Keys"] == "3 set  (for pictures embedded earlier; 3 replaced another row's key)"
-    assert told["Note"].startswith("1 rows name a file that another row names, too")
+    assert told["Note"].startswith("1 rows name a file that another row also names")
     assert rows(photos, KEYS) == [(f"files/{key}.png", key + 10, "albums") for key in (1, 2, 3)]
 
 
