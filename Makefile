@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASETTE_1 := $(VENV)/datasette-1
-# Two files of tests at a time: much of a test is waiting for what it has started.
+# What to test, such as ARGS="tests/web -k upload"; empty means everything.
+ARGS =
+# Two files of tests at a time: a test often waits for what it has started.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+LOWEST := .venvs/lowest
 # The tests that ask Datasette, which are run on both of its lines.
-WITH_DATASETTE := tests/web tests/database/test_hostile_tables.py \
+WITH_DATASETTE := tests/web tests/database/test_hostile_programs.py \
     tests/publish/test_published_pages.py
 # Pages with generated parts: tests/support/readme.py makes them.
 DOCS := README.md $(wildcard docs/*.md)
@@ -16,7 +19,7 @@ COG := $(BIN)/cog -I tests -p "from support import readme"
 DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on beach', 5)
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint docs check-python
+.PHONY: demo test test-stable test-alpha quick lowest lint format docs check-python
 
 # From nothing to a search page: installs, embeds the demo's pictures, searches, serves.
 demo: $(VENV)/.installed
@@ -26,10 +29,28 @@ demo: $(VENV)/.installed
 	@echo "The search page: http://127.0.0.1:$(PORT)/-/clip-search/demo?q=dog+on+beach"
 	$(BIN)/datasette demo/demo.db --port $(PORT)
 
-# From nothing to a tested project, on both lines of Datasette.
-test: lint $(DATASETTE_1)/.installed $(VENV)/.browser
+# From nothing to a tested project, on both lines of Datasette. With ARGS, only those tests, on the
+# stable line.
+ifeq ($(strip $(ARGS)),)
+test: lint test-stable test-alpha
+else
+test: $(VENV)/.installed-test $(VENV)/.browser
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+test-stable: $(VENV)/.installed-test $(VENV)/.browser
 	$(PYTEST)
+
+test-alpha: $(DATASETTE_1)/.installed $(VENV)/.browser
 	PYTHONPATH=$(DATASETTE_1) $(PYTEST) $(WITH_DATASETTE)
+
+# The tests that need neither PyTorch nor a browser, and take no long time: for every change.
+quick: $(VENV)/.installed-quick
+	$(BIN)/python -m pytest --quick --numprocesses 2 --dist loadscope $(ARGS)
+
+# The suite on the lowest versions that pyproject.toml allows, in an environment of its own.
+lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -37,6 +58,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(COG) --check $(DOCS)
+
+format: $(VENV)/.installed-quick
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # Regenerates the generated parts of the documentation.
 docs: $(VENV)/.installed-test
@@ -58,7 +83,20 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV), with PyTorch and what the tests need: this takes some minutes"
 	@$(PIP) --editable '.[embed,test]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-quick
+
+$(VENV)/.installed-quick: pyproject.toml | $(BIN)/python
+	@echo "Installing into $(VENV) what the quick tests need, which is not PyTorch"
+	@$(PIP) --editable '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(LOWEST)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing the lowest versions into $(LOWEST), an old PyTorch among them"
+	@$(PIP) uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+	    --editable '.[embed,test]'
+	@touch $@
 
 # The alpha of Datasette 1.0 lies beside the stable release that the environment holds.
 $(DATASETTE_1)/.installed: $(VENV)/.installed-test

@@ -52,12 +52,12 @@ def made_database(folder: Path) -> Path:
 
 
 def side_by_side(count: int, call: str) -> str:
-    """Returns a call several times in a row; {n} in it is another number each time."""
+    """Return a call several times in a row; {n} in it is another number each time."""
     return ", ".join(f"length({call.replace('{n}', str(n))})" for n in range(count))
 
 
 def slow_picture() -> str:
-    """Returns SQL for a progressive JPEG whose last pass over its pixels is there 3,000 times."""
+    """Return SQL for a progressive JPEG whose last pass over its pixels is there 3,000 times."""
     file = io.BytesIO()
     Image.new("L", (6000, 6000), 90).save(file, "JPEG", progressive=True)
     data = file.getvalue()
@@ -242,7 +242,7 @@ def served(database: Path, port: int):
 
 
 def measure(server: Server, sql: str, rounds: int) -> Seen:
-    """Has three visitors send a statement at once, and two look on."""
+    """Send a statement from three visitors at once while two others use the site."""
     server.forget_peak()
     done = threading.Event()
     select_1: list[float] = []

@@ -82,7 +82,7 @@ def embedded(name: str, model: Path, pictures: Path, read: Callable[..., list[Qu
 
 
 def in_a_cone(case: Case) -> Case:
-    """Returns the case with every cosine c turned into a + bc, by unit vectors that have it."""
+    """Return the case with every cosine c turned into a + bc, by unit vectors that have it."""
     (true, every), (true_there, every_there) = PAIRS_HERE, PAIRS_IN_CONE
     b = (true_there - every_there) / (true - every)
     cosine = (every_there - b * every) / (1 - b)
@@ -155,7 +155,7 @@ class Judged:
         self.f1 = self.curve(slice(None))
 
     def curve(self, part: slice) -> Matrix:
-        """Returns the mean F1 at every cut over a part of the queries, all kinds weighing alike."""
+        """Return the mean F1 at every cut over a part of the queries, all kinds weighing alike."""
         halves = [f1[:, part] for f1 in self.groups.values() if f1[:, part].size]
         return np.mean([f1.mean(1) for f1 in halves], axis=0)
 
@@ -173,13 +173,13 @@ class Result:
         return int(np.mean([judged.f1 for judged in self.cases.values()], axis=0).argmax())
 
     def halves(self) -> float:
-        """Returns the F1 of one half of the queries at the best shared cut of the other half."""
+        """Return the F1 of one half of the queries at the best shared cut of the other half."""
         parts = slice(0, None, 2), slice(1, None, 2)
         curves = [np.mean([j.curve(part) for j in self.cases.values()], axis=0) for part in parts]
         return statistics.mean([curves[1][curves[0].argmax()], curves[0][curves[1].argmax()]])
 
     def elsewhere(self) -> float:
-        """Returns the mean F1 of each case at the best cut of each other one."""
+        """Return the mean F1 of each case at the best cut of each other one."""
         pairs = [
             here.f1[there.f1.argmax()]
             for here in self.cases.values()

@@ -15,7 +15,7 @@ INK, QUIET, RULE = "#16212e", "#5b6875", "#e6e9ec"
 
 
 def plot(panels: list[tuple[str, str, tuple[float, float], Any]], file: Path) -> str:
-    """Draws the curves, if matplotlib is there; returns a sentence that says so.
+    """Draw the curves, if matplotlib is there; return a sentence that says so.
 
     A panel is a title, the cut-off's name, its limits, and the Result to draw.
     """

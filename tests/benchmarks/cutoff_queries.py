@@ -49,7 +49,7 @@ def _one(text: str, group: str, right: Iterable[int] = ()) -> Query:
 
 
 def _mixes(words: dict[str, frozenset[int]]) -> list[Query]:
-    """Returns two words together, and one without another, where both leave two pictures."""
+    """Return two words together, and one without another, where both leave two pictures."""
     mixes = []
     for (a, has_a), (b, has_b) in itertools.permutations(sorted(words.items()), 2):
         if len(has_a & has_b) >= 2 and len(has_a - has_b) >= 2:
@@ -70,7 +70,7 @@ def stem(word: str) -> str:
 
 
 def photographs(names: list[str], captions: Path) -> list[Query]:
-    """Returns queries for photographs that people have captioned five times each."""
+    """Return queries for photographs that people have captioned five times each."""
     of = defaultdict(list)
     with open(captions, newline="") as file:
         for row in csv.DictReader(file):
@@ -107,7 +107,7 @@ def photographs(names: list[str], captions: Path) -> list[Query]:
 
 
 def drawings(names: list[str], truth: Path) -> list[Query]:
-    """Returns queries for the demo's pictures, of which each has a thing, a place and a light."""
+    """Return queries for the demo's pictures, of which each has a thing, a place and a light."""
     with open(truth, newline="") as file:
         facts = {row["file"]: row for row in csv.DictReader(file)}
     rows = [facts[name] for name in names]

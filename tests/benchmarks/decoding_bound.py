@@ -30,7 +30,7 @@ from datasette_clip_search.pictures.preprocess import Preprocess
 
 
 def decode_some(files: Sequence[Path], identity: Mapping[str, Any]) -> None:
-    """Does with some pictures all that a decoding process does, but hashing and answering."""
+    """Do for some pictures all that a decoding process does, except hashing and answering."""
     preprocess = Preprocess.from_identity(identity)
     for file in files:
         picture = decode_picture(file.read_bytes(), smallest_side=preprocess.smallest_side)
@@ -39,7 +39,7 @@ def decode_some(files: Sequence[Path], identity: Mapping[str, Any]) -> None:
 
 
 def on_all_cores(folder: Path, identity: Mapping[str, Any]) -> float:
-    """Pictures a second that all cores decode at once, in processes that are up already."""
+    """Return the pictures a second that all cores decode at once, in processes that run already."""
     files = sorted(folder.iterdir())
     shares = [files[start :: 4 * cores()] for start in range(4 * cores())]
     with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:

@@ -148,7 +148,7 @@ def main() -> None:
 
 
 def other(path: Path, stop: threading.Event, waits: list[float]) -> None:
-    """Writes rows of its own, as a web application would, all the time."""
+    """Write rows of its own, as a web application would, all the time."""
     with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection:
         connection.execute("create table if not exists log (at)")
         while not stop.is_set():

@@ -49,7 +49,7 @@ def whole(folder: Path, options: EmbedOptions, scratch: Path, loaded: RunCache) 
 
 
 def random_weights(cache: Path) -> Path:
-    """Returns a weights file of MODEL, which is made where there is none yet."""
+    """Return a weights file of MODEL, which is made where there is none yet."""
     file = cache / f"{MODEL}.safetensors"
     if not file.exists():
         weights.open_clip_file(MODEL, file)
@@ -57,7 +57,7 @@ def random_weights(cache: Path) -> Path:
 
 
 def corpora(cache: Path, ordinary: int, large: int) -> Iterator[tuple[str, Path]]:
-    """Yields what the pictures are, and their folder, which is made where there is none yet."""
+    """Yield what the pictures are, and their folder, which is made where there is none yet."""
     for kind, count in (("ordinary", ordinary), ("large", large)):
         folder = cache / f"{kind}-{count}"
         if count and not folder.exists():
@@ -67,7 +67,7 @@ def corpora(cache: Path, ordinary: int, large: int) -> Iterator[tuple[str, Path]
 
 
 def used(folder: Path, options: EmbedOptions, scratch: Path) -> tuple[RunCache, PictureEncoder]:
-    """Loads the model by a run, which also brings the files into the system's memory."""
+    """Load the model by a run, which also brings the files into the system's memory."""
     loaded = RunCache()
     whole(folder, options, scratch, loaded)
     assert loaded.model is not None

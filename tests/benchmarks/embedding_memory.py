@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def make(count: int, folder: Path) -> None:
-    """Writes distinct JPEGs of 320x240, in folders of a thousand."""
+    """Write distinct JPEGs of 320x240, in folders of a thousand."""
     rng = np.random.default_rng(0)
     for number in range(count):
         place = folder / f"{number // 1000:03}"
@@ -45,7 +45,7 @@ def resident(pid: int) -> float:
 
 
 def run(database: Path, folder: Path) -> tuple[float, float, float, str]:
-    """Runs the command; returns its seconds, peaks of the whole and of the main process."""
+    """Run the command; return its seconds, peaks of the whole and of the main process."""
     command = [sys.executable, "-m", "sqlite_utils", "embed-images", str(database), str(folder)]
     command += ["--model", "demo", "--pretrained", str(ROOT / "demo" / "model")]
     started = time.perf_counter()

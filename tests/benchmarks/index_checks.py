@@ -68,13 +68,13 @@ def show(kind: str, count: int, dimension: int, folder: Path) -> None:
 
 
 def start_of_ids(data: Any, ids: Any) -> int:
-    """Returns where FAISS's part ends: last are a checksum, a length, and ten letters."""
+    """Return where FAISS's part ends: last are a checksum, a length, and ten letters."""
     tail = int(data[-18:-10].view("<u8")[0]) + 32 + 8 + 10
     return len(data) - tail - ids.nbytes
 
 
 def best(work: Any) -> float:
-    """Returns the least milliseconds of five runs."""
+    """Return the least milliseconds of five runs."""
     took = []
     for _ in range(5):
         start = time.perf_counter()

@@ -64,7 +64,7 @@ def images_a_second(encode: Encode, pixels: np.ndarray) -> float:
 
 
 def gigaflops(multiply: Callable[[], object], operations: int) -> float:
-    """Returns the billions of operations a second that two threads make, the median of ten."""
+    """Return the billions of operations a second that two threads make, the median of ten."""
 
     def seconds(_: int) -> float:
         started = time.perf_counter()
@@ -78,7 +78,7 @@ def gigaflops(multiply: Callable[[], object], operations: int) -> float:
 
 
 def print_limits(model: torch.nn.Module, pixels: np.ndarray) -> None:
-    """Prints what multiplying alone allows, with one picture in `pixels`."""
+    """Print what multiplying alone allows, with one picture in `pixels`."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         # In training mode, as attention that is merged into one operator is not counted.

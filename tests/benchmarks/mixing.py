@@ -126,7 +126,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def with_gap(space: Space, extra: int = 64) -> Space:
-    """Puts pictures and texts apart, and into each text what no picture has.
+    """Put pictures and texts apart, and into each text what no picture has.
 
     With 0.7 of itself in each picture, and of the rest one offset for all, pictures have a cosine
     of 0.5. What a text has in common with pictures is made so small, and the two offsets so alike,
@@ -160,7 +160,7 @@ def with_gap(space: Space, extra: int = 64) -> Space:
 
 
 def queries(space: Space) -> Iterator[tuple[str, Query]]:
-    """Yields every query with the name of its task."""
+    """Yield every query with the name of its task."""
     has, lacks = space.has, space.lacks
     for source, vector in enumerate(space.pictures):
         picture = (vector, False, 1.0)
@@ -200,7 +200,7 @@ def queries(space: Space) -> Iterator[tuple[str, Query]]:
 
 
 def measure(space: Space, query: Query, sides: object) -> np.ndarray:
-    """Returns nDCG@10 and recall@10, (3, 2), of all WAYS."""
+    """Return nDCG@10 and recall@10, (3, 2), of all WAYS."""
     mixes = []
     # As clip_mix decides it: one side alone is added up.
     both = len({is_text for _, is_text, _ in query.terms}) == 2
@@ -222,7 +222,7 @@ def measure(space: Space, query: Query, sides: object) -> np.ndarray:
 
 
 def interval(values: np.ndarray, sources: np.ndarray) -> tuple[float, float]:
-    """Bootstraps the mean of values, 95%, by drawing sources."""
+    """Bootstrap the 95% interval of the mean of values, by drawing sources."""
     _, group = np.unique(sources, return_inverse=True)
     sums, counts = np.bincount(group, values), np.bincount(group)
     drawn = np.random.default_rng(0).integers(0, len(sums), size=(2000, len(sums)))
@@ -231,7 +231,7 @@ def interval(values: np.ndarray, sources: np.ndarray) -> tuple[float, float]:
 
 
 def compare(space: Space) -> dict[str, tuple[np.ndarray, tuple[float, float]]]:
-    """Prints the table of a space; returns nDCG@10, (3,), and the interval of clip_mix's gain."""
+    """Print the table of a space; return nDCG@10, (3,), and the interval of clip_mix's gain."""
     tasks = defaultdict(list)
     for task, query in queries(space):
         query.hits[query.left_out] = False
@@ -267,7 +267,7 @@ def compare(space: Space) -> dict[str, tuple[np.ndarray, tuple[float, float]]]:
 
 
 def plot(results: dict[str, dict[str, tuple[np.ndarray, tuple[float, float]]]], file: Path) -> str:
-    """Draws the gains, if matplotlib is there; returns a sentence that says so."""
+    """Draw the gains, if matplotlib is there; return a sentence that says so."""
     try:
         import matplotlib
     except ImportError:

@@ -34,7 +34,7 @@ PORT = 8498
 
 
 def photo(seed: int, size: tuple[int, int], **options: object) -> bytes:
-    """Makes a JPEG with the detail of a photo."""
+    """Make a JPEG with the detail of a photo."""
     noise = Image.frombytes("RGB", (160, 120), random.Random(seed).randbytes(160 * 120 * 3))
     file = io.BytesIO()
     noise.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=85, **options)
@@ -42,7 +42,7 @@ def photo(seed: int, size: tuple[int, int], **options: object) -> bytes:
 
 
 def pieces() -> bytes:
-    """Makes a PNG whose pixels come a byte at a time."""
+    """Make a PNG whose pixels come a byte at a time."""
     file = io.BytesIO()
     Image.new("L", (2400, 2400), 90).save(file, "PNG", compress_level=0)
     data = file.getvalue()
@@ -76,7 +76,7 @@ def report(name: str, answers: list[tuple[object, float]], others: Counter[objec
 
 
 def beside(slow: Callable[[int], object], clients: int, url: str, photos: list[bytes]):
-    """Sends photos one after the other while clients do what is slow."""
+    """Send photos one after the other while clients do what is slow."""
     done, others = threading.Event(), Counter[object]()
 
     def repeat(number: int) -> None:

@@ -56,7 +56,7 @@ def make_model(folder: Path) -> None:
 
 
 def make_database(file: Path, model: Path, count: int) -> None:
-    """Embeds the demo's pictures, and copies them under other vectors until there are enough."""
+    """Embed the demo's pictures, and copy them under other vectors until there are enough."""
     command = [sys.executable, "-m", "sqlite_utils", "embed-images", file, ROOT / "demo/pictures"]
     subprocess.run([*command, "--pretrained", model], check=True)
     facts = "content_hash, size, mtime, width, height, format, taken, camera"
@@ -90,7 +90,7 @@ def make_environment(folder: Path) -> None:
 
 
 def size_of(folder: Path) -> float:
-    """Returns the MB of what an environment has installed, without pip itself."""
+    """Return the MB of what an environment has installed, without pip itself."""
     site = next(folder.glob("lib/python*/site-packages"))
     files = (file for file in site.rglob("*") if file.is_file() and not file.is_symlink())
     return sum(f.stat().st_size for f in files if f.relative_to(site).parts[0][:3] != "pip") / 1e6
@@ -98,7 +98,7 @@ def size_of(folder: Path) -> float:
 
 @contextmanager
 def served(python: Path, file: Path) -> Iterator[tuple[str, int, float]]:
-    """Serves a database; yields its address, the process, and when it was started."""
+    """Serve a database; yield its address, the process, and when it was started."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -117,7 +117,7 @@ def served(python: Path, file: Path) -> Iterator[tuple[str, int, float]]:
 
 
 def answered(client: httpx.Client, url: str) -> float:
-    """Waits for an answer, which is to be a good one, and returns when it came."""
+    """Wait for an answer, which is to be a good one, and return when it came."""
     while True:
         try:
             response = client.get(url)
@@ -134,7 +134,7 @@ def resident(pid: int) -> float:
 
 
 def wake(python: Path, file: Path) -> dict[str, float]:
-    """Returns what one start costs, and the texts after it."""
+    """Return what one start costs, and the texts after it."""
     page = f"/-/clip-search/{file.stem}.json?k=10&q="
     with httpx.Client(timeout=120) as client:
         with served(python, file) as (base, _, started):
@@ -162,7 +162,7 @@ Answers = tuple[dict[str, list[float]], Counter[tuple[str, object]]]
 async def ask_all(
     base: str, stem: str, count: int, clients: int, seconds: float, kinds: Sequence[str]
 ) -> Answers:
-    """Has clients ask at once; returns the seconds that answers took, and what else came."""
+    """Ask from all clients at once; return the seconds that answers took, and other outcomes."""
     results: dict[str, list[float]] = {}
     others: Counter[tuple[str, object]] = Counter()
     end = time.monotonic() + seconds
@@ -207,7 +207,7 @@ def ask_in_process(*arguments: object) -> Answers:
 
 def crowd(base: str, stem: str, count: int, clients: dict[Sequence[str], int], seconds: float,
           ) -> dict[str, float]:  # fmt: skip
-    """Has groups of clients ask at once; prints what they got, and returns the 95th percentiles.
+    """Ask from groups of clients at once; print their answers and return the 95th percentiles.
 
     Each group has a process of its own, so that none waits for what others do with their answers.
     """

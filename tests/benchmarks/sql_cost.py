@@ -30,7 +30,7 @@ from datasette_clip_search.sql import add_functions
 
 
 def make(file: Path, count: int, dimension: int) -> None:
-    """Writes a database of random unit vectors, with the paths of no pictures."""
+    """Write a database of random unit vectors, with the paths of no pictures."""
     connection = connect(file)
     rng = np.random.default_rng(0)
     with transaction(connection):
@@ -125,7 +125,7 @@ REPEATS = {
 
 
 def repeats(connection: sqlite3.Connection, query: bytes, count: int) -> None:
-    """Prints what a call for every picture costs, when all have the same arguments."""
+    """Print what a call for every picture costs, when all have the same arguments."""
     call = "clip_search(?, 20)"
     connection.execute(f"create temp table found as select * from {call}", [query])
     connection.execute("create index temp.found_id on found(id)")

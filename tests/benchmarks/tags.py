@@ -58,7 +58,7 @@ def demo_truth(column: str) -> dict[str, str]:
 
 
 def photo_truth(folder: Path, patterns: dict[str, str]) -> dict[str, str]:
-    """Returns the label of every photograph of which three captions mention one and no other."""
+    """Return the label of every photograph of which three captions mention one and no other."""
     mentions: dict[str, Counter[str]] = {}
     with open(folder / "captions.csv", newline="") as file:
         for row in csv.DictReader(file):
@@ -116,7 +116,7 @@ def print_accuracies(
 
 
 def print_confidence(connection: sqlite3.Connection, truths: dict[str, dict[str, str]]) -> None:
-    """Prints how probable the first label is said to be, and how often it is right."""
+    """Print how probable the first label is said to be, and how often it is right."""
     for kind, truth in truths.items():
         sql = """select path, label, probability from images join clip_tags(images.id, ?)
             where rank = 1"""

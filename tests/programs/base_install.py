@@ -1,4 +1,4 @@
-"""What a base install, without torch, can do; run by the interpreter of such an install.
+"""Check what a base install can do without torch; its own interpreter runs this.
 
 Usage: python base_install.py DATABASE PICTURES
 """

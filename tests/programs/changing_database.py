@@ -1,11 +1,11 @@
-"""One process changes a database and rebuilds its index; others ask, and check every answer.
+"""Change a database and rebuild its index in one process; query and check it in others.
 
 In tests/:
 
 python -m programs.changing_database write DATABASE ROUNDS KIND
     adds, changes, deletes and rebuilds
 python -m programs.changing_database read DATABASE SEED STOP
-    until the file STOP is there; prints how many answers were right, and a wrong one
+    until the file STOP exists; prints the number of right answers, or the first wrong one
 """
 
 import sqlite3

@@ -1,4 +1,4 @@
-"""A Listener that prints what it says: python listening.py SECONDS LISTEN ROOT…"""
+"""Run a Listener and print its messages: python listening.py SECONDS LISTEN ROOT…"""
 
 import sys
 import threading

@@ -1,6 +1,6 @@
-"""Searches databases by the ids of pictures, in a process that a hostile index file may end.
+"""Search databases by the ids of pictures, in a process that a hostile index file may crash.
 
-Prints a line of JSON for each database: what each kind of statement returns, and the warnings.
+Prints a line of JSON for each database: the result of each statement, and the warnings.
 """
 
 import json

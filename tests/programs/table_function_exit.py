@@ -1,6 +1,6 @@
-"""Run by test_lifetimes.py: leaves the interpreter while a query is half read.
+"""Exit the interpreter while a query is half read, for test_lifetimes.py.
 
-The argument says what keeps the half-read cursor, and so when it goes away.
+The argument says what holds the half-read cursor, and so when it is destroyed.
 """
 
 import sqlite3
@@ -34,7 +34,7 @@ class Keeper:
 
 
 class AtDeath:
-    """Runs SQL while the interpreter shuts down."""
+    """Run SQL while the interpreter shuts down."""
 
     def __init__(self):
         self.cursor = half_read()

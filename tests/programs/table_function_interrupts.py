@@ -1,7 +1,7 @@
-"""Run by test_threads.py: raises KeyboardInterrupt at many moments of many queries.
+"""Raise KeyboardInterrupt at many moments of many queries, for test_threads.py.
 
-A statement that is interrupted may fail in its own way; nothing may crash, and afterwards
-everything must be right again.
+An interrupted statement may fail in its own way. Nothing may crash, and the next statement must
+be right.
 """
 
 import signal
@@ -16,7 +16,7 @@ def series(connection, stop, limit=None):
     return ((number, "x" * (number % 7)) for number in range(stop))
 
 
-# Python reports an interrupt that comes at the very entry of a callback here, and goes on.
+# Python reports an interrupt at the entry of a callback here, and goes on.
 sys.unraisablehook = lambda unraisable: None
 
 SERIES = TableFunction("series", {"value": "INTEGER", "text": "TEXT"}, ("stop",), 1, series)

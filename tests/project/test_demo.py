@@ -1,4 +1,4 @@
-"""The demo's pictures and model: they are what demo/README.md says."""
+"""The demo's pictures and model are as demo/README.md describes them."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ def truth():
 
 @pytest.fixture
 def find(demo_database, connect):
-    """Returns the files that a search finds, as pictures.csv names them."""
+    """Return a function that searches and returns files as pictures.csv names them."""
     connection = connect(demo_database)
 
     def find(query: str, k: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""The base install, without torch, in fresh environments of every Python found here."""
+"""The base install without torch, in a new environment of every Python on this machine."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ VERSIONS = ("3.11", "3.12", "3.13")
 
 
 def python_with_base_install(version: str, source: Path) -> str:
-    """Makes an environment, or brings one of an earlier run up to date.
+    """Make an environment, or update the one of an earlier run; return its interpreter.
 
-    Installs a copy of the project as people get it, not the working tree.
+    Installs a copy of the project, as people get it, and not the working tree.
     """
     python = find_python(version)
     if python is None:

@@ -1,1 +1,1 @@
-"""What the tests share: makers of pictures, models and databases, servers, a browser."""
+"""Helpers that tests share: makers of pictures, models and databases, servers, a browser."""

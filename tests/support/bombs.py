@@ -6,7 +6,7 @@ from PIL import Image
 
 
 def scans(count: int = 300, size: tuple[int, int] = (6000, 5000)) -> bytes:
-    """Makes a progressive JPEG whose last pass over all of its pixels is there many times."""
+    """Return a progressive JPEG that repeats its last pass over all pixels many times."""
     file = io.BytesIO()
     Image.new("L", size, 90).save(file, "JPEG", progressive=True)
     data = file.getvalue()
@@ -15,7 +15,7 @@ def scans(count: int = 300, size: tuple[int, int] = (6000, 5000)) -> bytes:
 
 
 def exif(count: int = 800_000) -> bytes:
-    """Makes a JPEG with metadata in pieces that Pillow joins one by one."""
+    """Return a JPEG with metadata in pieces that Pillow joins one by one."""
     file = io.BytesIO()
     Image.new("RGB", (32, 32)).save(file, "JPEG")
     data = file.getvalue()

@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 
 
 def run(*arguments: str | os.PathLike[str]) -> Result:
-    """Runs sqlite-utils with our command added."""
+    """Run sqlite-utils with our command added."""
     from sqlite_utils.cli import cli
 
     return CliRunner().invoke(cli, [os.fspath(argument) for argument in arguments])

@@ -1,4 +1,4 @@
-"""What a database holds of its pictures, to be compared with what another one holds."""
+"""The contents of a database by path, to compare with those of another."""
 
 import sqlite3
 from pathlib import Path
@@ -12,7 +12,7 @@ EVERYTHING = """
 
 
 def contents(database: Path) -> dict[str, tuple]:
-    """Returns all that is stored of each path, except its id; fails for what belongs to none."""
+    """Return everything stored for each path but its id; fail for rows of no picture."""
     connection = sqlite3.connect(database)
     try:
         assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
@@ -25,7 +25,7 @@ def contents(database: Path) -> dict[str, tuple]:
 
 
 def ids(database: Path) -> dict[str, int]:
-    """Returns the id of each path."""
+    """Return the id of each path."""
     connection = sqlite3.connect(database)
     try:
         return dict(connection.execute("select path, id from images"))

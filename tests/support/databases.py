@@ -1,4 +1,4 @@
-"""Databases of pictures that mean nothing, and what is in a database."""
+"""Databases of random pictures, and statements to read and change them."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from support.pictures import make_picture
 
 
 def make_database(folder: Path, count: int, model: Path) -> Path:
-    """Embeds so many pictures that mean nothing, for vectors that are only to be read."""
+    """Embed `count` random pictures, for tests that only read vectors."""
     for seed in range(count):
         make_picture(folder / "pictures" / f"{seed:02}.png", seed)
     options = ["--pretrained", model, "--text-tower", "32-bit"]

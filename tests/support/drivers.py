@@ -1,4 +1,4 @@
-"""The drivers of SQLite that are here, and what a statement returns or raises."""
+"""The installed drivers of SQLite, and the rows or the error of a statement."""
 
 import importlib.util
 

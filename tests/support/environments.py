@@ -1,4 +1,4 @@
-"""Virtual environments of every Python found here."""
+"""Virtual environments of every Python on this machine."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ ENVIRONMENTS = ROOT / ".venvs"
 
 
 def find_python(version: str) -> str | None:
-    """Finds an interpreter: this one, one on the path, or one of pyenv's."""
+    """Return an interpreter of a version: this one, one on the path, or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     candidates = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""Databases whose towers are hostile, one for each kind, made from a sound one."""
+"""Databases with hostile towers, one for each kind of harm, made from a sound one."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ Change = Callable[[dict[str, Any], dict[str, bytes]], None]
 
 
 def rewrite(database: Path, change: Change, tower: str = "text") -> None:
-    """Changes the facts and sections of a tower, and keeps it with the digest of what it is now."""
+    """Change the facts and sections of a tower, and store it with its new digest."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.stored import (
         pack_tower,
@@ -42,7 +42,7 @@ def rewrite(database: Path, change: Change, tower: str = "text") -> None:
 
 
 def change_manifest(database: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the facts of a text tower as they stand, without a digest that fits."""
+    """Change the facts of a text tower in place, so that its digest no longer fits."""
     with closing(sqlite3.connect(database)) as connection, connection:
         where = "where tower = 'text' and part = 0"
         [facts] = connection.execute(f"select data from clip_towers {where}").fetchone()
@@ -58,7 +58,7 @@ def execute(database: Path, sql: str, *parameters: object) -> None:
 
 
 class Build:
-    """A graph of tokens, with constants as our own have them."""
+    """A graph over tokens, with constants like those of our own graphs."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -76,12 +76,12 @@ class Build:
         return name
 
     def scalar(self) -> str:
-        """Adds a float32 () that depends on the tokens, so that nothing is folded away."""
+        """Add a float32 () that depends on the tokens, so that nothing is folded away."""
         floats = self.add("Cast", "tokens", to=FLOAT)
         return self.add("ReduceMean", floats, keepdims=0)
 
     def vectors(self, x: str) -> str:
-        """Adds (n, WIDTH) of a float32 of any shape."""
+        """Add (n, WIDTH) of a float32 of any shape."""
         mean = self.add("ReduceMean", x, keepdims=0)
         ones = self.constant(np.ones((1, WIDTH)), np.float32)
         first = self.add("Slice", "tokens", *map(self.constant, ([0], [1], [1])))
@@ -103,7 +103,7 @@ class Build:
 
 
 def graph(build: Callable[[Build], str | None], wrap: bool = True) -> Change:
-    """Returns a change that puts a graph in a tower's place; with `wrap`, makes vectors of it."""
+    """Return a change that replaces a tower by a graph; `wrap` turns its output into vectors."""
 
     def change(facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         made = Build()
@@ -116,7 +116,7 @@ def graph(build: Callable[[Build], str | None], wrap: bool = True) -> Change:
 
 
 def file(change_file: Callable[[ModelProto], object]) -> Change:
-    """Returns a change to the ONNX file of a sound tower, or its bytes where that returns some."""
+    """Return a change to the ONNX file of a sound tower; `change` may return new bytes."""
 
     def change(facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         model = ModelProto.FromString(sections["onnx"])
@@ -141,7 +141,7 @@ def _external_attribute(b: Build) -> str:
 
 
 def _body(operator: str) -> Any:
-    """Returns a body that a loop, a scan or a branch may have."""
+    """Return a body that a loop, a scan or a branch may have."""
     x = helper.make_tensor_value_info("x", FLOAT, [])
     y = helper.make_tensor_value_info("y", FLOAT, [])
     inputs = [] if operator == "If" else [x]
@@ -188,7 +188,7 @@ def _huge_by_tokens(b: Build) -> str:
 
 
 def _huge_by_lengths(b: Build) -> str:
-    """Small for the longest texts, and enormous for short ones."""
+    """Add what is small for the longest texts and enormous for short ones."""
     shape = b.add("Shape", "tokens", start=1, end=2)
     missing = b.add("Sub", b.constant([77]), shape)
     return b.add("ConstantOfShape", b.add("Mul", missing, b.constant([1 << 27])))
@@ -254,7 +254,7 @@ def _folded_copies(b: Build) -> str:
 
 
 def heavy(products: int) -> Callable[[Build], str]:
-    """Returns a graph of matrix products, each of which takes a fifth of a second or so."""
+    """Return a graph of matrix products that take about a fifth of a second each."""
 
     def build(b: Build) -> str:
         x = b.add("Expand", b.scalar(), b.constant([2048, 2048]))
@@ -295,7 +295,7 @@ def _heads(b: Build) -> str:
 
 
 def _bits(b: Build) -> str:
-    """As many outputs as would be read from far behind the weights."""
+    """Add as many outputs as would be read from far behind the weights."""
     x = b.add("Expand", b.scalar(), b.constant([1, 16]))
     weights, scales = b.constant(np.zeros((1, 1, 16)), np.uint8), b.constant([[1]], np.float32)
     settings = {"K": 16, "N": 1 << 20, "bits": 8, "block_size": 16}
@@ -317,7 +317,7 @@ def _nested(depth: int) -> bytes:
 
 
 def facts(**values: Any) -> Change:
-    """Returns a change of facts."""
+    """Return a change of facts."""
 
     def change(all_facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         all_facts.update(values)
@@ -326,7 +326,7 @@ def facts(**values: Any) -> Change:
 
 
 def tokenizer(**values: Any) -> Change:
-    """Returns a change of a tokenizer's facts."""
+    """Return a change of a tokenizer's facts."""
 
     def change(all_facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         all_facts["tokenizer"].update(values)
@@ -335,7 +335,7 @@ def tokenizer(**values: Any) -> Change:
 
 
 def section(name: str, data: bytes) -> Change:
-    """Returns a change of one section."""
+    """Return a change of one section."""
 
     def change(all_facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         sections[name] = data
@@ -344,7 +344,7 @@ def section(name: str, data: bytes) -> Change:
 
 
 def bomb(size: int) -> bytes:
-    """Returns what inflates to so many bytes."""
+    """Return compressed bytes that inflate to `size` bytes."""
     packer, zeros = zlib.compressobj(9), bytes(1 << 20)
     parts = [packer.compress(zeros) for _ in range(size >> 20)]
     return b"".join([*parts, packer.flush()])
@@ -506,7 +506,7 @@ PARTS = {
 
 
 def preprocess(**values: Any) -> Change:
-    """Returns a change of what an image tower sees of a picture."""
+    """Return a change of an image tower's preprocessing."""
 
     def change(all_facts: dict[str, Any], sections: dict[str, bytes]) -> None:
         all_facts["preprocess"].update(values)
@@ -551,7 +551,7 @@ IMAGE: dict[str, tuple[Change, str]] = {
 
 
 def make_images(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
-    """Makes a database of each kind of image tower, and returns what its answer is to say."""
+    """Make a database for each kind of image tower; return the message that each should give."""
     made = {}
     for name, (change, says) in IMAGE.items():
         made[name] = Path(shutil.copy(sound, folder / f"{name}.db")), says
@@ -560,7 +560,7 @@ def make_images(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def make_all(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
-    """Makes a database of each kind, and returns what its answer is to say."""
+    """Make a database of each kind; return the message that each should give."""
     made: dict[str, tuple[Path, str]] = {}
 
     def copy(name: str, says: str) -> Path:
@@ -575,7 +575,7 @@ def make_all(sound: Path, folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 def make_parts(sound: Path, folder: Path) -> dict[str, Path]:
-    """Makes databases whose parts are not those of the manifest, which is a sound one."""
+    """Make databases with a sound manifest and parts that do not match it."""
     made = {name: Path(shutil.copy(sound, folder / f"{name}.db")) for name in PARTS}
     for name, sql in PARTS.items():
         execute(made[name], sql)

@@ -1,4 +1,4 @@
-"""Models too small to mean anything."""
+"""OpenCLIP models that are too small to mean anything."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ TINY_CONFIG = {
 
 
 def make_model(folder: Path, seed: int = 0, dimension: int = 16) -> Path:
-    """Saves a genuine OpenCLIP model with random weights, too small to mean anything."""
+    """Save a genuine OpenCLIP model with random weights, too small to mean anything."""
     import open_clip
     import torch
     from safetensors.torch import save_file

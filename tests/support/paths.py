@@ -1,4 +1,4 @@
-"""Where the project, its demo, and the programs that tests run are."""
+"""Folders of the project, its demo, its tests and the programs that tests run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tables that other programs change or rebuild: what is then found, and what should be."""
+"""Tables that other programs change or rebuild: actual and expected results."""
 
 import json
 import sqlite3
@@ -17,7 +17,7 @@ VECTORS = clustered(COUNT)
 
 
 def make_photos(folder):
-    """Makes a database with two more columns, thumbnails and an index."""
+    """Make a database with two more columns, thumbnails and an index."""
     path = make(folder / "photos.db", VECTORS)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("alter table images add column mine text")

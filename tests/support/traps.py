@@ -1,9 +1,9 @@
-"""Files that decoders crash, hang or print at: of a format that a plugin of Pillow reads."""
+"""Files that make a decoder crash, hang or print, in a format that a Pillow plugin reads."""
 
 import random
 from pathlib import Path
 
-# Read by every decoding process as it starts: a Pillow plugin for files that say what to do.
+# A Pillow plugin for files that say what to do; every decoding process loads it as it starts.
 PLUGIN = """
 import os, signal, sys, time
 from PIL import Image, ImageFile

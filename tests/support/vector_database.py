@@ -1,4 +1,4 @@
-"""Databases of made-up vectors, and the answers to searches of them by brute force."""
+"""Databases of synthetic vectors, and a brute-force search to compare with."""
 
 import sqlite3
 from pathlib import Path
@@ -20,7 +20,7 @@ def unit(vectors) -> np.ndarray:
 
 
 def clustered(count: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarray:
-    """Vectors in clusters, all of them to one side, as CLIP's are."""
+    """Return vectors in clusters that all point to one side, as CLIP's do."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(50, dimension)) + 1
     which = random.integers(0, len(centres), count)
@@ -28,7 +28,7 @@ def clustered(count: int, dimension: int = DIMENSION, seed: int = 0) -> np.ndarr
 
 
 def make(path: Path, vectors: np.ndarray, first: int = 1) -> Path:
-    """A database of pictures with the ids `first`, `first` + 1, … and these vectors."""
+    """Create a database of pictures with the ids `first`, `first` + 1, … and these vectors."""
     connection = sqlite3.connect(path)
     create_tables(connection, "images")
     connection.execute(
@@ -43,7 +43,7 @@ def make(path: Path, vectors: np.ndarray, first: int = 1) -> Path:
 
 
 def put(connection: sqlite3.Connection, ids, vectors: np.ndarray) -> None:
-    """Adds pictures with these vectors, or gives them to those that are there."""
+    """Add pictures with these vectors, or update those that exist."""
     connection.executemany(
         "insert or ignore into images (id, path, content_hash, size, mtime, width, height, format) "
         "values (?, ?, '', 0, 0, 1, 1, 'JPEG')",
@@ -57,7 +57,7 @@ def put(connection: sqlite3.Connection, ids, vectors: np.ndarray) -> None:
 
 
 def truth(connection: sqlite3.Connection, query: np.ndarray, k: int, within=None):
-    """Returns ids and cosines of the k nearest by looking at every vector in the database."""
+    """Return the ids and cosines of the k nearest by comparing every vector in the database."""
     rows = connection.execute("select image_id, embedding from clip_embeddings").fetchall()
     rows = [row for row in rows if within is None or row[0] in within]
     ids = np.array([id for id, _ in rows], np.int64)
@@ -68,14 +68,14 @@ def truth(connection: sqlite3.Connection, query: np.ndarray, k: int, within=None
 
 
 def found(connection: sqlite3.Connection, query: np.ndarray, k: int, where: str = ""):
-    """Returns ids and cosines of what clip_search finds."""
+    """Return the ids and cosines that clip_search finds."""
     sql = f"select id, score from clip_search(?, ?) {where}"
     rows = connection.execute(sql, [query.astype("<f4").tobytes(), k]).fetchall()
     return [id for id, _ in rows], np.array([score for _, score in rows], np.float32)
 
 
 def snapshot_of(ids, vectors):
-    """Returns a collection that needs no database, because its index is exact."""
+    """Return a snapshot that needs no database, because its index is exact."""
     model = Model(1, "none", "", vectors.shape[1], "", "{}", 0)
     vectors = np.ascontiguousarray(vectors, np.float32)
     return Snapshot(model, Moment(0, 0), flat(np.asarray(ids, np.int64), vectors))

@@ -1,4 +1,4 @@
-"""Small helpers of the tests of the web pages."""
+"""Helpers for the tests of the web pages."""
 
 import html
 import re

@@ -57,7 +57,7 @@ class Contestant:
 
 
 def _count(file: Path, table: str, column: str) -> int:
-    """Returns the number of different vectors of 512 in a table of an SQLite database."""
+    """Return the number of different vectors of 512 in a table of an SQLite database."""
     with sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True) as connection:
         sql = f"select count(distinct {column}) from {table} where length({column}) = 2048"
         return int(connection.execute(sql).fetchone()[0])
@@ -101,7 +101,7 @@ def _count_ours(job: Job) -> int:
 def _our_contestant(
     key: str, name: str, model: str, precision: str, into_known: bool = False, **more: bool
 ) -> Contestant:
-    """Returns a row of ours; `into_known` is of a database that knows the model, of no pictures."""
+    """Return a row of ours; `into_known` is of a database that knows the model, of no pictures."""
     size = "256" if model.endswith("-256") else "224"
     return Contestant(
         key=key,
@@ -131,7 +131,7 @@ def _count_article(job: Job) -> int:
 
 
 def _run_rclip(job: Job) -> Run:
-    """Indexes the current folder and asks for one result.
+    """Index the current folder and ask for one result.
 
     rclip has no command that only indexes. The query is a small picture and not words, so that
     it need not load its text tower too.
@@ -152,7 +152,7 @@ def _count_rclip(job: Job) -> int:
 
 
 def _run_llm_clip(job: Job) -> Run:
-    """Embeds a folder as the documentation of llm-clip shows.
+    """Embed a folder as the documentation of llm-clip shows.
 
     It asks sentence-transformers for `clip-ViT-B-32`, which takes a folder of this name in the
     current folder before it looks on the hub. Nothing of it is changed.
@@ -171,7 +171,7 @@ def _count_llm_clip(job: Job) -> int:
 
 def _clip_retrieval(*options: str) -> Callable[[Job], Run]:
     def run(job: Job) -> Run:
-        """Runs its inference with its default model, of which OpenAI's package loads a file.
+        """Run its inference with its default model, of which OpenAI's package loads a file.
 
         Its default batch of 256 also sets its warm-up: 512 pictures and 512 texts before the
         first picture of ours. The second row of it spares it that.

@@ -16,14 +16,14 @@ class Unusable(Exception):
 
 
 def bin_folder(cache: Path, environment: str) -> Path:
-    """Returns where the commands of an environment are; the one called "" is ours."""
+    """Return where the commands of an environment are; the one called "" is ours."""
     return cache / "venvs" / environment / "bin" if environment else OUR_BIN
 
 
 def set_up(
     cache: Path, environment: str, packages: tuple[str, ...], weights: dict[str, tuple[str, str]]
 ) -> None:
-    """Makes an environment of packages, and weights, unless an earlier run did.
+    """Make an environment of packages, and weights, unless an earlier run did.
 
     `weights` says of each file's or folder's name of what kind it is for weights.py, and which
     environment makes it; the environment called "" is ours.
@@ -59,7 +59,7 @@ def _make_environment(folder: Path, packages: tuple[str, ...]) -> None:
 
 
 def _exporter(cache: Path) -> dict[str, str]:
-    """Returns the variables that give our environment the package `onnx`, to export with."""
+    """Return the variables that give our environment the package `onnx`, to export with."""
     folder = cache / "exporter"
     if not folder.exists():
         packages = ("onnx", "protobuf", "ml_dtypes", "typing_extensions")
@@ -91,7 +91,7 @@ def _remove(path: Path) -> None:
 
 
 def versions(cache: Path, environment: str, packages: tuple[str, ...]) -> str:
-    """Returns the versions of those of the packages that an environment has."""
+    """Return the versions of those of the packages that an environment has."""
     python = bin_folder(cache, environment) / "python" if environment else sys.executable
     code = (
         "import sys\n"

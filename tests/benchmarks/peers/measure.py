@@ -25,7 +25,7 @@ class Measured:
 
 
 def measure(contestant: Contestant, job: Job, log: Path, seconds: float) -> Measured:
-    """Runs a contestant once, in a fresh folder, and counts what it made.
+    """Run a contestant once, in a fresh folder, and count what it made.
 
     Raises Unusable when it fails, takes longer than `seconds`, or has not made one vector for
     every picture: an invalid run must never count.
@@ -95,7 +95,7 @@ def _kill(session: int) -> None:
 
 
 def _reason(log: Path) -> str:
-    """Returns what a failed command said last: from its error message on, else its last line."""
+    """Return what a failed command said last: from its error message on, else its last line."""
     text = log.read_text("utf-8", "replace").replace("\r", "\n")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     starts = [number for number, line in enumerate(lines) if line.startswith("Error:")]
@@ -132,7 +132,7 @@ class _Memory(threading.Thread):
 
 
 def _processes(session: int) -> list[int]:
-    """Returns the processes of a session; none where there is no /proc."""
+    """Return the processes of a session; none where there is no /proc."""
     try:
         names = [int(name) for name in os.listdir("/proc") if name.isdigit()]
     except FileNotFoundError:

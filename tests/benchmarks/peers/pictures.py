@@ -24,13 +24,13 @@ GRAIN_OF_SHAPES = {"ordinary": 7.5, "large": 6.5}
 
 
 def photographs() -> list[Path]:
-    """Returns the real photographs of this machine, if it has any."""
+    """Return the real photographs of this machine, if it has any."""
     folder = os.environ.get("CLIP_SEARCH_TESTDATA")
     return sorted(Path(folder, "corpora", "photos").glob("*.jpg")) if folder else []
 
 
 def make(kind: str, count: int, folder: Path) -> None:
-    """Writes `count` pictures of one kind into a new folder."""
+    """Write `count` pictures of one kind into a new folder."""
     folder.mkdir(parents=True)
     originals = photographs()
     width, height = size = SIZES[kind]
@@ -53,7 +53,7 @@ def make(kind: str, count: int, folder: Path) -> None:
 
 
 def _vary(path: Path, rng: np.random.Generator) -> Image.Image:
-    """Returns a part of a photograph, as no other number gives it."""
+    """Return a part of a photograph, as no other number gives it."""
     with Image.open(path) as original:
         picture = original.convert("RGB")
     part = rng.uniform(0.8, 1)
@@ -67,7 +67,7 @@ def _vary(path: Path, rng: np.random.Generator) -> Image.Image:
 
 
 def _shapes(rng: np.random.Generator) -> Image.Image:
-    """Returns coloured clouds of every size with shapes on them: energy as in photographs."""
+    """Return coloured clouds of every size with shapes on them: energy as in photographs."""
     width, height = SIZES["ordinary"]
     pixels = np.full((height, width, 3), 128, np.float32)
     for octave in range(1, 8):

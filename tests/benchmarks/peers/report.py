@@ -30,7 +30,7 @@ class Row:
 
 
 def table(rows: list[Row], counts: dict[str, int], about: str) -> str:
-    """Returns the whole report in Markdown."""
+    """Return the whole report in Markdown."""
     by_key = {row.contestant.key: row for row in rows}
     kinds = list(counts)
     head = ["contestant", "version", "model, input", "precision"]
@@ -78,7 +78,7 @@ def _median(figures: dict[str, list[float]], kind: str) -> float | None:
 
 
 def _ratios(ours: dict[str, list[float]] | None, peer: Row, kinds: list[str]) -> str:
-    """Returns the median over the rounds of our rate by the peer's, of every corpus."""
+    """Return the median over the rounds of our rate by the peer's, of every corpus."""
     if ours is None:
         return NONE
     cells = []
@@ -90,7 +90,7 @@ def _ratios(ours: dict[str, list[float]] | None, peer: Row, kinds: list[str]) ->
 
 
 def plot(rows: list[Row], counts: dict[str, int], about: str, file: Path) -> str:
-    """Draws the bars, if matplotlib is there; returns a sentence that says so."""
+    """Draw the bars, if matplotlib is there; return a sentence that says so."""
     try:
         import matplotlib
     except ImportError:

@@ -64,7 +64,7 @@ def parse() -> argparse.Namespace:
 
 
 def make_pictures(cache: Path, kind: str, count: int) -> Path:
-    """Returns a folder of pictures, made in an earlier run or now."""
+    """Return a folder of pictures, made in an earlier run or now."""
     testdata = os.environ.get("CLIP_SEARCH_TESTDATA")
     real = testdata and Path(testdata, "corpora", "photos").is_dir()
     folder = cache / "pictures" / f"{kind}-{count}-{'photos' if real else 'shapes'}"
@@ -78,7 +78,7 @@ def make_pictures(cache: Path, kind: str, count: int) -> Path:
 
 
 def prepare(chosen: list[Contestant], cache: Path, seconds: float) -> dict[str, str]:
-    """Installs everyone and lets each embed a few pictures; returns why which can't take part.
+    """Install every peer and embed a few pictures with each; return the reasons of those that fail.
 
     That finds what fails before hours are spent, and reads everyone's files into the system's
     cache, which would else favour whoever runs later.
@@ -103,7 +103,7 @@ def prepare(chosen: list[Contestant], cache: Path, seconds: float) -> dict[str, 
 def run_rounds(
     chosen: list[Contestant], corpora: list[Corpus], options: argparse.Namespace
 ) -> None:
-    """Fills in the runs, round by round, and who failed why."""
+    """Fill in the runs, round by round, and who failed why."""
     for number in range(options.rounds):
         # Whoever always ran after the same one would always find the machine as that left it.
         turns = chosen[number % len(chosen) :] + chosen[: number % len(chosen)]
@@ -127,7 +127,7 @@ def run_rounds(
 
 
 def find_bounds(chosen: list[Contestant], corpora: list[Corpus], cache: Path) -> None:
-    """Fills in what no pipeline with the model and precision of a row of ours can surpass."""
+    """Fill in what no pipeline with the model and precision of a row of ours can surpass."""
     few = make_pictures(cache, "ordinary", FEW)
     for contestant in chosen:
         if not contestant.is_ours:

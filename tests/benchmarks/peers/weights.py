@@ -26,7 +26,7 @@ def _model(name: str) -> Any:
 
 
 def open_clip_file(name: str, target: Path) -> None:
-    """Writes a weights file for OpenCLIP."""
+    """Write a weights file for OpenCLIP."""
     from safetensors.torch import save_file
 
     weights = _model(name).state_dict()
@@ -34,7 +34,7 @@ def open_clip_file(name: str, target: Path) -> None:
 
 
 def openai_file(target: Path) -> None:
-    """Writes weights as OpenAI's own package loads them: half precision, quick GELU.
+    """Write weights as OpenAI's own package loads them: half precision, quick GELU.
 
     OpenCLIP kept the names of OpenAI's layers.
     """
@@ -45,7 +45,7 @@ def openai_file(target: Path) -> None:
 
 
 def rclip_folder(target: Path) -> None:
-    """Writes rclip's model folder, exported as the script of its repository exports it.
+    """Write rclip's model folder, exported as the script of its repository exports it.
 
     That is scripts/convert_model.py, with the same exporter, opset, names and dynamic axis.
     """
@@ -74,7 +74,7 @@ def rclip_folder(target: Path) -> None:
 
 
 def vocabulary(target: Path) -> None:
-    """Writes CLIP's vocabulary in the two files that transformers reads."""
+    """Write CLIP's vocabulary in the two files that transformers reads."""
     import open_clip
     from open_clip.tokenizer import bytes_to_unicode
 
@@ -92,7 +92,7 @@ def vocabulary(target: Path) -> None:
 
 
 def sentence_transformer(target: Path) -> None:
-    """Writes a folder laid out as sentence-transformers/clip-ViT-B-32 is on the hub.
+    """Write a folder laid out as sentence-transformers/clip-ViT-B-32 is on the hub.
 
     The vocabulary must be in the folder `vocabulary` beside the target.
     """

@@ -45,7 +45,7 @@ class Job:
         return vectors_of(self.count)
 
     def need_room(self) -> None:
-        """Raises Unusable where there is no room for all vectors, and for a copy of them."""
+        """Raise Unusable where there is no room for all vectors, and for a copy of them."""
         needed, there = 2 * self.count * DIMENSION * 4, available()
         if needed > there:
             raise Unusable(
@@ -64,7 +64,7 @@ class Job:
 
 
 def available() -> int:
-    """Returns how many bytes of memory programs can still have."""
+    """Return how many bytes of memory programs can still have."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) << 10
@@ -86,7 +86,7 @@ class Contestant:
 
 
 def install(cache: Path) -> None:
-    """Installs the peers' packages into a folder, without what they need and we have."""
+    """Install the peers' packages into a folder, without the dependencies that we have."""
     folder = cache / "peers"
     if not folder.exists():
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
@@ -108,7 +108,7 @@ def ours(job: Job) -> Search:
 
 
 def _parameters(base: Index) -> tuple[faiss.SearchParameters | None, int]:
-    """Returns what FAISS is asked for the search that ours makes of it."""
+    """Return what FAISS is asked for the search that ours makes of it."""
     if base.kind.is_exact:
         # Ours looks further where these aren't enough.
         return faiss.IndexRefineSearchParameters(k_factor=exact.candidates(K) / K), K

@@ -16,7 +16,7 @@ QUERIES = 100
 
 
 def make(file: Path, count: int) -> None:
-    """Writes a database of so many pictures, unless it is there: the first is picture 1.
+    """Write a database of so many pictures, unless it is there: the first is picture 1.
 
     What is nearest to the queries is found out on the way.
     """
@@ -76,7 +76,7 @@ class _WithoutTriggers:
 
 
 def vectors_of(count: int) -> Vectors:
-    """Returns the vectors (count, d) of such a database."""
+    """Return the vectors (count, d) of such a database."""
     vectors = np.empty((count, DIMENSION), np.float32)
     for number, batch in enumerate(Geometry().pictures(count)):
         vectors[number * BATCH : number * BATCH + len(batch)] = batch
@@ -84,7 +84,7 @@ def vectors_of(count: int) -> Vectors:
 
 
 def queries() -> Vectors:
-    """Returns pictures and texts in turns, (2 * QUERIES, d)."""
+    """Return pictures and texts in turns, (2 * QUERIES, d)."""
     geometry = Geometry()
     both = np.stack([geometry.image_queries(QUERIES), geometry.text_queries(QUERIES)], axis=1)
     return both.reshape(2 * QUERIES, -1)
@@ -113,7 +113,7 @@ class Nearest:
 
 
 def truth(file: Path) -> NDArray[np.int64]:
-    """Returns the ids (2 * QUERIES, 10) of the nearest pictures of a database, best first."""
+    """Return the ids (2 * QUERIES, 10) of the nearest pictures of a database, best first."""
     return np.load(_truth_of(file))
 
 

@@ -69,21 +69,21 @@ class Geometry:
         self.text_mean = MEANS * means[0] + np.float32(np.sqrt(1 - MEANS**2)) * means[1]
 
     def pictures(self, count: int, start: int = 0) -> Iterator[Vectors]:
-        """Yields unit vectors (n, d) of `count` pictures from `start`, a multiple of BATCH, on."""
+        """Yield unit vectors (n, d) of `count` pictures from `start`, a multiple of BATCH, on."""
         numbers = range(start // BATCH, -(-(start + count) // BATCH))
         for number, vectors in zip(numbers, on_all_cores(self._batch, numbers), strict=True):
             yield vectors[: start + count - number * BATCH]
 
     def image_queries(self, count: int, seed: int = 0) -> Vectors:
-        """Returns unit vectors (n, d) of pictures that are like others, and none of them."""
+        """Return unit vectors (n, d) of pictures that are like others, and none of them."""
         return self._batch(-1 - seed)[:count]
 
     def text_queries(self, count: int, seed: int = 0) -> Vectors:
-        """Returns unit vectors (n, d) of texts that describe pictures which are none of them."""
+        """Return unit vectors (n, d) of texts that describe pictures which are none of them."""
         return self.texts_of(-1 - seed)[:count]
 
     def texts_of(self, batch: int) -> Vectors:
-        """Returns a text (n, d) for every picture of a batch."""
+        """Return a text (n, d) for every picture of a batch."""
         scenes, own, weights = self._shown(self._rng(batch))
         named = self._mixed(own[:, :NAMED_CONCEPTS], weights[:, :NAMED_CONCEPTS])
         meant = _unit(scenes + OWN**0.5 * named)
@@ -99,7 +99,7 @@ class Geometry:
         return np.random.default_rng([self.seed, 1, batch % 2**32])
 
     def _shown(self, rng: np.random.Generator) -> tuple[Vectors, NDArray[np.int64], Vectors]:
-        """Draws what a batch shows: scenes (n, d), and concepts (n, m) with their weights."""
+        """Draw what a batch shows: scenes (n, d), and concepts (n, m) with their weights."""
         scene = rng.choice(SCENES, BATCH, p=self.scene_often)
         own = rng.choice(CONCEPTS, (BATCH, OWN_CONCEPTS), p=self.often)
         weights = rng.gamma(2, 1, own.shape).astype(np.float32)
@@ -137,7 +137,7 @@ def _zipf(count: int, exponent: float) -> NDArray[np.float64]:
 
 
 def describe(name: str, pictures: Vectors, texts: Vectors, own: NDArray[np.int64]) -> str:
-    """Returns how vectors lie: the cones, the gap, the spectrum and the nearest neighbours."""
+    """Return how vectors lie: the cones, the gap, the spectrum and the nearest neighbours."""
     n = len(pictures)
     cosines = pictures @ pictures.T
     pairs = cosines[~np.eye(n, dtype=bool)]

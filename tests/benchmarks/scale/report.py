@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def ours(runs: list[dict[str, Any]]) -> str:
-    """Returns a table of what our index takes and finds, a line for every run."""
+    """Return a table of what our index takes and find, a line for every run."""
     lines = [
         "| vectors | index | lists of, candidates | build s (CPU s) | build peak MB | index MB "
         "| of raw vectors in SQLite | first search s | private MB | recall@10, pictures / texts "
@@ -71,7 +71,7 @@ def recall(figures: dict[str, Any]) -> str:
 
 
 def beside(runs: list[dict[str, Any]]) -> str:
-    """Returns a table of all contestants at every size, and what kept some of them away."""
+    """Return a table of all contestants at every size, and what kept some of them away."""
     lines = [
         "| vectors | contestant | version | p50 ms | p95 ms | CPU ms | recall@10, pictures / texts "
         "| ours to it | searches/s, 8 threads |",
@@ -102,7 +102,7 @@ def beside(runs: list[dict[str, Any]]) -> str:
 
 
 def plot(runs: list[dict[str, Any]], file: Path) -> str:
-    """Draws latency against size, if matplotlib is there; returns a sentence that says so."""
+    """Draw latency against size, if matplotlib is there; return a sentence that says so."""
     try:
         import matplotlib
     except ImportError:

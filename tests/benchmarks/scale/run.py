@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def build(file: Path, kind: str, memory: str | None) -> dict[str, Any]:
-    """Has an index built, unless it is there with the same wish; returns what that took."""
+    """Build an index, unless there is one of the same choice; return what that took."""
     kept = file.with_name(f"built-{file.stem}-{kind}{memory or ''}.json")
     index = index_path(file, 1)
     if kept.exists() and index.exists():
@@ -98,7 +98,7 @@ def build(file: Path, kind: str, memory: str | None) -> dict[str, Any]:
 
 
 def watched(process: int) -> tuple[int, int]:
-    """Waits for a process; returns how it ended, and the most memory of its own that it had.
+    """Wait for a process; return how it ended, and the most memory of its own that it had.
 
     Files that it maps do not count where the system tells them apart.
     """
@@ -115,7 +115,7 @@ def watched(process: int) -> tuple[int, int]:
 
 
 def table_bytes(file: Path) -> float:
-    """Returns the bytes of the vectors' table and its key; nan where SQLite can't tell."""
+    """Return the bytes of the vectors' table and its key; nan where SQLite can't tell."""
     # Not the sum of bytes, which SQLite keeps in 32 bits: in this mode pageno counts pages.
     sql = """select sum(pageno) * (select page_size from pragma_page_size)
         from dbstat('main', 1) where name in
@@ -154,7 +154,7 @@ print(times[0], *(after[name] - before[name] for name in ("Anonymous", "Rss")))
 
 
 def memory_of(file: Path) -> dict[str, float]:
-    """Returns what a new process's first search takes, and the memory its searches add."""
+    """Return what a new process's first search takes, and the memory its searches add."""
     if not Path("/proc/self/smaps_rollup").exists():
         return {}
     asked = file.with_name("asked.npy")
@@ -172,7 +172,7 @@ def memory_of(file: Path) -> dict[str, float]:
 def measure(
     chosen: list[Contestant], job: Job, asked: Any, answers: Any, seconds: float
 ) -> dict[str, Any]:
-    """Asks everyone every query in turns; who has used up the seconds is asked no more."""
+    """Ask everyone every query in turns; who has used up the seconds is asked no more."""
     figures: dict[str, Any] = {}
     searches: dict[str, Search] = {}
     for contestant in chosen:
@@ -241,7 +241,7 @@ def measure(
 
 
 def together(searches: list[Search], asked: Any, seconds: float) -> tuple[list[float], float]:
-    """Asks from several threads at a time, each with a connection of its own.
+    """Ask from several threads at a time, each with a connection of its own.
 
     Returns the milliseconds of every search, and how many seconds they took together.
     """
