@@ -115,7 +115,7 @@ def test_interruption(place, runs, undisturbed, name):
     if name in AT_ONCE:
         assert "Aborted!" in interrupted.stderr
     else:
-        assert interrupted.stderr.count("Finishing what is under way, and the index.") == 1
+        assert interrupted.stderr.count("Finishing the pictures in progress and the index.") == 1
         last = interrupted.stderr.splitlines()[-1]
         assert last.startswith(GO_ON)
         assert ("the database has no text tower yet" in last) == bool(held)
