@@ -28,6 +28,7 @@ from support.processes import (
     start,
     wait_for_decoders,
 )
+from support.waiting import PATIENCE, wait_until
 
 pytest.importorskip("open_clip")
 
@@ -209,7 +210,7 @@ def _kill_at(
     disturbance = {"config": EAGER, "signals": [[step, time_, signal.SIGKILL, False]]}
     process = start(database, undisturbed.arguments(database), disturbance)
     decoders = wait_for_decoders(process)
-    _, stderr = process.communicate(timeout=240)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL, (step, stderr)
     assert decoders
     assert_ended(decoders)
@@ -229,7 +230,7 @@ def test_killed_at_any_time(tmp_path, undisturbed):
         time.sleep(random_.random() * 0.1)
         decoders = decoding_processes(process.pid)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert_ended(decoders)
         held = committed(database)
         assert_is_part(held, undisturbed.contents)
@@ -419,11 +420,9 @@ def _race(folder: Path, database: Path, model: Path, folders: list[Path]) -> Non
         start(database, [pictures, "--pretrained", model, "--batch-size", BATCH], disturbance)
         for pictures in folders
     ]
-    while len(list(folder.glob("gate.*"))) < len(processes):
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.02)
+    wait_until(lambda: len(list(folder.glob("gate.*"))) == len(processes), processes[0])
     gate.touch()
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     for process, stderr in zip(processes, said, strict=True):
         assert process.returncode == 0, stderr
         assert "Traceback" not in stderr
