@@ -25,7 +25,6 @@ from datasette_clip_search.sql import add_functions
 from support.vector_database import clustered, make
 from support.web import wait_for_loading
 
-pytest_plugins = ["support.web_fixtures"]
 # What these vectors were made up by has no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 
