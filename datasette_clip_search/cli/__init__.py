@@ -1,4 +1,7 @@
-"""The commands that sqlite-utils gains, and the SQL functions."""
+"""The sqlite-utils plugin: the commands embed-images, clip-search, clip-index and clip-publish.
+
+Nothing else in the package may import it.
+"""
 
 import contextlib
 import sqlite3
@@ -11,10 +14,10 @@ from ..common.cores import limit_threads
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Adds the commands to sqlite-utils."""
-    # Before any of them imports numpy.
+    """Add the commands to sqlite-utils."""
+    # Before a command imports numpy.
     limit_threads()
-    # Here, because one takes its options from sqlite-utils' own, which imports this package.
+    # Imported here, because clip-search imports sqlite-utils' own commands, which load this plugin.
     from .clip_index import clip_index
     from .clip_publish import clip_publish
     from .clip_search import clip_search
@@ -28,8 +31,8 @@ def register_commands(cli: click.Group) -> None:
 
 @hookimpl
 def prepare_connection(conn: sqlite3.Connection) -> None:
-    """Adds the SQL functions to every connection of sqlite-utils."""
-    # An exception here would end every command of sqlite-utils, whatever its business.
+    """Add the SQL functions to every connection of sqlite-utils."""
+    # An exception here would break every command of sqlite-utils.
     with contextlib.suppress(Exception):
         from .. import sql
 

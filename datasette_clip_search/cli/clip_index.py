@@ -1,7 +1,8 @@
-"""The command clip-index. Everything heavy is imported when it runs."""
+"""The command clip-index. It imports heavy modules only when it runs."""
 
 import json
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,19 @@ from typing import Any
 import click
 
 from ..common.config import CONFIG
-from ..common.errors import ClipSearchError
-from ..common.terminal_text import say
-from .command import Command
-from .index_options import index_choice_of, index_options
-from .options import model_option
+from .command import Command, cli_errors
+from .options import index_choice_of, index_options, model_option
+from .terminal import say
 
 
 @click.command(name="clip-index", cls=Command)
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @model_option
 @index_options
-@click.option("--status", is_flag=True, help="Build nothing; tell how the index is, and how good")
+@click.option("--status", is_flag=True, help="Check the index without building it")
 @click.option("--json", "as_json", is_flag=True, help="Output JSON")
 @click.option("--silent", is_flag=True, help="Show no progress")
+@cli_errors()
 def clip_index(
     path: Path,
     model: str | None,
@@ -32,11 +32,11 @@ def clip_index(
     as_json: bool,
     silent: bool,
 ) -> None:
-    """Build the index of a database anew, or look at it
+    """Rebuild the index of a database, or check it
 
-    The index is a file beside the database that makes searches fast. It is only ever a cache:
-    without it, and where it is out of date or damaged, searches find the same. embed-images builds
-    it, so that this is needed only to change its kind or to look at it.
+    The index is a file next to the database that makes searches fast. It is only a cache: if it is
+    missing, damaged or out of date, searches compare every vector instead. embed-images builds the
+    index, so you need this command only to change the kind of index, or to check it.
 
     Example:
 
@@ -48,10 +48,10 @@ def clip_index(
     from ..database.index.maintenance import ignore_progress, keep_index, status_of
     from ..database.model import choose_model
     from ..database.prepare import restore_database
-    from .embed_output import IndexBar
+    from .progress import IndexBar
 
     if status and (index or memory):
-        raise click.UsageError("--status builds nothing; leave out --index and --memory")
+        raise click.UsageError("--status does not build an index. Leave out --index and --memory")
     bar = IndexBar()
     watch = ignore_progress if silent else bar.show
     started = time.monotonic()
@@ -63,25 +63,23 @@ def clip_index(
             mended = [] if status else restore_database(db)
             _, chosen = choose_model(db, model)
             if not status:
-                keep_index(db, path, chosen, index_choice_of(index, memory), watch, anew=True)
+                keep_index(db, path, chosen, index_choice_of(index, memory), watch, force=True)
                 db.execute("pragma wal_checkpoint(truncate)")
             seconds = time.monotonic() - started
             found = status_of(db, path, chosen, watch)
-    except ClipSearchError as error:
-        raise click.ClickException(str(error)) from error
     finally:
         bar.close()
-    told = _told(found, chosen.label, mended, None if status else seconds)
+    report = _report(found, chosen.label, mended, None if status else seconds)
     if as_json:
-        click.echo(json.dumps(told, indent=4))
+        click.echo(json.dumps(report, indent=4))
         return
-    for name, value in _lines(told):
+    for name, value in _lines(report):
         say(f"{name + ':':<11}{value}")
 
 
-def _told(status: Any, model: str, restored: list[str], seconds: float | None) -> dict[str, Any]:
+def _report(status: Any, model: str, restored: list[str], seconds: float | None) -> dict[str, Any]:
     header = status.header
-    told: dict[str, Any] = {
+    report: dict[str, Any] = {
         "index": str(status.file),
         "problem": status.problem or None,
         "model": model,
@@ -102,51 +100,56 @@ def _told(status: Any, model: str, restored: list[str], seconds: float | None) -
         "candidates": 10 * header.effort.depth if header and header.recall is not None else None,
     }
     if seconds is not None:
-        told["seconds"] = round(seconds, 1)
-    return told
+        report["seconds"] = round(seconds, 1)
+    return report
 
 
-def _lines(told: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [("Index", told["index"]), ("Model", told["model"])]
-    if told["problem"]:
-        lines.append(("In use", f"no: {told['problem']}. Searches look at every vector"))
+def _lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Index", report["index"]
+    yield "Model", report["model"]
+    if report["problem"]:
+        yield "In use", f"no: {report['problem']}. Searches compare every vector"
+        yield "Pictures", str(report["pictures"])
     else:
-        searches = "every vector is looked at"
-        if told["lists"]:
-            searches = (
-                f"{told['lists']} lists are looked through; of {told['candidates']} candidates the "
-                "exact vectors choose ten"
-            )
-        lines.append(("Kind", f"{told['kind']}  ({searches})"))
-    since = told["changed_since"]
-    changed = f"; {since} changed since are scored beside it" if since else ", up to date"
-    lines.append(("Pictures", f"{told['pictures']}{'' if told['problem'] else changed}"))
-    if without := told["pictures_without_vector"]:
-        lines.append(("No vector", f"{without} pictures are not found; embed-images embeds them"))
-    if lost := told["vectors_without_picture"]:
-        again = "embed-images and clip-index delete them"
-        lines.append(("Lost", f"{lost} vectors without a picture are not searched; {again}"))
-    if told["restored"]:
-        lines.append(("Restored", ", ".join(told["restored"])))
-    if not told["problem"]:
-        sizes = f"{_size(told['disk_bytes'])} on disk"
-        lines.append(("Size", f"{sizes}, {_size(told['memory_bytes'])} in memory, shared"))
-    recall = f"{told['recall_at_10']:.3f}  (of the ten nearest pictures, measured with a sample)"
-    lines.append(("Recall@10", recall))
-    if told["wanted_kind"] not in (None, "auto", told["kind"]):
-        few = f"{told['wanted_kind']} is for {CONFIG.index_at_least} pictures or more"
-        lines.append(("Note", f"{few}; of fewer, every one is looked at"))
-    if told["memory_bytes"] > (told["wanted_bytes"] or told["memory_bytes"]):
-        lines.append(("Note", f"no kind takes as little as {_size(told['wanted_bytes'])}"))
-    if told["recall_at_10"] < told["recall_wanted"]:
-        more = f"less than {told['recall_wanted']}; more memory, or another --index, finds more"
-        lines.append(("Note", more))
-    if "seconds" in told:
-        lines.append(("Seconds", f"{told['seconds']:.1f}"))
-    return lines
+        yield "Kind", f"{report['kind']}  ({_search_method(report)})"
+        changed = ", up to date"
+        if since := report["changed_since"]:
+            changed = f"; searches compare the {since} that have changed one by one"
+        yield "Pictures", f"{report['pictures']}{changed}"
+    if without := report["pictures_without_vector"]:
+        yield "No vector", f"{without} pictures are not found until embed-images embeds them"
+    if lost := report["vectors_without_picture"]:
+        advice = "embed-images and clip-index delete them"
+        yield "Lost", f"{lost} vectors have no picture and are not searched; {advice}"
+    if report["restored"]:
+        yield "Restored", ", ".join(report["restored"])
+    if not report["problem"]:
+        disk, memory = _format_size(report["disk_bytes"]), _format_size(report["memory_bytes"])
+        yield "Size", f"{disk} on disk, {memory} in memory, shared by all processes"
+    measure = "share of the true ten nearest that searches find, measured on a sample"
+    yield "Recall@10", f"{report['recall_at_10']:.3f}  ({measure})"
+    if report["wanted_kind"] not in (None, "auto", report["kind"]):
+        least = f"{report['wanted_kind']} needs at least {CONFIG.index_at_least} pictures"
+        yield "Note", f"{least}; with fewer, searches compare every vector"
+    if report["memory_bytes"] > (report["wanted_bytes"] or report["memory_bytes"]):
+        yield "Note", f"no kind of index fits into {_format_size(report['wanted_bytes'])}"
+    if report["recall_at_10"] < report["recall_wanted"]:
+        goal = f"the recall is below the goal of {report['recall_wanted']}"
+        yield "Note", f"{goal}; allow more --memory or choose another --index"
+    if "seconds" in report:
+        yield "Seconds", f"{report['seconds']:.1f}"
 
 
-def _size(bytes: int) -> str:
+def _search_method(report: dict[str, Any]) -> str:
+    if not report["lists"]:
+        return "searches compare every vector"
+    return (
+        f"searches probe {report['lists']} lists and choose the best ten of "
+        f"{report['candidates']} candidates by their exact vectors"
+    )
+
+
+def _format_size(bytes: int) -> str:
     for unit in ("bytes", "KB", "MB"):
         if bytes < 1000:
             return f"{bytes:.0f} {unit}" if unit == "bytes" else f"{bytes:.1f} {unit}"

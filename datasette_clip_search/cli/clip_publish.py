@@ -1,6 +1,5 @@
-"""The command clip-publish. Everything heavy is imported when it runs."""
+"""The command clip-publish. It imports heavy modules only when it runs."""
 
-import sqlite3
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import click
 
 from ..common.config import CONFIG
-from ..common.errors import ClipSearchError
 from ..database.private_facts import NAMES
-from .command import Command
+from .command import Command, cli_errors
 from .options import check_condition, condition_options, model_option
 
 
@@ -21,8 +19,8 @@ from .options import check_condition, condition_options, model_option
     "--to-folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Write a folder instead, for a server of your own: the database, a Dockerfile, "
-    "requirements and metadata",
+    help="Write a folder for a server of your own: the database, a Dockerfile, requirements and "
+    "metadata",
 )
 @condition_options("Publish")
 @model_option
@@ -32,23 +30,23 @@ from .options import check_condition, condition_options, model_option
     type=click.Choice(["fp32", "fp16"]),
     default="fp32",
     show_default=True,
-    help="Number format of the vectors. fp16 takes half the room, and the command measures what "
-    "it costs",
+    help="Number format of the vectors. fp16 takes half the space; the command measures how much "
+    "recall it costs",
 )
 @click.option(
     "--thumbnail-size",
     type=click.IntRange(0, CONFIG.thumbnail_size),
     metavar="PIXELS",
-    help="Make thumbnails smaller, of so many pixels at most; 0 is --no-thumbnails",
+    help="Shrink thumbnails to at most this many pixels; 0 is --no-thumbnails",
 )
-@click.option("--no-thumbnails", is_flag=True, help="Leave the small pictures out")
-@click.option("--keep-gps", is_flag=True, help="Publish where pictures were taken, too")
+@click.option("--no-thumbnails", is_flag=True, help="Leave out the thumbnails")
+@click.option("--keep-gps", is_flag=True, help="Also publish where pictures were taken")
 @click.option(
     "--keep",
     type=click.Choice(NAMES),
     metavar="FACT",
     multiple=True,
-    help="Publish a private fact that is left out otherwise: gps, mtime, key or original; "
+    help="Publish a private fact that is left out by default: gps, mtime, key or original; "
     "repeatable",
 )
 @click.option(
@@ -63,34 +61,35 @@ from .options import check_condition, condition_options, model_option
     type=click.Path(exists=True, file_okay=False),
     metavar="FOLDER",
     multiple=True,
-    help="Keep the paths of pictures outside the database's folder from this folder on; of others "
-    "only the names are kept; repeatable",
+    help="Publish paths relative to this folder, for pictures outside the database's folder; for "
+    "other such pictures, only file names are published; repeatable",
 )
 @click.option(
     "--with-table",
     metavar="NAME",
     multiple=True,
-    help="Publish a table of your own, too, with all its rows; repeatable",
+    help="Also publish a table of your own, with all its rows; repeatable",
 )
 @click.option(
     "--with-column",
     metavar="NAME",
     multiple=True,
-    help="Publish a column that you added to the pictures' table, too; repeatable",
+    help="Also publish a column that you added to the pictures' table; repeatable",
 )
 @click.option(
     "--with-image-search",
     is_flag=True,
-    help="Publish the image tower, too, for searches with pictures of the visitors'",
+    help="Also publish the image tower, so that visitors can search by pictures of their own",
 )
 @click.option(
     "--originals-url",
     metavar="TEMPLATE",
-    help="Where the originals are, such as https://example.org/photos/{path}: the search page "
-    "links to them. Also {name} and {id}",
+    help="Address of the originals, to which the search page links, such as "
+    "https://example.org/photos/{path}. It may also contain {name} and {id}",
 )
-@click.option("--replace", is_flag=True, help="Overwrite a file that clip-publish did not write")
-@click.option("--silent", is_flag=True, help="Print nothing but errors")
+@click.option("--replace", is_flag=True, help="Replace a file that clip-publish did not write")
+@click.option("--silent", is_flag=True, help="Print only errors")
+@cli_errors(reads="published")
 def clip_publish(
     path: Path,
     target: Path | None,
@@ -113,13 +112,13 @@ def clip_publish(
     replace: bool,
     silent: bool,
 ) -> None:
-    """Write embedded pictures to a file that is ready to be published
+    """Write embedded pictures to a file that is ready to publish
 
-    TARGET is one SQLite file with all that a read-only Datasette needs to search the pictures:
-    their facts, vectors and thumbnails, and what turns words into vectors. By default it
-    reveals no place where a picture was taken, no file time, no key of a table, and no folder
-    outside the database's own. The database itself stays as it is; run the same command again to
-    bring what was published up to date.
+    TARGET is one SQLite file with everything that a read-only Datasette needs to search the
+    pictures: their facts, vectors and thumbnails, and the text tower, which turns words into
+    vectors. By default it leaves out the places where pictures were taken, file times, the keys of
+    tables, and the names of folders outside the database's own. The command does not change the
+    database itself. Run it again to update TARGET.
 
     Example:
 
@@ -131,25 +130,27 @@ def clip_publish(
             --originals-url 'https://example.org/photos/{path}'
     """
     if target is not None and to_folder is not None:
-        raise click.UsageError(f"Give one of them: the file {target}, or --to-folder {to_folder}")
+        raise click.UsageError(f"Give either the file {target} or --to-folder {to_folder}")
     if target is None and to_folder is None:
         raise click.UsageError(
-            f"Say where to write to: sqlite-utils clip-publish {path} published.db. Or give "
+            f"Name the file to write: sqlite-utils clip-publish {path} published.db. Or give "
             "--to-folder"
         )
     check_condition(where, param)
     if all_models and model is not None:
-        raise click.UsageError("--model is one model and --all-models are all. Give one of them")
+        raise click.UsageError("--model and --all-models exclude each other. Give one of them")
     if no_thumbnails and thumbnail_size:
-        raise click.UsageError("--no-thumbnails leaves out what --thumbnail-size makes smaller")
+        raise click.UsageError(
+            "--no-thumbnails and --thumbnail-size exclude each other. Give one of them"
+        )
     kept = frozenset((*keep, *(["gps"] if keep_gps else [])))
     if both := kept.intersection(drop):
-        raise click.UsageError(f"{min(both)} can't be both kept and left out. Give one of them")
+        raise click.UsageError(f"--keep and --drop both name {min(both)}. Give one of them")
     from ..database.connection import open_database
     from ..publish import PublishOptions, PublishProgress, publish_file, publish_folder
     from ..search.where import ids_where
-    from .publish_output import Bar, print_report
-    from .quiet import quiet_libraries
+    from .publish_output import PublishBar, print_report
+    from .terminal import quiet_libraries
 
     condition = None if where is None else partial(ids_where, where=where, parameters=dict(param))
     options = PublishOptions(
@@ -167,17 +168,12 @@ def clip_publish(
         originals_url=originals_url,
         replace=replace,
     )
-    progress = PublishProgress() if silent else Bar()
-    try:
-        with quiet_libraries(), closing(open_database(str(path))) as connection:
-            if to_folder is not None:
-                report = publish_folder(path, to_folder, connection, options, progress)
-            else:
-                assert target is not None
-                report = publish_file(path, target, connection, options, progress)
-    except ClipSearchError as error:
-        raise click.ClickException(str(error)) from error
-    except sqlite3.Error as error:
-        raise click.ClickException(f"{path} can't be published: {error}") from error
+    progress = PublishProgress() if silent else PublishBar()
+    with quiet_libraries(), closing(open_database(str(path))) as connection:
+        if to_folder is not None:
+            report = publish_folder(path, to_folder, connection, options, progress)
+        else:
+            assert target is not None
+            report = publish_file(path, target, connection, options, progress)
     if not silent:
         print_report(report, to_folder)

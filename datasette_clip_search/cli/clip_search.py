@@ -1,7 +1,6 @@
-"""The command clip-search. Everything heavy is imported when it runs."""
+"""The command clip-search. It imports heavy modules only when it runs."""
 
 import os
-import sqlite3
 from contextlib import closing
 from typing import Any
 
@@ -9,10 +8,9 @@ import click
 from sqlite_utils.cli import output_options
 
 from ..common.config import CONFIG
-from ..common.errors import ClipSearchError
-from ..common.terminal_text import say
-from .command import Command
+from .command import Command, cli_errors
 from .options import check_condition, condition_options, model_option
+from .terminal import quiet_libraries, say
 
 
 @click.command(name="clip-search", cls=Command)
@@ -24,29 +22,39 @@ from .options import check_condition, condition_options, model_option
     type=click.Path(allow_dash=True),
     metavar="FILE",
     multiple=True,
-    help="Search with a picture file of yours, or - for one on standard input; repeatable",
+    help="Search by a picture file, or - for standard input; repeatable",
 )
 @click.option(
     "--like",
     multiple=True,
     metavar="ID_OR_PATH",
-    help="Search with a picture of the database, by its id or path; repeatable",
+    help="Search by a picture of the database, given by its id or path; repeatable",
 )
-@click.option("--plus", multiple=True, metavar="TEXT", help="Words to add to it; repeatable")
+@click.option("--plus", multiple=True, metavar="TEXT", help="Words to add to the query; repeatable")
 @click.option(
     "--minus",
     multiple=True,
     metavar="TEXT",
-    help=f"Words to take away from it, at a weight of {CONFIG.minus_weight}; repeatable",
+    help=f"Words to subtract from the query, with weight {CONFIG.minus_weight}; repeatable",
 )
 @click.option(
-    "-k", "--k", type=int, default=CONFIG.default_k, show_default=True, help="Most pictures wanted"
+    "-k",
+    "--k",
+    type=int,
+    default=CONFIG.default_k,
+    show_default=True,
+    help="Most pictures to return",
 )
 @condition_options("Search")
 @model_option
 @output_options  # type: ignore[untyped-decorator]
-@click.option("--paths", is_flag=True, help="Output paths of files only, one a line, for pipes")
-@click.option("-0", "--null", is_flag=True, help="The same with NUL after each, for xargs -0")
+@click.option("--paths", is_flag=True, help="Output only the paths of files, one per line")
+@click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="Output only the paths of files, each followed by NUL, for xargs -0",
+)
 @click.option(
     "--originals",
     type=click.Path(exists=True, file_okay=False),
@@ -54,18 +62,19 @@ from .options import check_condition, condition_options, model_option
     multiple=True,
     envvar="CLIP_SEARCH_ORIGINALS",
     show_envvar=True,
-    help="Also open, link to and name picture files below this folder, not only those below the "
-    "database's own; repeatable",
+    help="Also open, link to and output picture files in this folder, not only those in the "
+    "database's folder; repeatable",
 )
 @click.option(
     "--html",
     type=click.Path(dir_okay=False, allow_dash=True),
     metavar="FILE",
-    help="Write a contact sheet: one HTML file with the pictures in it",
+    help="Write a contact sheet: one HTML file that contains the pictures",
 )
 @click.option("--open", "is_opened", is_flag=True, help="Open a contact sheet in the browser")
 @click.option("--show", is_flag=True, help="Show the pictures in the terminal")
 @click.pass_context
+@cli_errors(reads="searched")
 def clip_search(
     ctx: click.Context,
     /,
@@ -89,8 +98,8 @@ def clip_search(
 ) -> None:
     """Search embedded pictures by words, by a picture, or by both
 
-    QUERY is words. Pictures of the database and of your own, and more words, can be searched for
-    instead of it, or mixed with it.
+    QUERY is words. Instead, or together with it, you can search by pictures of the database, by
+    pictures of your own, and by more words.
 
     Example:
 
@@ -110,50 +119,38 @@ def clip_search(
     options = {"--html -": html == "-", "--paths": paths, "-0": null and not paths, "--show": show}
     _check_outputs(options, output)
     if query and os.path.isfile(query):
-        say(f"Searching for the words {query}; for the picture: --image {query}", err=True)
+        say(f"Searching for the words {query}. To search by the picture: --image {query}", err=True)
     from ..database.connection import open_database
-    from .quiet import quiet_libraries
     from .search_output import open_sheet, print_paths, print_rows, show_pictures, write_sheet
     from .search_request import SearchRequest, find_hits
     from .sheet_file import check_sheet_file
 
-    try:
+    if html:
+        check_sheet_file(html)
+    with quiet_libraries(), closing(open_database(path)) as connection:
+        request = SearchRequest(connection, path, model, originals)
+        request.add_texts(() if query is None else (query,))
+        request.add_images(images)
+        request.add_stored(like)
+        request.add_texts(plus, "plus ")
+        request.add_texts(minus, "minus ", -CONFIG.minus_weight)
+        if where is not None:
+            request.restrict(where, param)
+        hits = find_hits(request, k)
         if html:
-            check_sheet_file(html)
-        with quiet_libraries(), closing(open_database(path)) as connection:
-            request = SearchRequest(connection, path, model, originals)
-            request.add_texts(() if query is None else (query,))
-            request.add_images(images)
-            request.add_stored(like)
-            request.add_texts(plus, "plus ")
-            request.add_texts(minus, "minus ", -CONFIG.minus_weight)
-            if where is not None:
-                request.restrict(where, param)
-            hits = find_hits(request, k)
-            if html:
-                write_sheet(request, hits, html)
-            if is_opened:
-                open_sheet(request, hits, html)
-            if show:
-                show_pictures(request, hits)
-            elif paths or null:
-                print_paths(request, hits, "\0" if null else "\n")
-            elif any(output.values()) or not (html or is_opened):
-                print_rows(ctx, hits, output)
-    except ClipSearchError as error:
-        raise click.ClickException(str(error)) from error
-    except sqlite3.Error as error:
-        raise click.ClickException(f"{path} can't be searched: {error}") from error
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough, which click knows how to end with.
-        raise
-    except OSError as error:
-        file = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{file}{error.strerror or error}") from error
+            write_sheet(request, hits, html)
+        if is_opened:
+            open_sheet(request, hits, html)
+        if show:
+            show_pictures(request, hits)
+        elif paths or null:
+            print_paths(request, hits, "\0" if null else "\n")
+        elif any(output.values()) or not (html or is_opened):
+            print_rows(ctx, hits, output)
 
 
 def _check_outputs(options: dict[str, bool], output: dict[str, Any]) -> None:
-    """Raises UsageError for options that would each write something else to standard output."""
+    """Raise UsageError if two options would write different things to standard output."""
     rows = {f"--{name.strip('_').replace('_', '-')}": bool(value) for name, value in output.items()}
     given = [option for option, is_given in options.items() if is_given]
     given += [option for option, is_given in rows.items() if is_given][:1]

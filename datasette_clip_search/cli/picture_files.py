@@ -1,7 +1,7 @@
-"""The files that pictures of a database are read from, linked to, and named as.
+"""Find the files of a database's pictures, to open, link to and output them.
 
-The database says where they are, and a stranger's may say anything: what is not below its own
-folder, or below one that the person has named, is not even looked at.
+The paths come from the database, and a stranger's database can hold any path. Files outside its own
+folder and the folders that the user named are not even looked at.
 """
 
 import hashlib
@@ -13,31 +13,31 @@ from ..pictures.sources.source import SQL_PREFIX, absolute, stored_path
 
 
 class PictureFiles:
-    """The files of a database's pictures, below its own folder and others that may be opened."""
+    """The files of a database's pictures in its own folder and other allowed folders."""
 
     def __init__(self, database: str, folders: Sequence[str]):
-        """Takes the path of the database, and the folders that were named beside its own."""
+        """Take the path of the database and the other allowed folders."""
         self._folder = os.path.dirname(database)
         allowed = [self._folder or ".", *folders]
         self._named = {absolute(folder) for folder in allowed}
         self._real = {absolute(os.path.realpath(folder)) for folder in allowed}
 
     def are_allowed(self, path: str) -> bool:
-        """Tells whether a stored path leads below an allowed folder, also by way of links."""
+        """Return whether a stored path is in an allowed folder, also after following links."""
         if "\0" in path:
             return False
         whole = os.path.join(self._folder, path)
-        # By its words first: on some systems, looking at a path already asks another machine.
+        # By its text first: on some systems, even resolving a path can contact another machine.
         if not _is_below(absolute(whole), self._named | self._real):
             return False
         return _is_below(absolute(os.path.realpath(whole)), self._real)
 
     def find(self, path: str) -> str | None:
-        """Returns the path of a picture from here, or None for one that is no file of its own."""
+        """Return the path of a picture's file from the working directory, or None without one."""
         if path.startswith(SQL_PREFIX) or not self.are_allowed(path):
             return None
         found = os.path.join(self._folder, path)
-        # What looks like an option would be one to the command it is piped to.
+        # A command that reads the path from a pipe would take a leading dash for an option.
         found = f"./{found}" if found.startswith("-") else found
         return found if os.path.isfile(found) else None
 
@@ -47,7 +47,7 @@ def _is_below(path: str, folders: set[str]) -> bool:
 
 
 def read_unchanged(file: str, content_hash: object) -> bytes | None:
-    """Returns the bytes of a file, or None where they are not those that were embedded."""
+    """Return the bytes of a file, or None if they have changed since they were embedded."""
     try:
         if os.path.getsize(file) > CONFIG.max_original_bytes:
             return None

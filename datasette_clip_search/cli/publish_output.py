@@ -1,47 +1,34 @@
-"""What clip-publish looks like in a terminal: how far it is, what it wrote, what to run next."""
+"""The output of clip-publish: progress, the report, and the commands to run next."""
 
 import re
 import shlex
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import click
-
-from ..common.terminal_text import say
 from ..publish import PublishProgress, PublishReport
 from ..publish.server_folder import REQUIREMENTS, SETTINGS
+from .progress import ProgressBar
+from .terminal import say
 
 
-class Bar(PublishProgress):
-    """A progress bar on standard error, with the time left and the rate."""
+class PublishBar(PublishProgress):
+    """The progress of publishing, shown on standard error."""
 
     def __init__(self) -> None:
-        self.bar: Any = None
+        self._bar = ProgressBar(rate=",.0f")
 
     def start(self, what: str, pictures: int) -> None:
-        started = time.monotonic()
-
-        def rate(_: object) -> str:
-            seconds = time.monotonic() - started
-            return f"{self.bar.pos / seconds:,.0f} pictures/s" if self.bar.pos else ""
-
-        self.bar = click.progressbar(
-            length=pictures, label=what, item_show_func=rate, show_pos=True, file=sys.stderr
-        )
-        self.bar.__enter__()
+        self._bar.start(what, pictures)
 
     def advance(self, pictures: int) -> None:
-        self.bar.update(pictures, object())
+        self._bar.advance(pictures)
 
     def finish(self) -> None:
-        self.bar.__exit__(None, None, None)
+        self._bar.finish()
 
 
 def print_report(report: PublishReport, folder: Path | None) -> None:
-    """Prints what was published, and how to bring it into the world."""
+    """Print what was published, and how to deploy it."""
     of = ""
     if report.pictures != report.pictures_at_home:
         of = f" of {report.pictures_at_home:,}"
@@ -50,15 +37,15 @@ def print_report(report: PublishReport, folder: Path | None) -> None:
         ("Model" if len(report.models) == 1 else "Models", ", ".join(report.models)),
     ]
     if report.revealed:
-        lines.append(("Reveals", f"{', '.join(report.revealed)}  (--drop leaves out any)"))
+        lines.append(("Reveals", f"{', '.join(report.revealed)}  (--drop FACT leaves one out)"))
     if report.left_out:
-        lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep keeps any)"))
+        lines.append(("Left out", f"{', '.join(report.left_out)}  (--keep FACT publishes one)"))
     if report.recall is not None:
         lines.append(
             (
                 "Recall@10",
-                f"{report.recall:.4f}  (of the ten nearest pictures by the vectors as they were, "
-                f"asked with {report.asked} pictures)",
+                f"{report.recall:.4f}  (share of the ten nearest by the original vectors that "
+                f"searches find, measured with {report.asked} pictures)",
             )
         )
     lines.append(("Seconds", f"{report.seconds:.1f}"))
@@ -72,11 +59,11 @@ def print_report(report: PublishReport, folder: Path | None) -> None:
         say(f"  {part:<{wide}}  {size:>15,} bytes  {100 * size / total:5.1f}%")
     say()
     for warning in report.warnings:
-        say(f"{warning}", err=True)
+        say(warning, err=True)
     if not report.has_words:
         say(
-            "There is no text tower for it: where torch is not installed, what is published is "
-            "searched by its own pictures and by SQL, but not by words",
+            "The database has no text tower, so searches by words work only where torch is "
+            "installed. Searches by its own pictures and SQL work everywhere",
             err=True,
         )
     if report.warnings or not report.has_words:
@@ -90,7 +77,7 @@ def _commands(database: Path) -> Iterator[str]:
     name = re.sub(r"[^a-z0-9]+", "-", database.stem.lower()).strip("-") or "pictures"
     install = " ".join(f"--install {shlex.quote(each)}" for each in REQUIREMENTS)
     options = f"--extra-options {shlex.quote(SETTINGS)}"
-    yield "Look at it:  " + f"datasette -i {file}"
+    yield "Try it:      " + f"datasette -i {file}"
     yield "Cloud Run:   " + f"datasette publish cloudrun {file} --service {name} --memory 1Gi \\"
     yield f"               {install} \\"
     yield f"               {options}"

@@ -1,4 +1,4 @@
-"""What clip-search found: as rows, as paths, as a contact sheet, or as pictures in the terminal."""
+"""Print the hits of clip-search: as rows, paths, a contact sheet, or pictures in the terminal."""
 
 import os
 import shlex
@@ -15,7 +15,7 @@ import click
 from sqlite_utils.cli import query as query_command
 
 from ..common.errors import CommandError
-from ..common.terminal_text import say, visible
+from ..common.terminal_text import visible
 from ..database.connection import fetch, quote
 from ..database.recognition import select_facts
 from ..database.thumbnails import Thumbnail, read_thumbnail
@@ -25,17 +25,18 @@ from . import contact_sheet, terminal_pictures
 from .picture_files import read_unchanged
 from .search_request import SearchRequest
 from .sheet_file import write_sheet_file
+from .terminal import say
 from .thumbnails import create_thumbnail_of_file
 
 
 def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
-    """Prints rows as sqlite-utils' own query does, with its output options."""
+    """Print rows as sqlite-utils' own query command does, with its output options."""
     unsafe = [hit for hit in hits if visible(hit.path) != hit.path]
     is_seen = (options["csv"] or options["tsv"]) and sys.stdout.isatty()
     if options["table"] or options["fmt"] or is_seen:
         hits = [hit._replace(path=visible(hit.path)) for hit in hits]
     elif unsafe and "ascii_" in options and not (options["csv"] or options["tsv"]):
-        # The same to what reads JSON, and of no harm in a terminal.
+        # The same JSON value, but harmless in a terminal.
         options = {**options, "ascii_": True}
     rows = sqlite3.connect(":memory:")
     names = Hit._fields
@@ -45,10 +46,10 @@ def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, An
 
 
 def print_paths(request: SearchRequest, hits: Sequence[Hit], end: str) -> None:
-    """Prints the paths of files, such that they can be opened from here."""
+    """Print the paths of files, relative to the working directory."""
     found = [(hit, request.files.find(hit.path)) for hit in hits]
     files = [file for _, file in found if file]
-    # What takes each line for a path would take such a path for two.
+    # A reader that takes each line for a path would take such a path for two.
     whole = [file for file in files if end == "\0" or not set(file) & set("\n\r")]
     for file in whole:
         if sys.stdout.isatty():
@@ -57,19 +58,19 @@ def print_paths(request: SearchRequest, hits: Sequence[Hit], end: str) -> None:
             click.echo(os.fsencode(file + end), nl=False)
     of = f"of {len(hits)} left out:"
     if broken := len(files) - len(whole):
-        say(f"{broken} {of} with a line break in the name. They take -0", err=True)
+        say(f"{broken} {of} their names contain a line break. Use -0", err=True)
     missing = [hit.path for hit, file in found if not file]
     elsewhere = [path for path in missing if _is_elsewhere(request, path)]
     if elsewhere:
         place = os.path.join(os.path.dirname(request.database), elsewhere[0])
         folder = shlex.quote(os.path.dirname(os.path.normpath(place)))
         say(
-            f"{len(elsewhere)} {of} not below the database's folder. If the database is yours, "
-            f"name where they are: --originals {folder}",
+            f"{len(elsewhere)} {of} not in the database's folder. If you trust the database, "
+            f"allow their folder: --originals {folder}",
             err=True,
         )
     if not_there := len(missing) - len(elsewhere):
-        say(f"{not_there} {of} in an archive or a table, or not there now", err=True)
+        say(f"{not_there} {of} in an archive or a table, or deleted", err=True)
 
 
 def _is_elsewhere(request: SearchRequest, path: str) -> bool:
@@ -77,9 +78,9 @@ def _is_elsewhere(request: SearchRequest, path: str) -> bool:
 
 
 def write_sheet(request: SearchRequest, hits: Sequence[Hit], html: str) -> None:
-    """Writes a contact sheet to a file, or to standard output for `-`."""
+    """Write a contact sheet to a file, or to standard output for `-`."""
     if html == "-":
-        # Nobody knows where it will lie.
+        # Without links, because nobody knows in which folder it will be.
         click.echo(_sheet(request, hits, lambda _: None))
     else:
         folder = os.path.dirname(html)
@@ -88,18 +89,18 @@ def write_sheet(request: SearchRequest, hits: Sequence[Hit], html: str) -> None:
 
 
 def open_sheet(request: SearchRequest, hits: Sequence[Hit], html: str | None) -> None:
-    """Opens a contact sheet in the browser: the one written to `html`, or a temporary one.
+    """Open a contact sheet in the browser: the one written to `html`, or a temporary one.
 
-    Raises CommandError where there is no browser.
+    Raises CommandError if no browser can be started.
     """
     if html in (None, "-"):
         handle, html = tempfile.mkstemp(prefix="clip-search-", suffix=".html")
         with open(handle, "w", encoding="utf-8") as file:
-            # It lies below no picture, and is not the one to send.
+            # With absolute links: it is in another folder than the pictures, and not for sending.
             file.write(_sheet(request, hits, lambda path: Path(path).absolute().as_uri()))
     assert html
     if not webbrowser.open(Path(html).absolute().as_uri()):
-        raise CommandError(f"No browser could be started. The contact sheet is {html}")
+        raise CommandError(f"No browser could be started. The contact sheet is in {html}")
 
 
 def _sheet(request: SearchRequest, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
@@ -112,11 +113,11 @@ def _sheet(request: SearchRequest, hits: Sequence[Hit], link: Callable[[str], st
 
 
 def show_pictures(request: SearchRequest, hits: Sequence[Hit]) -> None:
-    """Draws the pictures into the terminal. Raises CommandError for one that can't show them."""
+    """Draw the pictures in the terminal. Raises CommandError if it can't show them."""
     way = terminal_pictures.way_of(os.environ, sys.stdout.isatty())
     tiles = ((_thumbnail(request, hit), _caption(hit), hit.path) for hit in hits)
     for text in terminal_pictures.draw(tiles, way, shutil.get_terminal_size()):
-        # The escape codes are wanted on their way through a pager, too.
+        # click would strip the escape codes from a pipe, such as one to a pager.
         click.echo(text, nl=False, color=True)
 
 
@@ -128,7 +129,7 @@ def _facts(request: SearchRequest, found: int) -> str:
     count, database = request.count, os.path.basename(request.database)
     where = f" where {request.where}" if request.where else ""
     which = f"The {found} nearest of {count:,}" if found else f"None of {count:,}"
-    return f"{which} pictures of {database}{where}, by {request.model.label}"
+    return f"{which} pictures in {database}{where}, by {request.model.label}"
 
 
 def _on_sheet(
@@ -149,6 +150,6 @@ def _thumbnail(request: SearchRequest, hit: Hit) -> Thumbnail | None:
     file = request.files.find(hit.path)
     sql = f"select content_hash from main.{quote(request.table)} where id = ?"
     row = fetch(request.connection, sql, hit.id).fetchone()
-    # Whoever made the database had the picture: it shows no file that they only guessed at.
+    # Only the picture that was embedded: a stranger's database may name a private file by guessing.
     data = read_unchanged(file, row[0]) if file and row else None
     return create_thumbnail_of_file(file, data) if file and data else None

@@ -1,4 +1,4 @@
-"""What clip-search is asked: words and pictures with their weights, and the finding of hits."""
+"""The request of clip-search: weighted words and pictures, and the search for them."""
 
 import os
 import posixpath
@@ -30,7 +30,7 @@ from .thumbnails import create_thumbnail
 
 @dataclass(frozen=True)
 class Term:
-    """A part of a request: how it is called, its query as search() takes it, and its weight."""
+    """A weighted part of a request; `query` has the form that search() takes."""
 
     label: str
     query: Value
@@ -39,9 +39,9 @@ class Term:
 
 
 class SearchRequest:
-    """The terms that are searched for in a database, by one of its models, among its pictures.
+    """Terms to search for in a database by one of its models.
 
-    `within` are the ids of those that meet the condition `where`; None, without one, are all.
+    `within` holds the ids of the pictures that meet the condition `where`, or None without one.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class SearchRequest:
         model: Value,
         originals: Sequence[str] = (),
     ):
-        """Takes folders with pictures that may be opened, beside the database's own.
+        """Start without terms; files in the folders `originals` may be opened.
 
-        Raises NoEmbeddings, or QueryError for a model that isn't there.
+        Raises NoEmbeddings, or QueryError for a model that the database does not have.
         """
         self.connection = connection
         self.database = database
@@ -65,23 +65,23 @@ class SearchRequest:
 
     @property
     def count(self) -> int:
-        """How many pictures are searched."""
+        """The number of pictures that are searched."""
         if self.within is None:
             return count_vectors(self.connection, self.model)
         return len(self.within)
 
     def __str__(self) -> str:
-        """Returns the terms as a person would say them."""
+        """Return the terms as text for people."""
         return ", ".join(term.label for term in self.terms)
 
     def add_texts(self, texts: Iterable[str], called: str = "", weight: float = 1.0) -> None:
-        """Adds words."""
+        """Add words."""
         self.terms += [Term(called + text, text, weight) for text in texts]
 
     def add_stored(self, names: Iterable[str]) -> None:
-        """Adds pictures of the database, named by their id, or their path there or on the disk.
+        """Add pictures of the database by their id, stored path, or path on disk.
 
-        Raises CommandError for a path that is not there.
+        Raises CommandError for a path that the database does not have.
         """
         for name in names:
             if not name.strip():
@@ -92,9 +92,9 @@ class SearchRequest:
             self.terms.append(Term(label, image_id, thumbnail=thumbnail))
 
     def add_images(self, files: Iterable[str]) -> None:
-        """Adds picture files, in every format that embed-images takes; `-` is standard input.
+        """Add picture files in any format of embed-images; `-` is standard input.
 
-        Raises CommandError for a file that is no picture.
+        Raises CommandError for a file that is not a picture.
         """
         for name in files:
             if not name:
@@ -116,9 +116,9 @@ class SearchRequest:
             self.terms.append(Term(label, query, thumbnail=create_thumbnail(picture.image)))
 
     def restrict(self, where: str, parameters: Iterable[tuple[str, str]]) -> None:
-        """Searches only the pictures that meet a condition, SQL with :named parameters.
+        """Search only pictures that meet a SQL condition with :named parameters.
 
-        Raises CommandError with what SQLite says of one that is none.
+        Raises CommandError with SQLite's message for an invalid condition.
         """
         self.within = ids_where(self.connection, self.table, self.model, where, dict(parameters))
         self.where = where
@@ -130,13 +130,11 @@ class SearchRequest:
         for path in (name, stored_path(absolute(name), folder), real):
             if is_utf8(path) and (row := fetch(self.connection, sql, path).fetchone()):
                 return int(row[0])
-        raise CommandError(
-            f"{printable(name)} is no picture of {self.database}. {self._hint(name)}"
-        )
+        raise CommandError(f"{self.database} has no picture {printable(name)}. {self._hint(name)}")
 
     def _hint(self, name: str) -> str:
         if os.path.isfile(name):
-            return f"To search with a file that is not embedded: --image {printable(name)}"
+            return f"To search by a file that is not embedded: --image {printable(name)}"
         part = printable(posixpath.splitext(posixpath.basename(name))[0])
         sql = f"""select path from main.{quote(self.table)}
             where instr(lower(path), lower(?)) order by path limit 3"""
@@ -144,13 +142,13 @@ class SearchRequest:
         near = [visible(str(path)) for (path,) in found]
         if near:
             return f"Did you mean {' or '.join(near)}?"
-        return f"See its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
+        return f"List its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
 
 
 def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
-    """Returns the k nearest pictures, best first, without those that were asked with by id.
+    """Return the k nearest pictures, best first, without those that are terms themselves.
 
-    Raises ClipSearchErrors.
+    Raises ClipSearchError.
     """
     wanted, connection = check_k(k), request.connection
     model, table = request.model, request.table

@@ -1,4 +1,4 @@
-"""The file of a contact sheet: nothing but an older sheet is overwritten, and that as a whole."""
+"""Write the file of a contact sheet, which replaces only an older sheet, and only as a whole."""
 
 import os
 from pathlib import Path
@@ -8,21 +8,21 @@ from ..common.whole_file import replace_file
 
 
 def check_sheet_file(html: str) -> None:
-    """Raises CommandError for a file that holds something else, or OSError for a read-only one."""
-    # Pipes and devices hold nothing, and reading from one may never end.
+    """Raise CommandError for a file that is not a contact sheet, OSError for a read-only file."""
+    # Pipes and devices hold nothing to overwrite, and reading one may never end.
     if not os.path.isfile(html):
         return
     with open(html, "r+b") as file:
         start = file.read(1000).lstrip()
     if start and not start.lower().startswith(b"<!doctype html"):
         raise CommandError(
-            f"{html} is there already and is no HTML document, so it is not overwritten. "
+            f"{html} exists and is not an HTML document, so it is not overwritten. "
             "Give --html another name"
         )
 
 
 def write_sheet_file(html: str, text: str) -> None:
-    """Writes a file such that an older one stays as it is until the new one is whole.
+    """Write a file; an older one stays unchanged until the new one is complete.
 
     Raises OSError with the name of the file.
     """
@@ -30,7 +30,7 @@ def write_sheet_file(html: str, text: str) -> None:
         Path(html).write_text(text, "utf-8")
         return
     try:
-        # A link stays one.
+        # The real path, so that a link stays a link.
         with replace_file(Path(os.path.realpath(html))) as file:
             file.write(text.encode())
     except OSError as error:

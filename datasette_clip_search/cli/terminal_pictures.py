@@ -1,4 +1,4 @@
-"""Pictures in a terminal: by a graphics protocol where it has one, else drawn with half blocks.
+"""Show pictures in a terminal, with its graphics protocol or else with half blocks.
 
 The protocols are kitty's (sw.kovidgoyal.net/kitty/graphics-protocol) and iTerm2's
 (iterm2.com/documentation-images.html).
@@ -20,15 +20,15 @@ from ..database.thumbnails import Thumbnail
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# The narrowest that a picture drawn with half blocks can still be told in.
+# The narrowest width at which a picture drawn with half blocks is still recognisable.
 _COLUMNS = 38
 _GAP = 2
-# What kitty takes in one escape sequence.
+# The most that kitty accepts in one escape sequence.
 _CHUNK = 4096
 
 
 class Way(Enum):
-    """How a terminal is brought to show a picture."""
+    """A way to show pictures in a terminal."""
 
     KITTY = "kitty"
     ITERM2 = "iterm2"
@@ -37,12 +37,12 @@ class Way(Enum):
 
 
 def way_of(environ: Mapping[str, str], is_terminal: bool) -> Way:
-    """Returns the best way of a terminal, which is told by its environment variables.
+    """Return the best way for a terminal, judged by its environment variables.
 
-    Raises CommandError where it shows no colours.
+    Raises CommandError if the terminal has too few colours.
     """
     term, program = environ.get("TERM", ""), environ.get("TERM_PROGRAM", "")
-    # Graphics do not pass through these, and what the terminal around them is may be out of date.
+    # These do not pass graphics through, and their variables about the outer terminal can be stale.
     is_inside = "TMUX" in environ or "STY" in environ or term.startswith(("screen", "tmux"))
     is_kitty = term in {"xterm-kitty", "xterm-ghostty"} or program == "ghostty"
     if is_terminal and not is_inside:
@@ -55,26 +55,26 @@ def way_of(environ: Mapping[str, str], is_terminal: bool) -> Way:
     if "256color" in term:
         return Way.COLOURS_256
     raise CommandError(
-        f"This terminal (TERM={term}) shows no pictures. Expected kitty, Ghostty, iTerm2, WezTerm, "
-        "or any with 24-bit or 256 colours: if yours has them, set COLORTERM=truecolor. "
-        "Or open a contact sheet in the browser: --open"
+        f"This terminal (TERM={term}) can't show pictures. Expected kitty, Ghostty, iTerm2, "
+        "WezTerm, or a terminal with 24-bit or 256 colours. If yours has them, set "
+        "COLORTERM=truecolor. Or open a contact sheet in the browser: --open"
     )
 
 
 def draw(
     tiles: Iterable[tuple[Thumbnail | None, str, str]], way: Way, size: os.terminal_size
 ) -> Iterator[str]:
-    """Yields the text that shows pictures side by side, each over its caption.
+    """Yield the text that shows pictures side by side, each above its caption.
 
-    A caption is a text and a path, of which only the end is shown where there is no room.
+    A caption is a text and a path. A path that is too long loses its beginning.
     """
     across = max(1, (size.columns + _GAP) // (_COLUMNS + _GAP))
     columns = max(1, (size.columns - (across - 1) * _GAP) // across)
-    # Those of a picture of 4 : 3, in cells twice as high as wide; a row of them fits the terminal.
+    # The rows of a 4:3 picture, as cells are twice as high as wide. A row of pictures must fit.
     rows = max(1, min(round(columns * 3 / 8), size.lines - 3))
     remaining = iter(tiles)
     while row := list(islice(remaining, across)):
-        pictures = [_fitted(thumbnail, columns, rows) for thumbnail, _, _ in row]
+        pictures = [_fit(thumbnail, columns, rows) for thumbnail, _, _ in row]
         if way in (Way.KITTY, Way.ITERM2):
             yield _placed(pictures, way, columns, rows)
         else:
@@ -84,7 +84,7 @@ def draw(
 
 
 class _Fitted:
-    """A picture, and how many cells of the terminal it covers."""
+    """A picture and the number of terminal cells that it covers."""
 
     def __init__(self, image: "Image", columns: int, rows: int):
         scale = min(columns / image.width, 2 * rows / image.height)
@@ -94,13 +94,13 @@ class _Fitted:
         self.rows = (self.half_rows + 1) // 2
 
 
-def _fitted(thumbnail: Thumbnail | None, columns: int, rows: int) -> _Fitted | None:
+def _fit(thumbnail: Thumbnail | None, columns: int, rows: int) -> _Fitted | None:
     from ..pictures.decode import WEB_FORMATS, decode_picture
 
     if thumbnail is None:
         return None
     try:
-        # Anyone may have made the database.
+        # A stranger may have made the database.
         limit = CONFIG.max_query_image_decoded_megapixels
         picture = decode_picture(thumbnail.data, max_megapixels=limit, formats=WEB_FORMATS)
     except PictureError:
@@ -144,7 +144,7 @@ def _colour(rgb: bytes, way: Way, layer: int) -> str:
 
 
 def _placed(pictures: list[_Fitted | None], way: Way, columns: int, rows: int) -> str:
-    # Makes room first: at the end of the screen, drawing would scroll what is drawn already.
+    # Make room first: at the end of the screen, drawing would scroll the pictures already drawn.
     text = ["\n" * rows]
     for place, picture in enumerate(pictures):
         if picture:
@@ -179,8 +179,8 @@ def _png(image: "Image") -> bytes:
 
 
 def _caption(text: str, path: str, columns: int) -> str:
-    """Returns a line of so many columns; a path that is too long loses its beginning."""
-    # A path may hold escape codes, which are no business of the terminal's.
+    """Return a caption of exactly `columns` columns."""
+    # A path may contain escape codes, which must not reach the terminal.
     shown = "".join(character if character.isprintable() else "\ufffd" for character in path)
     if _width(text + shown) > columns:
         while shown and _width(f"{text}…{shown}") > columns:
@@ -190,7 +190,7 @@ def _caption(text: str, path: str, columns: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Returns how many columns of a terminal a text covers."""
+    """Return the number of terminal columns that a text covers."""
     return sum(
         0 if unicodedata.combining(character)
         else 2 if unicodedata.east_asian_width(character) in "WF"

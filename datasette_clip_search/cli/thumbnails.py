@@ -1,4 +1,4 @@
-"""Thumbnails of picture files, for results whose thumbnails the database does not hold."""
+"""Thumbnails of picture files, for results without a thumbnail in the database."""
 
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def create_thumbnail(image: "Image") -> Thumbnail:
-    """Makes a thumbnail of an RGB picture."""
+    """Return a thumbnail of an RGB picture."""
     from ..pictures.thumbnail import THUMBNAIL_FORMAT, make_thumbnail
 
     return Thumbnail(CONTENT_TYPES[THUMBNAIL_FORMAT], make_thumbnail(image))
 
 
 def create_thumbnail_of_file(path: str, data: bytes) -> Thumbnail | None:
-    """Makes the thumbnail of a picture file that has been read, or returns None for no picture."""
+    """Return a thumbnail of the bytes of a file, or None if they are not a picture."""
     from ..pictures.decode import decode_picture, without_pillow_limit
 
     try:

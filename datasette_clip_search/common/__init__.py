@@ -1,4 +1,5 @@
-"""What every package shares: configuration, errors, array types, caches. Imports nothing of ours.
+"""Configuration, errors, array types, caches and other tools that every package shares.
 
-Any package may import it. It stays without code, so that a decoding process starts light.
+Every package may import it, and it imports none of ours. This file stays without code, so that a
+decoding process starts light.
 """

@@ -1,23 +1,27 @@
-"""What is searched for and in what, and what models see."""
+"""NumPy array types: ids, unit vectors, pixels."""
 
 from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Ids of pictures, or positions in an index.
 Ids = NDArray[np.int64]
-# Unit vectors, one (d,) or many (n, d).
+"""Ids of pictures, or positions in an index, (n,)."""
+
 Vectors = NDArray[np.float32]
+"""Unit vectors, one (d,) or many (n, d)."""
+
 Chosen = NDArray[np.bool_]
-# What models see of pictures, (height, width, 3) of one or (n, height, width, 3) of many.
+"""Which of n pictures are meant, (n,)."""
+
 Pixels = NDArray[np.uint8]
+"""Preprocessed pictures, one (height, width, 3) or many (n, height, width, 3)."""
 
 
 def ascending(ids: Iterable[int] | Ids) -> Ids:
     """Return ids (n,) in ascending order, each once.
 
-    Of an array that is in this order it is the same one. numpy's unique() takes five times as long.
+    An array in this order is returned as it is. numpy's unique() would take five times as long.
     """
     given = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)
     if np.all(given[1:] > given[:-1]):

@@ -1,4 +1,4 @@
-"""A cache of what was used last."""
+"""A thread-safe LRU cache."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class LRUCache(Generic[Key, Value]):
-    """The values that were used last, for all threads."""
+    """A thread-safe cache that drops the least recently used of more than `size` values."""
 
     def __init__(self, size: int):
         self._size = size
@@ -18,14 +18,14 @@ class LRUCache(Generic[Key, Value]):
         self._lock = threading.Lock()
 
     def get(self, key: Key) -> Value | None:
-        """Returns what is kept for a key, which thereby becomes the last used."""
+        """Return the value of a key, or None, and mark it as the most recently used."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keeps a value, in place of what was not used for longest."""
+        """Store a value; drop the least recently used one if the cache is full."""
         with self._lock:
             self._kept[key] = value
             self._kept.move_to_end(key)

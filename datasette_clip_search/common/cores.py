@@ -1,4 +1,4 @@
-"""The processors that this process may use, and work for all of them."""
+"""The processors that this process may use, and work spread over all of them."""
 
 import math
 import os
@@ -13,14 +13,14 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Read when numpy, FAISS and torch are imported; each starts as many threads.
+# numpy, FAISS and torch read these when they are imported, and start as many threads.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def cores() -> int:
     """Return how many processors this process may use at a time.
 
-    That is a container's quota, too, of which the processors that the system shows say nothing.
+    A container's quota counts, which the number of processors in the system does not show.
     """
     shown, quota = _shown(), _own_quota()
     return shown if quota is None else max(1, min(shown, math.ceil(quota)))
@@ -29,7 +29,7 @@ def cores() -> int:
 def limit_threads() -> None:
     """Keep libraries that are not imported yet from starting more threads than cores().
 
-    They look at the processors that the system shows, which a quota does not change.
+    They count the processors in the system, which a quota does not change.
     """
     if cores() < _shown():
         for name in _THREADS:
@@ -37,7 +37,7 @@ def limit_threads() -> None:
 
 
 def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Yields what `work` returns for each item, in order; as many at a time as there are cores."""
+    """Yield what `work` returns for each item, in order, as many at a time as there are cores."""
     left, count = iter(items), cores()
     with ThreadPoolExecutor(count) as pool:
         while chunk := list(islice(left, 2 * count)):
@@ -45,9 +45,9 @@ def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def quota(root: str = "/") -> float | None:
-    """Return how many processors' time the control groups of this process grant, None for all.
+    """Return the processors that the control groups of this process grant, None for all of them.
 
-    A group has no more than the groups around it. `root` is the folder that /proc and /sys lie in.
+    A group has no more than the groups around it. `root` is the folder that holds /proc and /sys.
     """
     grants = [_grant(folder) for folder in _groups(root)]
     return min((grant for grant in grants if grant is not None), default=None)
@@ -64,7 +64,7 @@ def _shown() -> int:
 
 def _groups(root: str) -> Iterator[str]:
     """Yield the folders of the control groups that this process is in, and those around them."""
-    # Where they usually are, in case that /proc does not say.
+    # The usual places, in case /proc does not name them.
     yield posixpath.join(root, "sys/fs/cgroup")
     yield posixpath.join(root, "sys/fs/cgroup/cpu")
     yield posixpath.join(root, "sys/fs/cgroup/cpu,cpuacct")
@@ -84,7 +84,7 @@ def _groups(root: str) -> Iterator[str]:
         if kind not in own or (kind == "cgroup" and "cpu" not in options.split(",")):
             continue
         top, mount = (unescaped(field) for field in fields[3:5])
-        # Of the whole tree, a container often sees its own group alone.
+        # A container often sees only its own group of the whole tree.
         below = posixpath.relpath(own[kind], top) if own[kind].startswith(top) else "."
         parts = [] if below == "." or below.startswith("..") else below.split("/")
         for end in range(len(parts) + 1):
@@ -92,7 +92,7 @@ def _groups(root: str) -> Iterator[str]:
 
 
 def _grant(folder: str) -> float | None:
-    """Return the processors' time of one control group: version 2's, or version 1's."""
+    """Return the processors that one control group grants, of version 2 or 1."""
     # "max 100000", or microseconds in each period.
     granted = _read(posixpath.join(folder, "cpu.max")).split() or [
         _read(posixpath.join(folder, "cpu.cfs_quota_us")).strip(),
@@ -106,8 +106,8 @@ def _grant(folder: str) -> float | None:
 
 
 def unescaped(field: str) -> str:
-    """Return a path as it is, of a field of /proc/self/mountinfo."""
-    # Spaces, tabs, line ends and backslashes are written as three octal digits.
+    """Decode a path in a field of /proc/self/mountinfo."""
+    # It writes spaces, tabs, line ends and backslashes as three octal digits.
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
 
 

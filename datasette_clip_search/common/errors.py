@@ -1,28 +1,27 @@
-"""Every error a person can meet. The library raises these; cli, web and sql pass their text on.
+"""The errors for people. The library raises them; cli, web and sql show their text.
 
-The text of a `ClipSearchError` is written for its reader and may be shown to anyone who can
-query the database, so it names no folder of the machine it happened on. Errors of the command
-line are the exception: their reader owns the files they name.
+Anyone who can query the database may read the text of a `ClipSearchError`, so it names no folder
+of the machine. Errors of the command line are the exception: their reader owns the files.
 """
 
 from .terminal_text import visible
 
 
 class ClipSearchError(Exception):
-    "Something is wrong that the person who asked can mend; the message says how"
+    "Something went wrong that the reader can fix; the message says how"
 
-    # What stays of control codes.
+    # The control codes that the message may contain.
     _keep = ""
 
     def __str__(self) -> str:
-        # It may quote a stranger's database, and end in a terminal by many ways.
+        # It may quote a stranger's database, and may be printed in a terminal.
         return visible(super().__str__(), self._keep)
 
 
 class CommandError(ClipSearchError):
-    "A command was given something that can't be used; may name the user's own files"
+    "A command was given something that it can't use; may name the user's own files"
 
-    # Some are lists.
+    # Some messages are lists.
     _keep = "\n"
 
 
@@ -31,34 +30,34 @@ class NoEmbeddings(ClipSearchError):
 
 
 class QueryError(ClipSearchError):
-    "The query, or k, is not one that can be searched for"
+    "The query, or k, can't be searched for"
 
 
 class NotAPicture(QueryError):
-    "The bytes of a query are no picture that can be decoded; the message is the reason"
+    "The bytes of a query can't be decoded as a picture; the message is the reason"
 
 
 class TooBusy(ClipSearchError):
-    "Too much is asked of a server at a time; the message says to try again"
+    "A server has too much to do at the moment; the message says to try again"
 
 
 class EncoderUnavailable(ClipSearchError):
-    "The encoder needed to turn a text or an image into a vector can't be had here"
+    "The encoder for a text or a picture is not available here"
 
-    # Some have two lines.
+    # Some messages have two lines.
     _keep = "\n"
 
 
 class ModelMismatch(ClipSearchError):
-    "Weights were found that are not the ones that made the vectors"
+    "The weights found are not the ones that made the vectors"
 
 
 class DatabaseError(ClipSearchError):
-    "The tables of the database are not as this release expects them"
+    "The tables of the database differ from what this release expects"
 
 
 class TookTooLong(ClipSearchError):
-    "A database takes longer to read than a server has time for it"
+    "A database takes longer to read than a server allows"
 
 
 class PictureError(ClipSearchError):

@@ -1,7 +1,7 @@
 """Interrupts and time limits of SQL, inside a function that SQL called.
 
 SQLite cannot stop Python code. It checks a statement's time limit only between its own steps, and
-function calls side by side in one row pass without one. So a function takes those steps itself.
+takes no step between function calls in one row. So a function takes those steps itself.
 """
 
 import sqlite3
@@ -15,16 +15,17 @@ from typing import Any
 from .drivers import driver_of
 
 LOOK_SECONDS = 0.02
-"""How long a function waits before it looks again whether its statement is to end."""
+"""How long a function waits between two checks of whether its statement is to end."""
 
-# More steps than any limit of a statement's time lets pass between two looks at the clock:
-# Datasette looks every 1,000, and a row takes some ten.
+# More steps than any time limit lets pass between two looks at the clock: Datasette looks every
+# 1,000 steps, and a row takes some ten.
 _STEPS = """
     with recursive step(n) as (select 1 union all select n + 1 from step limit 400)
     select max(n) from step
 """
 
-# They take a tenth of a millisecond: so often, nobody notices, and every statement ends in time.
+# The steps take a tenth of a millisecond. This often, they cost next to nothing, and every
+# statement ends in time.
 _SECONDS = 0.01
 _CALLS = 100
 
@@ -47,10 +48,10 @@ def _driver_class(connection_type: type) -> Any:
 def heed_time_limit(connection: Any) -> None:
     """End the statement that called the function if it is to end.
 
-    Raises sqlite3.OperationalError "interrupted" when it is.
+    Raises sqlite3.OperationalError "interrupted" if so.
     """
     _last.seconds, _last.calls = time.monotonic(), 0
-    # The driver's own method and rows: a subclass may have given cursor() another meaning.
+    # The driver's own method and rows: a subclass may have changed cursor().
     own: Any = type(connection)
     cursor: sqlite3.Cursor = _driver_class(own).cursor(connection)
     cursor.row_factory = None
@@ -58,7 +59,7 @@ def heed_time_limit(connection: Any) -> None:
 
 
 def heed_if_due(connection: Any) -> None:
-    """Do so where this thread has not for a moment, or for many calls: it costs next to nothing."""
+    """Call heed_time_limit() unless this thread has just done so: it costs next to nothing."""
     _last.calls += 1
     if _last.calls >= _CALLS or time.monotonic() - _last.seconds >= _SECONDS:
         heed_time_limit(connection)
@@ -66,9 +67,9 @@ def heed_if_due(connection: Any) -> None:
 
 @contextmanager
 def turn(lock: threading.Lock, connection: sqlite3.Connection) -> Iterator[None]:
-    """Hold a lock; while another thread holds it, the statement can still end.
+    """Hold a lock; while it waits for another thread, the statement can still end.
 
-    Raises sqlite3.OperationalError "interrupted" when it does.
+    Raises sqlite3.OperationalError "interrupted" if it does.
     """
     while not lock.acquire(timeout=LOOK_SECONDS):
         heed_time_limit(connection)

@@ -1,10 +1,10 @@
-"""What is slow to load, shared by all threads without one database waiting for another.
+"""A cache of things that are slow to load, such as encoders; no database waits for another.
 
-- One thing loads for a database at a time, in a thread of its own; any number of databases load.
-- A statement that waits heeds its time limit. The loading goes on, so that asking again gets
-  further, until it is done or too late.
-- Failures are remembered for the database alone that they come from.
-- A database with several things in the cache loses one of its own before another's go.
+- Each database loads one thing at a time, in a thread of its own; databases load in parallel.
+- A statement that waits can reach its time limit. The loading goes on meanwhile, so that the next
+  statement gets further, until the loading is done or has taken too long.
+- A failure is remembered for the database that it comes from, and for no other.
+- When the cache is full, the database with the most things in it loses one.
 """
 
 import atexit
@@ -29,7 +29,7 @@ _LOOK_SECONDS = 0.02
 
 
 class _Loading:
-    """One thing that is loading, or has just loaded, for those who wait for it."""
+    """A thing that is loading or has just loaded; those who wait for it share this."""
 
     def __init__(self, key: str):
         self.key = key
@@ -40,7 +40,7 @@ class _Loading:
 
 
 class SharedLoading(Generic[T]):
-    """Loaded things by their keys."""
+    """Loaded things by their keys, at most CONFIG.encoder_cache_entries of them."""
 
     def __init__(
         self,
@@ -49,22 +49,22 @@ class SharedLoading(Generic[T]):
         seconds: float = CONFIG.tower_load_seconds,
         end_seconds: float = CONFIG.tower_end_seconds,
     ):
-        """`too_slow` makes the error for what takes more than `seconds`.
+        """Set the errors and the time limits.
 
-        `again` is the error for what has failed before, with the message that it had then; with
-        None, it is loaded again. Python's end waits `end_seconds` for what is loading, which was
-        told to stop.
+        `too_slow` makes the error for loading that takes more than `seconds`. `again` is the class
+        of error for a key that has failed before, with the same message; with None, it is loaded
+        again. When Python ends, it stops all loading and waits `end_seconds` for it.
         """
         self._too_slow, self._again = too_slow, again
         self._seconds, self._end_seconds = seconds, end_seconds
         self._lock = threading.Lock()
         self._loaded: OrderedDict[str, tuple[T, str]] = OrderedDict()
         self._loading: dict[str, _Loading] = {}
-        # Messages alone: an error holds on to all that was read.
+        # Messages only: an error would keep in memory all that was read.
         self._failures: LRUCache[tuple[str, str], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
     def get(self, key: str) -> T | None:
-        """Returns what is loaded, None where it is not."""
+        """Return what is loaded for a key, or None."""
         with self._lock:
             if key not in self._loaded:
                 return None
@@ -79,13 +79,13 @@ class SharedLoading(Generic[T]):
         load: Callable[[Prepared, Stopping], T],
         heed: Callable[[], None],
     ) -> T:
-        """Returns what is loaded for a key, for a database `owner`.
+        """Return what is loaded for a key; load it if need be, for the database `owner`.
 
-        `prepare` is called in the caller's thread and `load` in another one. `heed` is called
-        again and again meanwhile, and may raise.
+        Calls `prepare` in this thread and `load` in another one. Calls `heed` repeatedly
+        meanwhile; it may raise.
 
-        Raises ClipSearchErrors of `load`, at once where they are remembered, and what `prepare`
-        and `heed` raise.
+        Raises the ClipSearchErrors of `load`, at once if they are remembered, and anything that
+        `prepare` and `heed` raise.
         """
         while True:
             failure = self._failures.get((owner, key))
@@ -165,7 +165,7 @@ class SharedLoading(Generic[T]):
 
 
 class _Threads:
-    """The threads that load. Python must not end while one is inside a library."""
+    """The threads that load; Python must not end while one of them is inside a library."""
 
     def __init__(self) -> None:
         self._running: dict[threading.Thread, tuple[Stopping, float]] = {}

@@ -1,11 +1,11 @@
-"""Telling work in another thread that it is to end."""
+"""Tell work in another thread to end."""
 
 import threading
 from collections.abc import Callable
 
 
 class Stopping:
-    """Whether work is to end, and what to call then: libraries have switches of their own."""
+    """A request to end, with functions to call then: libraries have switches of their own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -18,7 +18,7 @@ class Stopping:
         return self._is_set
 
     def set(self) -> None:
-        """Ends the work."""
+        """Request the end of the work."""
         with self._lock:
             self._is_set = True
             calls = self._calls
@@ -26,7 +26,7 @@ class Stopping:
             call()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Adds what to call when the work is to end, at once where that is so already."""
+        """Add a function to call when the work is to end; call it now if it is."""
         with self._lock:
             self._calls.append(function)
             is_set = self._is_set
@@ -34,7 +34,7 @@ class Stopping:
             function()
 
     def heed(self) -> None:
-        """Raises Stopped where the work is to end."""
+        """Raise Stopped if the work is to end."""
         if self._is_set:
             raise Stopped
 

@@ -1,18 +1,18 @@
-"""Text for a terminal that may hold what a stranger wrote: a file's name, or a database's text."""
+"""Print text that a stranger may have written, such as a file's name, safely in a terminal."""
 
 import unicodedata
 
-# Joins letters into words in some scripts, and symbols into one, and hides nothing.
+# They join letters in some scripts, and emoji, and hide nothing.
 _JOINERS = "\u200c\u200d"
-# Control codes; formatting, among it what turns the direction of writing; halves of characters;
-# and the ends of lines and paragraphs.
+# Control codes; formatting, such as marks that turn the direction of writing; halves of characters;
+# ends of lines and paragraphs.
 _INVISIBLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""Returns a text with what commands a terminal written out, such as \x1b; `keep` stays.
+    r"""Return a text with control codes written out, such as \x1b, except those in `keep`.
 
-    What is returned once is left as it is.
+    A second call changes nothing.
     """
     if text.isprintable():
         return text
@@ -20,13 +20,6 @@ def visible(text: str, keep: str = "") -> str:
         _written_out(character) if _is_hidden(character) and character not in keep else character
         for character in text
     )
-
-
-def say(text: str = "", err: bool = False) -> None:
-    """Prints a line for a person, to standard output or standard error."""
-    import click
-
-    click.echo(visible(text), err=err)
 
 
 def _is_hidden(character: str) -> bool:

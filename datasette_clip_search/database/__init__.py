@@ -1,4 +1,4 @@
-"""The tables of a database, and all SQL that reads or writes them.
+"""The tables of a database, the SQL that reads and writes them, and the index of their vectors.
 
-It imports `common` alone; every other package may import it, except `pictures`.
+It imports only `common`. Every other package may import it, except `pictures`.
 """

@@ -1,10 +1,10 @@
-"""Work on a database that ends in time, and with its server.
+"""Deadlines for a server's own work on a database.
 
-Datasette limits the SQL of visitors. What a server reads for itself has no limit but this one:
+Datasette limits the SQL of visitors, but not what a server reads for itself. This does:
 
-- a statement of ours ends at its deadline, also one inside SQLite, which Python can't stop;
-- Ctrl-C, and the signal that ends services, ends what runs: a server waits for its threads;
-- no value is read that could fill the memory.
+- A statement of ours ends at its deadline, even inside SQLite, which Python can't stop.
+- Ctrl-C, and the signal that ends services, end what is running: a server waits for its threads.
+- No value is read that could fill the memory.
 """
 
 import signal
@@ -19,25 +19,25 @@ from typing import Any
 from ..common.config import CONFIG
 from ..common.errors import TookTooLong
 
-# As often as Datasette looks at its clock, which heed_time_limit() relies on.
+# Datasette looks at its clock as often, and heed_time_limit() relies on it.
 _OPERATIONS = 1000
 _LIMIT_LENGTH = 0
 
 
 class _Work:
-    """What runs under a deadline: ended by handlers of signals, which can't wait for a lock."""
+    """Work under a deadline. Signal handlers end it, and they can't wait for a lock."""
 
     is_over = False
 
 
 _running: set[_Work] = set()
-# A signal that ends the process sets it, so that nothing that waits for its turn begins.
+# Set by a signal that ends the process, so that no waiting work begins.
 _ending = _Work()
 
 
 @contextmanager
 def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
-    """Limit what is done with a connection that no other limit of time is set on.
+    """Limit the time of statements on a connection that has no other time limit.
 
     Raises TookTooLong for a statement that was ended, and for one that begins too late.
     """
@@ -46,7 +46,7 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     def is_over() -> bool:
         return _ending.is_over or work.is_over or time.monotonic() > deadline
 
-    # Other drivers than Python's own may lack the limits.
+    # Drivers other than Python's own may lack limits.
     set_limit: Callable[[int, int], int] = getattr(connection, "setlimit", lambda *_: 0)
     before = set_limit(_LIMIT_LENGTH, CONFIG.max_value_bytes)
     connection.set_progress_handler(is_over, _OPERATIONS)
@@ -54,11 +54,13 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Another driver than Python's own has exceptions of its own.
+        # Drivers other than Python's own have their own exceptions.
         if error.args != ("interrupted",) or not is_over():
             raise
         if _ending.is_over or work.is_over:
-            raise TookTooLong("The search was ended, because the server ends") from error
+            raise TookTooLong(
+                "The search was stopped because the server is shutting down"
+            ) from error
         raise TookTooLong(
             f"The database takes longer to read than {seconds:g} seconds, the limit here"
         ) from error
@@ -69,13 +71,13 @@ def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
 
 
 def end_all() -> None:
-    """End everything that runs under a deadline."""
+    """End all work under a deadline."""
     for work in list(_running):
         work.is_over = True
 
 
 class _Ending:
-    """A handler of a signal that ends what runs, and then does what the one before did."""
+    """A signal handler that ends work under a deadline, then calls the handler before it."""
 
     def __init__(self, before: Callable[[int, FrameType | None], Any]):
         self._before = before
@@ -86,10 +88,10 @@ class _Ending:
 
 
 def end_with_signals() -> None:
-    """Let Ctrl-C, and the signal that ends services, end what runs under a deadline.
+    """Let Ctrl-C, and the signal that ends services, end work under a deadline.
 
-    A server sets its own handlers when it begins to serve, and only then waits for what it serves:
-    call this while it does. In any thread but the main one, nothing changes.
+    A server sets its own handlers when it begins to serve: call this while it serves. It does
+    nothing in threads other than the main one.
     """
     if threading.current_thread() is not threading.main_thread():
         return

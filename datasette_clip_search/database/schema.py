@@ -50,7 +50,7 @@ def migrate(connection: sqlite3.Connection, table: str) -> None:
 def _statements(images: str) -> tuple[str, ...]:
     """Return the SQL of all tables, indexes and triggers; `images` is a quoted name."""
     return (
-        # `key` has no type, so that a key is what it is in the table that it comes from.
+        # `key` has no type, so that a key keeps the type that it has in its own table.
         f"""create table {images} (
             id integer primary key,
             path text not null unique,

@@ -1,4 +1,8 @@
-"""From pictures to rows: `embed_images` and what it takes."""
+"""Embed pictures into a database: find, plan, decode, encode and store them.
+
+It imports `models`, `pictures`, `database` and `common`; `cli` imports it, and the package itself
+offers its `embed`.
+"""
 
 from .options import EmbedOptions
 from .run import embed_images

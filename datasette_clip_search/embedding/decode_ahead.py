@@ -1,4 +1,4 @@
-"""Decoding ahead of the model: from before it is loaded, and then to keep every core busy."""
+"""Decode ahead of the model: while it loads, and then to keep every core busy."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ from .plan import Contents, Work
 
 @dataclass
 class PendingPicture:
-    """A picture that is being decoded; `data` is its content where that was read already."""
+    """A picture that is being decoded; `data` is its content if that has been read."""
 
     source: Source
     row: KnownPicture | None
@@ -28,7 +28,7 @@ class PendingPicture:
 
 
 class Ahead:
-    """The pictures of the work in order, of which a bounded number is being decoded."""
+    """Yields the pictures of the work in order, and decodes a bounded number of them ahead."""
 
     def __init__(
         self,
@@ -38,9 +38,9 @@ class Ahead:
         work: Sequence[Work],
         is_stopped: Callable[[], bool],
     ):
-        """`settings` has what the model is expected to see, until `use` tells.
+        """`settings` has the preprocessing that is expected of the model, until `use` is called.
 
-        When `is_stopped` says so, no more pictures come, decoded or not.
+        Once `is_stopped` returns true, no more pictures come, decoded or not.
         """
         self._decoders = decoders
         self._settings = settings
@@ -49,7 +49,7 @@ class Ahead:
         self.is_stopped = is_stopped
         self._waiting: deque[PendingPicture] = deque()
         self._held_bytes = 0
-        # How many pictures may wait, however large they are.
+        # The pictures that may wait, whatever their size.
         self.least = 0
 
     def __iter__(self) -> Iterator[PendingPicture]:
@@ -64,7 +64,7 @@ class Ahead:
             picture.future.cancel()
 
     def fill(self) -> None:
-        """Has as many pictures decoded as may wait, and does not wait for them."""
+        """Start to decode as many pictures as may wait; return at once."""
         preprocess = self._settings.preprocess
         assert preprocess is not None
         each = preprocess.height * preprocess.width * 3 + CONFIG.thumbnail_bytes
@@ -77,12 +77,12 @@ class Ahead:
             self._held_bytes += len(picture.data or b"")
 
     def put_back(self, picture: PendingPicture) -> None:
-        """Takes back the picture that came last, to give it out again."""
+        """Take back the picture that came last, to yield it again."""
         self._waiting.appendleft(picture)
         self._held_bytes += len(picture.data or b"")
 
     def use(self, preprocess: Preprocess) -> None:
-        """Is told what the model sees; what was decoded for something else is decoded again."""
+        """Use the preprocessing of the model; decode again what was decoded for another one."""
         expected = self._settings.preprocess
         self._settings = replace(self._settings, preprocess=preprocess)
         if expected and expected.shows_the_same(preprocess):
@@ -90,14 +90,14 @@ class Ahead:
         for picture in self._waiting:
             picture.future.cancel()
         for picture in self._waiting:
-            # What could not be read in its turn can't be read later.
+            # A source that is read in order can be read only once.
             if not picture.source.in_order or picture.data is not None:
                 picture.future = self._decode(picture.source, picture.row, picture.data)
 
     def sample(self, count: int) -> Pixels | None:
-        """Returns at most `count` of those that wait, (n, height, width, 3) uint8, or None.
+        """Return at most `count` of the waiting pictures, (n, height, width, 3) uint8, or None.
 
-        They are spread over those that are decoded, if these are enough.
+        They are spread over the decoded ones, if there are enough of these.
         """
         ready = [picture for picture in self._waiting if picture.future.done()]
         if len(ready) < count:
@@ -128,6 +128,6 @@ class Ahead:
 
 
 def stacked(outcomes: Sequence[Outcome]) -> Pixels | None:
-    """Returns those that were decoded, (n, height, width, 3) uint8; None where there are none."""
+    """Return the decoded ones, (n, height, width, 3) uint8, or None if there are none."""
     pixels = [outcome.pixels for outcome in outcomes if isinstance(outcome, Decoded)]
     return np.stack([picture for picture in pixels if picture is not None]) if pixels else None

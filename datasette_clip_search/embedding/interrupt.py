@@ -1,4 +1,4 @@
-"""Ctrl-C as a wish that is granted between two batches."""
+"""Ctrl-C, handled between two batches."""
 
 import signal
 import threading
@@ -8,14 +8,14 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether the person has asked to stop."""
+    """A request to stop; `tell` is called when it comes."""
 
     def __init__(self, tell: Callable[[], None]):
         self.requested = False
         self._tell = tell
 
     def request(self, number: int, frame: FrameType | None) -> None:
-        """Handles the first signal; the second one ends the program at once."""
+        """Note the first signal; end the program at the second."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
@@ -24,9 +24,9 @@ class Interrupt:
 
 @contextmanager
 def interruptible(tell: Callable[[], None]) -> Iterator[Interrupt]:
-    """Catches Ctrl-C, and the signal that ends services; `tell` is called at the first one.
+    """Catch Ctrl-C and SIGTERM; call `tell` at the first one.
 
-    Signals belong to the main thread: in any other, nothing is caught.
+    Python delivers signals to the main thread. In any other, nothing is caught.
     """
     interrupt = Interrupt(tell)
     if threading.current_thread() is not threading.main_thread():

@@ -1,10 +1,10 @@
-"""Listening for changes of files, and looking for them where nobody tells of any.
+"""Listen for changes of files; poll where the system does not report them.
 
-- Where the system tells of changes, they are heard of within seconds.
-- A folder that can't be listed is left out; the others are listened to, one by one.
-- File systems of networks don't tell of what others change, and there are limits to listening:
-  there, the files are looked at every so many seconds.
-- A disk that is mounted, or goes, is a change.
+- Where the system reports changes, they are noticed within seconds.
+- If a folder can't be listed, the others are listened to one by one.
+- Network file systems don't report the changes of other machines, and the system limits how much
+  can be listened to. There, the files are polled.
+- Mounting or unmounting a disk is a change.
 """
 
 import os
@@ -17,12 +17,12 @@ from typing import Any
 
 from ..pictures.sources.mounts import is_within, mount_of, mounts
 
-# Changes that come this close together are taken in one run.
+# Changes this close together cause one run.
 QUIET_MILLISECONDS = 1500
-# How long Ctrl-C may take to be seen.
+# The longest time until Ctrl-C is noticed.
 LISTEN_MILLISECONDS = 500
 
-# File systems that other machines, or the host of this one, change unheard.
+# File systems that other machines, or the host of this one, change without a report.
 _NETWORKS = frozenset(
     (
         *("9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "gpfs", "lustre"),
@@ -32,13 +32,13 @@ _NETWORKS = frozenset(
 )
 
 Change = tuple[Any, str]
-"""What happened, and the path that it happened to."""
+"""The kind of a change, and the path that changed."""
 
 Watch = Callable[..., Generator[set[Change], None, None]]
 
 
 class Listener:
-    """Says when the files below some folders may have changed, until it is stopped."""
+    """Reports when the files below some folders may have changed, until it is stopped."""
 
     def __init__(
         self,
@@ -49,11 +49,10 @@ class Listener:
         watch: Watch | None,
         tell: Callable[[str], None],
     ):
-        """Take folders and files to listen to, by `watch` of watchfiles.
+        """Listen to folders and files by `watch` of watchfiles; without it, poll.
 
-        Without it, the files are looked at every so many `seconds`. `is_ours` tells of a path that
-        its changes are of our own making. `tell` is called with a sentence wherever `seconds`
-        matter.
+        `is_ours` is true for paths that this program writes. `seconds` is the time between polls,
+        and `tell` is called with the reason for them.
         """
         self._roots = roots
         self._is_ours = is_ours
@@ -62,17 +61,17 @@ class Listener:
         self._watch = watch
         self._tell = tell
         self._told: set[str] = set()
-        # Whether folders are listened to one by one.
+        # Whether to listen to folders one by one.
         self._is_single = False
         self._looked = time.monotonic()
 
     def changes(self) -> Generator[None, None, None]:
-        """Yield when it begins to listen, and whenever files may have changed."""
+        """Yield at the start, and whenever files may have changed."""
         while not self._stop.is_set():
             seen = self._seen()
             is_first = True
             for changes in self._listen([root for root in self._roots if os.path.exists(root)]):
-                # What was deleted or unmounted is not heard of again, even when it is made anew.
+                # watchfiles does not follow a folder that was deleted or unmounted, and is back.
                 if self._seen() != seen or self._is_over(changes) or self._is_full(changes):
                     break
                 if changes or is_first or self._is_due():
@@ -81,7 +80,7 @@ class Listener:
                     self._looked = time.monotonic()
 
     def _listen(self, roots: Sequence[str]) -> Generator[set[Change], None, None]:
-        """Yield changes, and from time to time none, as long as that goes well."""
+        """Yield sets of changes, some of them empty, until listening fails or the roots change."""
         if self._watch is None or not roots:
             yield set()
             while not self._stop.wait(LISTEN_MILLISECONDS / 1000):
@@ -100,12 +99,12 @@ class Listener:
                 recursive=not self._is_single,
             )
         except FileNotFoundError:
-            # It was deleted a moment ago.
+            # A root was deleted a moment ago.
             self._stop.wait(LISTEN_MILLISECONDS / 1000)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            # watchfiles ends with errors of a dozen kinds, and panics that are no Exceptions.
+            # watchfiles raises a dozen kinds of error, and panics that are no Exceptions.
             if isinstance(error, PermissionError) and not self._is_single:
                 self._is_single = True
             else:
@@ -113,10 +112,10 @@ class Listener:
 
     def _give_up(self, error: BaseException) -> None:
         self._watch = None
-        self._say(f"{_reason(error)}; the files are looked at every {self._seconds:g} seconds")
+        self._say(f"{_reason(error)}; the files are checked every {self._seconds:g} seconds")
 
     def _is_full(self, changes: set[Change]) -> bool:
-        """Tell whether no more folders can be listened to, which watchfiles keeps to itself."""
+        """Tell whether the limit of folders is reached, which watchfiles does not report."""
         new = [path for what, path in changes if what.name == "added" and os.path.isdir(path)]
         if not new or self._watch is None:
             return False
@@ -131,20 +130,20 @@ class Listener:
         return False
 
     def _is_due(self) -> bool:
-        """Tell whether it is time to look at the files, where that has to be done."""
+        """Tell whether it is time to poll, if polling is needed."""
         is_needed = self._watch is None or any(map(_network_of, self._roots))
         return is_needed and time.monotonic() - self._looked >= self._seconds
 
     def _is_over(self, changes: set[Change]) -> bool:
-        """Tell whether to begin again: a root was deleted, or a folder is not listened to yet."""
-        # One that is made anew may get the same inode number.
+        """Tell whether to start again: a root was deleted, or a new folder is not watched yet."""
+        # A new root may get the same inode number.
         deleted = {os.path.abspath(path) for what, path in changes if what.name == "deleted"}
         if deleted.intersection(map(os.path.abspath, self._roots)):
             return True
         return self._is_single and any(os.path.isdir(path) for _, path in changes)
 
     def _seen(self) -> object:
-        """Return what is different when a root is made anew, or something is mounted there."""
+        """Return a value that changes when a root is replaced, or a disk is mounted there."""
         real = [os.path.realpath(root) for root in self._roots]
         below = [
             mount
@@ -157,31 +156,31 @@ class Listener:
         for root in roots:
             if kind := _network_of(root):
                 self._say(
-                    f"{root} has files on {kind}, which tells of no changes by others; they are "
-                    f"looked at every {self._seconds:g} seconds"
+                    f"{root} has files on {kind}, which does not report changes by other machines; "
+                    f"they are checked every {self._seconds:g} seconds"
                 )
 
     def _say(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
-            self._tell(f"{text}. Another number of seconds: --poll SECONDS")
+            self._tell(f"{text}. Change that with --poll SECONDS")
 
 
 def _network_of(root: str) -> str | None:
-    """Return the kind of a file system that others may change, at a path or below it."""
+    """Return the kind of a network file system at a path or below it, or None."""
     real, mounted = os.path.realpath(root), mounts()
     around = mount_of(real, mounted)
     for mount in [*([around] if around else []), *mounted]:
         if mount is around or is_within(mount.path, real):
             kind = mount.kind
-            # Programs show what lies elsewhere; only `fuseblk` is a disk.
+            # FUSE programs show files of other machines; only `fuseblk` is a disk.
             if kind in _NETWORKS or kind == "fuse" or kind.startswith("fuse."):
                 return kind
     return None
 
 
 def _folders(roots: Sequence[str]) -> list[str]:
-    """Return some folders and files, and all folders below, as far as they can be listed."""
+    """Return the roots and all folders below them that can be listed."""
     found = []
     pending = list(roots)
     while pending:
@@ -197,23 +196,23 @@ def _folders(roots: Sequence[str]) -> list[str]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say why nothing can be listened to; the words of watchfiles are about its own insides."""
+    """Return why listening failed; the errors of watchfiles name its own internals."""
     text = str(error)
     for name, what, sign in [
-        ("max_user_watches", "so many folders", "limit"),
-        ("max_user_instances", "changes in one more program", "os error 24"),
+        ("max_user_watches", "in more folders", "limit"),
+        ("max_user_instances", "for another program", "os error 24"),
     ]:
         if sign in text:
             limit, better = _limit(name), 524_288 if name == "max_user_watches" else 1024
             return (
-                f"The system does not listen to {what} (fs.inotify.{name} = {limit}; to raise it: "
-                f"sudo sysctl fs.inotify.{name}={max(better, 4 * limit)})"
+                f"The system can't report changes {what} (fs.inotify.{name} = {limit}; "
+                f"to raise it: sudo sysctl fs.inotify.{name}={max(better, 4 * limit)})"
             )
-    return "The system does not tell of changes here"
+    return "The system does not report changes here"
 
 
 def _limit(name: str) -> int:
-    """Return a limit of inotify's; a container may have a lower one of its own."""
+    """Return a limit of inotify; a container may have a lower one of its own."""
     found = []
     for path in (f"fs/inotify/{name}", f"user/{name.replace('max_user_', 'max_inotify_')}"):
         try:
@@ -224,7 +223,7 @@ def _limit(name: str) -> int:
 
 
 def _identity(root: str) -> tuple[int, int] | None:
-    """Return what a folder that is made anew does not share with the one before."""
+    """Return a value that differs between a folder and a new one in its place."""
     try:
         found = os.stat(root)
     except OSError:

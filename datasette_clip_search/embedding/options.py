@@ -1,4 +1,4 @@
-"""The options of a run."""
+"""The options of a run of embed-images."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ..models.towers.making.checks import AUTO
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How to embed; the fields are named as the command's options are."""
+    """How to embed. The fields have the names of the command's options."""
 
     table: str | None = None
     model: str | None = None
@@ -23,13 +23,13 @@ class EmbedOptions:
     rehash: bool = False
     retry_failed: bool = False
     prune: bool = False
-    # Whether what is absent is kept where a place shows no picture, even if it is named alone.
+    # With --watch, a place without pictures keeps its rows, even if it is the only one named.
     is_watch: bool = False
-    # Whether it is a later run of --watch, in which what was given may be absent.
+    # In a later run of --watch, the given folders may be absent.
     is_again: bool = False
     thumbnails: bool = True
-    # The kind of index; None is the kind that the database's index is of.
+    # The kind of index; None keeps the kind that the database has.
     index_choice: IndexChoice | None = None
     text_tower: str = AUTO
-    # A precision, auto, or none; None leaves the database's own as it is.
+    # A precision, auto, or none; None leaves the database's tower as it is.
     image_tower: str | None = None

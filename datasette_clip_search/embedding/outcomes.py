@@ -1,4 +1,4 @@
-"""What can become of a picture, and what the database knows of one."""
+"""The outcomes of a picture in a run, and the facts that the database has of one."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ..pictures.sources import Source
 
 @dataclass(frozen=True)
 class Embedded:
-    """A picture that was embedded: its unit vector (d,) float32, and in what number format."""
+    """An embedded picture: its unit vector (d,) float32, and the number format that made it."""
 
     source: Source
     decoded: Decoded
@@ -19,10 +19,10 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Same:
-    """A picture whose content is embedded already.
+    """A picture whose content is already embedded.
 
-    `image_id` is the picture with that content, or None where that is another one of this run;
-    `is_itself` tells that it is this very picture, whose file was only touched.
+    `image_id` is the picture with that content, or None if that is another one of this run.
+    `is_itself` says that it is the same picture, and only the time of its file has changed.
     """
 
     source: Source
@@ -33,7 +33,7 @@ class Same:
 
 @dataclass(frozen=True)
 class Moved:
-    """A picture whose file was called otherwise when it was embedded, as the picture `image_id`."""
+    """A picture whose file had another path when it was embedded as the picture `image_id`."""
 
     source: Source
     content_hash: str
@@ -42,9 +42,10 @@ class Moved:
 
 @dataclass(frozen=True)
 class Failed:
-    """A picture that could not be embedded, why, and whether to try it again though unchanged.
+    """A picture that could not be embedded, and the reason.
 
-    Of an `unread` one it isn't known whether it has changed, so what is stored of it stays.
+    With `again`, the next run tries it again even if it has not changed. An `unread` file may be
+    unchanged, so its row stays.
     """
 
     source: Source
@@ -58,7 +59,7 @@ Result = Embedded | Same | Moved | Failed
 
 @dataclass(frozen=True, slots=True)
 class KnownPicture:
-    """What the database knows of a stored path."""
+    """A row of the pictures' table; `embedded` says whether the run's model has its vector."""
 
     image_id: int
     size: int

@@ -1,4 +1,4 @@
-"""Pictures in, vectors out: processes decode, threads run the model, both one for each core."""
+"""Encode pictures: one process per core decodes, and one thread per core runs the model."""
 
 import threading
 import time
@@ -22,19 +22,19 @@ from .decode_ahead import Ahead, PendingPicture
 from .outcomes import Embedded, Failed, Moved, Result, Same
 from .plan import Contents
 
-# How often an interrupt is looked for, and how long it waits for a picture that is under way.
+# How often to check for an interrupt, and how long to wait then for a picture under way.
 _LOOK_SECONDS, _PATIENCE_SECONDS = 0.5, 5
 
 
 class _Patience:
-    """How long a picture that is under way is waited for when the run is to end."""
+    """The time that a picture under way still has after the run was told to stop."""
 
     def __init__(self, is_stopped: Callable[[], bool]):
         self._is_stopped = is_stopped
         self._until: float | None = None
 
     def is_over(self) -> bool:
-        """Tell whether the run was to end, and the picture has not come since."""
+        """Tell whether the run was told to stop and that time has passed."""
         if not self._is_stopped():
             return False
         self._until = self._until or time.monotonic() + _PATIENCE_SECONDS
@@ -43,17 +43,18 @@ class _Patience:
 
 @dataclass
 class _Batch:
-    """Results in the order of the work; those that are Decoded still lack their vectors."""
+    """Results in the order of the work; the Decoded ones still lack their vectors."""
 
     results: list[Result | tuple[Source, Decoded]] = field(default_factory=list)
     pixels: list[Pixels] = field(default_factory=list)
 
 
 class Pipeline:
-    """Embeds pictures, a bounded number of them at a time, in the order of the work.
+    """Embeds a bounded number of pictures at a time, in the order of the work.
 
-    Memory does not grow with the work. A picture's vector does not depend on its batch: a batch
-    that isn't full is filled up, so that the model always does the same sums.
+    - Memory does not grow with the work.
+    - A picture's vector does not depend on its batch: a batch that isn't full is padded, so that
+      the model always adds in the same order.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class Pipeline:
         load_encoder: Callable[[], PictureEncoder],
         batch_size: int | None,
     ):
-        """`load_encoder` is called by load(), else when the first picture is to be encoded.
+        """`load_encoder` is called by load(), or when the first picture needs a vector.
 
-        When `ahead` stops, what is being encoded is finished.
+        When `ahead` stops, the batches under way are finished.
         """
         self._ahead = ahead
         self._contents = contents
@@ -73,14 +74,14 @@ class Pipeline:
         self._batch_size = batch_size
         self._encoder: PictureEncoder | None = None
         self._torch_settings = ExitStack()
-        # Threads that each launch a GPU's work mostly wait for Python's lock.
+        # Threads that launch work on a GPU mostly wait for Python's lock.
         self._turns = threading.Semaphore(cores())
-        # Contents under way, which are not in the database yet.
+        # Hashes of contents under way, which are not in the database yet.
         self._begun: set[str] = set()
         self._ahead.least = self._size * (cores() + 1)
 
     def load(self) -> None:
-        """Loads the encoder, while the first pictures are being decoded."""
+        """Load the encoder while the first pictures are being decoded."""
         self._ahead.fill()
         self._encoder = self._load_encoder()
         self._ahead.use(self._encoder.preprocess)
@@ -90,7 +91,7 @@ class Pipeline:
         self._torch_settings.enter_context(torch_settings(self._encoder.matmul))
 
     def run(self) -> Generator[list[Result], None, None]:
-        """Yields the results of one batch after another."""
+        """Yield the results of one batch after another."""
         threads = ThreadPoolExecutor(cores(), thread_name_prefix="encoding")
         with self._torch_settings, threads as pool:
             under_way: deque[Future[list[Result]]] = deque()
@@ -98,7 +99,7 @@ class Pipeline:
             for picture in self._ahead:
                 patience = _Patience(self._ahead.is_stopped)
                 while not wait([picture.future], _LOOK_SECONDS).done and not patience.is_over():
-                    # A slow disk takes minutes to deliver a file: what is done need not wait.
+                    # A slow disk can take minutes to deliver a file: finished batches do not wait.
                     while under_way and under_way[0].done():
                         yield under_way.popleft().result()
                 if not picture.future.done():
@@ -107,7 +108,7 @@ class Pipeline:
                 if result := self._settled(picture, outcome):
                     batch.results.append(result)
                 elif self._encoder is None:
-                    # Of what the model is found to see, it may be decoded anew.
+                    # It is decoded again if the model turns out to see something else.
                     self._ahead.put_back(picture)
                     self.load()
                     continue
@@ -117,7 +118,7 @@ class Pipeline:
                     self._begun.add(outcome.content_hash)
                     batch.results.append((picture.source, outcome))
                     batch.pixels.append(outcome.pixels)
-                # Without a model there is no batch size; what needs none is written in portions.
+                # Results that need no vector are written in portions, too.
                 if len(batch.pixels) < self._size and len(batch.results) < 8 * self._size:
                     continue
                 under_way.append(pool.submit(self._encode, batch))
@@ -136,7 +137,7 @@ class Pipeline:
         return CONFIG.gpu_batch_size if on_gpu else CONFIG.cpu_batch_size
 
     def _settled(self, picture: PendingPicture, outcome: Outcome) -> Result | None:
-        """Returns what becomes of a picture that needs no vector of its own, else None."""
+        """Return the result of a picture that needs no new vector, or None."""
         source, row = picture.source, picture.row
         if isinstance(outcome, DecodeFailure):
             return Failed(source, outcome.advice, outcome.again, outcome.unread)
@@ -165,7 +166,7 @@ class Pipeline:
             if np.isfinite(vector).all():
                 results.append(Embedded(source, decoded, vector, precision))
             else:
-                reason = f"The model makes numbers that are not finite of it in {precision}"
+                reason = f"The model makes numbers of it that are not finite, in {precision}"
                 results.append(Failed(source, reason, again=True))
         return results
 
@@ -173,7 +174,7 @@ class Pipeline:
         if not pixels:
             return np.empty((0, 0), np.float32)
         assert self._encoder is not None
-        # Processors sum in another order when there are fewer rows.
+        # With fewer rows, processors add in another order.
         filled = np.zeros((max(self._size, len(pixels)), *pixels[0].shape), np.uint8)
         np.stack(pixels, out=filled[: len(pixels)])
         with _explained(self._encoder), self._turns:
@@ -182,11 +183,11 @@ class Pipeline:
 
 @contextmanager
 def _explained(encoder: PictureEncoder) -> Iterator[None]:
-    """Turns what torch says of a model that can't run into an error that says what to do."""
+    """Turn torch's errors about a model that can't run into one that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # What follows about the GPU's memory is for who writes PyTorch programs.
+        # The rest, about the GPU's memory, is advice for authors of PyTorch programs.
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         reason = first_line.partition(". GPU ")[0]
         raise CommandError(

@@ -1,4 +1,4 @@
-"""What a run has to do: compares what was found with what the database knows."""
+"""Plan a run: compare the pictures that were found with those of the database."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from .reach import Places, read_places
 from .store import Store
 
 Work = tuple[Source, KnownPicture | None]
-"""A picture, and what the database knows of its path."""
+"""A picture, and its row if the database has its path."""
 
 
 class NewKey(NamedTuple):
-    """The row that a picture is found to be from, by its id, and whether it had another."""
+    """The row that the picture `image_id` comes from; `replaces` says that it had another key."""
 
     image_id: int
     key: object
@@ -24,7 +24,7 @@ class NewKey(NamedTuple):
 
 
 class Contents:
-    """Which contents are embedded already, by the SHA-256 of the whole file."""
+    """The contents that are already embedded, by the SHA-256 of the whole file."""
 
     def __init__(
         self, folder: Path, rows: Iterable[tuple[str, KnownPicture]], places: Places | None = None
@@ -42,13 +42,13 @@ class Contents:
             self._paths[row.image_id] = stored
 
     def find(self, content_hash: str) -> int | None:
-        """Returns the id of a picture with this content; any thread may ask."""
+        """Return the id of a picture with this content. Any thread may call this."""
         return self._images.get(content_hash)
 
     def take_moved(self, content_hash: str, path: str) -> int | None:
-        """Returns the id of a picture with this content whose file is gone; each only once.
+        """Return the id of a picture with this content whose file is gone, each id only once.
 
-        That is where the file at the stored `path` may come from.
+        The file at the stored `path` may be that file, moved.
         """
         if content_hash not in self._images:
             return None
@@ -62,19 +62,18 @@ class Contents:
         return None
 
     def add(self, ids: dict[str, int]) -> None:
-        """Notes what has been written meanwhile."""
+        """Add the pictures that the run has written."""
         self._images.update(ids)
 
 
 @dataclass
 class EmbedPlan:
-    """What to do, and how much need not be done.
+    """The work of a run, and the counts of pictures that need none.
 
-    `gone` are the ids and stored paths of pictures whose files are there no longer, as far as
-    the run looked; those that turn out to have been moved are among them, and those that a disk
-    which is not mounted may hold. `excluded` are those that are passed over now. `forgotten` are
-    paths of failures that can't be failures any more. `keys` are of pictures that need nothing
-    else.
+    `gone` are the stored paths and ids of pictures whose files are no longer there, as far as the
+    run looked. Some of them may have been moved, or lie on a disk that is not mounted. `excluded`
+    are pictures that the run passes over now. `forgotten` are paths of failures that no longer
+    apply. `keys` are for pictures that need nothing else.
     """
 
     work: list[Work]
@@ -89,17 +88,18 @@ class EmbedPlan:
 
     @property
     def surely_new(self) -> int:
-        """How many pictures of the work have no vector yet, unless they were only moved."""
+        """The number of pictures without a vector, some of which may only have been moved."""
         return sum(row is None or not row.embedded for _, row in self.work)
 
 
 def make_plan(
     found: FoundPictures, store: Store, rehash: bool, retry_failed: bool, deleted: str | None = None
 ) -> EmbedPlan:
-    """Compares by size and modification time; with `rehash`, content is compared as well.
+    """Return the plan of a run.
 
-    What could not be embedded is left alone until it changes, or with `retry_failed`. `deleted` is
-    the absolute path of the one place whose pictures are to be deleted where there are none now.
+    Files are compared by size and modification time, and with `rehash` also by content. A file
+    that failed before is left alone until it changes, or until `retry_failed`. `deleted` is the
+    absolute path of a place that was named to delete its pictures.
     """
     known, failures = store.known_files(), store.known_failures()
     present = {source.stored for source in found.sources}
@@ -108,7 +108,7 @@ def make_plan(
     unchanged = failed_before = 0
     for source in found.sources:
         row = known.get(source.stored)
-        # Without a time, as in a table of blobs, equal sizes say nothing.
+        # Blobs of a table have no time, and an equal size alone proves nothing.
         looks = (source.size, source.mtime) if source.mtime else None
         if row and row.embedded and not rehash and looks == (row.size, row.mtime):
             unchanged += 1
@@ -119,8 +119,8 @@ def make_plan(
             failed_before += 1
         else:
             work.append((source, row))
-    # Rows whose own files are about to be looked at again can't stand for others' content: of two
-    # files that swapped their contents, each would be taken for the other's row.
+    # A row whose file is in the work can't stand for content: if two files swapped their contents,
+    # each would be taken for the other's row.
     changing = {source.stored for source, _ in work}
     still = ((path, row) for path, row in known.items() if row.embedded and path not in changing)
     absent = {path: row.image_id for path, row in known.items() if path not in present}
@@ -142,7 +142,7 @@ def make_plan(
 
 
 def _is_over(path: str, found: FoundPictures) -> bool:
-    """Whether what failed is gone, or was a folder or an archive that could be listed now."""
+    """Tell whether a failed path is gone, or is a folder or archive that can be listed now."""
     if any(path == unreadable for unreadable, _ in found.unreadable):
         return False
     return found.lacks(path) or found.covers(f"{path}/any.jpg")

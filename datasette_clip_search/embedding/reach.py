@@ -1,11 +1,11 @@
-"""Places that may be out of reach: a disk that is not mounted is an empty folder, or none.
+"""Places that may be out of reach: the folder of an unmounted disk is empty, or missing.
 
-- A place is a folder or an archive that was given, or a folder that begins a device of its own.
-  Those are noted while they are mounted: an empty folder does not say that a disk belongs there.
-- A place that held pictures and shows none is in doubt. So is one that shows few where a noted
-  device is no longer, as some may have been put into the empty folder meanwhile.
+- A place is a folder or archive that was given, or a mount point. Mount points are noted while
+  they are mounted, because an empty folder does not show that a disk belongs there.
+- A place that had pictures and shows none is in doubt. So is one below a noted mount point that is
+  no longer mounted, if most of its pictures are missing: others may have been put there since.
 - The pictures of a place in doubt are kept.
-- Doubt ends where somebody names the place alone and asks for its pictures to be deleted.
+- The doubt ends when somebody names the place alone, with --prune.
 """
 
 import os
@@ -25,14 +25,14 @@ from ..pictures.sources.source import SQL_PREFIX, stored_path
 
 @dataclass(frozen=True)
 class KeptPlace:
-    """A place in doubt, by its absolute path, and how many pictures of it are kept."""
+    """A place in doubt, by its absolute path, and the number of its pictures, which are kept."""
 
     path: str
     pictures: int
 
     @property
     def shown(self) -> str:
-        """The path from the working directory where it lies below it, to type it again."""
+        """The path to type, relative to the working directory if it lies below it."""
         here = os.getcwd()
         below = self.path != here and is_within(self.path, here)
         shown = os.path.relpath(self.path, here) if below else self.path
@@ -40,7 +40,7 @@ class KeptPlace:
 
 
 class Places:
-    """The places of a run, and which of them are in doubt."""
+    """The places of a run, and those of them in doubt."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Places:
         gone: Collection[str],
         deleted: str | None = None,
     ):
-        """Take what was found, the absolute paths of noted places, and stored paths.
+        """`noted` are absolute paths of mount points; `known` and `gone` are stored paths.
 
-        Those `known` are all of the database's, those `gone` were searched for and not found.
-        `deleted` is the place that was named to have its pictures deleted.
+        The database has the `known` ones; those `gone` were searched for and not found. `deleted`
+        is the place that was named to delete its pictures.
         """
         self._found = found
         self._noted = noted
@@ -71,7 +71,7 @@ class Places:
         if lost := self._lost(places - doubtful):
             held, gone = self._count(self._known, lost), self._count(self._gone, lost)
             doubtful |= {path for path in lost if gone[path] > held[path] / 2}
-        # One that went while it was looked through: what was not seen may be there.
+        # If it was unmounted during the search, the pictures that were not seen may be there.
         for path, device in self._found.devices.items():
             if device_of(path) != device:
                 doubtful.add(path)
@@ -79,13 +79,13 @@ class Places:
         return frozenset(doubtful)
 
     def keeping(self, stored: str) -> str | None:
-        """Return the place in doubt that a stored path lies in, if it lies in one."""
+        """Return the place in doubt that holds a stored path, or None."""
         return self._nearest(stored, self.doubtful)
 
     def allows_move(self, old: str, new: str) -> bool:
-        """Tell whether the file of an absent picture may have become another one.
+        """Tell whether the file `new` may be the missing file `old`, moved.
 
-        From a disk in doubt, that is where it may be now: where no pictures were before.
+        From a disk in doubt, a file can only have moved to a place that had no pictures before.
         """
         if self.keeping(old) is None or self._nearest(old, self._doubtful_disks) is None:
             return True
@@ -102,7 +102,7 @@ class Places:
         return {*self._absent_disks, *self.doubtful.intersection(self._noted)}
 
     def _lost(self, places: Collection[str]) -> set[str]:
-        """Return those of some places that lie on a device that is not there now."""
+        """Return the places that lie on a disk that is not mounted now."""
         disks = self._absent_disks
         return {place for place in places if any(is_within(place, disk) for disk in disks)}
 
@@ -112,7 +112,7 @@ class Places:
 
     @cached_property
     def showing(self) -> set[str]:
-        """All folders that something was found in, or anywhere below."""
+        """All folders that hold a found picture, directly or below."""
         showing: set[str] = set()
         for path in {posixpath.dirname(source.stored) for source in self._found.sources}:
             if _is_row(path):
@@ -148,7 +148,7 @@ def _is_row(stored: str) -> bool:
 
 
 def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], list[KeptPlace]]:
-    """Return what of the absent pictures is gone, and of which places the others are kept."""
+    """Divide missing pictures into those that are gone and those in a place in doubt."""
     surely: dict[str, int] = {}
     kept: Counter[str] = Counter()
     for stored, image_id in gone.items():
@@ -161,7 +161,7 @@ def divide(gone: Mapping[str, int], places: Places) -> tuple[dict[str, int], lis
 
 
 def read_places(connection: sqlite3.Connection, found: FoundPictures) -> set[str]:
-    """Return the absolute paths of the places that were noted."""
+    """Return the absolute paths of the noted mount points."""
     if not has_table(connection, PLACES):
         return set()
     return {found.absolute(path) for (path,) in fetch(connection, f"select path from {PLACES}")}
@@ -170,7 +170,7 @@ def read_places(connection: sqlite3.Connection, found: FoundPictures) -> set[str
 def note_places(
     connection: sqlite3.Connection, found: FoundPictures, places: Places, deleted: str | None
 ) -> None:
-    """Note where devices of their own begin that have pictures, and forget the one deleted."""
+    """Note mount points that have pictures, and forget the place that was deleted."""
     noted = read_places(connection, found)
     if new := found.mounts - noted:
         new &= places.showing

@@ -1,16 +1,17 @@
-"""What a run of embed-images tells: how far it is, and what it did."""
+"""The report of a run of embed-images, and the calls that follow its progress."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..models.towers.making.keep import TowerReport
+from .outcomes import Embedded, Failed, Moved, Result
 from .reach import KeptPlace
 
 
 @dataclass(frozen=True)
 class ModelInUse:
-    """A model of the database, and how many pictures it has embedded."""
+    """A model of the database, and the number of pictures that it has embedded."""
 
     id: int
     label: str
@@ -19,7 +20,7 @@ class ModelInUse:
 
 @dataclass
 class EmbedReport:
-    """What a run did.
+    """The result of a run.
 
     `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
     alone until they change. `missing` are stored paths of pictures in what was searched whose
@@ -70,6 +71,19 @@ class EmbedReport:
     seconds: float = 0.0
     embedding_seconds: float = 0.0
 
+    def count(self, result: Result) -> None:
+        """Add one result that was written."""
+        if isinstance(result, Failed):
+            self.failed.append((result.source.stored, result.reason))
+        elif isinstance(result, Embedded):
+            self.embedded += 1
+        elif isinstance(result, Moved):
+            self.moved += 1
+        elif result.is_itself:
+            self.unchanged += 1
+        else:
+            self.copied += 1
+
     @property
     def changed(self) -> bool:
         """Whether the run found anything to do."""
@@ -78,50 +92,50 @@ class EmbedReport:
 
 
 class EmbedProgress:
-    """Told what happens, by the thread that called; the base class keeps it to itself."""
+    """Methods that a run calls in the thread that started it. Here they do nothing."""
 
     def looking(self) -> None:
-        """The pictures are about to be looked for."""
+        """The search for pictures begins."""
 
     def loading(self, model: str) -> None:
-        """The model is about to be fetched, if need be, and loaded."""
+        """The model is about to be loaded, and fetched first if it is not here."""
 
     def start(self, pictures: int) -> None:
-        """So many pictures are about to be embedded."""
+        """This many pictures are about to be embedded."""
 
     def advance(self, pictures: int) -> None:
-        """So many more are done."""
+        """This many more are done."""
 
     def making_tower(self, tower: str) -> None:
         """The text or image tower is about to be made and checked."""
 
     def finishing(self) -> None:
-        """The person has asked to stop; what is under way is being finished."""
+        """The person asked to stop. The run finishes the batches under way."""
 
     def finish(self) -> None:
-        """No more pictures."""
+        """All pictures are done, or the run ends early."""
 
     def indexing(self, what: str, done: int, of: int) -> None:
-        """The index is being built: what is done now, how much of it, and of how much."""
+        """The index is being built: the stage, how much of it is done, and the total."""
 
 
 class Watcher:
-    """Told what --watch does; the base class keeps it to itself."""
+    """Methods that --watch calls. Here they do nothing."""
 
     def first_run(self, summary: EmbedReport) -> None:
-        """The pictures that were there have been embedded."""
+        """The first run has ended."""
 
     def change(self, summary: EmbedReport) -> None:
-        """A later run found something to do, and did it."""
+        """A later run changed the database."""
 
     def kept(self, summary: EmbedReport) -> None:
-        """Other places than before show none of their pictures, which are kept, or none do."""
+        """The places in doubt are not those of the run before."""
 
     def note(self, text: str) -> None:
-        """Changes are not heard of as they should be; why, and what is done instead."""
+        """The system does not report changes: the reason, and the fallback."""
 
     def problem(self, error: str) -> None:
-        """A later run could not be done; the next change brings another."""
+        """A run failed. The next change starts another."""
 
     def stopped(self) -> None:
-        """The person has had enough."""
+        """The person pressed Ctrl-C."""

@@ -1,4 +1,4 @@
-"""What a run was asked to look at: the pictures found, or why there are none."""
+"""The pictures that a run was asked for: find them, or say why there are none."""
 
 import os
 import shlex
@@ -24,14 +24,14 @@ from .reach import KeptPlace
 
 
 class NothingThere(CommandError):
-    "Nothing is where the database has pictures from, as where a disk is not mounted"
+    "The folders of the database's pictures show none, as when a disk is not mounted"
 
 
 class EmbedRequest:
     """The arguments of a run over one database.
 
-    What a database has pictures from may be absent, as a disk may not be mounted; it is an error
-    only where it was never there.
+    A folder or archive may be absent if the database has pictures of it: its disk may not be
+    mounted. Any other absent path is an error.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class EmbedRequest:
         self._folder = Path(os.path.abspath(database)).parent
         self._arguments = [os.fspath(picture) for picture in pictures]
         self._options = options
-        # The absolute path of the one place that was named to have its pictures deleted.
+        # The absolute path of the place that was named to delete its pictures.
         self.deleted = self._named_alone()
 
     def find(self, stdin: BinaryIO | None) -> FoundPictures:
-        """Return the pictures. Raises CommandError where there are none."""
+        """Return the pictures. Raises CommandError if there are none."""
         options = self._options
         absent = [each for each in self._arguments if self._is_absent(each)]
         there = [each for each in self._arguments if each not in absent]
@@ -76,11 +76,11 @@ class EmbedRequest:
         return printable(absolute(as_on_disk(self._arguments[0])))
 
     def _is_absent(self, argument: str) -> bool:
-        """Tell whether a folder or archive that pictures are known from does not exist now."""
+        """Tell whether an argument does not exist now, and the database has pictures of it."""
         if not argument or not _is_plain(argument):
             return False
         try:
-            # A link that leads nowhere may lead to a disk that is not mounted.
+            # The target of a broken link may be on a disk that is not mounted.
             os.stat(as_on_disk(argument))
         except FileNotFoundError:
             pass
@@ -95,7 +95,7 @@ class EmbedRequest:
 
     @cached_property
     def _known(self) -> list[str]:
-        """The absolute paths of the pictures that the database has."""
+        """The absolute paths of the database's pictures."""
         table = images_table(self._connection)
         if table is None:
             return []
@@ -104,7 +104,7 @@ class EmbedRequest:
         return [found.absolute(path) for (path,) in rows]
 
     def _check_deletion(self, found: FoundPictures) -> None:
-        """Raise CommandError where nothing was found, unless that is to delete some pictures."""
+        """Raise CommandError if nothing was found, unless the run is to delete pictures."""
         held = self._held(found)
         if held and self.deleted and held < len(self._known):
             return
@@ -123,7 +123,7 @@ class EmbedRequest:
         raise CommandError(f"There are no pictures in {where}{told}")
 
     def _held(self, found: FoundPictures) -> int:
-        """Return how many pictures the database has from where none are now."""
+        """Count the database's pictures in the places that were searched."""
         table = images_table(self._connection)
         if table is None:
             return 0
@@ -140,7 +140,7 @@ class EmbedRequest:
 
 
 def deletion(database: str, kept: KeptPlace) -> str:
-    """Return the command, over a quoted database, that deletes the pictures of a place in doubt."""
+    """Return the command that deletes the pictures of a place in doubt, from a quoted database."""
     return f"sqlite-utils embed-images {database} {shlex.quote(kept.shown)} --prune"
 
 

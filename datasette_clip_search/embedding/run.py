@@ -1,5 +1,6 @@
-"""From pictures to rows: finds, plans, embeds and writes."""
+"""Run embed-images: find, plan, embed and write."""
 
+import json
 import os
 import sqlite3
 import time
@@ -12,27 +13,29 @@ from typing import BinaryIO
 from ..common.config import CONFIG
 from ..common.cores import cores
 from ..common.errors import CommandError
-from ..common.terminal_text import visible
 from ..database.connection import check_writable, connect, explain_sqlite_errors, wait_for_lock
 from ..database.index.maintenance import keep_index
-from ..database.model import Model, models
+from ..database.model import models
 from ..database.vectors import count_vectors, count_without
 from ..models.encoding import PictureEncoder
-from ..models.towers.making.checks import NONE
-from ..models.towers.making.keep import TowerKeeper
-from ..models.towers.stored import IMAGE, TEXT, read_manifest
-from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
+from ..models.open_clip_library import is_torch_installed
+from ..models.towers.beside_weights import copy_towers
+from ..models.towers.making.make_int8 import keep_int8_tower
+from ..pictures.processes.pool import DecoderPool, Settings
 from ..pictures.sources import FoundPictures
 from .decode_ahead import Ahead
+from .first_look import describe_failures, find_only_failures
 from .interrupt import Interrupt, interruptible
-from .model_loading import Loaded, Loader
+from .model_loading import LoadedModel, Loader, RunCache
 from .options import EmbedOptions
-from .outcomes import Embedded, Failed, Moved, Result
+from .outcomes import Failed, Moved, Result
 from .pipeline import Pipeline
-from .plan import EmbedPlan, Work, make_plan
+from .plan import EmbedPlan, make_plan
 from .reach import divide, note_places
 from .report import EmbedProgress, EmbedReport, ModelInUse
 from .request import EmbedRequest
+from .run_model import resolve_run_model
+from .run_towers import RunTowers
 from .store import Store
 
 
@@ -42,13 +45,13 @@ def embed_images(
     options: EmbedOptions | None = None,
     progress: EmbedProgress | None = None,
     stdin: BinaryIO | None = None,
-    loaded: Loaded | None = None,
+    cache: RunCache | None = None,
 ) -> EmbedReport:
-    """Embeds pictures into a database, and writes its index file.
+    """Embed pictures into a database, write its index file, and return a report.
 
     `pictures` are folders, files, globs, archives, and "-" for a list of paths on `stdin`. Files
-    whose size and time are those of the last run are left alone. Work is committed every few
-    seconds; interrupting keeps it. Runs that share `loaded` load their model once.
+    with the size and time of the last run are left alone. Work is committed every few seconds, and
+    an interrupted run keeps it. Runs that share a `cache` load their model once.
 
     Raises ClipSearchError, before anything is written, for pictures, tables, models and databases
     that can't be used.
@@ -63,7 +66,7 @@ def embed_images(
                 progress.looking()
                 asked = EmbedRequest(connection, database, pictures, options)
                 found = asked.find(stdin)
-                run = _Run(connection, database, options, progress, loaded or Loaded())
+                run = _Run(connection, database, options, progress, cache or RunCache())
                 run.embed(found, asked.deleted)
                 run.keep_towers(found)
                 run.finish()
@@ -73,13 +76,13 @@ def embed_images(
                     f"The tables of {database.name} were changed while it was written: {error}"
                 ) from error
             raise
-    run.summary.seconds = time.monotonic() - started
-    return run.summary
+    run.report.seconds = time.monotonic() - started
+    return run.report
 
 
 @contextmanager
 def _removed_if_empty(database: Path, is_new: bool) -> Iterator[None]:
-    """Leaves no empty file behind when a new database gets nothing to hold."""
+    """Delete the file of a new database that stayed empty."""
     try:
         yield
     finally:
@@ -96,7 +99,7 @@ class _Run:
         database: Path,
         options: EmbedOptions,
         progress: EmbedProgress,
-        loaded: Loaded,
+        cache: RunCache,
     ):
         check_writable(connection)
         wait_for_lock(connection, CONFIG.write_wait_seconds)
@@ -105,11 +108,15 @@ class _Run:
         self.options = options
         self.progress = progress
         self.store = Store(connection, database, options.table)
-        self.loaded = loaded
-        self.loader = Loader(self.store, options.model, options.pretrained, loaded)
-        self.summary = EmbedReport(
+        self.cache = cache
+        self.model = resolve_run_model(
+            connection, self.store.models, self.store.folder, options.model, options.pretrained
+        )
+        self._note_recorded_model()
+        self.loader = Loader(connection, self.model, cache.model)
+        self.report = EmbedReport(
             table=self.store.table,
-            model=self.loader.checkpoint.label,
+            model=self.model.checkpoint.label,
             restored=self.store.restored,
         )
         self.waiting: list[Result] = []
@@ -117,9 +124,9 @@ class _Run:
         self.written = time.monotonic()
 
     def embed(self, found: FoundPictures, deleted: str | None) -> None:
-        """Embeds what is new or changed, and notes the rest.
+        """Embed new and changed pictures, and record failures, places and keys.
 
-        `deleted` is the place that was named to have its pictures deleted.
+        `deleted` is the place that was named to delete its pictures.
         """
         options = self.options
         plan = make_plan(found, self.store, options.rehash, options.retry_failed, deleted)
@@ -130,86 +137,77 @@ class _Run:
                 DecoderPool(min(cores(), len(plan.work))) as decoders,
             ):
                 self._work(plan, decoders, interrupt)
-            self.summary.interrupted = interrupt.requested
-        if not self.store.exists and self.summary.interrupted:
+            self.report.interrupted = interrupt.requested
+        if not self.store.exists and self.report.interrupted:
             return
         if not self.store.exists:
             failed = [(result.source.stored, result.reason) for result in self._waiting_failures()]
-            raise CommandError(_nothing_embedded([*failed, *found.unreadable]))
+            raise CommandError(describe_failures([*failed, *found.unreadable]))
         self.store.note_unreadable(found.unreadable)
-        self.summary.failed += found.unreadable
+        self.report.failed += found.unreadable
         note_places(self.connection, found, plan.places, deleted)
         self.store.set_keys([key[:3] for key in plan.keys])
-        self.summary.keyed = len(plan.keys)
-        self.summary.rekeyed = sum(key.replaces for key in plan.keys)
+        self.report.keyed = len(plan.keys)
+        self.report.rekeyed = sum(key.replaces for key in plan.keys)
         self._clear_up(plan)
 
     def keep_towers(self, found: FoundPictures) -> None:
-        """Has the database bring what encodes texts and, if asked for, pictures."""
-        model = self.store.model if self.store.exists else None
-        if model is None:
+        """Keep the towers that encode texts and, if asked for, pictures, in the database."""
+        if not self.store.exists or self.store.model is None:
             return
-        self.loader.copy_towers()
-        if self.summary.interrupted:
-            self._note_text_tower(model)
-            return
-        with interruptible(self.progress.finishing) as interrupt:
-            # Of runs that follow each other, only the first looks.
-            keeper = TowerKeeper(
-                self.connection,
-                model,
-                self.loader.load_exact,
-                lambda *wanted: self.loader.sample(found.sources, *wanted),
-                self.progress.making_tower,
-                lambda: interrupt.requested,
-            )
-            loaded, options = self.loaded, self.options
-            loaded.text_tower = loaded.text_tower or keeper.keep(TEXT, options.text_tower)
-            if not interrupt.requested:
-                loaded.image_tower = loaded.image_tower or keeper.keep(IMAGE, options.image_tower)
-        self.summary.text_tower = self.loaded.text_tower
-        self.summary.image_tower = self.loaded.image_tower
-        self.summary.interrupted = interrupt.requested
-        if interrupt.requested:
-            self._note_text_tower(model)
-
-    def _note_text_tower(self, model: Model) -> None:
-        is_wanted = self.options.text_tower != NONE
-        self.summary.lacks_text_tower = is_wanted and not read_manifest(self.connection, model)
+        if not is_torch_installed():
+            copy_towers(self.connection, self.store.model, self.model.checkpoint)
+        towers = RunTowers(self.connection, self.store.model, self.options, self.cache)
+        if not self.report.interrupted:
+            with interruptible(self.progress.finishing) as interrupt:
+                towers.keep(self.loader, found.sources, self.progress, interrupt)
+            self.report.text_tower = self.cache.text_tower
+            self.report.image_tower = self.cache.image_tower
+            self.report.interrupted = interrupt.requested
+        if self.report.interrupted:
+            self.report.lacks_text_tower = towers.lacks_text_tower
 
     def _count(self, found: FoundPictures, plan: EmbedPlan) -> None:
-        summary = self.summary
-        summary.unchanged, summary.failed_before = plan.unchanged, plan.failed_before
-        summary.others, summary.hidden = found.others, found.hidden
-        summary.links, summary.excluded = found.links, found.excluded
+        report = self.report
+        report.unchanged, report.failed_before = plan.unchanged, plan.failed_before
+        report.others, report.hidden = found.others, found.hidden
+        report.links, report.excluded = found.links, found.excluded
         if found.doubles:
-            summary.notes.append(
-                f"{found.doubles} rows name a file that another row names, too; "
-                "its key is that of the first"
+            report.notes.append(
+                f"{found.doubles} rows name a file that another row also names; "
+                "the picture has the key of the first"
             )
 
     def _work(self, plan: EmbedPlan, decoders: DecoderPool, interrupt: Interrupt) -> None:
         options, loader = self.options, self.loader
         settings = Settings(None, options.max_megapixels, options.thumbnails)
         if not self.store.exists:
-            # Seen before a model is fetched for them.
-            self.waiting = list(_without_pictures(plan.work, decoders, settings))
+            # Before a model is fetched for them.
+            self.waiting = list(find_only_failures(plan.work, decoders, settings))
             if self.waiting:
                 return
 
         def load_encoder() -> PictureEncoder:
-            self.progress.loading(loader.checkpoint.label)
+            self.progress.loading(self.model.checkpoint.label)
             loaded = loader.load(
-                options.device, options.precision, plan.work, decoders, settings, ahead
+                options.device,
+                options.precision,
+                self.store.calibration() if options.precision == "int8" else None,
+                plan.work,
+                decoders,
+                settings,
+                ahead,
             )
-            assert loaded.encoder is not None
+            self.cache.model = loaded
+            if self.store.exists:
+                self._store_model()
             self._note_encoder(loaded)
             return loaded.encoder
 
         expected = replace(settings, preprocess=loader.expected_preprocess)
         ahead = Ahead(decoders, expected, plan.contents, plan.work, lambda: interrupt.requested)
         pipeline = Pipeline(ahead, plan.contents, load_encoder, options.batch_size)
-        # Few pictures may all turn out to have been moved, and need no model.
+        # If there are few, all may have been moved, and need no model.
         if self.store.model is None or plan.surely_new >= CONFIG.precision_from:
             pipeline.load()
         started = time.monotonic()
@@ -225,68 +223,80 @@ class _Run:
         finally:
             self.progress.finish()
         self._write(plan)
-        self.summary.embedding_seconds = time.monotonic() - started
+        self.report.embedding_seconds = time.monotonic() - started
 
-    def _note_encoder(self, loaded: Loaded) -> None:
-        assert loaded.encoder is not None
-        summary, choice = self.summary, loaded.choice
-        summary.device, summary.precision = loaded.encoder.device, loaded.encoder.precision
-        summary.speedup, summary.cosine = choice.speedup, choice.cosine
-        summary.notes += choice.notes
+    def _note_recorded_model(self) -> None:
+        """Use the model's row, and note where its weights are now."""
+        self.store.model = self.model.recorded
+        if self.model.recorded and self.model.checkpoint.is_local and not self.model.is_gone:
+            self.store.note_place(self.model.stored_pretrained(self.store.folder))
+
+    def _store_model(self) -> None:
+        """Give the loaded model its row, and the database its tables if it has none."""
+        loaded = self.cache.model
+        assert loaded is not None
+        encoder = loaded.encoder
+        model = self.store.use_model(
+            self.model.checkpoint.name,
+            self.model.stored_pretrained(self.store.folder),
+            encoder.dimension,
+            encoder.fingerprint,
+            json.dumps(encoder.preprocess.identity, sort_keys=True),
+        )
+        if loaded.int8:
+            self.store.note_calibration(loaded.int8.ranges)
+            keep_int8_tower(self.connection, model, loaded.int8)
+
+    def _note_encoder(self, loaded: LoadedModel) -> None:
+        report, choice = self.report, loaded.choice
+        report.device, report.precision = loaded.encoder.device, loaded.encoder.precision
+        report.speedup, report.cosine = choice.speedup, choice.cosine
+        report.notes += choice.notes
 
     def _write(self, plan: EmbedPlan) -> None:
-        """Writes what is waiting; the tables are made when there is a first success."""
+        """Write the waiting results; make the tables at the first success."""
         if self.store.model is None:
             if all(isinstance(result, Failed) for result in self.waiting):
                 return
-            self.loader.use_model()
+            self._store_model()
         written, ids = self.store.write(self.waiting)
         plan.contents.add(ids)
-        summary = self.summary
         for result in written:
-            if isinstance(result, Failed):
-                summary.failed.append((result.source.stored, result.reason))
-            elif isinstance(result, Embedded):
-                summary.embedded += 1
-            elif isinstance(result, Moved):
-                summary.moved += 1
+            self.report.count(result)
+            if isinstance(result, Moved):
                 self.moved.add(result.image_id)
-            elif result.is_itself:
-                summary.unchanged += 1
-            else:
-                summary.copied += 1
         self.waiting = []
         self.written = time.monotonic()
 
     def _clear_up(self, plan: EmbedPlan) -> None:
-        """Reports what is gone, or deletes it; forgets failures of what is there no longer."""
-        if self.summary.interrupted:
-            # What was moved may not have been found under its new name yet.
+        """Delete or report pictures that are gone, and forget failures that no longer apply."""
+        if self.report.interrupted:
+            # A moved file may not have been found under its new name yet.
             return
         gone = {path: id for path, id in plan.gone.items() if id not in self.moved}
-        surely, self.summary.kept = divide(gone, plan.places)
-        # --watch prunes without being asked to, but not what the first run has left.
+        surely, self.report.kept = divide(gone, plan.places)
+        # A later run of --watch prunes, but keeps the excluded pictures that the first run kept.
         excluded = {} if self.options.is_again else plan.excluded
         pruned = surely | excluded if self.options.prune else {}
         self.store.prune(pruned.values(), plan.forgotten)
-        self.summary.pruned = len(pruned)
-        self.summary.missing = [] if self.options.prune else sorted(surely)
-        self.summary.excluded_before = 0 if self.options.prune else len(excluded)
+        self.report.pruned = len(pruned)
+        self.report.missing = [] if self.options.prune else sorted(surely)
+        self.report.excluded_before = 0 if self.options.prune else len(excluded)
 
     def _waiting_failures(self) -> list[Failed]:
         return [result for result in self.waiting if isinstance(result, Failed)]
 
     def finish(self) -> None:
-        """Brings the index file up to date, and a write-ahead log into the database."""
+        """Bring the index file up to date, and the write-ahead log into the database."""
         known = models(self.connection) if self.store.exists else []
         model = next((m for m in known if self.store.model and m.id == self.store.model.id), None)
         if model is not None:
             if model != known[0]:
-                self.summary.used, self.summary.other_default = (
+                self.report.used, self.report.other_default = (
                     ModelInUse(each.id, each.label, count_vectors(self.connection, each))
                     for each in (model, known[0])
                 )
-            self.summary.without_vector = count_without(self.connection, model)
+            self.report.without_vector = count_without(self.connection, model)
             kept = keep_index(
                 self.connection,
                 self.database,
@@ -294,28 +304,6 @@ class _Run:
                 self.options.index_choice,
                 self.progress.indexing,
             )
-            self.summary.index, self.summary.index_rebuilt = kept.file, kept.rebuilt
+            self.report.index, self.report.index_rebuilt = kept.file, kept.rebuilt
         # datasette -i does not see rows that are still in the write-ahead log.
         self.connection.execute("pragma wal_checkpoint(truncate)")
-
-
-def _without_pictures(
-    work: Sequence[Work], decoders: DecoderPool, settings: Settings
-) -> list[Failed]:
-    """Returns why each of a few files is no picture, or nothing as soon as one is."""
-    if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
-        return []
-    failures: list[Failed] = []
-    for source, _ in work:
-        outcome = decoders.submit(source, None, settings).result()
-        if not isinstance(outcome, DecodeFailure):
-            return []
-        failures.append(Failed(source, outcome.advice))
-    return failures
-
-
-def _nothing_embedded(failed: Sequence[tuple[str, str]]) -> str:
-    shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:10])
-    more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
-    count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
-    return f"{count} could not be embedded:\n{shown}{more}"

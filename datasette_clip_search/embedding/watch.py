@@ -1,4 +1,4 @@
-"""Keeping a database in step with its pictures, until Ctrl-C."""
+"""Watch pictures and keep a database in step with them, until Ctrl-C."""
 
 import os
 import sqlite3
@@ -14,7 +14,7 @@ from ..pictures.sources.globs import fixed_part, is_glob
 from ..pictures.sources.spelling import as_on_disk
 from .interrupt import interruptible
 from .listen import Listener
-from .model_loading import Loaded
+from .model_loading import RunCache
 from .options import EmbedOptions
 from .report import EmbedProgress, EmbedReport, Watcher
 from .request import NothingThere
@@ -31,30 +31,30 @@ def watch_images(
     watcher: Watcher,
     poll: float | None = None,
 ) -> None:
-    """Embeds pictures, and again after every change of their files, until interrupted.
+    """Embed pictures, and again after every change of their files, until interrupted.
 
-    From the second run on, pictures whose files are gone are deleted, but never all of a place's.
-    With `poll`, nothing is listened to: there is a run every so many seconds.
+    From the second run on, pictures whose files are gone are deleted, but never all of a place.
+    With `poll`, there is a run every `poll` seconds instead.
 
-    Raises ClipSearchError as embed_images does in the first run, and for what can't be watched.
+    Raises ClipSearchError as the first embed_images() does, and for a list or SQL.
     """
     if "-" in pictures or options.sql is not None:
         raise CommandError("--watch is for files and folders, not for a list or --sql")
     stop = threading.Event()
     listener = _listener(database, pictures, stop, poll, watcher)
-    loaded = Loaded()
+    cache = RunCache()
     with interruptible(stop.set) as interrupt:
         first = replace(options, is_watch=True)
         problem = ""
         try:
-            before = embed_images(database, pictures, first, progress, loaded=loaded)
+            before = embed_images(database, pictures, first, progress, cache=cache)
             watcher.first_run(before)
         except NothingThere as error:
-            # Services begin before disks are mounted.
+            # Services start before disks are mounted.
             before, problem = EmbedReport(), str(error)
             watcher.problem(problem)
         if not before.interrupted and not interrupt.requested:
-            later = _Later(database, pictures, options, loaded, watcher)
+            later = _Later(database, pictures, options, cache, watcher)
             later.follow(listener, before, problem)
     watcher.stopped()
 
@@ -67,22 +67,22 @@ class _Later:
         database: Path,
         pictures: Sequence[str],
         options: EmbedOptions,
-        loaded: Loaded,
+        cache: RunCache,
         watcher: Watcher,
     ):
         self._database = database
         self._pictures = pictures
         self._options = replace(options, prune=True, is_watch=True, is_again=True)
-        self._loaded = loaded
+        self._cache = cache
         self._watcher = watcher
 
     def follow(self, listener: Listener, before: EmbedReport, problem: str) -> None:
-        """Run after each change, until interrupted; say what is new, but no problem twice."""
+        """Run after each change, until interrupted. Report changes, and each problem once."""
         kept, failed = before.kept, before.failed
         for _ in listener.changes():
             try:
                 summary = embed_images(
-                    self._database, self._pictures, self._options, loaded=self._loaded
+                    self._database, self._pictures, self._options, cache=self._cache
                 )
             except (ClipSearchError, OSError, sqlite3.Error) as error:
                 if str(error) != problem:
@@ -90,7 +90,7 @@ class _Later:
                     self._watcher.problem(problem)
                 continue
             problem = ""
-            # A folder that can't be listed fails in every run.
+            # A folder that can't be listed fails in every run: report it once.
             told, failed = failed, summary.failed
             summary.failed = [each for each in failed if each not in told]
             if summary.changed:
@@ -109,11 +109,11 @@ def _listener(
     poll: float | None,
     watcher: Watcher,
 ) -> Listener:
-    """Returns what says when to run again. Raises CommandError where watchfiles is missing."""
+    """Return a listener for changes. Raises CommandError if watchfiles is missing."""
     folder, name = os.path.split(os.path.abspath(database))
 
     def is_ours(path: str) -> bool:
-        # Our own writing is no change of the pictures; temporary files begin with a dot.
+        # Changes of the database and its index do not count. Temporary names begin with a dot.
         where, what = os.path.split(os.path.abspath(path))
         return where == folder and what.removeprefix(".").startswith(name)
 
@@ -132,7 +132,7 @@ def _listener(
 
 
 def _root(picture: str) -> str:
-    """Returns the folder or file that an argument is about."""
+    """Return the folder or file to listen to for an argument."""
     picture = as_on_disk(picture)
     if is_glob(picture) and not os.path.lexists(picture):
         return as_on_disk(fixed_part(picture))

@@ -1,5 +1,4 @@
-"""OpenCLIP models: checkpoints on disk, encoders, number formats and towers.
+"""OpenCLIP models: checkpoints on disk, encoders in torch, and towers that run without it.
 
-It imports `pictures`, `database` and `common`. `search`, `embed`, `publish` and the front doors
-may import it.
+`search`, `embed`, `publish` and the front doors may import it.
 """

@@ -1,7 +1,7 @@
-"""Which model is meant: from a name and a tag, file or folder to weights on disk.
+"""Checkpoints: from a model's name and its tag, file or folder to the weights that are meant.
 
-Nothing here imports torch, and a local checkpoint is identified without open_clip too: a second
-run that has nothing to embed must not wait for either.
+Nothing here imports torch, and local checkpoints do not need open_clip either: a second run that
+has nothing to embed must not wait for them.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from .open_clip_library import check_architecture, import_open_clip
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
-# Bytes of a configuration, which have some thousand.
+# The most bytes of a configuration, which usually has a few thousand.
 _MOST_CONFIG = 1_000_000
 HUB_PREFIX = "hf-hub:"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One model in one pretraining.
+    """One model with one set of weights.
 
-    `name` and `pretrained` are what people call it; `weights` is the local file, or None until
-    `locate_weights` has found or fetched it; `config` is OpenCLIP's model configuration where the
-    checkpoint brings its own.
+    `name` and `pretrained` are what people call it. `weights` is the local file, None until
+    `locate_weights` has found or fetched it. `config` is OpenCLIP's model configuration, where the
+    checkpoint has its own.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Checkpoint:
 
     @property
     def is_local(self) -> bool:
-        """Whether `pretrained` is a path, rather than a tag."""
+        """Whether `pretrained` is a path and not a tag."""
         return self.folder is not None or os.path.isabs(self.pretrained)
 
     @property
@@ -51,12 +51,12 @@ class Checkpoint:
 
 
 def resolve(model: str | None, pretrained: str | None) -> Checkpoint:
-    """Returns the checkpoint that `--model` and `--pretrained` mean, without fetching anything.
+    """Return the checkpoint that --model and --pretrained name, without fetching anything.
 
-    `pretrained` is a folder with an `open_clip_config.json` and weights, a weights file, or one
-    of OpenCLIP's tags; for a folder `model` is a name of one's own choice.
+    `pretrained` is a folder with an open_clip_config.json and weights, a weights file, or one of
+    OpenCLIP's tags. For a folder, `model` can be any name.
 
-    Raises CommandError when nothing can be meant.
+    Raises CommandError for a combination that names no checkpoint.
     """
     if pretrained and Path(pretrained).is_dir():
         return _from_folder(model, Path(pretrained).resolve())
@@ -68,7 +68,7 @@ def resolve(model: str | None, pretrained: str | None) -> Checkpoint:
         return Checkpoint(model, "")
     if not model:
         raise CommandError(
-            f"Say which model {pretrained} is the weights of: "
+            f"Say which model the weights {pretrained} belong to: "
             f"--model NAME --pretrained {pretrained}"
         )
     if not pretrained:
@@ -93,7 +93,7 @@ def _from_folder(model: str | None, folder: Path) -> Checkpoint:
     config = folder / CONFIG_FILE
     if not config.is_file():
         raise CommandError(
-            f"The folder {folder} holds no {CONFIG_FILE}, which says what model its weights are. "
+            f"The folder {folder} holds no {CONFIG_FILE}, which describes the model. "
             "Give a folder in OpenCLIP's layout, or --model NAME with --pretrained WEIGHTS_FILE"
         )
     try:
@@ -123,8 +123,8 @@ def _from_file(model: str | None, file: Path) -> Checkpoint:
         return _from_folder(model, file.parent)
     if not model:
         raise CommandError(
-            f"Say which architecture {file.name} holds the weights of, for instance "
-            f"--model ViT-B-32, or put it in a folder with its {CONFIG_FILE}"
+            f"Say which architecture the weights {file.name} belong to, for instance "
+            f"--model ViT-B-32, or put the file in a folder with its {CONFIG_FILE}"
         )
     return Checkpoint(model, str(file), weights=file)
 
@@ -132,23 +132,23 @@ def _from_file(model: str | None, file: Path) -> Checkpoint:
 def compute_fingerprint(
     checkpoint: Checkpoint, is_stopped: Callable[[], bool] = lambda: False
 ) -> str:
-    """Returns the SHA-256, in hex, of the weights file and the model's configuration.
+    """Return the SHA-256, in hex, of the model's configuration and its weights file.
 
-    Raises OSError for a file that can't be read, or where `is_stopped`.
+    Raises OSError for a file that can't be read, and when `is_stopped` returns True.
     """
     assert checkpoint.weights is not None, "locate_weights() first"
     digest = hashlib.sha256((checkpoint.config or checkpoint.name).encode())
     with open(checkpoint.weights, "rb", opener=_regular) as file:
-        # In large blocks, so that a thread seldom waits for the interpreter.
+        # In large blocks: between them, the thread waits for the interpreter.
         while block := file.read(1 << 24):
             if is_stopped():
-                raise OSError("Reading the weights was ended")
+                raise OSError("Reading the weights was stopped")
             digest.update(block)
     return digest.hexdigest()
 
 
 def _regular(path: str, flags: int) -> int:
-    """Opens a file that is neither a pipe, which may never be written to, nor a device."""
+    """Open a regular file: no device, and no pipe, which may never be written to."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -157,10 +157,12 @@ def _regular(path: str, flags: int) -> int:
 
 
 def check_unpickling(checkpoint: Checkpoint) -> None:
-    """Raises EncoderUnavailable for weights that a database names and that could run code.
+    """Refuse weights that a database names and that could run code when they are loaded.
 
-    OpenCLIP asks torch for weights only, which before torch 2.6 did not keep out all else. The
-    weights of OpenCLIP's own tags are as its release has them.
+    OpenCLIP asks torch to load weights only, but before torch 2.6 that did not keep code out. The
+    weights of OpenCLIP's own tags are trusted.
+
+    Raises EncoderUnavailable.
     """
     from importlib.metadata import version
 

@@ -1,4 +1,4 @@
-"""What a new model will see of a picture, told without importing open_clip."""
+"""The preprocessing that a new model most likely has, found without importing open_clip."""
 
 import importlib.util
 import json
@@ -12,10 +12,10 @@ _USUAL = {"size": 224, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
 def expected_preprocess(checkpoint: Checkpoint) -> Preprocess:
-    """Returns what a model most likely sees: to begin with, until the loaded one tells.
+    """Return the preprocessing to begin with, until the model is loaded.
 
-    That is what its configuration says, else what most models see. Mean and deviation, which do
-    not change the pixels, are not told.
+    It is that of the model's configuration, or else that of most models. Mean and deviation, which
+    do not change the pixels, are left out.
     """
     try:
         return Preprocess.from_open_clip(_USUAL | _configured(checkpoint))
@@ -32,7 +32,7 @@ def _configured(checkpoint: Checkpoint) -> dict[str, Any]:
             return {}
         file = Path(spec.origin).parent / "model_configs" / f"{checkpoint.name}.json"
     config = json.loads(file.read_text("utf-8"))
-    seen = config.get("model_cfg", config)["vision_cfg"]
-    told = {key: value for key, value in config.get("preprocess_cfg", {}).items() if value}
+    vision = config.get("model_cfg", config)["vision_cfg"]
+    settings = {key: value for key, value in config.get("preprocess_cfg", {}).items() if value}
     # As in open_clip, the size is the image tower's own.
-    return told | {key: value for key, value in [("size", seen.get("image_size"))] if value}
+    return settings | {key: value for key, value in [("size", vision.get("image_size"))] if value}

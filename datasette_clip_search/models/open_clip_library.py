@@ -24,12 +24,15 @@ def is_torch_installed() -> bool:
 
 
 def import_open_clip() -> ModuleType:
-    """Imports open_clip, or raises EncoderUnavailable that says what to install."""
+    """Import open_clip.
+
+    Raises EncoderUnavailable, which says what to install, where it can't be imported.
+    """
     if "open_clip" not in sys.modules:
-        # Else Python looks for garbage in all of it once more before it ends, for a second.
+        # Otherwise Python searches it for garbage once more at exit, which takes a second.
         atexit.register(gc.freeze)
     is_collecting = gc.isenabled()
-    # Nothing of it is garbage, and to look through all of it again and again takes half a second.
+    # None of it is garbage, and searching it again and again takes half a second.
     gc.disable()
     try:
         return importlib.import_module("open_clip")
@@ -61,7 +64,7 @@ def suggest_names(name: str, names: list[str]) -> str:
     return f"Did you mean {' or '.join(close)}? " if close else ""
 
 
-# For the threads that keep it off the network now, and what the switch was before.
+# An entry for each thread that keeps the hub client offline, and the switch's value before.
 _offline: list[bool] = []
 _before: list[bool] = []
 _offline_lock = threading.Lock()
@@ -69,11 +72,12 @@ _offline_lock = threading.Lock()
 
 @contextmanager
 def network(allowed: bool) -> Iterator[None]:
-    """Keeps the hub client off the network unless `allowed`."""
+    """Keep the hub client off the network unless `allowed`."""
     if allowed:
         yield
         return
-    # Its switch is an environment variable read at import; the constant is asked at each call.
+    # Its switch is an environment variable that it reads at import; it reads the constant at each
+    # call.
     from huggingface_hub import constants
 
     with _offline_lock:

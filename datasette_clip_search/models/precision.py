@@ -21,6 +21,10 @@ WORTHWHILE = 1.15
 _TRIES = 3
 # How many batches a GPU is timed with: each takes milliseconds.
 _GPU_RUNS = 5
+INT8_SAMPLE = 144
+"""Pictures that int8 is made with: a third of them calibrates it, the others check it."""
+
+_INT8_SAMPLE_AT_LEAST = 30
 
 
 @dataclass
@@ -114,7 +118,7 @@ def time_encoding(model: TorchModel, sample: Pixels) -> tuple[Vectors, float]:
         started = time.perf_counter()
         vectors = encode_on_all_cores(model, sample)
         return vectors, time.perf_counter() - started
-    # A GPU takes as long for a few as for one, and longest for the first of their kind.
+    # A GPU takes as long for a few pictures as for one, and longest for the first batch of a size.
     batch = np.resize(sample, (CONFIG.gpu_batch_size, *sample.shape[1:]))
     vectors = encode_on_all_cores(model, batch)[: len(sample)]
     seconds = []

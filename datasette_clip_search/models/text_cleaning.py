@@ -1,4 +1,4 @@
-"""What happens to a text before it is split into tokens: OpenCLIP's cleaning, and ours after it."""
+"""Cleaning a text before it is split into tokens: OpenCLIP's cleaning, then ours."""
 
 import html
 import re
@@ -7,30 +7,30 @@ from collections.abc import Callable, Iterable
 
 Clean = Callable[[str], str]
 
-# No language's words are longer, and to split a word into tokens takes the square of its length.
+# Longer than the words of any language: the time to split a word grows with its square.
 _LONG_WORD = re.compile(r"\S{48}(?=\S)")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def cleaning(name: str) -> Clean:
-    """Returns OpenCLIP's cleaning of a name: "lower", "whitespace" or "canonicalize".
+def find_cleaning(name: str) -> Clean:
+    """Return the cleaning that OpenCLIP calls "lower", "whitespace" or "canonicalize".
 
-    Raises KeyError for another one.
+    Raises KeyError for any other name.
     """
     return {"lower": _lower, "whitespace": _whitespace, "canonicalize": _canonicalize}[name]
 
 
-def safe(clean: Clean, special: Iterable[str]) -> Clean:
-    """Returns a cleaning after which special tokens, such as <end_of_text>, are plain text.
+def make_safe(clean: Clean, special: Iterable[str]) -> Clean:
+    """Return a cleaning that makes plain text of special tokens, such as <end_of_text>.
 
-    Endless words are cut into pieces, so that none takes the tokenizer long.
+    It also cuts endless words into pieces, which would take the tokenizer long.
     """
     longer = sorted(token for token in special if len(token) > 1)
     find = re.compile("|".join(map(re.escape, longer)) if longer else "(?!)", re.IGNORECASE)
 
     def clean_further(text: str) -> str:
-        # After the tokenizer's own cleaning, which makes < of &lt;. The space is none to OpenCLIP's
-        # tokenizer, which takes < for a token of its own.
+        # After the tokenizer's own cleaning, which turns &lt; into <. OpenCLIP's tokenizer ignores
+        # the space: to it, < is a token of its own.
         return _LONG_WORD.sub(r"\g<0> ", find.sub(_broken, clean(text)))
 
     return clean_further

@@ -1,4 +1,4 @@
-"""An OpenCLIP model at work: pictures and words to unit vectors."""
+"""An OpenCLIP model in torch: pictures and texts to unit vectors."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,26 +12,26 @@ from ..pictures.preprocess import Preprocess
 from .checkpoint import Checkpoint, compute_fingerprint
 from .encoding import Heed, reference_pixels, unit
 from .open_clip_library import import_open_clip
-from .text_cleaning import safe
+from .text_cleaning import make_safe
 from .weights_files import tag_settings
 
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
-# OpenCLIP's tokenizer remembers every word that it ever saw.
+# OpenCLIP's tokenizer caches every word that it has seen.
 _MOST_WORDS = 10_000
 
 
 class TorchModel:
-    """Both towers of one checkpoint, in float32 on the CPU until told otherwise."""
+    """Both towers of one checkpoint, in float32 on the CPU until `use` changes that."""
 
     def __init__(self, checkpoint: Checkpoint, fingerprint: str | None = None):
-        """Loads the model; `checkpoint` must be located, its `fingerprint` may be known already.
+        """Load a model whose weights are located. Its `fingerprint` may be known already.
 
         Raises EncoderUnavailable for weights that do not load.
         """
         self.checkpoint = checkpoint
         with ThreadPoolExecutor(1) as beside:
-            # Importing is the work of one core, and takes longer.
+            # Importing occupies one core, and takes longer.
             hashed = beside.submit(lambda: fingerprint or compute_fingerprint(checkpoint))
             import_open_clip()
             self._model, self._tokenizer = _load(checkpoint)
@@ -39,7 +39,7 @@ class TorchModel:
         self.preprocess = Preprocess.from_open_clip(_plain(self._model.visual.preprocess_cfg))
         self.device = "cpu"
         self.precision = "fp32"
-        # What torch.set_float32_matmul_precision is to be while pictures are embedded.
+        # The setting of torch.set_float32_matmul_precision while pictures are embedded.
         self.matmul = "highest"
         self.dimension = self.encode_pixels(reference_pixels(self.preprocess)).shape[1]
 
@@ -55,38 +55,38 @@ class TorchModel:
 
     @property
     def tokenizer(self) -> Any:
-        """The open_clip tokenizer, to which special tokens in a text are plain text."""
+        """The open_clip tokenizer, which reads special tokens in a text as plain text."""
         return self._tokenizer
 
     @property
     def key(self) -> str:
-        """What tells the vectors of its texts from any other's."""
+        """Identifies the model: another encoder's vectors have another key."""
         return self.fingerprint
 
     @property
     def logit_scale(self) -> float:
-        """What the model learned to multiply cosines with, before a softmax or a sigmoid."""
+        """The factor that the model learned for cosines, before a softmax or a sigmoid."""
         return float(self._model.logit_scale.detach().exp())
 
     def use(self, device: str, precision: str) -> None:
-        """Moves the model to a torch device and one of PRECISIONS."""
+        """Move the model to a torch device and "fp32", "bf16" or "fp16"."""
         import torch
 
         if self.precision != "fp32" and precision != self.precision:
-            # What was rounded does not come back by itself.
+            # Rounded weights can't be widened back.
             self.reset()
-        self._model.to(device, getattr(torch, PRECISIONS[precision]))
+        self._model.to(device, getattr(torch, _DTYPES[precision]))
         self.device, self.precision, self.matmul = device, precision, "highest"
 
     def reset(self) -> None:
-        """Loads the model again, in float32 on the CPU."""
+        """Load the model again, in float32 on the CPU."""
         self._model, self._tokenizer = _load(self.checkpoint)
         self.device, self.precision, self.matmul = "cpu", "fp32", "highest"
 
     def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of (n, height, width, 3) uint8.
+        """Return the unit vectors (n, dimension), float32, of pixels (n, height, width, 3), uint8.
 
-        Threads may share an encoder. `heed` is what those of databases ask meanwhile.
+        Threads may share a model. It never calls `heed`.
         """
         import torch
 
@@ -95,19 +95,19 @@ class TorchModel:
             torch.tensor(values, device=self.device).view(1, 3, 1, 1) * 255
             for values in (self.preprocess.mean, self.preprocess.std)
         )
-        batch = ((batch - mean) / std).to(getattr(torch, PRECISIONS[self.precision]))
+        batch = ((batch - mean) / std).to(getattr(torch, _DTYPES[self.precision]))
         with torch.inference_mode():
             features = self._model.encode_image(batch)
         return unit(features.float().cpu().numpy())
 
     def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts."""
+        """Return the unit vectors (n, dimension), float32, of n texts. It never calls `heed`."""
         import torch
 
         tokens = self._tokenizer(list(texts)).to(self.device)
         words = getattr(self._tokenizer, "cache", {})
         if len(words) > _MOST_WORDS:
-            # Not the first, which are the tokenizer's own.
+            # Not the first ones, which are the tokenizer's own.
             for word in list(words)[_MOST_WORDS // 2 :]:
                 words.pop(word, None)
         with torch.inference_mode():
@@ -137,21 +137,22 @@ def _load(checkpoint: Checkpoint) -> tuple[Any, Any]:
             model = open_clip.create_model(name, require_pretrained=True, **options)
         tokenizer = _safe(open_clip.get_tokenizer(name))
     except Exception as error:
-        # Weights of another shape, a broken file, a missing tokenizer: each its own exception.
+        # Weights of another shape, a broken file and a missing tokenizer have an exception each.
         reason = " ".join(str(error).split("\n")[:1])
         raise EncoderUnavailable(
             f"The weights of {checkpoint.label} do not load from {checkpoint.weights}: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    # create_model returns a model in training mode, in which BatchNorm mixes up the batch.
+    # create_model returns a model in training mode, where BatchNorm mixes the pictures of a batch.
     model.eval()
     return model, tokenizer
 
 
 def _without_first_values() -> AbstractContextManager[Any]:
-    """Has new layers get no random numbers, in whose place the checkpoint's come at once.
+    """Return a context in which new layers are left uninitialised.
 
-    To draw them takes longer than all the rest of loading. Weights that lack any don't load.
+    The checkpoint's weights replace the random ones at once, and drawing those takes longer than
+    the rest of loading. A checkpoint that lacks any weights does not load.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -171,19 +172,19 @@ def _without_first_values() -> AbstractContextManager[Any]:
 
 
 def _safe(tokenizer: Any) -> Any:
-    """Has a tokenizer read its special tokens as plain text in a text, and cut endless words.
+    """Make a tokenizer read special tokens in a text as plain text, and cut endless words.
 
-    Its own cleaning and those tokens are noted on it, for whoever keeps it elsewhere.
+    Its own cleaning and the special tokens are noted on it, for those who store the tokenizer.
     """
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:
         special = [tokenizer.decoder[token] for token in tokenizer.all_special_ids]
     else:
-        # Hugging Face's; those that are not named, such as languages, are among the added ones.
+        # Hugging Face's: unnamed ones, such as languages, are among the added tokens.
         added = {token.content for token in inner.added_tokens_decoder.values() if token.special}
         special = sorted(added.union(inner.all_special_tokens))
     tokenizer.special, tokenizer.own_clean_fn = special, tokenizer.clean_fn
-    tokenizer.clean_fn = safe(tokenizer.clean_fn, special)
+    tokenizer.clean_fn = make_safe(tokenizer.clean_fn, special)
     return tokenizer
 
 

@@ -15,13 +15,13 @@ from .open_clip_library import check_architecture, import_open_clip, network, su
 
 
 def locate_weights(checkpoint: Checkpoint, fetch: bool) -> Checkpoint:
-    """Returns the checkpoint with its weights on disk.
+    """Return the checkpoint with its weights on disk.
 
-    With `fetch`, open_clip downloads what is missing; without it, only what it downloaded before
-    is used, and nothing is asked of the network.
+    With `fetch`, open_clip downloads missing weights. Without it, only earlier downloads are used,
+    and the network is left alone.
 
-    Raises CommandError for a name or tag that does not exist, EncoderUnavailable when the weights
-    can't be had.
+    Raises CommandError for a name or tag that does not exist, EncoderUnavailable for weights that
+    are not available.
     """
     if checkpoint.weights:
         if not checkpoint.folder:
@@ -53,7 +53,7 @@ def locate_weights(checkpoint: Checkpoint, fetch: bool) -> Checkpoint:
         return Path(downloads.download_pretrained(source)), None
 
     if not source.get("hf_hub"):
-        # Not from the hub: open_clip keeps the file under its own name, here.
+        # Not from the hub: open_clip keeps the file here, under its own name.
         kept = Path("~/.cache/clip", Path(source["url"]).name).expanduser()
         if kept.is_file():
             return replace(checkpoint, weights=kept)
@@ -65,8 +65,8 @@ def locate_weights(checkpoint: Checkpoint, fetch: bool) -> Checkpoint:
 def _obtain(
     checkpoint: Checkpoint, download: Callable[[], tuple[Path, str | None]], fetch: bool
 ) -> Checkpoint:
-    """Takes the weights from the hub's cache, or fetches them."""
-    # Hub clients raise many kinds of error, and only their last line says what happened.
+    """Take the weights from the hub's cache, or fetch them."""
+    # Hub clients raise many kinds of errors, and only the last line says what happened.
     try:
         with network(allowed=False):
             weights, config = download()
@@ -80,7 +80,7 @@ def _obtain(
             reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
             raise EncoderUnavailable(
                 f"Can't fetch the weights of {checkpoint.label}: {reason[0]}\n"
-                "Where the network can't be reached, give a local checkpoint: --pretrained FOLDER "
+                "Without a network, give a local checkpoint: --pretrained FOLDER "
                 f"(with {CONFIG_FILE} and {WEIGHTS_FILE}), "
                 "or --model NAME --pretrained WEIGHTS_FILE"
             ) from error
@@ -89,13 +89,13 @@ def _obtain(
 
 def _not_here(checkpoint: Checkpoint) -> EncoderUnavailable:
     return EncoderUnavailable(
-        f"The weights of {checkpoint.label} are not on this machine, and nothing is fetched while "
-        "answering a query. Run sqlite-utils embed-images once here"
+        f"The weights of {checkpoint.label} are not on this machine, and queries fetch nothing. "
+        "Run sqlite-utils embed-images once here"
     )
 
 
 def _check_reachable() -> None:
-    """Fails at once without a network, where the hub client tries for most of a minute."""
+    """Fail at once without a network, where the hub client would try for most of a minute."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname
@@ -107,7 +107,7 @@ def _check_reachable() -> None:
 
 
 def tag_settings(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """Returns what OpenCLIP knows of a tag: where its weights are, how to preprocess for them."""
+    """Return OpenCLIP's settings for a tag: the place of its weights and the preprocessing."""
     settings: dict[str, Any] | None = import_open_clip().get_pretrained_cfg(
         checkpoint.name, checkpoint.pretrained
     )

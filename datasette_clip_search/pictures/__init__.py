@@ -1,5 +1,5 @@
-"""Picture files: decoding, colour, EXIF facts, thumbnails, and the places they lie in.
+"""Find picture files and decode them: pixels, colour, EXIF facts and thumbnails.
 
-It imports `common` alone. Every package except `common` and `database` may import it. It stays
-without code, so that a decoding process starts light.
+Imports only `common`. Every package except `common` and `database` may import it. This file stays
+without code, so that a decoding process starts quickly.
 """

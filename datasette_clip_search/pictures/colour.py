@@ -1,4 +1,4 @@
-"""Pixels of any mode and colour space to 8-bit sRGB on white."""
+"""Convert pixels of any mode and colour space to 8-bit sRGB on white."""
 
 import io
 from functools import lru_cache
@@ -11,7 +11,7 @@ _MODES = {b"RGB ": "RGB", b"GRAY": "L", b"CMYK": "CMYK", b"Lab ": "LAB"}
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Brings any mode to RGB: deep greys are scaled, not clipped, and alpha is laid on white."""
+    """Convert any mode to RGB: scale deep greys instead of clipping them, put alpha on white."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith(("I", "F")):
         image = _to_8_bit(image)
@@ -30,7 +30,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
         image = _apply_profile(image, profile)
     elif image.mode == "LAB":
         image = _transformed(image, _lab_to_srgb())
-    # Converting to the mode it has would copy it.
+    # Converting an RGB image to RGB would copy it.
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -47,7 +47,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     if mode == "RGB" and image.mode == "L":
         image = image.convert("RGB")
     if mode != image.mode:
-        # A mismatched or broken profile is common, and its picture is still worth having.
+        # Mismatched and broken profiles are common, and the picture is still worth having.
         return image
     transform = _to_srgb_transform(profile, mode)
     return _transformed(image, transform) if transform else image
@@ -59,10 +59,10 @@ def _transformed(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> I
 
 @lru_cache(maxsize=8)
 def _to_srgb_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Returns the transform of a profile; None where it is broken, or changes no colour.
+    """Return a profile's transform to sRGB, or None if it is broken or changes no colour.
 
-    Building one takes as long as decoding a small picture, and most profiles are sRGB itself
-    under one name or another: whether one is, is seen from what it does to samples.
+    Applying one takes as long as decoding a small picture, and most profiles are sRGB under one
+    name or another. Transforming sample colours shows whether this one is.
     """
     try:
         transform = ImageCms.buildTransform(

@@ -1,28 +1,27 @@
-"""How long a picture takes to decode, by a first look at its bytes that costs next to nothing.
+"""A cheap estimate of how long a picture takes to decode, from a glance at its bytes.
 
-A guess, for the order in which pictures wait: what it misses, the decoder's own limit ends.
+It only orders the pictures that wait. Where it is wrong, the decoder's time limit still applies.
 """
 
-# Rough figures of one core: seconds for each pixel, for each pixel of each pass of a JPEG, and for
-# each byte.
+# Rough figures for one core, in seconds: per pixel, per pixel of each pass of a JPEG, and per byte.
 _PIXEL, _PASS, _BYTE = 3e-9, 3e-9, 3e-8
 _PNG_PIXEL, _PNG_CHUNK = 3e-8, 5e-6
 _OTHER, _OTHER_BYTE = 0.05, 1e-7
-# A JPEG with more parts before its pixels is none that a camera or a program makes: Pillow joins
-# some kinds of them one by one.
+# No camera or program writes a JPEG with more segments than this before its pixels, and Pillow
+# takes quadratic time to join some kinds of them.
 _MOST_PARTS = 1000
 _SLOW = 60
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 
 
 def expected_seconds(data: bytes) -> float:
-    """Returns about how many seconds it takes to decode the bytes of a picture file."""
+    """Return roughly how many seconds the bytes of a picture file take to decode."""
     size = len(data)
     if data[:2] == b"\xff\xd8":
         pixels = _jpeg_pixels(data)
         if pixels is None:
             return _SLOW
-        # That marker stands in no pass.
+        # Within a pass, this marker never occurs.
         passes = data.count(b"\xff\xda")
         return pixels * (_PIXEL + passes * _PASS) + size * _BYTE
     if data[:8] == b"\x89PNG\r\n\x1a\n":
@@ -32,9 +31,9 @@ def expected_seconds(data: bytes) -> float:
 
 
 def _jpeg_pixels(data: bytes) -> int | None:
-    """Returns how many pixels a JPEG has, 0 where it doesn't say; None for one of too many parts.
+    """Return a JPEG's number of pixels, 0 if it states none, None if it has too many segments.
 
-    Of several sizes it is the largest: decoders differ in which of them they take.
+    Of several stated sizes, take the largest: decoders differ in which one they use.
     """
     at, pixels = 2, 0
     for _ in range(_MOST_PARTS):

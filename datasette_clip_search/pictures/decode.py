@@ -1,4 +1,4 @@
-"""Pictures: decoded, turned upright, brought to 8-bit sRGB."""
+"""Decode a picture file: turn it upright and convert it to 8-bit sRGB."""
 
 import io
 import sys
@@ -31,10 +31,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded picture: RGB pixels, upright, and what its file says of itself.
+    """A decoded picture: upright RGB pixels, and the facts in its file.
 
-    `image` may be smaller than the file's own picture; `width` and `height` are the upright
-    picture's own, in pixels.
+    `width` and `height` are the full size of the upright picture, in pixels. `image` may be
+    smaller.
     """
 
     image: Image.Image
@@ -44,7 +44,7 @@ class Picture:
     facts: Facts
 
 
-# What undoes each EXIF orientation.
+# The transposition that undoes each EXIF orientation.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,16 +66,16 @@ def decode_picture(
     longest_side: int = 0,
     name: str = "",
 ) -> Picture:
-    """Decodes the bytes of a picture file to upright 8-bit sRGB on white.
+    """Decode the bytes of a picture file to upright 8-bit sRGB on white.
 
-    With `smallest_side`, a JPEG may be decoded at a reduced scale whose shorter side is still at
-    least twice as many pixels: a later resize to `smallest_side` sees no difference. With
-    `longest_side`, for a thumbnail, its longer side is still at least that. `max_megapixels` is
-    of the file's own size, `max_decoded_megapixels` of what is left after reducing the scale.
-    Only the given `formats` are tried, by Pillow's names for them. Without them, a `name` that is
-    camera RAW's gives the preview in the file.
+    With `smallest_side`, a JPEG may be decoded at a reduced scale whose shorter side is at least
+    twice that many pixels: resizing to `smallest_side` later gives the same result. With
+    `longest_side`, for a thumbnail, the longer side is at least that many pixels.
+    `max_megapixels` limits the picture's full size, `max_decoded_megapixels` its size at the
+    reduced scale. `formats` are the only ones to try, by Pillow's names. Without them, a `name`
+    with a camera RAW extension selects the preview in the file.
 
-    Raises PictureError, whatever is wrong with the bytes.
+    Raise PictureError, whatever is wrong with the bytes.
     """
     scale = _Scale(smallest_side, longest_side, max_decoded_megapixels)
     try:
@@ -87,7 +87,7 @@ def decode_picture(
     except MemoryError as error:
         raise NotEnoughMemory(explain_decode_error(error, data)) from error
     except Exception as error:
-        # Pillow refuses odd files with a dozen kinds of exception, most of them built in.
+        # For odd files, Pillow raises a dozen kinds of exception, most of them built-in ones.
         raise PictureError(explain_decode_error(error, data)) from error
 
 
@@ -110,17 +110,17 @@ def _decode(
         except OSError as error:
             if format not in {"JPEG", "MPO"} or "truncated" not in str(error):
                 raise
-            # numpy takes longer to import than most pictures to decode.
+            # Importing numpy takes longer than decoding most pictures.
             from .truncated import load_what_is_there
 
             loaded = load_what_is_there(data, image, scale.open)
         turn = orientation or facts.orientation
-        # Pillow itself turns a TIFF, and pillow-heif a HEIC, whose facts then say 1.
+        # Pillow turns a TIFF itself, and pillow-heif a HEIC, whose orientation then reads 1.
         if format != "TIFF" and turn > 1:
             loaded = loaded.transpose(_UPRIGHT[turn])
             width, height = (height, width) if turn >= 5 else (width, height)
         upright = to_srgb(loaded)
-    # What a file says of itself goes no further than its facts.
+    # No metadata leaves this function except the facts.
     upright.info = {}
     return Picture(upright, format, width, height, facts)
 
@@ -139,7 +139,7 @@ def _decode_raw(preview: Preview, scale: "_Scale", max_megapixels: float) -> Pic
 
 @dataclass(frozen=True)
 class _Scale:
-    """How far a JPEG may be reduced while it is decoded, and how much may then be left."""
+    """How far to reduce a JPEG while decoding it, and the limit for the result."""
 
     smallest_side: int | None
     longest_side: int
@@ -147,7 +147,7 @@ class _Scale:
 
     def reduce(self, image: Image.Image) -> None:
         if isinstance(image, JpegImagePlugin.JpegImageFile):
-            # Of bytes that are all there. In blocks of 64 KB, decoding takes some 2% longer.
+            # All bytes are in memory. In blocks of 64 KB, decoding takes some 2% longer.
             image.decodermaxblock = sys.maxsize
             scales = []
             if self.smallest_side:
@@ -168,7 +168,7 @@ class _Scale:
 
 @contextmanager
 def without_pillow_limit() -> Iterator[None]:
-    """Lets decode_picture()'s own limit count, where Pillow's is lower; for the whole process."""
+    """Lift Pillow's pixel limit for the whole process, so that only decode_picture()'s applies."""
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None
     try:

@@ -1,4 +1,4 @@
-"""What a picture's EXIF says: when, where and with what camera it was taken."""
+"""Read EXIF: when, where and with which camera a picture was taken."""
 
 import math
 import re
@@ -11,17 +11,17 @@ from PIL import ExifTags, Image
 
 _DATE = re.compile(r"(\d{4})[:\-/](\d\d)[:\-/](\d\d)[ T](\d\d):(\d\d):(\d\d)")
 _OFFSET = re.compile(r"[+-]\d\d:\d\d")
-# Where these formats keep EXIF, or the XMP whose orientation Pillow falls back on; Pillow takes
-# a tenth of a millisecond to find neither.
+# Where these formats keep EXIF, or the XMP whose orientation Pillow falls back on. Pillow takes a
+# tenth of a millisecond to find that there is neither.
 _TAGGED = {format: frozenset({"exif", "xmp"}) for format in ("JPEG", "MPO", "WEBP", "HEIF")}
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of one picture; None where its EXIF is silent or makes no sense.
+    """The EXIF facts of one picture; None where EXIF has no value or an invalid one.
 
-    `taken` is ISO 8601 in the camera's own time, with the offset where the camera knew it;
-    `latitude` and `longitude` are signed degrees; `orientation` is EXIF's 1 to 8.
+    `taken` is ISO 8601 in the camera's local time, with the UTC offset if the camera recorded it.
+    `latitude` and `longitude` are signed degrees. `orientation` is EXIF's 1 to 8.
     """
 
     taken: str | None = None
@@ -32,19 +32,19 @@ class Facts:
 
 
 def read_exif(image: Image.Image) -> Facts:
-    """Reads the facts of an opened image (Exif 2.32, CIPA DC-008)."""
+    """Read the facts of an opened image (Exif 2.32, CIPA DC-008)."""
     if image.format in _TAGGED and not _TAGGED[image.format].intersection(image.info):
         return Facts()
     try:
         exif = image.getexif()
     except Exception:
-        # Of the odd files that decode well, one in thirty has EXIF that Pillow can't read.
+        # Of odd files that decode well, one in thirty has EXIF that Pillow can't read.
         return Facts()
     return facts_from_exif(exif)
 
 
 def facts_from_exif(exif: Image.Exif) -> Facts:
-    """Reads the facts of a picture's EXIF."""
+    """Return the facts in a picture's EXIF."""
     try:
         details = exif.get_ifd(ExifTags.IFD.Exif)
         gps = exif.get_ifd(ExifTags.IFD.GPSInfo)

@@ -1,13 +1,13 @@
-"""Which formats are pictures, by content and by name, and why the others are not."""
+"""Recognise picture formats by content and by name, and explain why other files are refused."""
 
 from functools import cache
 
 from PIL import Image
 
-# What a stranger may send: the formats of the web, whose decoders are tested the hardest.
+# The formats that a stranger may send: those of the web, whose decoders are the best tested.
 WEB_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP")
 
-# Pillow tries formats in the order given: the commonest first.
+# Pillow tries formats in the given order, so the most common come first.
 _FIRST = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "HEIF", "AVIF")
 
 _RAW = """
@@ -20,23 +20,24 @@ _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
 )
 
-# Formats that Pillow only recognises, or draws by running another program.
+_CONVERT = "Convert it to PNG or JPEG"
+# Formats that Pillow only identifies, or renders by running another program.
 _NOT_PICTURES = {
-    "BUFR": "BUFR holds measurements of the weather, not a picture",
-    "EPS": "EPS is a program for a printer; it is not run",
-    "GRIB": "GRIB holds measurements of the weather, not a picture",
-    "HDF5": "HDF5 holds measurements, not a picture",
-    "MPEG": "MPEG is a film, not a picture",
-    "PDF": "PDF is a document, not a picture",
-    "WMF": "WMF and EMF are lists of drawing commands; they are not run",
+    "BUFR": "It is weather data (BUFR), not a picture",
+    "EPS": f"It is EPS, a program for printers, which is never run. {_CONVERT}",
+    "GRIB": "It is weather data (GRIB), not a picture",
+    "HDF5": "It is scientific data (HDF5), not a picture",
+    "MPEG": "It is a film (MPEG), not a picture",
+    "PDF": f"It is a PDF document, not a picture. {_CONVERT}",
+    "WMF": f"It is a vector drawing (WMF or EMF), which is never rendered. {_CONVERT}",
 }
 
 _DOCUMENTS = (
     (b"%PDF", _NOT_PICTURES["PDF"]),
-    (b"\xd0\xcf\x11\xe0", "It is a document of an office program, not a picture"),
+    (b"\xd0\xcf\x11\xe0", "It is an office document, not a picture"),
     (b"PK\x03\x04", "It is an archive or a document, not a picture"),
-    (b"<svg", "SVG is a list of drawing commands; it is not run"),
-    (b"<?xml", "It is XML (SVG, for instance), not a picture of pixels"),
+    (b"<svg", f"It is a vector drawing (SVG), which is never rendered. {_CONVERT}"),
+    (b"<?xml", f"It is XML, such as SVG, not a picture made of pixels. {_CONVERT}"),
     (b"<!doctype html", "It is a web page, not a picture"),
     (b"<html", "It is a web page, not a picture"),
 )
@@ -46,7 +47,7 @@ _HEADERS = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"GIF8", "GIF"))
 
 @cache
 def has_heif() -> bool:
-    """Lets Pillow open HEIC and HEIF, and returns whether it can: pillow-heif is optional."""
+    """Let Pillow open HEIC and HEIF, and return whether it can: pillow-heif is optional."""
     try:
         import pillow_heif
     except ImportError:
@@ -56,13 +57,13 @@ def has_heif() -> bool:
 
 
 def is_heif(data: bytes) -> bool:
-    """Returns whether bytes begin like HEIF (ISO 23008-12) that holds no AVIF."""
+    """Return whether bytes begin like HEIF (ISO 23008-12) other than AVIF."""
     return data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and b"avif" not in data[12:64]
 
 
 @cache
 def picture_formats() -> tuple[str, ...]:
-    """The names of the formats that Pillow decodes by itself, the commonest first."""
+    """Return Pillow's names of the formats that it decodes itself, the most common first."""
     has_heif()
     Image.init()
     formats = set(Image.OPEN) - set(_NOT_PICTURES)
@@ -72,10 +73,10 @@ def picture_formats() -> tuple[str, ...]:
 
 @cache
 def picture_extensions() -> frozenset[str]:
-    """The extensions, with the dot, of the pictures that are looked for.
+    """Return the file extensions to look for, in lower case and with the dot.
 
-    Those of camera RAW and HEIF are always among them: where their library is missing, each file
-    is reported with what to install, not passed over in silence.
+    Those of camera RAW and HEIF are always included: if their library is missing, each file is
+    reported with the package to install instead of being skipped silently.
     """
     formats = {*picture_formats(), "MPO"}
     known = {
@@ -87,12 +88,12 @@ def picture_extensions() -> frozenset[str]:
 
 
 def why_no_picture(data: bytes) -> str:
-    """Returns why no decoder takes some bytes."""
+    """Return the reason why no decoder accepts these bytes."""
     if not data:
         return "The file is empty"
     if is_heif(data) and not has_heif():
         return (
-            "It is HEIC, which needs pillow-heif. Install it: pip install pillow-heif "
+            "It is HEIC, which only pillow-heif can read. Install it: pip install pillow-heif "
             "(or 'datasette-clip-search[embed]')"
         )
     start = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -102,7 +103,7 @@ def why_no_picture(data: bytes) -> str:
     for magic, format in _HEADERS:
         if data.startswith(magic):
             return (
-                f"It ends early, or is damaged: it begins like a {format}, but its header "
+                f"It ends early or is damaged: it begins like a {format}, but its header "
                 "can't be read"
             )
     for format, reason in _NOT_PICTURES.items():

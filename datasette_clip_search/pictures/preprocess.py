@@ -1,4 +1,4 @@
-"""What a model is shown of a picture: resized and cropped as OpenCLIP does, in one step."""
+"""Resize and crop a picture to a model's input, as OpenCLIP does, in one step."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -9,16 +9,16 @@ from PIL import Image
 if TYPE_CHECKING:
     from ..common.arrays import Pixels
 
-# Part of what is stored with a model; a new number for whatever changes the pixels of a picture.
+# Stored with a model. Increase it with every change that makes different pixels of a picture.
 VERSION = 1
-# OpenCLIP's largest models see 512.
+# OpenCLIP's largest models take 512 pixels a side.
 _LARGEST_SIDE = 2048
 _LARGEST_MEAN = 1e6
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model sees of a picture: three bytes for each pixel, row by row."""
+    """A picture as a model's input: three bytes for each pixel, row by row."""
 
     rgb: bytearray
     height: int
@@ -26,7 +26,7 @@ class ModelInput:
 
     @property
     def pixels(self) -> "Pixels":
-        """The same, (height, width, 3) uint8."""
+        """The pixels as an array (height, width, 3) uint8, without a copy."""
         import numpy as np
 
         return np.frombuffer(self.rgb, np.uint8).reshape(self.height, self.width, 3)
@@ -34,10 +34,9 @@ class ModelInput:
 
 @dataclass(frozen=True)
 class Preprocess:
-    """OpenCLIP's settings (open_clip.transform.PreprocessCfg) for one model.
+    """One model's preprocessing settings, as in open_clip.transform.PreprocessCfg.
 
-    `resize_mode` is "shortest" (cut the middle out), "longest" (fill up with `fill_color`) or
-    "squash".
+    `resize_mode` is "shortest" (crop the centre), "longest" (pad with `fill_color`) or "squash".
     """
 
     height: int
@@ -50,7 +49,7 @@ class Preprocess:
 
     @classmethod
     def from_open_clip(cls, settings: Mapping[str, Any]) -> "Preprocess":
-        """Takes the settings as a model of OpenCLIP's carries them."""
+        """Read the settings that an OpenCLIP model carries."""
         size = settings["size"]
         height, width = size if isinstance(size, (tuple, list)) else (size, size)
         return cls(
@@ -65,7 +64,7 @@ class Preprocess:
 
     @classmethod
     def from_identity(cls, settings: Mapping[str, Any]) -> "Preprocess":
-        """Takes the settings as they are stored; the first release stored OpenCLIP's own."""
+        """Read stored settings, in our form or in OpenCLIP's."""
         if "size" in settings:
             return cls.from_open_clip(settings)._checked()
         named = {name: settings[name] for name in cls.__dataclass_fields__}
@@ -73,27 +72,29 @@ class Preprocess:
         return stored._checked()
 
     def _checked(self) -> "Preprocess":
-        """Returns these settings, which come from a database.
+        """Return these settings, which come from a database.
 
-        Raises ValueError for such as no model has.
+        Raise ValueError for settings that no model has.
         """
         sizes = (self.height, self.width)
         if not all(type(size) is int and 0 < size <= _LARGEST_SIDE for size in sizes):
-            raise ValueError(f"a model can't see pictures of {self.height!r:.20} pixels")
+            raise ValueError(f"a model's input can't have a side of {self.height!r:.20} pixels")
         for numbers in (self.mean, self.std):
             if len(numbers) != 3 or not all(type(each) in (int, float) for each in numbers):
-                raise ValueError("a model's means and deviations are three numbers each")
+                raise ValueError("a model's mean and std must be three numbers each")
             if not all(abs(number) < _LARGEST_MEAN for number in numbers):
-                raise ValueError("a model's means and deviations are finite")
+                raise ValueError("a model's mean and std must be finite")
         if min(self.std) <= 0 or self.resize_mode not in ("shortest", "longest", "squash"):
-            raise ValueError("a model's settings are OpenCLIP's")
+            raise ValueError(
+                "a model's std must be positive, and its resize_mode one of OpenCLIP's"
+            )
         if type(self.fill_color) is not int or not 0 <= self.fill_color <= 255:
-            raise ValueError("a model's fill colour is a byte")
+            raise ValueError("a model's fill_color must be an integer from 0 to 255")
         return self
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings and the version of this code, as JSON keeps them."""
+        """The settings and the version of this code, ready for JSON."""
         return {
             **asdict(self),
             "mean": list(self.mean),
@@ -102,23 +103,23 @@ class Preprocess:
         }
 
     def shows_the_same(self, other: "Preprocess") -> bool:
-        """Tells whether both make the same pixels; mean and deviation change only what follows."""
+        """Return whether both make the same pixels; mean and std only apply to them later."""
         return replace(self, mean=other.mean, std=other.std) == other
 
     @property
     def smallest_side(self) -> int:
-        """The shorter side, in pixels, of what the model sees; decode to twice as much."""
+        """The longer side of the input, in pixels: decode a shorter side to at least twice that."""
         return max(self.height, self.width)
 
     def pixels(self, image: Image.Image, size: tuple[int, int] | None = None) -> "Pixels":
-        """Returns what the model sees of an RGB image, (height, width, 3) uint8."""
+        """Return the model's input for an RGB image, an array (height, width, 3) uint8."""
         return self.model_input(image, size).pixels
 
     def model_input(self, image: Image.Image, size: tuple[int, int] | None = None) -> ModelInput:
-        """Returns what the model sees of an RGB image.
+        """Return the model's input for an RGB image.
 
-        `size` is the picture's own, (width, height), where `image` was decoded at a reduced scale:
-        the crop is computed from it, so that it is the same at every scale. Resizing only the crop
+        If `image` was decoded at a reduced scale, `size` is the picture's full (width, height): the
+        crop is computed from it, so that it is the same at every scale. Resizing only the crop
         gives the same pixels as cropping the resized image, with less work.
         """
         shown = self._shown(image, *(size or image.size))
@@ -142,9 +143,9 @@ class Preprocess:
         return self._resize(image, (self.width, self.height), box)
 
     def _covering(self, width: int, height: int) -> tuple[int, int]:
-        """Returns the size at which a picture just covers what the model sees."""
+        """Return the size at which a picture just covers the model's input."""
         if self.width == self.height:
-            # torchvision's Resize cuts the longer side's fraction off, and its peers round it.
+            # torchvision's Resize truncates the longer side; other code in OpenCLIP rounds it.
             if width <= height:
                 return self.width, int(self.width * height / width)
             return int(self.height * width / height), self.height
@@ -165,7 +166,7 @@ class Preprocess:
         size: tuple[int, int],
         box: tuple[float, float, float, float] | None = None,
     ) -> Image.Image:
-        # Where the target isn't square, OpenCLIP covers it by bicubic interpolation always.
+        # For a target that isn't square, OpenCLIP always uses bicubic interpolation.
         covers = self.resize_mode == "shortest" and self.width != self.height
         bilinear = self.interpolation == "bilinear" and not covers
         method = Image.Resampling.BILINEAR if bilinear else Image.Resampling.BICUBIC

@@ -1,7 +1,7 @@
-"""Camera RAW: the preview that the camera itself put into the file, found by LibRaw.
+"""Camera RAW: use LibRaw to read the preview that the camera put into the file.
 
-Most RAW files are TIFFs whose first picture is a tiny one, so Pillow would open them and be
-wrong: they are told by their names.
+Most RAW files are TIFFs whose first picture is a tiny thumbnail, which Pillow would take for the
+picture. They are therefore recognised by name.
 """
 
 import io
@@ -15,19 +15,20 @@ from .exif import Facts, facts_from_exif
 from .formats import RAW_EXTENSIONS
 from .reasons import check_megapixels
 
-# Makers' own beginnings, for files without a name; the rest can't be told from TIFF.
+# Magic bytes of some makers, for files without a name; the other makers' files look like TIFF.
 _BEGINNINGS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM")
 _NOT_RAW = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM")
 
-# LibRaw's turns, as EXIF numbers them.
+# LibRaw's flips as EXIF orientations.
 _ORIENTATIONS = {3: 3, 5: 8, 6: 6}
 
 
 class Preview(NamedTuple):
-    """A RAW file's own picture of itself.
+    """The preview in a RAW file.
 
-    `pixels` are a JPEG's bytes or an image. `orientation` is what is left to do; None where the
-    JPEG's own EXIF says. `width` and `height` are the upright full picture's.
+    `pixels` are the bytes of a JPEG, or an image. `orientation` is the EXIF orientation still to
+    undo, or None if the JPEG's own EXIF has it. `width` and `height` are the full size of the
+    upright picture.
     """
 
     pixels: bytes | Image.Image
@@ -39,22 +40,22 @@ class Preview(NamedTuple):
 
 
 def is_raw(data: bytes, name: str) -> bool:
-    """Returns whether a file is camera RAW, by its name or its maker's own beginning."""
+    """Return whether a file is camera RAW, by its name or its maker's magic bytes."""
     if data.startswith(_BEGINNINGS) or data[4:12] == b"ftypcrx " or data[8:10] == b"CR":
         return True
     return PurePath(name).suffix.lower() in RAW_EXTENSIONS and not data.startswith(_NOT_RAW)
 
 
 def open_raw(data: bytes, name: str, max_megapixels: float) -> Preview:
-    """Returns the largest preview of a RAW file, or the developed picture at half its size.
+    """Return the largest preview of a RAW file, or else the picture developed at half its size.
 
-    Raises PictureError when rawpy is missing or LibRaw can't read the file.
+    Raise PictureError if rawpy is missing or LibRaw can't read the file.
     """
     try:
         import rawpy
     except ImportError as error:
         raise PictureError(
-            "It is camera RAW, which needs rawpy. Install it: "
+            "It is camera RAW, which only rawpy can read. Install it: "
             "pip install 'datasette-clip-search[raw]'"
         ) from error
     format = PurePath(name).suffix[1:].upper() or "RAW"
@@ -78,7 +79,7 @@ def _pixels(rawpy: Any, raw: Any) -> tuple[bytes | Image.Image, int | None]:
         rawpy.LibRawUnsupportedThumbnailError,
         rawpy.NotSupportedError,
     ):
-        # LibRaw turns what it develops.
+        # LibRaw has already turned the developed picture upright.
         return Image.fromarray(raw.postprocess(half_size=True, use_camera_wb=True)), 1
     flip, sizes = raw.sizes.flip, raw.sizes
     if preview.format == rawpy.ThumbFormat.BITMAP:
@@ -86,7 +87,7 @@ def _pixels(rawpy: Any, raw: Any) -> tuple[bytes | Image.Image, int | None]:
         return image, _left_to_do(flip, sizes, image.size)
     with Image.open(io.BytesIO(preview.data), formats=("JPEG",)) as image:
         exif = image.getexif()
-        # LibRaw gives a preview that has no EXIF some of its own, with the RAW file's orientation.
+        # LibRaw adds EXIF with the RAW file's orientation to a preview that has none.
         by_libraw = str(exif.get(ExifTags.Base.Software, "")).startswith("dcraw")
         says = ExifTags.Base.Orientation in exif and not by_libraw
         return bytes(preview.data), None if says else _left_to_do(flip, sizes, image.size)
@@ -94,13 +95,13 @@ def _pixels(rawpy: Any, raw: Any) -> tuple[bytes | Image.Image, int | None]:
 
 def _left_to_do(flip: int, sizes: Any, preview: tuple[int, int]) -> int:
     if flip in (5, 6) and (preview[0] > preview[1]) != (sizes.width > sizes.height):
-        # Some cameras turn the preview themselves.
+        # Some cameras store the preview already turned.
         return 1
     return _ORIENTATIONS.get(flip, 1)
 
 
 def _facts(data: bytes) -> Facts:
-    """Reads the EXIF of a RAW file that is a TIFF, or would be but for its first bytes."""
+    """Return the facts of a RAW file that is a TIFF, or is one except for its first bytes."""
     if data[:2] not in (b"II", b"MM"):
         return Facts()
     magic = b"II*\0" if data[:2] == b"II" else b"MM\0*"
@@ -108,7 +109,7 @@ def _facts(data: bytes) -> Facts:
     try:
         exif.load(magic + data[4:])
     except Exception:
-        # A RAW file's tags are as its maker likes; its picture is still worth having.
+        # Makers write tags as they like, and the picture is still worth having.
         return Facts()
     return facts_from_exif(exif)
 

@@ -1,4 +1,4 @@
-"""Why a file could not be read as a picture, in words for the person who has it."""
+"""Explain to the owner of a file why it can't be read as a picture."""
 
 import re
 import struct
@@ -10,16 +10,19 @@ from .formats import why_no_picture
 
 _EARLY = re.compile("truncated|unexpected end|not enough|end of file|ran out|too short", re.I)
 _MAKES_NO_SENSE = (
-    (r"decoder error|data stream|buffer overrun|corrupt", "its compressed pixels make no sense"),
-    (r"seek|cannot load", "it refers to data that is not in it"),
-    (r"MAX_TEXT_", "its comments unpack to far more than a picture's could"),
+    (
+        r"decoder error|data stream|buffer overrun|corrupt",
+        "its compressed pixels can't be unpacked",
+    ),
+    (r"seek|cannot load", "it refers to data that it does not contain"),
+    (r"MAX_TEXT_", "its comments unpack to more than any picture needs"),
 )
-# What says nothing to a person: objects by their address, paths of this machine.
+# Objects by their address and paths on this machine tell the owner nothing.
 _PRIVATE = re.compile(r"<[^>]*\bat 0x[0-9a-f]+[^>]*>|(?<![\w.])/[\w./-]+/[\w./-]*")
 
 
 def check_megapixels(width: int, height: int, max_megapixels: float) -> None:
-    """Raises PictureTooLarge for a picture of more pixels than the limit."""
+    """Raise PictureTooLarge for a picture with more pixels than the limit."""
     if width * height > max_megapixels * 1e6:
         raise PictureTooLarge(
             f"It has {width * height / 1e6:.0f} megapixels ({width} x {height}) "
@@ -28,21 +31,21 @@ def check_megapixels(width: int, height: int, max_megapixels: float) -> None:
 
 
 def explain_decode_error(error: Exception, data: bytes) -> str:
-    """Returns the reason for an exception of Pillow's, which are of a dozen kinds."""
+    """Return a reason in plain words for any of the many exceptions that Pillow raises."""
     if not data or isinstance(error, UnidentifiedImageError):
         return why_no_picture(data)
     text = " ".join(_PRIVATE.sub("", str(error)).split())
     if isinstance(error, Image.DecompressionBombError):
-        return "It has more pixels than the limit of this process"
+        return "It has more pixels than Pillow's limit"
     if isinstance(error, MemoryError):
-        return "Decoding it takes more memory than there is"
+        return "There is not enough memory to decode it"
     if isinstance(error, EOFError | struct.error | IndexError) or _EARLY.search(text):
-        return "It ends early, so that part of the picture is missing"
+        return "It ends early: part of the picture is missing"
     for pattern, reason in _MAKES_NO_SENSE:
         if re.search(pattern, text, re.I):
             return f"It is damaged: {reason}"
     if isinstance(error, NotImplementedError):
-        return f"It uses a part of its format that can't be read: {text}"
+        return f"It uses a feature of its format that can't be decoded: {text}"
     if not text or isinstance(error, KeyError | TypeError | AttributeError | AssertionError):
         return "It is damaged: its header contradicts itself"
     return f"It can't be decoded, and may be damaged: {text}"

@@ -1,4 +1,4 @@
-"""Thumbnails: what is stored in the database for showing."""
+"""Make the thumbnails that are stored in the database."""
 
 import io
 import math
@@ -15,19 +15,19 @@ def make_thumbnail(
     size: int = CONFIG.thumbnail_size,
     least: int = CONFIG.thumbnail_least,
 ) -> bytes:
-    """Returns a small JPEG of an RGB image, without any metadata.
+    """Return a small JPEG of an RGB image, without any metadata.
 
-    The longer side is at most `size` pixels, and at least `least`; a smaller image keeps its size.
+    Its longer side has `least` to `size` pixels. A smaller image keeps its size.
     """
     longest = max(image.size)
     whole = math.ceil(longest / size)
     if whole == 1 or math.ceil(longest / whole) >= least:
-        # The mean of whole pixels is nearer to LANCZOS than other filters, and three times as fast:
-        # tests/benchmarks/thumbnails.py.
+        # Averaging whole pixels comes closer to LANCZOS than other filters do, in a third of the
+        # time: tests/benchmarks/thumbnails.py.
         small = image.reduce(whole)
     else:
-        # HAMMING differs from LANCZOS by far less than JPEG loses, at half the time, and a much
-        # larger picture is halved first.
+        # HAMMING takes half the time of LANCZOS, and they differ by far less than JPEG loses.
+        # reducing_gap averages blocks first in a much larger picture.
         width, height = (max(1, round(side * size / longest)) for side in image.size)
         small = image.resize((width, height), Image.Resampling.HAMMING, reducing_gap=1.2)
     small.info.clear()

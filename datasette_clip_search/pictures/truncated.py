@@ -1,11 +1,13 @@
-"""JPEGs that end early.
+"""Accept JPEGs that end early, if nearly all of the picture is there.
 
-A JPEG is decoded strictly. Where that fails because the file ends early, what there is of it is
-decoded, and taken when at least nine tenths of the picture's rows are there; else the reason
-says how much is missing. So a photograph that lacks only its last bytes is embedded as if it
-were whole, and no picture that is a tenth grey. A progressive JPEG that ends early has all its
-rows, with less detail: it is taken when every coefficient is there to within its last bit, and
-half of the rows to the last bit of the pass that it ends in. Other formats are only taken whole.
+- A JPEG is first decoded strictly. If that fails because the file ends early, the part that
+  exists is decoded.
+- It is accepted if at least nine tenths of its rows are there. A photograph that lacks only its
+  last bytes is embedded, and one that is a tenth grey is refused with the share that is missing.
+- A progressive JPEG that ends early has all its rows, with less detail. It is accepted if every
+  coefficient is known to within its last bit, and the pass in which it ends has reached half of
+  the rows.
+- Other formats must be complete.
 """
 
 import math
@@ -29,22 +31,22 @@ _START_OF_SCAN = 0xDA
 _PROGRESSIVE = 0xC2
 
 Open = Callable[[bytes], Image.Image]
-"""Opens bytes as a JPEG at the scale that is wanted."""
+"""Opens bytes as a JPEG at the wanted scale."""
 
 
 def load_what_is_there(
     data: bytes, strict: ImageFile.ImageFile, open_at_scale: Open
 ) -> Image.Image:
-    """Returns a JPEG that ends early, decoded as far as it goes.
+    """Decode a JPEG that ends early as far as it goes.
 
-    `strict` is what failed to load. Raises PictureError when too much is missing.
+    `strict` is the image that failed to load. Raise PictureError if too much is missing.
     """
     scans, whole = _scans(data)
     try:
         image = open_at_scale(data[:whole] + _END)
         image.load()
     except OSError as error:
-        raise PictureError("It ends early: all of the picture is missing") from error
+        raise PictureError("It ends early: the whole picture is missing") from error
     if scans is None:
         missing = _missing(_grey(image) & _untouched(strict))
         if missing > LARGEST_MISSING:
@@ -68,7 +70,7 @@ class _Scan:
 
 
 def _scans(data: bytes) -> tuple[list[_Scan] | None, int]:
-    """Returns a progressive JPEG's scans, None for another's, and the length of whole segments."""
+    """Return a progressive JPEG's scans, None for others, and the length of complete segments."""
     scans: list[_Scan] | None = None
     position = 2
     while match := _MARKER.search(data, position):
@@ -85,7 +87,7 @@ def _scans(data: bytes) -> tuple[list[_Scan] | None, int]:
 
 
 def _is_detailed(scans: list[_Scan]) -> bool:
-    """Returns whether scans give every coefficient of every component to within its last bit."""
+    """Return whether scans give every coefficient of every component to within its last bit."""
     components = {component for scan in scans for component in scan.components}
     for component in components:
         known = np.zeros(64, bool)
@@ -98,8 +100,8 @@ def _is_detailed(scans: list[_Scan]) -> bool:
 
 
 def _unreached(image: Image.Image, data: bytes, scan: _Scan, open_at_scale: Open) -> float:
-    """Returns the share of rows that the last scan did not change, so did not come to."""
-    # With its header, which alone changes how libjpeg smooths the whole picture.
+    """Return the share of rows that the last scan did not reach: those that it left unchanged."""
+    # Include its header, which by itself changes how libjpeg smooths the whole picture.
     before = open_at_scale(data[: scan.begins] + _END)
     before.load()
     return _missing((_rows(image) == _rows(before)).all(axis=1))
@@ -111,19 +113,19 @@ def _rows(image: Image.Image) -> NDArray[Any]:
 
 
 def _grey(image: Image.Image) -> NDArray[Any]:
-    """Returns which rows are what libjpeg puts where data is missing; Pillow inverts CMYK."""
+    """Return which rows are the grey of missing data in libjpeg; Pillow inverts CMYK."""
     rows = _rows(image)
     return np.asarray(((rows == 128) | (rows == 127)).all(axis=1))
 
 
 def _untouched(image: ImageFile.ImageFile) -> NDArray[Any]:
-    """Returns which rows a strict decode never came to: a grey that is the picture's own counts."""
-    # Pillow keeps the rows it has, and would try again were the tile still there.
+    """Return which rows a strict decode never reached, so that grey pictures don't count."""
+    # Pillow keeps the rows that it has, and would decode again if the tile were still there.
     image.tile = []
     return np.asarray(~_rows(image).any(axis=1))
 
 
 def _missing(rows: NDArray[Any]) -> float:
-    """Returns the share of rows at the end for which something holds."""
+    """Return the share of all rows in the run of true ones at the end."""
     there = np.flatnonzero(~rows)
     return 1 - (int(there[-1]) + 1 if len(there) else 0) / len(rows)

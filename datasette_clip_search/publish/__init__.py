@@ -1,4 +1,9 @@
-"""From a database at home to one for the world: `publish`, and what it takes and tells."""
+"""Publish a private database: copy what visitors need, without what should stay private.
+
+`publish_file` writes one database file, `publish_folder` a folder that a server can be built from.
+
+Imports `models`, `database`, `pictures` and `common`. Only `cli` may import it.
+"""
 
 from .options import PublishOptions, PublishProgress, PublishReport
 from .published_file import publish_file

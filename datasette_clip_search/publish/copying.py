@@ -1,4 +1,4 @@
-"""The copying of tables: ours, in the order of their keys, and the user's that are asked for."""
+"""Copy tables to the published database: our own in key order, and those the user asked for."""
 
 import itertools
 import re
@@ -17,17 +17,17 @@ from .public_facts import COLUMNS, IMAGE_COLUMNS, PublicFacts
 from .public_thumbnails import plain_thumbnail
 from .public_towers import published_manifest
 
-# Pictures that were chosen, in the reading connection's own temporary database.
+# The ids of the chosen pictures, in the reading connection's temporary database.
 CHOSEN = "temp.clip_chosen"
 _ROWS_AT_ONCE = 256
 
 Row = dict[str, Any]
 Change = Callable[[Row], Row | None]
-"""Returns what is published of a row, given by its columns; None for one that is left out."""
+"""Takes a row by its columns; returns the row to publish, or None to leave it out."""
 
 
 class Copy:
-    """Two connections: one that reads a database, in one transaction, and one that writes."""
+    """Copies from a connection that reads in one transaction to a connection that writes."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class Copy:
         models: Sequence[Model],
         progress: PublishProgress,
     ):
-        """Makes our tables for the writer, and takes away their triggers until `finish`.
+        """Create our tables in the writer, and drop their triggers until `finish`.
 
-        They would write for every row what is needed once.
+        The triggers would write for every row what is needed only once.
         """
         self.reader = reader
         self.writer = writer
@@ -54,7 +54,7 @@ class Copy:
             writer.execute(f"drop trigger {quote(name)}")
 
     def choose(self, ids: Iterable[int] | None) -> int:
-        """Chooses pictures, of those with a vector of a model; returns how many there are."""
+        """Choose the pictures to publish from those with a vector; return their number."""
         self.reader.execute(
             f"create {CHOSEN.replace('temp.', 'temp table ')} (id integer primary key)"
         )
@@ -68,30 +68,30 @@ class Copy:
         return self.count(f"select count(*) from {CHOSEN}")
 
     def of(self, table: str, name: str) -> str:
-        """Returns the SQL of the vectors or thumbnails that are of what a picture holds now.
+        """Return SQL for the vectors or thumbnails made from the pictures' current content.
 
-        In a statement they are called by the name, and the picture `i`.
+        The statement refers to them by `name`, and to the pictures as `i`.
         """
         same = made_from_it(name, "i")
         pictures = f"main.{quote(self.table)} as i on i.id = {name}.image_id and {same}"
         return f"main.{table} as {name} join {pictures}"
 
     def count(self, sql: str, *parameters: object) -> int:
-        """Returns the number that a statement reads."""
+        """Return the number that a statement selects."""
         return int(fetch(self.reader, sql, *parameters).fetchone()[0])
 
     def columns(self, table: str) -> list[str]:
-        """Returns the columns of a table that is read; none where there is no such table."""
+        """Return the columns of a table in the reader; none if there is no such table."""
         return _columns(self.reader, table)
 
     def paths(self) -> Iterator[object]:
-        """Yields the stored paths of the pictures that were chosen."""
+        """Yield the stored paths of the chosen pictures."""
         sql = f"select path from main.{quote(self.table)} where id in (select id from {CHOSEN})"
         for (path,) in fetch(self.reader, sql):
             yield path
 
     def copy_models(self, change: Change) -> None:
-        """Copies the models; if the default is none of them, the first one becomes it."""
+        """Copy the models; if the default is not among them, the first becomes the default."""
         self._copy(MODELS, f"id in ({self._model_ids}) order by id", change)
         self.writer.execute(
             f"""update {MODELS} set is_default = 1 where id = ?
@@ -100,7 +100,7 @@ class Copy:
         )
 
     def copy_pictures(self, published: PublicFacts, columns: Sequence[str]) -> None:
-        """Copies the pictures' facts, and columns that the user added to them."""
+        """Copy the facts of the pictures, and the given columns that the user added."""
         self._reveals_contents = published.reveals_contents
         for name in columns:
             self._add_column(name)
@@ -113,7 +113,7 @@ class Copy:
         self._copy(self.table, where, change, columns)
 
     def copy_vectors(self, vector: Callable[[Model, int, object], object]) -> None:
-        """Copies the vectors of each model, as the function makes them of id and stored value."""
+        """Copy the vectors of each model; `vector` converts one, given its picture's id."""
         names = self._published(EMBEDDINGS)
         for model in self.models:
             sql = f"""select {_listed(names, "e.")} from {self.of(EMBEDDINGS, "e")}
@@ -128,7 +128,7 @@ class Copy:
             self._insert(EMBEDDINGS, names, map(changed, fetch(self.reader, sql, model.id)))
 
     def copy_thumbnails(self) -> int:
-        """Copies the thumbnails of the pictures; returns how many could not be read."""
+        """Copy the thumbnails; return how many could not be read."""
         failed = 0
 
         def change(row: Row) -> Row | None:
@@ -144,11 +144,11 @@ class Copy:
         return failed
 
     def copy_towers(self, image_search: bool) -> None:
-        """Copies the models' text towers, and with `image_search` also the image towers."""
+        """Copy the text towers of the models, and with `image_search` the image towers too."""
         if not self._shared(TOWERS):
             return
         towers = (TEXT, IMAGE) if image_search else (TEXT,)
-        # Part 0 alone tells why there is no tower, which names what went wrong at home.
+        # A lone part 0 says why there is no tower, which can reveal the owner's machine.
         where = f"""model_id in ({self._model_ids}) and tower in ({", ".join(map(repr, towers))})
             and (model_id, tower) in (select model_id, tower from main.{TOWERS} where part > 0)"""
 
@@ -158,22 +158,24 @@ class Copy:
         self._copy(TOWERS, where, change)
 
     def copy_table(self, name: str, published: PublicFacts) -> str:
-        """Copies a table of the user's, with its indexes; returns its own name.
+        """Copy one of the user's tables with its indexes; return its exact name.
 
-        Raises CommandError for a table that is not there or can't be copied.
+        Raise CommandError for a table that does not exist or can't be copied.
         """
         sql = "select name, type, sql from main.sqlite_master where lower(name) = lower(?)"
         row = fetch(self.reader, sql, name).fetchone()
         if row is None or row[1] not in ("table", "view"):
-            raise CommandError(f"There is no table {name}. {self._user_tables()}")
+            raise CommandError(f"There is no table {name} to publish. {self._user_tables()}")
         if row[1] == "view" or re.match(r"create\s+virtual", row[2] or "", re.IGNORECASE):
             kind = "a view" if row[1] == "view" else "a virtual table"
             raise CommandError(
-                f"{name} is {kind}, which can't be copied. Give the tables behind it, and make it "
-                "anew in what was published"
+                f"{name} is {kind}, which can't be copied. Publish the tables behind it instead, "
+                f"and create {name} again in the published file"
             )
         if not is_table_name(row[0]) or row[0] == self.table:
-            raise CommandError(f"{row[0]} is a table of embed-images. {self._user_tables()}")
+            raise CommandError(
+                f"{row[0]} is one of embed-images' own tables. {self._user_tables()}"
+            )
         self.writer.execute(row[2])
         names = _columns(self.reader, row[0])
         sql = "select name, \"notnull\" from temp.pragma_table_info(?, 'main')"
@@ -188,7 +190,9 @@ class Copy:
         except sqlite3.OperationalError as error:
             if "UTF-8" not in str(error):
                 raise
-            raise CommandError(f"{row[0]} holds text that is not valid UTF-8: {error}") from error
+            raise CommandError(
+                f"The table {row[0]} contains text that is not valid UTF-8: {error}"
+            ) from error
         sql = """select sql from main.sqlite_master
             where type = 'index' and tbl_name = ? and sql is not null"""
         for (index,) in fetch(self.reader, sql, row[0]).fetchall():
@@ -196,7 +200,7 @@ class Copy:
         return str(row[0])
 
     def finish(self) -> None:
-        """Brings the triggers back, and has them write once what they write for a change."""
+        """Create the triggers again, and let each fire once."""
         for _, sql in self._triggers:
             self.writer.execute(sql)
         for model in self.models:
@@ -211,18 +215,18 @@ class Copy:
         return ", ".join(str(model.id) for model in self.models)
 
     def _shared(self, table: str) -> list[str]:
-        """Returns the columns of a table that both databases have."""
+        """Return the columns of a table that exist in both databases."""
         ours = set(_columns(self.writer, table))
         return [name for name in _columns(self.reader, table) if name in ours]
 
     def _add_column(self, name: str) -> None:
-        """Adds a column of the user's to the pictures' table."""
+        """Add one of the user's columns to the pictures' table."""
         known = _columns(self.reader, self.table)
         if name not in known or name in _columns(self.writer, self.table):
             own = [each for each in known if each not in _columns(self.writer, self.table)]
             raise CommandError(
-                f"{self.table} has no column {name} of your own. "
-                f"{'It has: ' + ', '.join(own) if own else 'It has none'}"
+                f"{self.table} has no column {name} that you added. "
+                f"Columns that you added: {', '.join(own) or 'none'}"
             )
         sql = "select type from temp.pragma_table_info(?) where name = ?"
         (kind,) = fetch(self.reader, sql, self.table, name).fetchone()
@@ -233,18 +237,18 @@ class Copy:
         sql = "select name from main.sqlite_master where type = 'table' order by name"
         names = [name for (name,) in fetch(self.reader, sql)]
         own = [name for name in names if is_table_name(name) and name != self.table]
-        return f"Your own tables here: {', '.join(own) or 'none'}"
+        return f"Your own tables in this database: {', '.join(own) or 'none'}"
 
     def _published(self, table: str) -> list[str]:
-        """Returns the columns of a table of ours that are published, of those that are there."""
+        """Return the existing columns of one of our tables that may be published."""
         ours = COLUMNS.get(table, IMAGE_COLUMNS)
         if not self._reveals_contents:
-            # It begins as content_hash does; where it is null, nothing is compared.
+            # It is the beginning of content_hash. Where it is null, nothing is compared.
             ours = ours - {"made_from"}
         return [name for name in self._shared(table) if name in ours]
 
     def _copy(self, table: str, where: str, change: Change, columns: Sequence[str] = ()) -> None:
-        """Copies rows, as they are changed: of our columns only those that are published."""
+        """Copy the changed rows, with only those of our columns that may be published."""
         shared = [name for name in self._published(table) if name not in columns]
         names = [*shared, *columns]
         sql = f"select {_listed(names)} from main.{quote(table)} where {where}"
@@ -253,14 +257,14 @@ class Copy:
     def _write(
         self, table: str, names: Sequence[str], change: Change, rows: Iterable[Sequence[object]]
     ) -> None:
-        """Writes rows, as they are changed."""
+        """Write the changed rows."""
         lacking = self._stand_ins(table, names)
         changed = (change(dict(zip(names, row, strict=True))) for row in rows)
         values = ([*row.values(), *lacking.values()] for row in changed if row is not None)
         self._insert(table, [*names, *lacking], values)
 
     def _stand_ins(self, table: str, there: Sequence[str]) -> dict[str, object]:
-        """Returns values for facts that every row has, whose columns were taken away."""
+        """Return values for required columns that are not among those copied."""
         rows = fetch(self.writer, f"pragma main.table_info({quote(table)})")
         return {
             str(name): "" if kind == "TEXT" else 0
@@ -283,6 +287,6 @@ def _listed(names: Iterable[str], before: str = "") -> str:
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
-    """Returns the columns of a table that can be written; none where there is no such table."""
+    """Return the writable columns of a table; none if there is no such table."""
     sql = "select name from temp.pragma_table_xinfo(?, 'main') where hidden = 0"
     return [name for (name,) in fetch(connection, sql, table)]

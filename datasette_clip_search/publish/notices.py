@@ -1,4 +1,4 @@
-"""What a person may not expect of what was published, in sentences."""
+"""Notices about a published file that its owner may not expect, one sentence each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -13,17 +13,17 @@ from .options import PublishOptions
 from .private_paths import PublicPaths
 from .public_facts import PublicFacts, count_facts
 
-# What holds an absolute path, of this system or another, or a home folder.
+# Text that contains an absolute path of any system, or a home folder.
 _LIKE_PATH = " or ".join(
     f"{{0}} like '{pattern}'"
     for pattern in ("/%/%", "_:\\%", "~/%", "file:/%", "%/home/%", "%/Users/%", "%\\Users\\%")
 )
-# A fact that some pictures lack is shown with how many have it.
+# Facts that not every picture has are shown with the number of pictures that have them.
 _COUNTED = ("gps", "key", "taken", "camera")
 
 
 def private_facts(copy: Copy, published: PublicFacts) -> tuple[list[str], list[str]]:
-    """Returns which facts were published, and which were left out, of those that there are."""
+    """Return which of the existing facts were published, and which were left out."""
     held = count_facts(copy.reader, copy.table, CHOSEN)
     held["original"] = sum(published.originals.values())
     revealed: list[str] = []
@@ -45,7 +45,7 @@ def find_notices(
     paths: PublicPaths,
     tables: Sequence[str],
 ) -> Iterator[str]:
-    """Yields what was left out, changed, or may be more than was meant."""
+    """Yield what was left out or changed, and what may reveal more than intended."""
     images = quote(copy.table)
     chosen = f"id in (select id from {CHOSEN})"
     position = select_facts(copy.reader, copy.table, "id", "latitude", "longitude")
@@ -54,35 +54,35 @@ def find_notices(
     if positions := copy.count(sql):
         pictures = counted(positions, "picture")
         if "gps" in published.revealed:
-            yield f"GPS positions of {pictures} are published"
+            yield f"Published: GPS positions of {pictures}; --drop gps leaves them out"
         else:
-            yield f"GPS positions left out: {pictures}; --keep-gps keeps them"
+            yield f"Left out: GPS positions of {pictures}; --keep-gps keeps them"
     if names := paths.shortened_to_names:
         yield (
-            f"Paths shortened to names: {counted(names, 'picture')} outside the database's "
-            "folder; --relative-to FOLDER keeps the path from a folder on"
+            f"Shortened to file names: paths of {counted(names, 'picture')} outside the database's "
+            "folder; --relative-to FOLDER keeps the path below FOLDER"
         )
     if paths.folders:
         folders = counted(len(paths.folders), "folder")
         example = min(paths.folders)
         example = example if example.isprintable() else ascii(example)
-        yield f"Paths name {folders}, such as {example}; --drop folder leaves them out"
+        yield f"Published: names of {folders}, such as {example}; --drop folder leaves them out"
     if options.condition is None:
         sql = f"select count(*) from main.{images} where not {chosen}"
         if others := copy.count(sql):
             yield f"Left out: {counted(others, 'picture')} that the model has not embedded"
     if lost := sum(len(lost_ids(copy.reader, model)) for model in copy.models):
         yield (
-            f"Left out: {counted(lost, 'vector')} without a picture; sqlite-utils clip-index deletes "
-            "them"
+            f"Left out: {counted(lost, 'vector')} without a picture; sqlite-utils clip-index "
+            "deletes them"
         )
     if options.thumbnail_size != 0:
         sql = f"""select count(*) from {CHOSEN}
             where id not in (select t.image_id from {copy.of(THUMBNAILS, "t")})"""
         if bare := copy.count(sql):
-            yield f"Without a thumbnail: {counted(bare, 'picture')}, shown by name alone"
+            yield f"Without a thumbnail: {counted(bare, 'picture')}; the page shows only names"
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
-        yield f"Left out: {FAILURES}, which names {counted(failures, 'file')} by path"
+        yield f"Left out: {FAILURES}, which has the paths of {counted(failures, 'file')}"
     known = {
         name
         for (name,) in fetch(copy.writer, "select name from temp.pragma_table_info(?)", copy.table)
@@ -90,12 +90,13 @@ def find_notices(
     sql = "select name from temp.pragma_table_info(?)"
     own = [name for (name,) in fetch(copy.reader, sql, copy.table) if name not in known]
     if own:
-        yield f"Columns of your own left out: {', '.join(own)}; --with-column {own[0]} keeps it"
+        yield f"Left out: your own columns {', '.join(own)}; --with-column {own[0]} keeps one"
     for place, number in published.originals.items():
+        files = f"{counted(number, 'picture file')} in {place}"
         if "original" in published.revealed:
-            yield f"Picture files in {place} are published, with all metadata: {number:,}"
+            yield f"Published: {files}, with all metadata; --drop original leaves them out"
         else:
-            yield f"Picture files in {place} left out: {number:,}; --keep original keeps them"
+            yield f"Left out: {files}; --keep original keeps them"
     template = originals_template(copy.writer)
     if template and paths.changed and ("{path}" in template or "{name}" in template):
         yield "Links to originals use the shortened paths"
@@ -105,15 +106,15 @@ def find_notices(
 
 
 def _paths_in(copy: Copy, table: str, columns: Iterable[str]) -> Iterator[str]:
-    """Yields which columns of the user's hold what looks like paths."""
+    """Yield which of the user's columns contain text that looks like paths."""
     for column in columns:
         like = _LIKE_PATH.format(quote(column))
         sql = f"""select count(*) from main.{quote(table)}
             where typeof({quote(column)}) = 'text' and ({like})"""
         if found := fetch(copy.writer, sql).fetchone()[0]:
-            yield f"{table}.{column} is published as it is, with {counted(found, 'absolute path')}"
+            yield f"Published: {counted(found, 'absolute path')} in {table}.{column}, unchanged"
 
 
 def counted(number: int, what: str) -> str:
-    """Returns a number with its noun."""
+    """Return a number with its noun, in the plural unless it is 1."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What is asked of clip-publish, and what it tells of what it did."""
+"""The options, progress and report of clip-publish."""
 
 import sqlite3
 from collections.abc import Callable, Iterable
@@ -8,17 +8,19 @@ from pathlib import Path
 from ..database.model import Model
 
 Condition = Callable[[sqlite3.Connection, str, Model], Iterable[int]]
-"""Returns the ids of a model's pictures, in a table, that are to be published."""
+"""Returns the ids of the pictures to publish, for a connection, the pictures' table and a model."""
 
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """What is published, and how.
+    """What to publish, and how.
 
-    `thumbnail_size` is in pixels: None keeps thumbnails as they are, 0 leaves them out. `keep` and
-    `drop` are names of `FACTS` to publish and to leave out. Below the folders `relative_to`,
-    pictures that lie outside the database's own keep their paths. `tables` and `columns` are the
-    user's, to be carried along.
+    - `condition`: chooses the pictures; None publishes all.
+    - `vectors`: "fp32" or "fp16".
+    - `thumbnail_size`: in pixels; None keeps the thumbnails unchanged, 0 leaves them out.
+    - `keep`, `drop`: names of `FACTS` to publish and to leave out.
+    - `relative_to`: folders outside the database's own, below which paths are kept.
+    - `tables`, `columns`: the user's own, to publish as well.
     """
 
     condition: Condition | None = None
@@ -37,27 +39,29 @@ class PublishOptions:
 
 
 class PublishProgress:
-    """Told how far the work is; the base class keeps it to itself."""
+    """Receives the progress of the work; this base class ignores it."""
 
     def start(self, what: str, pictures: int) -> None:
-        """Something is about to be done to so many pictures."""
+        """Begin a step for a number of pictures."""
 
     def advance(self, pictures: int) -> None:
-        """So many more are done."""
+        """Add a number of finished pictures."""
 
     def finish(self) -> None:
-        """All are done."""
+        """End the step."""
 
 
 @dataclass
 class PublishReport:
     """What was published.
 
-    `parts` are names and bytes, and make up the whole of the file together. `recall` is the
-    recall@10 of rounded vectors over so many `asked` pictures, None where none were rounded.
-    `has_words` tells whether words can be searched for without torch. `revealed` and `left_out` are
-    the private facts of the pictures, by the names of `FACTS`, some with how many have it. `warnings`
-    are sentences.
+    - `parts`: names and bytes, which add up to the size of the file.
+    - `recall`: recall@10 of rounded vectors, measured with `asked` pictures; None if none were
+      rounded.
+    - `has_words`: whether words can be searched for without torch.
+    - `revealed`, `left_out`: the pictures' private facts by the names of `FACTS`, some with the
+      number of pictures that have them.
+    - `warnings`: one sentence each.
     """
 
     database: Path

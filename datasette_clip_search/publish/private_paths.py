@@ -1,4 +1,4 @@
-"""Paths as they are published: none tells of the machine that the pictures lie on."""
+"""Turn stored paths into public ones, which reveal nothing about the owner's machine."""
 
 import ntpath
 import posixpath
@@ -16,25 +16,27 @@ EVERYTHING = frozenset(("key", "table", "folder", "archive", "name"))
 
 
 def is_absolute(path: str) -> bool:
-    """Tells whether a path begins at a root, on this system or another one."""
+    """Return whether a path is absolute, on this system or on any other."""
     return posixpath.isabs(path) or ntpath.isabs(path) or bool(ntpath.splitdrive(path)[0])
 
 
 def table_of(path: object) -> str | None:
-    """Returns the table of the row that a path stands for, or None where it is another path."""
+    """Return the table of the row that a stored path stands for, or None for other paths."""
     if not isinstance(path, str) or not path.startswith(SQL_PREFIX):
         return None
     return path[len(SQL_PREFIX) :].partition("/")[0]
 
 
 class PublicPaths:
-    """Turns stored paths into published ones, each only once.
+    """Turns stored paths into public ones, and never makes the same one twice.
 
-    What lies below the database's folder keeps its path. Of every other picture only the file's
-    name is revealed: or, of one in an archive, the archive's name and the path in it; or, below one
-    of the folders `roots`, the path from there. What is not among `kept`, of EVERYTHING, is left out,
-    but for the keys of rows of `tables`; in place of a name or key there is the picture's id. Where
-    a name is taken, the id is added to it.
+    - A path below the database's folder is kept.
+    - A path below one of the folders `roots` becomes relative to it.
+    - Any other path is shortened to the file's name; in an archive, to the archive's name and the
+      path in it.
+    - Facts of EVERYTHING that are not in `kept` are left out, except for the keys of rows of
+      `tables`. The picture's id replaces a name or key that is left out.
+    - If a path is taken, the id is added to it.
     """
 
     def __init__(
@@ -46,10 +48,10 @@ class PublicPaths:
         tables: Collection[str] = (),
         home: str | None = None,
     ):
-        """Takes all stored paths that are going to be asked for, and absolute folders."""
-        # How many paths are published as others, and of these, how many lay below no root.
+        """Prepare for all stored paths that will be turned; `roots` and `folder` are absolute."""
+        # How many paths were changed, and how many of these were below none of the roots.
         self.changed = self.shortened_to_names = 0
-        # The facts of EVERYTHING that published paths tell, those that they don't, and all folders.
+        # The facts of EVERYTHING that public paths reveal, those they withhold, and all folders.
         self.revealed: set[str] = set()
         self.withheld: set[str] = set()
         self.folders: set[str] = set()
@@ -63,15 +65,15 @@ class PublicPaths:
         self._taken = {path for path in stored if isinstance(path, str) and self._is_kept(path)}
 
     def keeps_key(self, table: object) -> bool:
-        """Tells whether keys are published of what was taken from a table, None for unknown."""
+        """Return whether to publish keys of rows of a table; None is an unknown table."""
         return "key" in self._kept or self._is_published(table)
 
     def keeps_table(self, table: object) -> bool:
-        """Tells whether the name of a table is published, and with it that rows are its."""
+        """Return whether to publish the name of a table, and which pictures are its rows."""
         return "table" in self._kept and self.keeps_key(table)
 
     def published(self, image_id: object, stored: object, format: object = None) -> str:
-        """Returns the path that a stored one is published under."""
+        """Return the public path for a stored one."""
         if isinstance(stored, str) and self._is_kept(stored):
             self._note_revealed(stored, stored)
             return stored
@@ -89,7 +91,7 @@ class PublicPaths:
         return path
 
     def _note_revealed(self, stored: str, published: str) -> None:
-        """Notes what a published path tells, and what of the stored one it does not."""
+        """Note which facts of a stored path its public form reveals, and which it withholds."""
         if (table := table_of(stored)) is not None:
             facts = {"key": self.keeps_key(table), "table": self.keeps_table(table)}
         else:
@@ -105,7 +107,7 @@ class PublicPaths:
             (self.revealed if is_revealed else self.withheld).add(name)
 
     def shortened(self, path: str) -> str:
-        """Returns a path without what it tells of the machine; others as they are."""
+        """Return a path without private parts; one that has none stays as it is."""
         if not self._is_private(path):
             return path
         if _ADDRESS.match(path):
@@ -122,7 +124,7 @@ class PublicPaths:
         return parts[-1] if parts else "picture"
 
     def _changed(self, stored: str) -> str:
-        """Returns what is left of a path, nothing for one of which nothing is."""
+        """Return the public part of a path, or an empty text if nothing of it is public."""
         table = table_of(stored)
         if table is None:
             path = self.shortened(stored)
@@ -148,30 +150,30 @@ class PublicPaths:
         return "name" in self._kept and self._keeps_folders(stored) and not self._is_private(stored)
 
     def _keeps_folders(self, path: str) -> bool:
-        """Tells whether all folders of a path are published; there may be none."""
+        """Return whether all folders of a path, if any, are public."""
         parts = path.split("/")[:-1]
         if parts and "folder" not in self._kept:
             return False
         return "archive" in self._kept or not any(map(_ARCHIVE.search, parts))
 
     def _is_published(self, table: object) -> bool:
-        """Tells whether the user has a table published, or any where it is not known which."""
+        """Return whether the user publishes a table; for an unknown one, whether any."""
         if not isinstance(table, str):
             return bool(self._tables)
         return {name.lower() for name in table.split("+")} <= self._tables
 
     def _is_private(self, path: str) -> bool:
-        """Tells whether a path says where on a machine, or on which, a picture lies."""
+        """Return whether a path reveals a machine, or a place on one."""
         if is_absolute(path) or path.startswith("~") or _ADDRESS.match(path):
             return True
         parts = path.split("/")
         if ".." in parts or self._is_home(parts):
             return True
-        # The database may lie above its owner's home folder, even if only by a part of its path.
+        # The database may lie above its owner's home folder, or in part of its path.
         return not self._is_at_home and self._is_home([*self._inside, *parts])
 
     def _is_home(self, parts: list[str]) -> bool:
-        """Tells whether a path leads through a home folder like the owner's, anywhere in it."""
+        """Return whether the owner's home folder occurs anywhere in a path."""
         run = self._home
         if len(run) < 2 or run[-1] not in parts:
             return False

@@ -1,7 +1,7 @@
-"""The facts of pictures and models as they are published.
+"""Turn the facts of pictures and models into public ones.
 
-What is not named here stays at home: a column or a table that is new is published only once it
-is entered below.
+Only columns and tables that are named here are published. A new one stays private until it is added
+below.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from ..database.recognition import select_facts
 from ..database.schema import EMBEDDINGS, MODELS, THUMBNAILS, TOWERS
 from .private_paths import EVERYTHING, PublicPaths, is_absolute, table_of
 
-# The column that tells whose key `key` is.
+# The column with the table that `key` is a key of.
 KEY_TABLE = "key_table"
-# Of each table of ours that is published, the columns that are. The pictures' own table goes by
-# any name. `calibration` comes of the pictures that int8 was calibrated with, and stays at home.
+# The public columns of each of our tables; the pictures' table can have any name. `calibration` is
+# derived from the pictures that calibrated int8, and stays private.
 IMAGE_COLUMNS = frozenset(
     [
         "id",
@@ -55,8 +55,8 @@ COLUMNS = {
     THUMBNAILS: frozenset(("image_id", "format", "data", "made_from")),
     TOWERS: frozenset(("model_id", "tower", "part", "precision", "data")),
 }
-# How files of pictures begin: JPEG, PNG, GIF, WebP, TIFF and RAW, BMP, HEIC and AVIF, JPEG XL and
-# 2000, Photoshop. A blob of the user's that is something else begins so by chance once in billions.
+# The first bytes of picture files: JPEG, PNG, GIF, WebP, TIFF and RAW, BMP, HEIC and AVIF, JPEG XL
+# and 2000, Photoshop. Any other blob begins like this once in billions.
 _FILE = re.compile(
     rb"\xff\xd8\xff[\xc0-\xfe]|\x89PNG|GIF8|RIFF.{4}WEBP|II[*+U]\0|MM\0[*+]|IIRO|BM.{4}\0\0\0\0"
     rb"|.{4}ftyp|.{4}(JXL |jP  )|8BPS|FUJIFILM",
@@ -65,19 +65,19 @@ _FILE = re.compile(
 
 
 class PublicFacts:
-    """Turns the facts of pictures and models into those that are published.
+    """Turns the facts of pictures and models into public ones.
 
-    `revealed` and `withheld` are the names of those that were, and were not; some are both, of
-    different pictures.
+    `revealed` and `withheld` are the names of the facts that were published and that were not. A
+    name can be in both, for different pictures.
     """
 
     def __init__(self, kept: Collection[str], paths: PublicPaths):
-        # A file's time is mostly that of its picture.
+        # The file's time is usually when the picture was taken.
         kept = set(kept) - (set() if "taken" in kept else {"mtime"})
         self._kept = kept
         self._paths = paths
         self._secret = os.urandom(32)
-        # How many picture files there were, by the user's table and column.
+        # The number of picture files in each of the user's columns.
         self.originals: dict[str, int] = {}
         self._revealed = kept - EVERYTHING
         self._withheld = set(NAMES) - kept - EVERYTHING
@@ -92,11 +92,11 @@ class PublicFacts:
 
     @property
     def reveals_contents(self) -> bool:
-        """Whether a picture's content shows that it is published."""
+        """Whether someone who has a picture can find out that it is published."""
         return "content_hash" in self._kept
 
     def picture(self, facts: dict[str, object]) -> dict[str, object]:
-        """Returns what is published of a row of the pictures' table, given by its columns."""
+        """Return the public form of a row of the pictures' table, given by its columns."""
         changed: dict[str, object] = {
             "path": self._paths.published(facts["id"], facts["path"], facts.get("format"))
         }
@@ -111,10 +111,7 @@ class PublicFacts:
         return facts | {name: value for name, value in changed.items() if name in facts}
 
     def own(self, table: str, column: str, value: object, absent: object = None) -> object:
-        """Returns what is published of a value of the user's own: not a picture's file.
-
-        In its place there is `absent`.
-        """
+        """Return a value of the user's own table or column; `absent` replaces a picture file."""
         if not isinstance(value, bytes) or not _FILE.match(value):
             return value
         place = f"{table}.{column}"
@@ -122,7 +119,7 @@ class PublicFacts:
         return value if "original" in self._kept else absent
 
     def model(self, facts: dict[str, object]) -> dict[str, object]:
-        """Returns what is published of a row of the models' table: never a path."""
+        """Return the public form of a row of the models' table, which has no path."""
         name = str(facts["name"])
         changed = {
             "name": self._paths.shortened(name) if is_absolute(name) else name,
@@ -144,14 +141,14 @@ class PublicFacts:
         }
 
     def _pseudonym(self, content_hash: object) -> str:
-        """Returns the same text for the same content, which tells nobody what content it is."""
+        """Return the same text for the same content, without revealing the content."""
         return hmac.new(self._secret, str(content_hash).encode(), hashlib.sha256).hexdigest()
 
 
 def published_place(pretrained: str) -> str:
-    """Returns where weights are, without the name of any folder or file of the owner's.
+    """Return a model's `pretrained` without the name of any folder or file of the owner's.
 
-    Beside the published database they are found again, and never taken for a tag.
+    Weights beside the published database are found by it, and it never looks like a tag.
     """
     if not re.search(r"[/\\]|^[.~]|\.(safetensors|bin|pt|pth)$", pretrained):
         return pretrained
@@ -160,12 +157,12 @@ def published_place(pretrained: str) -> str:
 
 
 def _local(taken: object) -> object:
-    """Returns a time without its offset to UTC."""
+    """Return a time without its UTC offset."""
     return re.sub(r"(Z|[+-]\d\d:?\d\d)$", "", taken) if isinstance(taken, str) else taken
 
 
 def count_facts(connection: sqlite3.Connection, table: str, chosen: str) -> dict[str, int]:
-    """Returns how many of the chosen pictures have each fact that not every picture has."""
+    """Return how many of the chosen pictures have each of the optional facts."""
     conditions = {
         "gps": "latitude is not null and longitude is not null",
         "mtime": "mtime != 0",

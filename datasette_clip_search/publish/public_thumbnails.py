@@ -1,4 +1,4 @@
-"""Thumbnails as they are published: nothing but a picture in them, and smaller where asked for."""
+"""Strip thumbnails of all metadata, and make them smaller on request."""
 
 import io
 import re
@@ -16,18 +16,18 @@ from .options import PublishProgress
 _AT_ONCE = 256
 _FORMATS = [name.upper() for name in CONTENT_TYPES]
 
-# Segments of a JPEG that decoding takes: tables, the frame's header, and the restart interval.
+# JPEG segments that decoding needs: tables, the frame header, and the restart interval.
 _NEEDED = frozenset((0xDB, 0xC4, 0xC0, 0xC1, 0xDD))
 _START_OF_SCAN, _JFIF = 0xDA, 0xE0
-# Between them lie marks alone that belong to a scan: all else would be another segment.
+# Matches the first marker that does not belong to a scan, which begins another segment.
 _END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 
 
 def plain_thumbnail(format: object, data: object) -> tuple[str, bytes] | None:
-    """Returns a thumbnail with nothing in it but the picture, or None for one that can't be read.
+    """Return a thumbnail that contains only the picture, or None if it can't be read.
 
-    Those that embed-images makes are such, and stay as they are. Any other program may have put
-    pictures with EXIF, comments or more into the table.
+    Thumbnails that embed-images made stay as they are. Other programs may have stored pictures with
+    EXIF, comments or more, which are encoded again.
     """
     if format == "jpeg" and isinstance(data, bytes) and _is_plain(data):
         return "jpeg", data
@@ -35,7 +35,7 @@ def plain_thumbnail(format: object, data: object) -> tuple[str, bytes] | None:
 
 
 def _is_plain(data: bytes) -> bool:
-    """Tells whether a JPEG file (ITU T.81, JFIF 1.02) holds no segment but those of its picture."""
+    """Return whether a JPEG (ITU T.81, JFIF 1.02) has no segments but those of its picture."""
     at = 2
     if data[:at] != b"\xff\xd8":
         return False
@@ -46,7 +46,7 @@ def _is_plain(data: bytes) -> bool:
         held = data[at + 4 : at + 2 + size]
         at += 2 + size
         if mark[1] == _JFIF:
-            # With no picture of its own in it.
+            # Without a thumbnail of its own.
             if len(held) != 14 or held[:5] != b"JFIF\0" or held[12:] != b"\0\0":
                 return False
         elif mark[1] == _START_OF_SCAN:
@@ -57,9 +57,9 @@ def _is_plain(data: bytes) -> bool:
 
 
 def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: PublishProgress) -> int:
-    """Makes thumbnails anew whose longer side is more than `size` pixels.
+    """Shrink all thumbnails whose longer side has more than `size` pixels.
 
-    Returns how many could not be read; they are deleted.
+    Delete those that can't be read, and return their number.
     """
     ids = [row[0] for row in fetch(connection, f"select image_id from {THUMBNAILS}")]
     progress.start("Thumbnails", len(ids))
@@ -85,7 +85,7 @@ def shrink_thumbnails(connection: sqlite3.Connection, size: int, progress: Publi
 
 
 def _shrunk(data: object, size: int) -> tuple[str, bytes] | tuple[()] | None:
-    """Returns a smaller one, nothing for one that is small, or None for one that can't be read."""
+    """Return a smaller thumbnail, () if it is small enough, or None if it can't be read."""
     from PIL import Image
 
     try:
@@ -94,9 +94,9 @@ def _shrunk(data: object, size: int) -> tuple[str, bytes] | tuple[()] | None:
             if max(image.size) <= size:
                 return ()
     except Exception:
-        # Pillow raises errors of a dozen kinds for damaged pictures.
+        # For damaged pictures, Pillow raises a dozen kinds of exception.
         return None
-    # As large as was asked for, or very nearly.
+    # Exactly the requested size, or slightly smaller.
     return _remade(data, size, size * 15 // 16)
 
 

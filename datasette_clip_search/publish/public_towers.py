@@ -1,8 +1,8 @@
-"""The towers as they are published: without what their manifests tell of how they were made."""
+"""Remove from the towers' manifests how and when they were made."""
 
 import json
 
-# What reading a tower takes, and how well it passed its tests. Others may be numbers.
+# The keys needed to read a tower, and its test results. Other keys are public if they are numbers.
 _PUBLIC = frozenset(
     [
         "format",
@@ -16,14 +16,14 @@ _PUBLIC = frozenset(
         "verified",
     ]
 )
-# How many pictures there were to check it with, at home.
+# The number of the owner's pictures that it was checked with.
 _WITHHELD = "pictures"
 
 
 def published_manifest(manifest: object) -> str:
-    """Returns a tower's manifest without the dates, reasons and counts of its owner's.
+    """Return a tower's manifest without dates, reasons and counts of the owner's.
 
-    One that can't be read becomes one that says nothing, and is damaged as before.
+    An unreadable manifest becomes an empty one, which is just as unusable.
     """
     try:
         facts = json.loads(manifest) if isinstance(manifest, str) else None

@@ -1,4 +1,4 @@
-"""Publishing: from a database that goes on being used, one self-contained file."""
+"""Write one self-contained file from a database that may be in use."""
 
 import sqlite3
 import time
@@ -33,6 +33,9 @@ from .sizes import part_sizes
 from .target import check_target, replace_whole, scratch_folder
 
 _VECTORS_AT_ONCE = 4096
+# Pictures whose nearest ones are compared where vectors are rounded: they tell the recall to half a
+# percent, in a second or two for each 100,000 pictures.
+_RECALL_SAMPLE = 200
 
 
 def publish_file(
@@ -42,13 +45,12 @@ def publish_file(
     options: PublishOptions,
     progress: PublishProgress | None = None,
 ) -> PublishReport:
-    """Writes what is to be published of a database to a file, whole or not at all.
+    """Write the public part of a database to a file, completely or not at all.
 
-    `connection` reads `source`, and is not in a transaction. What is published is the state of
-    one moment, whoever writes to the source meanwhile; the source stays as it is.
+    `connection` reads `source`, outside any transaction. The file has the state of one moment,
+    even if other programs write to the source meanwhile. The source does not change.
 
-    Raises CommandError for what can't be published as it is asked for, and other
-    ClipSearchErrors.
+    Raise CommandError if the options can't be met, and other ClipSearchErrors.
     """
     started = time.monotonic()
     progress = progress or PublishProgress()
@@ -67,7 +69,7 @@ def publish_file(
                 left_out = counted(unreadable, "thumbnail")
                 report.warnings.append(f"Left out: {left_out} that can't be read")
             report.parts = part_sizes(writer, report.table)
-            # Without a free page, and every table in one piece.
+            # The copy has no free pages, and each table in one piece.
             writer.execute("vacuum main into ?", (str(folder / "whole.db"),))
         whole = folder / "whole.db"
         report.parts.append(
@@ -79,7 +81,7 @@ def publish_file(
 
 
 def _create(file: Path) -> sqlite3.Connection:
-    """Makes the database that is filled: a crash may cost it, so it needn't be safe from one."""
+    """Create the database to fill. It needs no protection from a crash, which discards it."""
     writer = sqlite3.connect(file, isolation_level=None)
     writer.execute(f"pragma page_size = {CONFIG.published_page_size}")
     writer.execute("pragma journal_mode = memory")
@@ -89,7 +91,7 @@ def _create(file: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Keeps a connection at the state of one moment."""
+    """Keep a connection at the state of one moment."""
     before, connection.isolation_level = connection.isolation_level, None
     connection.execute("begin")
     try:
@@ -102,7 +104,7 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def _explain_write_errors(target: Path) -> Iterator[None]:
-    """Turns errors of writing into CommandErrors; the old file is as it was."""
+    """Turn errors of writing into CommandErrors; the old file is unchanged."""
     try:
         yield
     except (sqlite3.OperationalError, OSError) as error:
@@ -114,7 +116,7 @@ def _explain_write_errors(target: Path) -> Iterator[None]:
         is_of_files = ("full", "disk I/O", "readonly", "unable to open")
         if not isinstance(error, OSError) and not any(each in str(error) for each in is_of_files):
             raise
-        kept = "; the one that is there is kept" if target.exists() else ""
+        kept = ". The existing file is unchanged" if target.exists() else ""
         raise CommandError(f"{target} can't be written: {reason}{kept}") from error
 
 
@@ -126,7 +128,7 @@ def _fill(
     progress: PublishProgress,
     report: PublishReport,
 ) -> int:
-    """Fills what is published; returns how many thumbnails could not be read."""
+    """Fill the database to publish; return how many thumbnails could not be read."""
     table, model = choose_model(reader, options.model)
     chosen = models(reader) if options.all_models else [model]
     report.table, report.models = table, [each.label for each in chosen]
@@ -138,7 +140,9 @@ def _fill(
     report.pictures = copy.choose(ids)
     report.pictures_at_home = copy.count(f"select count(*) from main.{quote(table)}")
     if not report.pictures:
-        why = "No picture meets --where" if options.condition else f"{model.label} has no pictures"
+        why = (
+            "No picture matches --where" if options.condition else f"{model.label} has no pictures"
+        )
         raise CommandError(f"{why}, so there is nothing to publish")
     kept = kept_facts(options.keep, options.drop)
     paths = PublicPaths(
@@ -167,14 +171,15 @@ def _fill(
     if options.vectors == "fp16":
         chunks = partial(_both, copy, chosen[0])
         count = _count_vectors(copy, chosen[:1])
-        report.recall, report.asked = published_recall(chunks, count, CONFIG.recall_sample)
+        report.recall, report.asked = published_recall(chunks, count, _RECALL_SAMPLE)
     report.has_words = _have(writer, chosen, TEXT)
     report.revealed, report.left_out = private_facts(copy, published)
     report.warnings += find_notices(copy, options, published, paths, tables)
     if options.image_search and not _have(writer, chosen, IMAGE):
         report.warnings.append(
-            "Searches by visitors' pictures need an image tower, which the database lacks. Run "
-            "sqlite-utils embed-images with --with-image-search, then this command again"
+            "Visitors can't search by their own pictures: that needs an image tower, which this "
+            "database does not have. Run sqlite-utils embed-images with --with-image-search, then "
+            "this command again"
         )
     return unreadable
 
@@ -191,12 +196,12 @@ def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> byte
     if isinstance(value, bytes) and has_length(value, model.dimension):
         [vector] = decode_vectors([value], model.dimension)
         if np.isfinite(vector).all():
-            # What is rounded already stays as it is.
+            # Vectors that are already rounded stay as they are.
             is_whole = len(value) == 4 * model.dimension
             return encode_float16(vector) if is_halved and is_whole else value
     raise DatabaseError(
-        f"The embedding of picture {image_id} is no vector of {model.dimension} numbers. "
-        "Delete that row and run sqlite-utils embed-images again"
+        f"The embedding of picture {image_id} is not a vector of {model.dimension} numbers. Delete "
+        f"its row of {EMBEDDINGS}, then run sqlite-utils embed-images again"
     )
 
 
@@ -216,7 +221,7 @@ def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
 
 
 def _have(writer: sqlite3.Connection, chosen: Iterable[Model], tower: str) -> bool:
-    """Tells whether one kind of tower of all models is there."""
+    """Return whether all models have one kind of tower."""
     if not has_table(writer, TOWERS):
         return False
     sql = f"select model_id from main.{TOWERS} where tower = ? and part > 0"

@@ -1,4 +1,4 @@
-"""How many of the ten nearest pictures are found as before, where vectors were rounded."""
+"""Measure how many of the ten nearest pictures are still found after vectors are rounded."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -10,21 +10,21 @@ from ..common.arrays import Ids, Vectors
 K = 10
 
 Chunks = Callable[[], Iterable[tuple[Ids, Vectors, Vectors]]]
-"""Yields, anew each time, ids (n,), vectors (n, d) as they were, and as they are published."""
+"""Returns chunks of ids (n,), and vectors (n, d) before and after rounding; called twice."""
 
 
 def published_recall(chunks: Chunks, count: int, sample: int) -> tuple[float, int]:
-    """Returns the recall@10 of published vectors, and how many of the pictures were asked with.
+    """Return the recall@10 of published vectors, and the number of query pictures.
 
-    They are evenly spread over all `count`. A published answer counts where it is as near, by the
-    vectors as they were, as one of the ten nearest by these; the picture itself is none.
+    The queries are spread evenly over all `count` pictures. A published hit counts if it is as near
+    by the original vectors as one of the ten nearest by these. A query is not its own hit.
     """
     chosen = set(np.linspace(0, count - 1, min(count, sample)).astype(int).tolist())
     ids, before, after = _rows(chunks(), chosen)
     k = min(K, count - 1)
     if k < 1:
         return 1.0, len(ids)
-    # Of each query: the cosines as they were of the nearest, and of the nearest as published.
+    # For each query, the original cosines of the nearest, and of the nearest as published.
     nearest = np.full((len(ids), k), -np.inf, np.float32)
     found = np.full((len(ids), k, 2), -np.inf, np.float32)
     for chunk_ids, old, new in chunks():

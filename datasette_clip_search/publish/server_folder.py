@@ -1,4 +1,4 @@
-"""A folder with all that a server of one's own needs: the database, and how it is served."""
+"""Write a folder with everything that a server needs: the database, and how to serve it."""
 
 import json
 import os
@@ -21,27 +21,29 @@ from .published_file import publish_file
 from .target import is_published_file, replace_whole, scratch_folder
 
 DATABASE = "pictures.db"
-# The line of Datasette that published pages are tested with. The next one has other permissions,
-# and a server that builds its image again must not change lines by itself. Datasette's own
-# Dockerfiles don't quote what they install, and `~=` needs no quotes.
+# The release series of Datasette that published pages are tested with. The next series has other
+# permissions, and rebuilding an image must not switch to it. Datasette's own Dockerfiles don't
+# quote the packages to install, and `~=` needs no quotes.
 DATASETTE = "datasette~=0.65.2"
 
 
 def compatible(release: str) -> str:
-    """Returns the requirement of a release of ours, or a later one with the same tables."""
+    """Return a requirement for a release of this package, or a later one with the same tables."""
     major, minor, patch, rest = re.fullmatch(r"(\d+)\.(\d+)(?:\.(\d+))?([^+]*).*", release).groups()  # type: ignore[union-attr]
     return f"datasette-clip-search~={major}.{minor}.{patch or 0}{rest}"
 
 
 REQUIREMENTS = (DATASETTE, compatible(version("datasette-clip-search")))
-# The whole database, whole tables as CSV, and SQL without end are what costs a small server most.
+# Downloads of the database, whole tables as CSV, and endless SQL cost a small server the most.
 SETTINGS = (
     "--setting allow_download off --setting allow_csv_stream off "
     f"--setting sql_time_limit_ms {CONFIG.published_sql_time_limit_ms} "
     f"--setting max_returned_rows {CONFIG.published_max_returned_rows} "
     f"--setting facet_time_limit_ms {CONFIG.published_facet_time_limit_ms}"
 )
-_MARK = "Written by sqlite-utils clip-publish, anew each time; without this line, no more."
+_MARK = (
+    "Written by sqlite-utils clip-publish, which replaces this file; remove this line to keep it."
+)
 
 _DOCKERFILE = f"""\
 # {_MARK}
@@ -51,7 +53,7 @@ COPY requirements.txt ./
 RUN pip install --no-cache-dir --requirement requirements.txt
 COPY {DATABASE}* metadata.yaml ./
 RUN datasette inspect {DATABASE} --inspect-file inspect-data.json
-# Nothing here is written to but /tmp, so the container can be read-only.
+# Only /tmp is written to, so the container can be read-only.
 USER nobody
 ENV HOME=/tmp PORT=8080
 EXPOSE 8080
@@ -75,9 +77,9 @@ databases:
 _README = f"""\
 {_MARK}
 
-Pictures that are searched by what is in them, for Datasette with datasette-clip-search.
+Search these pictures by their content, with Datasette and datasette-clip-search.
 
-With a container engine, here:
+With a container engine, in this folder:
 
     docker build --tag pictures .
     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \\
@@ -98,11 +100,11 @@ Without a container:
     venv/bin/datasette serve --immutable {DATABASE} --metadata metadata.yaml \\
         {SETTINGS}
 
-Visitors can read the path of the database file by SQL: put this folder where its path reveals
+Visitors can read the path of the database file by SQL. Put this folder where its path reveals
 nothing, such as /srv/pictures.
 
-Then open /-/clip-search. To publish anew, write this folder again by the same command: the
-database is replaced, and every other file that still has its first line.
+Then open /-/clip-search. To publish a newer state, run the same clip-publish command again: it
+replaces the database, and every other file that still has its first line.
 """
 
 
@@ -113,10 +115,10 @@ def publish_folder(
     options: PublishOptions,
     progress: PublishProgress | None = None,
 ) -> PublishReport:
-    """Writes a folder that a server can be made of: a new one whole or not at all.
+    """Write a folder that a server can be built from, a new one completely or not at all.
 
-    In one that was written before, each file is replaced by itself, the database last, and other
-    files stay. Raises CommandError for a folder that holds anything else.
+    In a folder that was written before, replace each file by itself, the database last, and leave
+    other files alone. Raise CommandError for a folder with any other content.
     """
     exists = _check_folder(folder)
     with scratch_folder(folder) as place:
@@ -151,7 +153,7 @@ def publish_folder(
 
 
 def _add_indexes(database: Path) -> None:
-    """Builds the index files of models with many pictures; without one, a start takes longer."""
+    """Build the index files of models with many pictures, which make the server start faster."""
     with closing(connect(database)) as connection:
         for model in models(connection):
             if count_vectors(connection, model) >= CONFIG.index_at_least:
@@ -159,15 +161,18 @@ def _add_indexes(database: Path) -> None:
 
 
 def _check_folder(folder: Path) -> bool:
-    """Tells whether there is a folder of ours already, or raises CommandError for another's."""
+    """Return whether our folder already exists; raise CommandError if it is someone else's."""
     if not Path(os.path.abspath(folder)).parent.is_dir():
-        raise CommandError(f"There is no folder {Path(os.path.abspath(folder)).parent}")
+        parent = Path(os.path.abspath(folder)).parent
+        raise CommandError(
+            f"There is no folder {parent} to write {folder.name} in. Create it first"
+        )
     if folder.is_dir():
         held = sorted(file.name for file in folder.iterdir())
         if held and not is_published_file(folder / DATABASE):
             raise CommandError(
-                f"{folder} holds {held[0]}{' and more' if len(held) > 1 else ''}, and was not "
-                "written by clip-publish. Give a new folder, or an empty one"
+                f"{folder} contains {held[0]}{' and more' if len(held) > 1 else ''}, and was not "
+                "written by clip-publish. Give a new or an empty folder"
             )
         return bool(held)
     if os.path.lexists(folder):
@@ -176,7 +181,7 @@ def _check_folder(folder: Path) -> bool:
 
 
 def _is_ours(file: Path) -> bool:
-    """Tells whether a file is not there, or is still one that is written anew."""
+    """Return whether a file does not exist, or still has the first line that we wrote."""
     if not file.exists():
         return True
     with file.open(encoding="utf-8", errors="replace") as lines:

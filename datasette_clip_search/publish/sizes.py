@@ -1,4 +1,4 @@
-"""How many bytes each part of what was published takes."""
+"""Measure how many bytes each part of a published file takes."""
 
 import sqlite3
 
@@ -9,7 +9,7 @@ _NAMES = {EMBEDDINGS: "vectors", THUMBNAILS: "thumbnails", MODELS: "models"}
 
 
 def part_sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, int]]:
-    """Returns the parts of a database, and the bytes of their values; indexes count as SQLite's."""
+    """Return the parts of a database and the bytes of their values, without indexes."""
     sql = """select name from main.sqlite_master
         where type = 'table' and name not like 'sqlite~_%' escape '~'"""
     tables = {name for (name,) in fetch(connection, sql)}
@@ -22,10 +22,10 @@ def part_sizes(connection: sqlite3.Connection, table: str) -> list[tuple[str, in
             sql = f"select tower, sum(length(data)) from main.{name} group by tower order by tower"
             parts |= {f"{tower} tower": size for tower, size in fetch(connection, sql)}
             continue
-        own = "facts" if name == table else "other tables of ours"
+        own = "facts" if name == table else "other tables of embed-images"
         part = _NAMES.get(name) or (own if name in (table, *OWN_TABLES) else name)
         if name == "_sqlite_migrations":
-            part = "other tables of ours"
+            part = "other tables of embed-images"
         parts[part] = parts.get(part, 0) + _bytes_of(connection, name)
     return [(part, size) for part, size in parts.items() if size]
 

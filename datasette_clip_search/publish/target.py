@@ -1,4 +1,4 @@
-"""The file or folder that is written: nothing foreign is overwritten, and nothing half."""
+"""Write a target file or folder: overwrite nothing foreign, and leave nothing half-written."""
 
 import contextlib
 import os
@@ -18,24 +18,26 @@ from ..database.recognition import images_table
 
 
 def check_target(source: Path, target: Path, replace: bool) -> None:
-    """Raises CommandError for a file that must not be overwritten, or can't be made."""
+    """Raise CommandError for a target that must not be overwritten or can't be created."""
     if target.is_dir():
         raise CommandError(
-            f"{target} is a folder. Expected a file, such as {target / 'published.db'}; for a "
-            f"folder with all that a server needs: --to-folder {target}"
+            f"{target} is a folder. Expected a file, such as {target / 'published.db'}. To write a "
+            f"folder with everything that a server needs, give --to-folder {target}"
         )
     parent = Path(os.path.realpath(target)).parent
     if not parent.is_dir():
-        raise CommandError(f"There is no folder {parent} to write {target.name} in")
+        raise CommandError(
+            f"There is no folder {parent} to write {target.name} in. Create it first"
+        )
     if os.path.realpath(target) in _files_of(source) or _is_same(source, target):
         raise CommandError(
-            f"{target} is the database itself. Give what is published another name, "
+            f"{target} is the database itself. Give the published file another name, "
             f"such as {target.with_name('published.db')}"
         )
     if not replace and os.path.lexists(target) and not is_published_file(target):
         raise CommandError(
-            f"{target} is there already, and is no file that clip-publish wrote. Give another "
-            "name, or --replace to overwrite it"
+            f"{target} already exists, and was not written by clip-publish. Give another name, or "
+            "overwrite it with --replace"
         )
 
 
@@ -51,7 +53,7 @@ def _is_same(source: Path, target: Path) -> bool:
 
 
 def is_published_file(file: Path) -> bool:
-    """Tells whether a file is one that clip-publish wrote."""
+    """Return whether clip-publish wrote a file."""
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
@@ -64,7 +66,7 @@ def is_published_file(file: Path) -> bool:
 
 @contextmanager
 def scratch_folder(target: Path) -> Iterator[Path]:
-    """Makes a hidden folder beside a target, on the same disk, and removes it in the end."""
+    """Create a hidden folder beside a target, on the same disk, and remove it at the end."""
     place = Path(os.path.realpath(target))
     prefix = f".{place.name}.publishing-"
     _remove_left(place.parent, prefix)
@@ -76,7 +78,7 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 
 def _remove_left(parent: Path, prefix: str) -> None:
-    """Removes what runs left that were killed."""
+    """Remove the folders that killed runs left behind."""
     for left in parent.iterdir():
         if left.name.startswith(prefix):
             with contextlib.suppress(OSError):
@@ -86,8 +88,8 @@ def _remove_left(parent: Path, prefix: str) -> None:
 
 
 def replace_whole(file: Path, target: Path) -> None:
-    """Puts a finished file in the place of a target, on the disk before it is seen.
+    """Replace a target with a finished file, once the file is safely on disk.
 
-    A link stays one, and a file keeps its permissions.
+    If the target is a link, it stays one. An existing file's permissions are kept.
     """
     move_into_place(file, Path(os.path.realpath(target)))

@@ -1,4 +1,4 @@
-"""Groups of near-identical pictures, each with the one to keep."""
+"""Find groups of near-duplicate pictures, and the one to keep of each."""
 
 import math
 import re
@@ -23,12 +23,12 @@ from ..database.index.snapshot import Snapshot
 from ..database.index.snapshot_cache import snapshot_for
 from ..database.model import Model
 from ..database.recognition import select_facts
-from .near_pairs import Pairs, TooManyPairs, alike
+from .near_pairs import Pairs, TooManyPairs, find_pairs
 from .query import Value, describe_value
 
 
 class Duplicate(NamedTuple):
-    """A picture of a group: its cosine to the group's keeper, and whether it is the keeper."""
+    """A picture of a group; `similarity` is its cosine to the keeper, which `keep` marks."""
 
     group_number: int
     group_size: int
@@ -39,7 +39,7 @@ class Duplicate(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """Groups one after the other, the keeper of each first; a row is one picture."""
+    """Columns with one row for each picture, group by group; each group starts with its keeper."""
 
     number: NDArray[np.int32]
     size: NDArray[np.int32]
@@ -84,9 +84,9 @@ def duplicates(
 
 
 def check_threshold(threshold: Value) -> float:
-    """Returns the threshold as a number; Datasette's named parameters are text, so digits will do.
+    """Return the threshold as a number; accept digits: Datasette's named parameters are text.
 
-    Raises QueryError for anything that is no number within CONFIG's bounds.
+    Raises QueryError for anything but a number within CONFIG's limits.
     """
     if isinstance(threshold, str) and re.fullmatch(r"-?[0-9]{0,9}\.?[0-9]{1,30}", threshold):
         threshold = float(threshold)
@@ -121,14 +121,14 @@ def _groups_of(
 
 
 def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -> Ids:
-    """Returns (n,) places in the order of preference, for the positions that have a likeness."""
+    """Return ranks (n,) by preference, 0 for the best; n for pictures without a similar one."""
     has_copy = np.bincount(pairs.copy_of, minlength=len(ids)) > 1
     has_pair = np.zeros(len(ids), bool)
     has_pair[pairs.first] = has_pair[pairs.second] = True
     positions = np.flatnonzero((has_copy | has_pair)[pairs.copy_of])
     known = select_facts(connection, table, "width", "height", "size", "taken", "mtime")
-    # `taken` is in the camera's own time, as near as one gets to the file's.
-    # Values of other types, where somebody has changed the table, would not sort.
+    # `taken` is in the camera's own time, which is close enough. Someone may have changed the
+    # table, and values of other types would not sort.
     sql = f"""select width * height, case typeof(size) when 'integer' then size end,
         coalesce(
             case typeof(taken) when 'text' then substr(taken, 1, 40) end,
@@ -148,17 +148,17 @@ def _ranks(connection: sqlite3.Connection, table: str, pairs: Pairs, ids: Ids) -
 
 
 def group(pairs: Pairs, ids: Ids, ranks: Ids, heed: Callable[[], None] = lambda: None) -> Groups:
-    """Groups pictures by pairs that are alike; (n,) `ids` and `ranks` are theirs by position.
+    """Group pictures by similar pairs; (n,) `ids` and `ranks` are by position.
 
-    The lowest rank is the best; a picture without any likeness has rank n. `heed` is called now
-    and then, to end it by an exception.
+    The lowest rank is the best, and a picture without a similar one has rank n. `heed` is called
+    now and then, and may raise to end the work.
     """
     by_vector = np.lexsort((ranks, pairs.copy_of))
     by_vector = by_vector[ranks[by_vector] < len(ids)]
     vectors, starts, counts = np.unique(
         pairs.copy_of[by_vector], return_index=True, return_counts=True
     )
-    # Every pair from both of its ends, in the order of where it starts.
+    # Each pair in both directions, sorted by its first end.
     ends = np.concatenate([pairs.first, pairs.second]), np.concatenate([pairs.second, pairs.first])
     order = np.argsort(ends[0], kind="stable")
     other = np.searchsorted(vectors, ends[1][order])
@@ -196,19 +196,19 @@ def group(pairs: Pairs, ids: Ids, ranks: Ids, heed: Callable[[], None] = lambda:
 
 @dataclass
 class _PairSearch:
-    """What is known of the pairs of one collection."""
+    """The known pairs of one snapshot."""
 
     pairs: Pairs | None = None
-    # Every pair of at least this cosine is known.
+    # Every pair with at least this cosine is known.
     threshold: float = math.inf
-    # At this one and below there are too many.
+    # At this threshold and below, there are too many pairs.
     refused: float = -math.inf
     error: BaseException | None = None
 
 
 _searches: OrderedDict[tuple[str, int, State], _PairSearch] = OrderedDict()
 _guard = threading.Lock()
-# By the file of the database, so that none waits for another's.
+# The key is the file of the database, so that no database waits for another.
 _working: dict[str, threading.Thread] = {}
 
 
@@ -218,12 +218,11 @@ def _pairs_of(
     snapshot: Snapshot,
     threshold: float,
 ) -> Pairs:
-    """Returns the pairs of at least `threshold`, found once and remembered.
+    """Return the pairs with a cosine of at least `threshold`, from the cache if possible.
 
-    A thread of its own finds them, one snapshot of a database at a time. A time limit can so end
-    a statement that waits, and the same statement has its answer a little later. Thresholds are
-    rounded down, and the pairs of a lower one serve all above it: nobody can ask for very many
-    searches.
+    A thread finds them, one for each database at a time. So a time limit can end the statement that
+    waits, and the same statement gets its answer a little later. The threshold of the work is
+    rounded down, and its pairs serve every higher threshold, so nobody can start many searches.
     """
     step = 1000 if threshold >= 0.99 else 100
     wanted = math.floor(threshold * step + 1e-9) / step
@@ -237,13 +236,13 @@ def _pairs_of(
                 return _at_least(search.pairs, threshold)
             if search.refused >= wanted:
                 raise QueryError(
-                    f"More than {CONFIG.max_duplicate_pairs} pairs of pictures are at least "
-                    f"{wanted} alike. Raise the threshold of clip_duplicates"
+                    f"More than {CONFIG.max_duplicate_pairs} pairs of pictures have a similarity "
+                    f"of at least {wanted}. Raise the threshold of clip_duplicates"
                 )
             working = _working.get(key[0])
             if working is None or not working.is_alive():
                 work = (search, snapshot, database_path(connection), wanted)
-                # As a daemon, it doesn't hold up the end of the program.
+                # A daemon thread does not delay the exit of the program.
                 working = threading.Thread(target=_work, args=work, daemon=True)
                 _working[key[0]] = working
                 working.start()
@@ -254,7 +253,7 @@ def _pairs_of(
 
 def _known(key: tuple[str, int, State]) -> _PairSearch:
     if key not in _searches:
-        # Pairs of older vectors will not be asked for again.
+        # Pairs of older vectors are not needed again.
         for other in [other for other in _searches if other[:2] == key[:2]]:
             del _searches[other]
         _searches[key] = _PairSearch()
@@ -267,7 +266,7 @@ def _known(key: tuple[str, int, State]) -> _PairSearch:
 def _work(search: _PairSearch, snapshot: Snapshot, database: Path | None, threshold: float) -> None:
     try:
         vectors = snapshot.vectors(database)
-        search.pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)
+        search.pairs = find_pairs(vectors, threshold, CONFIG.max_duplicate_pairs)
         search.threshold = threshold
     except TooManyPairs:
         search.refused = max(search.refused, threshold)

@@ -1,4 +1,4 @@
-"""Several weighted queries as one unit vector."""
+"""Combine several weighted queries into one unit vector."""
 
 import math
 import re
@@ -18,24 +18,25 @@ from ..models.queries.text_encoder import text_encoder_of
 from .modality_gap import Sides, everyday_vectors, sides_of
 from .query import Value, describe_value, is_embedding, query_vector
 
-# Of the sum of the weights: what is shorter is what rounding left of terms that cancel out.
+# Relative to the sum of the weights. A shorter sum is a rounding error of terms that cancel out.
 _NOTHING = 1e-5
-# A stored embedding finds itself with a cosine of 1, but for rounding.
+# The cosine of a stored embedding with itself is at least this; rounding keeps it from 1.
 _ITSELF = 1 - 1e-5
 
 
 def mixed_vector(
     connection: sqlite3.Connection, model: Model, table: str, terms: Sequence[tuple[Value, float]]
 ) -> Vectors:
-    """Returns the unit vector (d,) float32 of the weighted sum of queries.
+    """Return the unit vector (d,) float32 of the weighted sum of queries.
 
-    Each is normalised first. Where words and pictures come together, the mean of its side is
-    subtracted from each, and both are brought to the same spread; words alone, and pictures
-    alone, are simply added up, so that a single query's mix is its own vector. An embedding's
-    side is that of a picture where one in the collection has it, and of the nearer mean
-    otherwise; without the encoder, which that takes, it is a picture's.
+    Each query is normalised first. If words and pictures come together, the mean of its side is
+    subtracted from each query, and both sides are scaled to the same spread. Words alone, or
+    pictures alone, are only added, so the mix of a single query is its own vector.
 
-    Raises QueryError for terms that can't be searched for, are too many, or cancel out.
+    An embedding counts as a picture if the database has this embedding, and otherwise as the side
+    with the nearer mean. Without a text encoder, which that takes, it counts as a picture.
+
+    Raises QueryError for queries that cannot be used, are too many, or cancel each other out.
     """
     check_terms(len(terms))
     weights = [check_weight(weight) for _, weight in terms]
@@ -43,7 +44,7 @@ def mixed_vector(
     largest = max(map(abs, weights), default=0)
     if largest == 0:
         raise QueryError("The weights of the mix are all 0. Give at least one query another weight")
-    # In proportion to the largest, whose sum with others might not be finite.
+    # Relative to the largest weight, because the sum of large weights might not be finite.
     mixed = [
         (query, vector, weight / largest)
         for (query, _), vector, weight in zip(terms, vectors, weights, strict=True)
@@ -60,21 +61,21 @@ def mixed_vector(
     length = np.linalg.norm(total)
     if length < _NOTHING * sum(abs(weight) for _, _, weight in mixed):
         raise QueryError(
-            "The queries of the mix cancel each other out, which leaves no direction to search in"
+            "The queries of the mix cancel each other out, so there is no direction to search in"
         )
     return (total / length).astype(np.float32)
 
 
 def check_terms(count: int) -> None:
-    """Raises QueryError for more queries than one mix may have."""
+    """Raise QueryError for more queries than one mix may have."""
     if count > CONFIG.max_mix_terms:
         raise QueryError(f"The mix has {count} queries and the limit is {CONFIG.max_mix_terms}")
 
 
 def check_weight(weight: Value) -> float:
-    """Returns a weight as a number; Datasette's named parameters are text, so digits will do.
+    """Return a weight as a number; accept digits, because Datasette's named parameters are text.
 
-    Raises QueryError for anything that is no finite number.
+    Raises QueryError for anything but a finite number.
     """
     if isinstance(weight, str) and re.fullmatch(
         r"[+-]?([0-9]{1,20}\.?|[0-9]{0,20}\.[0-9]{1,20})", weight
@@ -91,7 +92,7 @@ def check_weight(weight: Value) -> float:
 def _sides(
     connection: sqlite3.Connection, model: Model, terms: list[tuple[Value, Vectors]]
 ) -> tuple[list[bool], Sides | None]:
-    """Tells which terms are texts, and the two sides where there are terms of both."""
+    """Return which terms are texts, and the two sides if there are terms of both."""
     is_text = [
         _is_text(connection, model, query, vector) if len(terms) > 1 else False
         for query, vector in terms
@@ -120,7 +121,7 @@ def _sides(
 def _is_text(
     connection: sqlite3.Connection, model: Model, query: Value, vector: Vectors
 ) -> bool | None:
-    """Tells whether a query is a text, or None for an embedding of which it must be found out."""
+    """Tell whether a query is a text; None for an embedding that is not in the database."""
     if not is_embedding(model, query):
         return isinstance(query, str)
     _, scores = snapshot_for(connection, model).nearest(connection, vector, 1)

@@ -1,10 +1,10 @@
-"""Where the texts and where the pictures lie in a model's space, so that the two can be mixed.
+"""Correct the modality gap between texts and pictures, so that the two can be mixed.
 
-CLIP puts texts into one corner of its space and pictures into another (the modality gap; GR-CLIP,
-arXiv 2507.19054), and the scores of texts spread less over a collection than those of pictures
-do. A plain sum mostly follows the pictures. With its side's mean subtracted, and its side's
-spread brought to that of the pictures, a text counts as much as a picture does.
-`tests/benchmarks/mixing.py` measures what that gains.
+CLIP places texts in one region of its space and pictures in another (the modality gap; GR-CLIP,
+arXiv 2507.19054). Over a database, the scores of texts also vary less than those of pictures. So a
+plain sum mostly follows the pictures. If the mean of its side is subtracted, and its spread is
+scaled to that of the pictures, a text counts as much as a picture.
+`tests/benchmarks/mixing.py` measures the gain.
 """
 
 import threading
@@ -16,9 +16,9 @@ import numpy as np
 from ..common.arrays import Vectors
 from ..models.encoding import Heed, TextEncoder
 
-# A sample of what people search for, by which a model's texts are known: single words, phrases
-# and captions, of people, animals, food, places, weather, things, deeds, and kinds of picture.
-# Changing one changes every mix of text and picture a little.
+# A sample of searches, whose mean stands for the texts of a model: single words, phrases and
+# captions about people, animals, food, places, weather, things, actions and kinds of picture.
+# A change of one text changes every mix of text and picture a little.
 EVERYDAY_TEXTS = (
     "a dog",
     "cat",
@@ -54,7 +54,7 @@ EVERYDAY_TEXTS = (
     "a page of text",
 )
 
-# Where vectors do not differ by more than rounding, there is no direction left to mix.
+# A smaller spread is a rounding error of equal vectors, which leaves no direction to mix.
 _NO_SPREAD = 1e-5
 
 _texts: WeakKeyDictionary[TextEncoder, Vectors] = WeakKeyDictionary()
@@ -64,8 +64,7 @@ _keeping = threading.Lock()
 class Sides(NamedTuple):
     """The means, (d,) float32, of a model's pictures and texts.
 
-    `scale` is how many times further the scores of pictures spread over the collection than those
-    of texts.
+    `scale` is the spread of the scores of pictures divided by that of texts.
     """
 
     pictures: Vectors
@@ -73,24 +72,24 @@ class Sides(NamedTuple):
     scale: float
 
     def is_text(self, vector: Vectors) -> bool:
-        """Tells whether a (d,) unit vector lies nearer to the texts than to the pictures."""
+        """Tell whether a (d,) unit vector is nearer to the texts than to the pictures."""
         to_texts = np.linalg.norm(vector - self.texts)
         return bool(to_texts < np.linalg.norm(vector - self.pictures))
 
     def centred(self, vector: Vectors, is_text: bool) -> Vectors:
-        """Returns a (d,) unit vector without its side's mean, at the pictures' spread."""
+        """Return a (d,) unit vector minus the mean of its side, at the spread of the pictures."""
         return (vector - self.texts) * self.scale if is_text else vector - self.pictures
 
 
 def sides_of(pictures: tuple[Vectors, Vectors], texts: Vectors) -> Sides | None:
-    """Returns both sides of a model, by the mean and covariance of its pictures.
+    """Return the two sides of a model, from the mean and covariance of its pictures.
 
-    The other side are everyday texts, (n, d) float32. None is for pictures, or texts, that are all
-    alike.
+    `texts` are vectors of everyday texts, (n, d) float32. Return None if all pictures, or all
+    texts, are equal.
     """
     mean, covariance = pictures
     others = texts - texts.mean(axis=0)
-    # The root of the mean variance over the collection of the scores for a picture, or a text.
+    # The root mean square, over queries, of the standard deviation of their scores.
     of_pictures = float(np.linalg.norm(covariance))
     of_texts = float(np.sqrt(np.mean(np.sum(others @ covariance * others, axis=1))))
     if min(of_pictures, of_texts) < _NO_SPREAD:
@@ -99,13 +98,13 @@ def sides_of(pictures: tuple[Vectors, Vectors], texts: Vectors) -> Sides | None:
 
 
 def everyday_vectors(encoder: TextEncoder, heed: Heed | None = None) -> Vectors:
-    """Returns the unit vectors, (n, d) float32, of EVERYDAY_TEXTS, made once per encoder.
+    """Return the unit vectors, (n, d) float32, of EVERYDAY_TEXTS, made once per encoder.
 
-    `heed` may be called while that takes long, and may raise to end it.
+    `heed` is called now and then, and may raise to end the work.
     """
     vectors = _texts.get(encoder)
     if vectors is None:
-        # Two threads may both make them. With a lock, one database's tower keeps others waiting.
+        # Two threads may both make them. A lock would let one database make others wait.
         vectors = encoder.encode_texts(EVERYDAY_TEXTS, heed)
         with _keeping:
             _texts[encoder] = vectors

@@ -1,4 +1,4 @@
-"""All pairs of vectors that are alike, most of them told apart by a few numbers of each."""
+"""Find all pairs of similar vectors, with an upper bound that rules out most pairs cheaply."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,27 +8,27 @@ from numpy.typing import NDArray
 
 from ..common.arrays import Ids, Vectors
 
-# Blocks whose products stay in a core's cache while they are looked through. They are made of
-# tiles too small for BLAS to share out among threads: in a process beside others at work, those
-# threads wait for one another a hundred times as long as they multiply.
+# Blocks whose products stay in the cache of a core. They consist of tiles that are too small for
+# BLAS to use several threads: beside other busy processes, those threads wait for one another a
+# hundred times longer than they multiply.
 _ROWS, _COLUMNS, _TILE = 128, 4096, 1 << 18
-# Pairs compared in full at a time: 2 x 16 MB of vectors of 512.
+# Pairs compared in full at a time: 2 x 16 MB for vectors of 512 numbers.
 _COMPARED = 8192
-# So few vectors are compared in full sooner than they are shortened.
+# Fewer vectors are compared in full, which takes less time than shortening them.
 _SHORTEN_FROM = 5000
 _WIDTHS = (16, 32, 64, 128, 256)
-# Comparing a pair in full costs as much as multiplying so many numbers in tiles.
+# A full comparison of a pair costs as much as multiplying this many numbers in tiles.
 _FULL_COST = 35_000
 _SAMPLE, _SAMPLE_COMPARED = 10_000, 2000
-# Above what the rounding of float32 adds up to in a product of unit vectors.
+# More than the rounding error of a float32 product of unit vectors.
 _ROUNDING = 1e-5
 
 
 class Pairs(NamedTuple):
-    """Pairs of positions with their cosines, and which positions hold the same vector.
+    """Pairs of positions with their cosines.
 
     `first`, `second` and `cosine` are (p,): int32, int32, float64 rounded to six digits. Of equal
-    vectors only the first position is in a pair; `copy_of` (n,) names it for each position.
+    vectors, only the first position is in pairs; `copy_of` (n,) gives it for each position.
     """
 
     first: NDArray[np.int32]
@@ -38,18 +38,18 @@ class Pairs(NamedTuple):
 
 
 class TooManyPairs(Exception):
-    "More pairs are alike than were asked for"
+    "More pairs are similar than the limit"
 
 
-def alike(vectors: Vectors, threshold: float, limit: int) -> Pairs:
-    """Finds every pair of (n, d) unit vectors with a cosine of at least `threshold`, above 0.
+def find_pairs(vectors: Vectors, threshold: float, limit: int) -> Pairs:
+    """Return every pair of (n, d) unit vectors with a cosine of at least `threshold`, above 0.
 
-    None is missed. Vectors are turned along the principal axes of a sample, and only the first of
-    their numbers are kept, with the length of the rest in one more. By the Cauchy-Schwarz
-    inequality a product of two such short vectors is never below that of the whole ones, so a pair
-    that is below the threshold by it need not be looked at again; of pictures, that leaves some in
-    a million. How many numbers that takes is tried with the sample; vectors without such axes are
-    all compared in full.
+    The result is exact. Vectors are rotated to the principal axes of a sample, and shortened to
+    their first numbers plus one more, the length of the rest. By the Cauchy-Schwarz inequality, the
+    product of two short vectors is an upper bound of the cosine. So a pair whose bound is below the
+    threshold needs no full comparison; of pairs of pictures, a few in a million remain. The sample
+    also decides how short the vectors become. If short vectors do not help, all pairs are compared
+    in full.
 
     Raises TooManyPairs for more than `limit`.
     """
@@ -57,7 +57,7 @@ def alike(vectors: Vectors, threshold: float, limit: int) -> Pairs:
     distinct = np.flatnonzero(copy_of == np.arange(len(vectors)))
     short = _shortened(vectors, threshold)
     if len(distinct) < len(vectors):
-        # Only then: it is a copy of what may be all vectors.
+        # Only if needed, because this copies the vectors.
         short = short[distinct]
     found: list[tuple[Ids, Ids, NDArray[np.float64]]] = []
     count = 0
@@ -77,9 +77,9 @@ def alike(vectors: Vectors, threshold: float, limit: int) -> Pairs:
 
 
 def _copies(vectors: Vectors) -> Ids:
-    """Returns for each vector the first position that holds the same bytes."""
+    """Return for each vector the first position with the same bytes."""
     copy_of = np.arange(len(vectors))
-    # The first numbers tell nearly all apart, without a sorted copy of everything.
+    # The first two numbers differ for nearly all vectors, so few need to be sorted in full.
     _, place, count = np.unique(_raw(vectors[:, :2]), return_inverse=True, return_counts=True)
     maybe = np.flatnonzero(count[place] > 1)
     _, first, place = np.unique(_raw(vectors[maybe]), return_index=True, return_inverse=True)
@@ -93,7 +93,7 @@ def _raw(vectors: Vectors) -> NDArray[np.void]:
 
 
 def _shortened(vectors: Vectors, threshold: float) -> Vectors:
-    """Returns short vectors of the width that makes the least work, or the vectors themselves."""
+    """Return short vectors of the width that takes the least work, or the vectors themselves."""
     count, dimension = vectors.shape
     if count <= _SHORTEN_FROM:
         return vectors
@@ -113,16 +113,16 @@ def _shortened(vectors: Vectors, threshold: float) -> Vectors:
 
 
 def _short(vectors: Vectors, axes: Vectors) -> Vectors:
-    """Returns what vectors are along some axes, and the length of what they are besides."""
+    """Return the coordinates of vectors along some axes, and the length of the rest."""
     along = vectors @ axes
     rest = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", along, along)
-    # A little more than nothing: the root of a small number is far off when that is rounded.
+    # Add a little, because the root of a rounding error is large, and this must stay a bound.
     beside = np.sqrt(np.maximum(rest, 0) + 1e-6)
     return np.concatenate([along, beside[:, np.newaxis]], axis=1, dtype=np.float32)
 
 
 def _candidates(short: Vectors, least: float) -> Iterator[tuple[Ids, Ids]]:
-    """Yields the positions of pairs whose product is at least `least`, some thousands at a time."""
+    """Yield the positions of pairs with a product of at least `least`, some thousands at a time."""
     count, width = short.shape
     tile = max(1, _TILE // (_ROWS * width))
     filled = np.zeros((-(-count // tile) * tile, width), np.float32)

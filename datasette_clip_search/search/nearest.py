@@ -11,7 +11,7 @@ from ..common.config import CONFIG
 from ..common.errors import QueryError
 from ..common.interrupts import heed_if_due
 from ..database.connection import fetch, quote
-from ..database.index.snapshot_cache import doubt, snapshot_for
+from ..database.index.snapshot_cache import distrust_snapshot, snapshot_for
 from ..database.model import Model, choose_model
 from .query import Value, describe_value, query_vector
 
@@ -61,7 +61,7 @@ def search(
         if len(paths) == len(found):
             break
         # Some pictures were deleted. Search again with the newest revision of the model.
-        doubt(connection, model)
+        distrust_snapshot(connection, model)
         _, model = choose_model(connection, model.id)
     there = [(id, paths[id], score, z_score) for id, score, z_score in found if id in paths]
     return (Hit(rank, *hit) for rank, hit in enumerate(there, 1))

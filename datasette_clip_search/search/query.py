@@ -1,4 +1,4 @@
-"""From what a person asks to one unit vector."""
+"""Turn a query into one unit vector."""
 
 import math
 import sqlite3
@@ -28,20 +28,20 @@ _texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries
 
 
 def describe_value(value: Value) -> str:
-    """Returns a value of SQL as an error message names it."""
+    """Return a value of SQL as an error message shows it."""
     if value is None:
         return "NULL"
     return "a blob" if isinstance(value, bytes) else repr(value)[:40]
 
 
 def query_vector(connection: sqlite3.Connection, model: Model, table: str, query: Value) -> Vectors:
-    """Returns the unit vector (d,) float32 of a query; its SQL type tells what it is.
+    """Return the unit vector (d,) float32 of a query, by its SQL type.
 
-    TEXT is words, INTEGER the id of an embedded picture, BLOB an embedding (4 x d bytes,
-    little-endian float32, or the half of it as `database.vectors` has them) or else the bytes of a
-    picture file.
+    TEXT is words. INTEGER is the id of an embedded picture. BLOB is an embedding (d little-endian
+    float32, or one of the shorter forms of `database.vectors`) or else the bytes of a picture file.
 
-    Raises QueryError for one that can't be searched for.
+    `model` and `table` are as choose_model() returns them. Raises QueryError for a query that
+    cannot be used.
     """
     if isinstance(query, str):
         return _text_vector(connection, model, query)
@@ -64,7 +64,7 @@ def query_vector(connection: sqlite3.Connection, model: Model, table: str, query
 
 
 def is_embedding(model: Model, query: Value) -> bool:
-    """Tells whether a query is a vector of the model's, by its length."""
+    """Tell by its length whether a query is a vector of the model."""
     return stored.is_vector(query, model.dimension)
 
 
@@ -78,12 +78,12 @@ def _text_vector(connection: sqlite3.Connection, model: Model, text: str) -> Vec
     key = (text_key(connection, model), text)
     vector = _texts.get(key)
     if vector is None:
-        # What was encoded before is kept, so that asking again gets further.
+        # Queries are cached one by one, so a repeated statement gets further.
         heed_if_due(connection)
         encoder = text_encoder_of(connection, model)
         [vector] = encoder.encode_texts([text], lambda: heed_time_limit(connection))
         _texts.put(key, vector)
-    # Another model may have the same encoder.
+    # A model with another dimension may share the encoder.
     unit: Vectors = stored.check_query_vectors(vector[np.newaxis], 1, model.dimension)[0]
     return unit
 
@@ -107,23 +107,22 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
     if not stored.has_length(blob, model.dimension):
         raise QueryError(f"The embedding is not {4 * model.dimension} bytes long")
     [given] = stored.decode_vectors([blob], model.dimension)
-    # The squares of the largest float32 are finite only in float64.
+    # The squares of large float32 numbers are finite only in float64.
     vector = given.astype(np.float64)
     length = math.sqrt(vector.dot(vector))
     if not math.isfinite(length):
-        raise QueryError("The embedding holds a number that is not finite")
+        raise QueryError("The embedding has a number that is not finite")
     if length == 0:
-        raise QueryError("The embedding is all zeros, which has no direction to search in")
+        raise QueryError("The embedding is all zeros, so it has no direction to search in")
     unit: Vectors = (vector / length).astype(np.float32)
     return unit
 
 
 def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) -> Vectors:
-    """Returns the unit vector (d,) float32 of the bytes of a picture file.
+    """Return the unit vector (d,) float32 of the bytes of a picture file.
 
-    Raises NotAPicture where they are none, QueryError where it is too large or takes too long,
-    TooBusy where too many slow ones wait, and EncoderUnavailable where others than the embedded
-    pictures can't be searched with.
+    Raises NotAPicture if they are not a picture, QueryError if it is too large or takes too long,
+    TooBusy if too many slow pictures wait, and EncoderUnavailable if there is no image encoder.
     """
     from .query_decoder import decode_query_picture
 
@@ -135,16 +134,17 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
 def picture_encoder(
     connection: sqlite3.Connection, model: Model, data: bytes
 ) -> tuple[PictureEncoder, "Settings"]:
-    """Returns what encodes the pictures of queries for a model, and how they are to be decoded.
+    """Return the image encoder of a model, and the settings for decoding a query picture.
 
-    Raises QueryError for one of too many bytes, and EncoderUnavailable as picture_vector() does.
+    Raises QueryError if it has too many bytes, and EncoderUnavailable as picture_vector() does.
     """
     from ..pictures.formats import WEB_FORMATS
     from ..pictures.processes.pool import Settings
 
     if len(data) > CONFIG.max_query_image_bytes:
         raise QueryError(
-            f"The query image has {len(data)} bytes and the limit is {CONFIG.max_query_image_bytes}"
+            f"The query picture has {len(data)} bytes and the limit is "
+            f"{CONFIG.max_query_image_bytes}"
         )
     encoder = picture_encoder_of(connection, model)
     settings = Settings(
@@ -161,21 +161,20 @@ def picture_encoder(
 def encoded_picture(
     model: Model, encoder: PictureEncoder, outcome: "Decoded | DecodeFailure", heed: Heed
 ) -> Vectors:
-    """Returns the unit vector (d,) float32 of a decoded picture.
+    """Return the unit vector (d,) float32 of a decoded picture.
 
-    `heed` is called again and again where that takes long, and may raise to end it.
-
-    Raises NotAPicture and QueryError as picture_vector() does.
+    `heed` is called now and then, and may raise to end the work. Raises NotAPicture and QueryError
+    as picture_vector() does.
     """
     from ..pictures.processes.pool import DecodeFailure
 
     if isinstance(outcome, DecodeFailure):
         if outcome.too_large:
-            raise QueryError(f"The query image is too large: {outcome.reason}")
+            raise QueryError(f"The query picture is too large: {outcome.reason}")
         if outcome.too_slow:
             raise QueryError(
-                f"The query image takes longer than {CONFIG.query_decode_seconds:g} seconds to "
-                "decode. Give a smaller one, or save it anew without progressive passes"
+                f"The query picture takes longer than {CONFIG.query_decode_seconds:g} seconds to "
+                "decode. Give a smaller one, or save it again without progressive passes"
             )
         raise NotAPicture(outcome.reason)
     assert outcome.pixels is not None

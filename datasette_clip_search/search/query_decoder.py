@@ -1,14 +1,15 @@
-"""The processes that decode the pictures of queries: for all threads of a server.
+"""Decode query pictures in processes that all threads of a server share.
 
-Such pictures come from anyone who can send one or run SQL. What a decoder does with them can't be
-interrupted, but its process can be ended. Nobody keeps others from being answered:
+Anyone who can send a picture or run SQL can send a slow one. Python cannot interrupt a decoder, but
+it can kill its process. Invariants, so that nobody blocks the others:
 
-- The ordinary ones and the slow ones have a process each. A picture that looks slow, or was, and
-  one that took longer than a slice of the first process's time, waits for the second.
-- Those that look quick go before those that look slow, and each ages as it waits. Of two that look
-  alike, the one goes first whose sender has fewer waiting; a proxy's visitors are one sender.
-- Where too many slow ones wait, the slowest is refused. One that was ended at the limit is refused
-  at once for a while.
+- There is one process for quick pictures and one for slow ones. A picture goes to the second if it
+  looks slow, was slow before, or took longer than the quick process allows.
+- Pictures that look quick go first, and every picture gains priority while it waits. Between two
+  that look alike, the sender with fewer waiting pictures goes first. All visitors behind one proxy
+  are one sender.
+- If too many slow pictures wait, the slowest is refused. A picture that was stopped at the limit is
+  refused at once for a while.
 """
 
 import atexit
@@ -35,7 +36,7 @@ from ..pictures.processes.process import DecoderProcess
 
 log = logging.getLogger(__name__)
 
-# What a second of decoding counts for in seconds of waiting, and a picture of the same sender.
+# How many seconds of waiting equal a second of decoding, and a picture of the same sender.
 _AGEING, _SHARE = 20, 0.1
 _REMEMBERED = 1000
 _numbers = count()
@@ -43,7 +44,7 @@ _numbers = count()
 
 @dataclass(eq=False)
 class QueryPicture:
-    """One that waits to be decoded, or is; `outcome` comes, or a ClipSearchError."""
+    """A picture to decode; `outcome` gets the result or a ClipSearchError."""
 
     data: bytes
     settings: Settings
@@ -61,9 +62,9 @@ class QueryPicture:
 
 
 class _Lane:
-    """A process with the pictures that wait for it, and the thread that starts it.
+    """A decoding process, the pictures that wait for it, and the thread that starts it.
 
-    On Linux the process ends with that thread.
+    On Linux the process ends when that thread ends.
     """
 
     def __init__(self) -> None:
@@ -74,24 +75,23 @@ class _Lane:
 
 
 class QueryDecoder:
-    """Two decoding processes, each started when it is first needed, and again when it has ended."""
+    """Two decoding processes; each starts when it is first needed, and again after it has ended."""
 
     def __init__(self) -> None:
         self._quick, self._slow = _Lane(), _Lane()
-        # Guards the lanes; their threads wait for pictures by it, and another for work to watch.
+        # Guards the lanes. Their threads wait on it for pictures, and the watching thread for work.
         self._changed = threading.Condition()
         self._watch: threading.Thread | None = None
-        # By the digest of a picture: after how many seconds its decoding was ended, and when.
+        # By the digest of a picture: how long it was decoded before it was stopped, and when.
         self._ended: LRUCache[bytes, tuple[float, float]] = LRUCache(_REMEMBERED)
 
     def decode(
         self, connection: sqlite3.Connection, data: bytes, settings: Settings
     ) -> Decoded | DecodeFailure:
-        """Decodes the bytes of a picture file; the process is killed at the limit of `settings`.
+        """Decode the bytes of a picture file; kill the process at the time limit of `settings`.
 
-        Raises sqlite3.OperationalError "interrupted" when the statement of `connection` is to
-        end, whatever it waits for, TooBusy where too many slow ones wait, and EncoderUnavailable
-        where no process can be started.
+        Raises sqlite3.OperationalError "interrupted" when the statement of `connection` must end,
+        TooBusy if too many slow pictures wait, and EncoderUnavailable if no process can start.
         """
         picture = self.submit(data, settings)
         try:
@@ -103,17 +103,14 @@ class QueryDecoder:
         return picture.outcome.result()
 
     def submit(self, data: bytes, settings: Settings, sender: str = "SQL") -> QueryPicture:
-        """Returns a picture to be decoded as soon as its turn comes.
-
-        The `outcome` raises what decode() does.
-        """
+        """Queue a picture and return it; its `outcome` raises what decode() raises."""
         limit = settings.seconds or CONFIG.decode_seconds
         digest, seconds = sha256(data).digest(), expected_seconds(data)
         after, when = self._ended.get(digest) or (0, 0)
         is_slow = bool(after) or seconds > CONFIG.quick_decode_seconds
         seconds = _longest(limit) if after else min(seconds, _longest(limit))
         picture = QueryPicture(data, settings, sender, digest, seconds)
-        # From here on only the lanes end it.
+        # From here on, only the lanes set its outcome.
         picture.outcome.set_running_or_notify_cancel()
         if after >= limit and time.monotonic() - when < CONFIG.slow_pictures_refused_seconds:
             picture.outcome.set_result(_too_slow(limit))
@@ -123,7 +120,7 @@ class QueryDecoder:
         return picture
 
     def give_up(self, picture: QueryPicture) -> None:
-        """Ends the decoding of a picture, or takes it from those that wait."""
+        """Stop decoding a picture, or remove it from the queue."""
         with self._changed:
             picture.is_given_up = True
             for lane in (self._quick, self._slow):
@@ -134,7 +131,7 @@ class QueryDecoder:
                     heapq.heapify(lane.waiting)
 
     def close(self) -> None:
-        """Ends the processes, for when no picture is under way; the next one starts its own."""
+        """End the processes while nothing is being decoded; the next picture starts a new one."""
         for lane in (self._quick, self._slow):
             if lane.decoder is not None:
                 lane.decoder.close()
@@ -152,7 +149,7 @@ class QueryDecoder:
         if lane is self._slow:
             self._refuse_slowest()
         if lane.thread is None:
-            # As daemons, they don't hold up the end of the program, which ends the processes.
+            # Daemon threads do not delay the exit of the program, which ends the processes.
             lane.thread = threading.Thread(
                 target=self._serve, args=[lane], name="query-pictures", daemon=True
             )
@@ -172,7 +169,7 @@ class QueryDecoder:
             slowest = max(waiting)
             waiting.remove(slowest)
             slowest.outcome.set_exception(
-                TooBusy("Too many slow pictures are being decoded here now. Try again in a moment")
+                TooBusy("Too many slow pictures are being decoded now. Try again in a moment")
             )
         heapq.heapify(waiting)
 
@@ -198,7 +195,7 @@ class QueryDecoder:
                 self._add(self._slow, picture)
 
     def _decoded(self, lane: _Lane, picture: QueryPicture) -> Decoded | DecodeFailure | None:
-        """Returns what becomes of a picture; None where the lane has no more time for it."""
+        """Return the outcome of a picture, or None if it took longer than its lane allows."""
         decoder = self._ready(lane)
         limit = picture.settings.seconds or CONFIG.decode_seconds
         seconds = limit if lane is self._slow else min(limit, CONFIG.quick_decode_seconds)
@@ -230,11 +227,11 @@ class QueryDecoder:
             lane.decoder.make_ready()
             return lane.decoder
         except (ClipSearchError, OSError) as error:
-            # What it says names files, which are no visitor's business.
+            # Its text names files, which visitors must not see.
             log.warning("%s", visible(str(error)))
             raise EncoderUnavailable(
-                "Query images can't be decoded here, because the process for it does not start; "
-                "the log says why. Search with words, or with the id of a picture"
+                "Query pictures cannot be decoded here, because the decoding process does not "
+                "start. The log says why. Search with words, or with the id of a picture"
             ) from error
 
     def _stop_late_ones(self) -> None:
@@ -248,13 +245,13 @@ class QueryDecoder:
                 if lane.decoder:
                     lane.decoder.stop_if_late()
                     with self._changed:
-                        # It may have been given up before its process had it.
+                        # It may have been given up before its process received it.
                         if lane.current and lane.current.is_given_up:
                             lane.decoder.stop()
 
 
 def _longest(limit: float) -> float:
-    """Returns the seconds that a slow picture counts for, where its limit is this one."""
+    """Return the seconds that a slow picture with this limit counts for."""
     return min(limit, CONFIG.query_decode_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The condition of --where: SQL that must be one by itself, and what is wrong where it is not."""
+"""Run the condition of --where, and explain what is wrong with a bad one."""
 
 import re
 import sqlite3
@@ -22,7 +22,7 @@ class Words(NamedTuple):
 
 COMMAND = Words(
     "--where",
-    "? stands for no value. Use :name in it, and give the value with -p name value",
+    "? has no value here. Use :name in its place, and give the value with -p name value",
     "Give it with -p {} value",
 )
 PYTHON = Words(
@@ -44,9 +44,9 @@ def ids_where(
 ) -> list[int]:
     """Return the ids of the pictures with a vector of the model that meet a condition.
 
-    `parameters` are the values of its ? or :name.
+    `parameters` holds the values of its ? or :name parameters.
 
-    Raises CommandError with SQLite's reason for anything but one condition.
+    Raises CommandError with SQLite's message for a condition that cannot be run.
     """
     if not _COMMENTS.sub("", where).strip():
         raise CommandError(
@@ -59,9 +59,9 @@ def ids_where(
     cursor = connection.cursor()
     cursor.row_factory = None
     try:
-        # Whole without the brackets, it can't close them.
+        # First without the brackets, so that it cannot close them.
         cursor.execute(f"explain select 1 from main.{quote(table)} where {where}", values)
-        # On a line of its own, because it may end in a comment.
+        # On its own line, because it may end in a comment.
         rows = cursor.execute(
             f"""select id from main.{quote(table)} where id in
             (select image_id from main.{EMBEDDINGS} where model_id = {model.id}) and (
@@ -70,13 +70,13 @@ def ids_where(
             values,
         )
         return [int(image_id) for (image_id,) in rows]
-    # More than one statement was a Warning before Python 3.12.
+    # Before Python 3.12, more than one statement raised a Warning.
     except (sqlite3.Error, sqlite3.Warning) as error:
-        # SQLite repeats the whole of a text without an end.
+        # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")
         advice = _explain_error(connection, table, said, words)
-        raise CommandError(f"{words.condition} can't be run: {advice}") from error
+        raise CommandError(f"{words.condition} cannot be run: {advice}") from error
 
 
 def _explain_error(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:
@@ -91,7 +91,7 @@ def _explain_error(connection: sqlite3.Connection, table: str, said: str, words:
         ]
         if found[1].lower() in {*Hit._fields} - {*columns}:
             return (
-                f"{found[1]} is a column of the result, not of {table}. Cut the result in SQL: "
+                f"{found[1]} is a column of the result, not of {table}. Filter the result in SQL: "
                 "\"select * from clip_search('dog', 1000) where z_score > 2\""
             )
         return f"{said}. The columns of {table} are {', '.join(columns)}"

@@ -1,7 +1,7 @@
-"""The SQL functions, and how a connection gets them.
+"""Add the SQL functions, such as clip_search(), to a connection.
 
-Every module declares the functions of one kind. They import what they work with when they are
-called: each connection of sqlite-utils and Datasette imports this.
+It imports `search` and what that imports; `web` and `cli` import it. sqlite-utils and Datasette
+import it for each connection, so its functions import numpy and all else when they are called.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from .table_function import NativeUnavailable, ScalarFunction, TableFunction, re
 from .tags import CLIP_TAGS
 from .vectors import CLIP_MIX, CLIP_SIMILARITY, CLIP_VECTOR
 
-# SQLite's own errors, "interrupted" above all, are as fit to be shown.
+# The text of SQLite's own errors, such as "interrupted", can be shown as well.
 EXPECTED = (ClipSearchError, sqlite3.Error)
 
 FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = tuple(
@@ -38,13 +38,13 @@ FUNCTIONS: tuple[TableFunction | ScalarFunction, ...] = tuple(
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
-    """Adds the SQL functions to a connection that lacks them.
+    """Add the SQL functions to a connection that does not have them yet.
 
-    Where SQLite can't be reached from Python, table-valued functions are left out, and the errors
-    of the others lose their text.
+    If SQLite cannot be reached from Python, only scalar functions are added, and their errors have
+    no text.
     """
     try:
-        # Only compiled, and without a table: a database may have a view of any name.
+        # Compile only, and name no table: a database may have a view of any name.
         connection.cursor().execute(f"explain select {CLIP_SEARCH_JSON.name}(null)").close()
         return
     except sqlite3.OperationalError:
@@ -58,7 +58,7 @@ def add_functions(connection: sqlite3.Connection) -> None:
 
 
 def _create_function(connection: sqlite3.Connection, function: ScalarFunction) -> None:
-    # By its address: a function that held the connection would keep it open for ever.
+    # By its address: a reference to the connection would keep it open for ever.
     address = id(connection)
     work: Callable[..., Any] = function.function
 

@@ -1,4 +1,4 @@
-"""What Datasette gains: the search page, links to it, thumbnails in tables, and the SQL functions.
+"""The Datasette plugin: the search page, links to it, thumbnails in tables, and SQL functions.
 
 Nothing else in the package may import it. It is a package because Datasette looks for `templates`
 and `static` in the folder of a plugin that is one.

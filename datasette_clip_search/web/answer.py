@@ -136,7 +136,12 @@ async def question_with_picture(
     end_with_signals()
     loop = asyncio.get_running_loop()
     run = partial(loop.run_in_executor, _picture_thread_of(database))
-    encoder, picture = await run(_submit, database, model, data, sender)
+    submitting = run(_submit, database, model, data, sender)
+    try:
+        encoder, picture = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_give_up_submitted)
+        raise
     try:
         # Awaited, so that waiting pictures occupy no thread.
         outcome = await asyncio.wrap_future(picture.outcome)
@@ -145,6 +150,13 @@ async def question_with_picture(
         raise
     vector = await run(_encode, database, model, encoder, outcome)
     return replace(question, vector=vector)
+
+
+def _give_up_submitted(submitting: "asyncio.Future[tuple[PictureEncoder, QueryPicture]]") -> None:
+    from ..search.query_decoder import give_up
+
+    if not submitting.cancelled() and not submitting.exception():
+        give_up(submitting.result()[1])
 
 
 def _submit(

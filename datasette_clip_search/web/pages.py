@@ -99,7 +99,7 @@ async def search_page(datasette: Datasette, request: Request) -> Response:
     except ClipSearchError as error:
         message, status = str(error), _STATUS.get(type(error), 400)
     except QueryInterrupted:
-        # From the permission checks, which Datasette 1.0 makes in SQL.
+        # Datasette's permission checks query the database.
         message, status = "Reading this database takes longer than the time limit here", 503
     except driver.Error as error:
         message, status = f"This database can't be searched: {error}", 500

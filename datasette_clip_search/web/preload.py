@@ -1,4 +1,4 @@
-"""Loads vectors and text encoders when a server starts, so that the first search is fast."""
+"""Load vectors and text encoders when a server starts, so that the first search is fast."""
 
 import atexit
 import logging

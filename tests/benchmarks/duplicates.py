@@ -19,7 +19,7 @@ import numpy as np
 
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.search.duplicates import group
-from datasette_clip_search.search.near_pairs import alike
+from datasette_clip_search.search.near_pairs import find_pairs
 
 DIMENSION = 512
 BLOCK = 1024
@@ -53,7 +53,7 @@ def make_vectors(count: int, seed: int = 0) -> np.ndarray:
 
 
 def ours(vectors: np.ndarray, threshold: float) -> set[tuple[int, int]]:
-    pairs = alike(vectors, threshold, CONFIG.max_duplicate_pairs)
+    pairs = find_pairs(vectors, threshold, CONFIG.max_duplicate_pairs)
     positions = np.arange(len(vectors))
     ranks = np.full(len(vectors), len(vectors))
     involved = np.unique(np.concatenate([pairs.first, pairs.second]))

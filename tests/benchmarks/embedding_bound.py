@@ -30,19 +30,19 @@ from bound import bound, decoding_alone, model_alone
 
 from datasette_clip_search.common.cores import cores
 from datasette_clip_search.embedding import EmbedOptions, embed_images
-from datasette_clip_search.embedding.model_loading import Loaded
+from datasette_clip_search.embedding.model_loading import RunCache
 from datasette_clip_search.models.encoding import PictureEncoder
 
 MODEL = "ViT-B-32"
 
 
-def whole(folder: Path, options: EmbedOptions, scratch: Path, loaded: Loaded) -> float:
+def whole(folder: Path, options: EmbedOptions, scratch: Path, loaded: RunCache) -> float:
     """Pictures a second of one run, from the start of its decoders to the last row.
 
     The model is loaded in the first run that shares `loaded`.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as place:
-        summary = embed_images(Path(place, "photos.db"), [folder], options, loaded=loaded)
+        summary = embed_images(Path(place, "photos.db"), [folder], options, cache=loaded)
         if summary.failed or summary.copied:
             sys.exit(f"{len(summary.failed)} failed, {summary.copied} copies")
         return summary.embedded / summary.embedding_seconds
@@ -66,12 +66,12 @@ def corpora(cache: Path, ordinary: int, large: int) -> Iterator[tuple[str, Path]
             yield f"{count} {kind}", folder
 
 
-def used(folder: Path, options: EmbedOptions, scratch: Path) -> tuple[Loaded, PictureEncoder]:
+def used(folder: Path, options: EmbedOptions, scratch: Path) -> tuple[RunCache, PictureEncoder]:
     """Load the model by a run, which also brings the files into the system's memory."""
-    loaded = Loaded()
+    loaded = RunCache()
     whole(folder, options, scratch, loaded)
-    assert loaded.encoder is not None
-    return loaded, loaded.encoder
+    assert loaded.model is not None
+    return loaded, loaded.model.encoder
 
 
 def main() -> None:

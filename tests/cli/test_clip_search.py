@@ -1,4 +1,4 @@
-"""The command clip-search: its rows are those of the SQL function, mixed and restricted at will."""
+"""The command clip-search: the rows of the SQL function, mixed queries, and conditions."""
 
 import csv
 import json
@@ -69,7 +69,7 @@ def test_no_more_than_there_are(demo_database):
 
 
 def test_like(demo_database, connect, monkeypatch, tmp_path):
-    """By id, by stored path, and by every path of the file on the disk."""
+    """By id, by stored path, and by any path of the file on disk."""
     image_id, path = rows(demo_database, "select id, path from images where path like '%0099%'")[0]
     expected = [
         image for (image,) in connect(demo_database).execute("select id from clip_search(155)")
@@ -90,7 +90,7 @@ def test_like_below_the_database(tiny_database, monkeypatch):
 
 
 def test_image(tiny_database, tmp_path):
-    """Of any format, also those that SQL functions refuse, and larger than they take."""
+    """In any format and size, also those that SQL functions refuse."""
     [(image_id, path)] = rows(tiny_database, "select id, path from images where path like '%b.png'")
     with Image.open(tiny_database.parent / path) as image:
         image.resize((3200, 2400), Image.Resampling.NEAREST).save(tmp_path / "large.tif")
@@ -141,7 +141,7 @@ def test_minus_takes_away(demo_database):
 
 
 def test_where_is_before_ranking(demo_database, connect):
-    """Ten come where ten exist, though hardly one of them is among the first of all."""
+    """All ten matches are found, although few of them are among the best without the condition."""
     sql = """select id from clip_search('dog on beach', 1000) join images using (id)
         where camera like :camera and taken >= '2023-07' order by rank limit 10"""
     parameters = {"camera": "%Pixel%"}
@@ -159,7 +159,7 @@ def test_where_is_before_ranking(demo_database, connect):
     assert some.issuperset(mixed)
     assert expected[0] not in mixed
     assert ids(demo_database, "dog", "--where", "0") == []
-    # The SQL functions are there too.
+    # A condition can call the SQL functions.
     unlike = "clip_similarity(id, 'snow') < 0.2"
     sql = f"select id from clip_search('dog', 1000) where {unlike} order by rank limit 10"
     expected = [image for (image,) in connection.execute(sql)]
@@ -178,17 +178,20 @@ def test_where_is_before_ranking(demo_database, connect):
         ("camera = 'x", """unrecognized token: "'x\""""),
         ("camera = 'x\nand 1", "unrecognized token: \"'x …"),
         ("taken > :since", "binding parameter :since. Give it with -p since value"),
-        ("taken > ?", "Use :name in it, and give the value with -p name value"),
-        ("score > 0.5", "score is a column of the result, not of images. Cut the result in SQL: "),
+        ("taken > ?", "Use :name in its place, and give the value with -p name value"),
+        (
+            "score > 0.5",
+            "score is a column of the result, not of images. Filter the result in SQL: ",
+        ),
         ("1 and Z_score > 2", "Z_score is a column of the result, not of images"),
         ("clip_similarity(id, 1.5) > 0", "The query 1.5 is a float"),
     ],
 )
-def test_conditions_that_are_none(demo_database, where, message):
+def test_invalid_conditions(demo_database, where, message):
     said = refused(demo_database, "dog", "--where", where)
-    assert said.startswith("--where can't be run: ")
+    assert said.startswith("--where cannot be run: ")
     assert message in said
-    # Nothing of the statement around it.
+    # The message quotes nothing of the statement around the condition.
     assert "\n" not in said
 
 
@@ -199,7 +202,7 @@ def test_empty_conditions(demo_database, where):
 
 
 def test_parameters(demo_database, connect):
-    """Named with or without their colon."""
+    """Names are accepted with and without their colon."""
     where = ["dog", "--where", "id > :least and camera like @camera", "-p", "camera", "%Pixel%"]
     sql = """select id from clip_search('dog', 1000) join images using (id)
         where id > 90 and camera like '%Pixel%' order by rank limit 10"""
@@ -228,13 +231,13 @@ def test_outputs_that_exclude_each_other(tiny_database, options, first, second):
     )
 
 
-def test_parameters_of_no_condition(tiny_database):
+def test_parameters_without_a_condition(tiny_database):
     said = refused(tiny_database, "dog", "-p", "since", "2020", code=2)
-    assert said == "-p gives a value to a :name in --where, but there is no --where"
+    assert said == "-p sets the value of a :name in --where. Add --where"
 
 
 def test_models(tiny_database, other_model):
-    """By name or id; each finds by its own vectors."""
+    """By name or id; each model searches its own vectors."""
     other = ["--pretrained", other_model, "--model", "other"]
     assert run("embed-images", tiny_database, tiny_database.parent, *other).exit_code == 0
     first, second = (search(tiny_database, "--like", 1, "--model", model) for model in (1, 2))
@@ -255,8 +258,8 @@ def test_models(tiny_database, other_model):
         (["dog", "--minus", "x", "-k", "1000001"], "k is too large: provided 1000001"),
         (["--like", "999"], "There is no picture with the id 999 in images"),
         (["--like", "deep/F.png"], "Did you mean pictures/deep/f.jpg?"),
-        (["--like", "nowhere"], "See its paths: sqlite-utils rows "),
-        (["--like", "NOTES"], "To search with a file that is not embedded: --image "),
+        (["--like", "nowhere"], "List its paths: sqlite-utils rows "),
+        (["--like", "NOTES"], "To search by a file that is not embedded: --image "),
         (["--like", ""], "--like is empty. Give the id or the path of a picture"),
         (["--image", ""], "--image is empty. Give a picture file, or - for standard input"),
         (["--image", "-"], "standard input is empty. Expected a picture"),
@@ -264,7 +267,7 @@ def test_models(tiny_database, other_model):
         (["--image", "NOTES"], "notes.txt: It is not a picture in a format that can be read"),
     ],
 )
-def test_questions_that_cannot_be_asked(tiny_database, tmp_path, arguments, message):
+def test_invalid_queries(tiny_database, tmp_path, arguments, message):
     notes = tmp_path / "notes.txt"
     notes.write_text("hello")
     arguments = [str(notes) if argument == "NOTES" else argument for argument in arguments]
@@ -291,7 +294,9 @@ def test_databases_that_cannot_be_searched(tmp_path):
 def test_words_that_are_a_file(tiny_database, monkeypatch):
     monkeypatch.chdir(tiny_database.parent / "pictures")
     result = run("clip-search", tiny_database, "a.jpg", "-k", "1")
-    assert result.stderr == "Searching for the words a.jpg; for the picture: --image a.jpg\n"
+    assert (
+        result.stderr == "Searching for the words a.jpg. To search by the picture: --image a.jpg\n"
+    )
     assert len(json.loads(result.stdout)) == 1
 
 
@@ -302,7 +307,7 @@ def paths(result: Result, end: str = "\n") -> list[str]:
 
 
 def test_paths_can_be_opened_from_here(tmp_path, tiny_model, monkeypatch):
-    """Also names that a pipe would take for two, or a command for an option."""
+    """Including names that look like two lines or like an option."""
     for seed, name in enumerate(["two\nlines.jpg", "-f.jpg", "an ö.jpg", "deep/a b.jpg"]):
         make_picture(tmp_path / "albums" / name, seed)
     make_picture(tmp_path / "elsewhere" / "e.jpg", 9)
@@ -325,8 +330,8 @@ def test_paths_can_be_opened_from_here(tmp_path, tiny_model, monkeypatch):
     assert found == [str(tmp_path / "albums/deep/a b.jpg")]
     result = run("clip-search", database, "dog", "--paths")
     assert len(paths(result)) == 4
-    assert "1 of 5 left out: with a line break in the name. They take -0" in result.stderr
+    assert "1 of 5 left out: their names contain a line break. Use -0" in result.stderr
     (tmp_path / "elsewhere" / "e.jpg").unlink()
     result = run("clip-search", database, "dog", "-0")
     assert len(paths(result, "\0")) == 4
-    assert "1 of 5 left out: in an archive or a table, or not there now" in result.stderr
+    assert "1 of 5 left out: in an archive or a table, or deleted" in result.stderr

@@ -1,4 +1,4 @@
-"""Contact sheets: what clip-search --html writes, and --open opens."""
+"""Contact sheets: clip-search --html and --open."""
 
 import base64
 import io
@@ -63,13 +63,13 @@ def test_sheet_holds_the_thumbnails_and_links_to_the_files(tiny_database):
     made = sheet(tiny_database, file, "dog", "--like", 1, "--minus", "snow", "-k", 3)
     sql = """select id, path, data from images join clip_thumbnails on image_id = id"""
     stored = {path: data for _, path, data in rows(tiny_database, sql)}
-    # Without the one that was searched with, which stands in the heading.
+    # Without the picture of the query, which is in the heading.
     assert len(made.links) == 3
     assert made.pictures[0] == stored["pictures/a.jpg"]
     assert made.pictures[1:] == [stored[link] for link in made.links]
     assert "dog, like 1, minus snow" in made.text
-    assert "The 3 nearest of 6 pictures of photos.db, by tiny" in made.text
-    # A stylesheet in it, nothing from elsewhere.
+    assert "The 3 nearest of 6 pictures in photos.db, by tiny" in made.text
+    # The style sheet is part of it, and nothing is loaded.
     assert made.tags.isdisjoint({"script", "link", "iframe"})
     assert "url(" not in file.read_text("utf-8")
 
@@ -94,7 +94,7 @@ def test_links_lead_to_the_files(tmp_path, tiny_model, place):
 
 @pytest.mark.parametrize("place", ["elsewhere/sheet.html", "database/sheet.html", "-"])
 def test_sheets_can_be_sent(tmp_path, pictures, tiny_model, place):
-    """Of pictures and a question outside the database's folder, only the names are told."""
+    """A sheet shows only the names of pictures outside the database's folder."""
     for folder in ("database", "elsewhere"):
         (tmp_path / folder).mkdir()
     database = tmp_path / "database" / "photos.db"
@@ -129,7 +129,7 @@ def test_without_thumbnails_they_are_made_of_the_files(tmp_path, pictures, tiny_
 
 
 def test_pictures_that_are_no_files(tmp_path, tiny_model):
-    """Rows of tables have a thumbnail, but nothing that a link could lead to."""
+    """Pictures from table rows have a thumbnail, but no link."""
     import sqlite3
 
     database = tmp_path / "photos.db"
@@ -149,16 +149,16 @@ def test_pictures_that_are_no_files(tmp_path, tiny_model):
 
 
 def test_other_outputs_beside_a_sheet(tiny_database, tmp_path):
-    """Rows only where they are asked for; the sheet itself on standard output for -."""
+    """Rows are printed only on request; - writes the sheet to standard output."""
     file = tmp_path / "sheet.html"
     result = run("clip-search", tiny_database, "dog", "--html", file, "--nl")
     assert len(result.stdout.splitlines()) == 6
     result = run("clip-search", tiny_database, "dog", "--html", "-")
     assert len(Sheet(result.stdout).pictures) == 6
-    # What is on standard output lies nowhere yet.
+    # A sheet on standard output has no folder yet.
     assert Sheet(result.stdout).links == []
     empty = sheet(tiny_database, file, "dog", "--where", "0")
-    assert "None of 0 pictures of photos.db where 0, by tiny" in empty.text
+    assert "None of 0 pictures in photos.db where 0, by tiny" in empty.text
     result = run("clip-search", tiny_database, "dog", "--html", tmp_path / "no" / "sheet.html")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: {tmp_path / 'no' / 'sheet.html'}: No such file or directory\n"
@@ -168,18 +168,18 @@ def test_other_outputs_beside_a_sheet(tiny_database, tmp_path):
 def test_files_that_are_no_sheets_are_not_overwritten(tiny_database, tmp_path, name):
     (tmp_path / "notes.txt").write_text("Not to be lost: <!DOCTYPE html>")
     before = (tmp_path / name).read_bytes()
-    # Told before anything is searched, or a model is loaded.
+    # Refused before the search starts and before a model loads.
     result = run("clip-search", tiny_database, "--like", "nowhere", "--html", tmp_path / name)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {tmp_path / name} is there already and is no HTML document, so it is not "
+        f"Error: {tmp_path / name} exists and is not an HTML document, so it is not "
         "overwritten. Give --html another name\n"
     )
     assert (tmp_path / name).read_bytes() == before
 
 
 def test_sheets_are_overwritten(tiny_database, tmp_path):
-    """Also one written by hand, an empty file, and what a link leads to."""
+    """Including one written by hand, an empty file, and the target of a link."""
     (tmp_path / "by-hand.html").write_text(" \n<!doctype HTML><title>Old</title>")
     (tmp_path / "empty.html").touch()
     (tmp_path / "empty.html").chmod(0o640)
@@ -218,7 +218,7 @@ def test_an_old_sheet_stays_whole_where_writing_fails(tiny_database, tmp_path):
 
 
 def test_open(tiny_database, tmp_path):
-    """A browser gets the address of a sheet; where there is none, its place is told."""
+    """A browser gets the address of the sheet; without one, the error names the file."""
     browser = tmp_path / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened\n')
     browser.chmod(0o755)
@@ -229,7 +229,7 @@ def test_open(tiny_database, tmp_path):
     address = (tmp_path / "opened").read_text().strip()
     opened = Sheet(linked(address, tmp_path).read_text("utf-8"))
     assert len(opened.pictures) == 6
-    # It is only for here, and lies below no picture.
+    # It is outside the folders of the pictures, so its links are absolute.
     pictures = {file.as_uri() for file in (tmp_path / "pictures").rglob("*.*")}
     assert set(opened.links) < pictures
     assert len(opened.links) == 5
@@ -237,5 +237,5 @@ def test_open(tiny_database, tmp_path):
     result = subprocess.run([sys.executable, *command], env=environ, capture_output=True, text=True)
     assert result.returncode == 1
     said, place = result.stderr.strip().rsplit(" ", 1)
-    assert said == "Error: No browser could be started. The contact sheet is"
+    assert said == "Error: No browser could be started. The contact sheet is in"
     assert Path(place).is_file()

@@ -1,4 +1,4 @@
-"""Paths in a stranger's database: no file is read, linked to or named that nobody pointed at."""
+"""Paths in a stranger's database: no file outside the allowed folders is read, linked or named."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ CODES = set("\x1b\x07\x9b\u202e\u2066\r")
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory, tiny_model):
-    """A database without thumbnails, of two pictures beside it."""
+    """A database without thumbnails, and its two pictures next to it."""
     folder = tmp_path_factory.mktemp("embedded") / "download"
     for seed, name in enumerate(["a.png", "b.png"]):
         make_picture(folder / name, seed)
@@ -43,7 +43,7 @@ def database(embedded, tmp_path):
 def change(database, path, **more):
     with closing(sqlite3.connect(database)) as connection, connection:
         columns = ", ".join(f"{name} = ?" for name in ("path", *more))
-        # A stranger needs no trigger that drops the vectors of other contents.
+        # A stranger can drop the trigger that deletes vectors of other contents.
         connection.execute("drop trigger clip_image_changed")
         connection.execute("update clip_embeddings set made_from = null")
         connection.execute(
@@ -56,7 +56,7 @@ def hash_of(file):
 
 
 def outputs(database, *options):
-    """Returns the contact sheet, and what --paths prints."""
+    """Return the contact sheet and the output of --paths."""
     sheet = database.parent / "sheet.html"
     result = run("clip-search", database, "dog", "--html", sheet, *options)
     assert result.exit_code == 0, result.output
@@ -100,7 +100,7 @@ def test_no_file_elsewhere(database, path):
     (folder / "linked").symlink_to("..")
     (folder / "folder").mkdir()
     os.mkfifo(folder / "pipe.png")
-    # Even where its contents are known.
+    # Even if the stranger knows its contents.
     change(
         database,
         path.format(folder=folder.parent),
@@ -114,14 +114,14 @@ def test_no_file_elsewhere(database, path):
     assert "1 of 2 left out" in named.stderr
 
 
-def test_a_picture_is_shown_that_whoever_made_the_database_had(database):
-    """A file beside the database is no thumbnail unless its contents are those embedded."""
+def test_only_embedded_contents_are_shown(database):
+    """A file next to the database is shown only if it has the embedded contents."""
     folder = database.parent
     make_picture(folder / "secret.png", 78)
     change(database, "secret.png")
     text, named = outputs(database)
     assert text.count("src=") == 1
-    # It may be linked to, and named: it lies where the person pointed.
+    # It may be linked and named, because it is in a folder that the user allowed.
     assert text.count("href=") == 2
     assert named.stdout.count("\0") == 2
 
@@ -137,7 +137,7 @@ def test_folders_that_the_person_names(database, monkeypatch):
     assert f"--originals {folder.parent}\n" in named.stderr
     text, named = outputs(database, "--originals", folder.parent)
     assert text.count("src=") == 2
-    # It does not lie below the sheet.
+    # It is outside the folder of the sheet.
     assert text.count("href=") == 1
     assert sorted(named.stdout.split("\0")[:-1]) == [
         f"{folder}/b.png",
@@ -163,8 +163,8 @@ def test_paths_that_are_no_texts(database, value):
     assert run("clip-search", database, "dog", "--table").exit_code == 0
 
 
-def test_thumbnails_of_no_end(database):
-    """A database of a megabyte may make no page of a gigabyte."""
+def test_huge_thumbnails(database):
+    """A database of a megabyte can not make a page of a gigabyte."""
     with closing(sqlite3.connect(database)) as connection, connection:
         sql = """insert into clip_thumbnails (image_id, format, data)
             select id, 'png', zeroblob(2000000) from images"""
@@ -179,10 +179,10 @@ def test_what_is_for_people_holds_no_control_codes(database, monkeypatch):
     for options in (["--table"], ["--fmt", "github"], ["--show"], ["--paths"], [], ["--nl"]):
         result = run("clip-search", database, "dog", *options)
         assert result.exit_code == 0, result.output
-        # The colours of the pictures are ours.
+        # The escape codes for the colours of the pictures are ours.
         left = re.sub(r"\x1b\[[0-9;]*m", "", result.output)
         assert not CODES & set(left), options
-    # What programs read is what is stored.
+    # Output for programs is exactly the stored value.
     found = subprocess.run(
         [sys.executable, "-m", "sqlite_utils", "clip-search", database, "dog", "--csv"],
         capture_output=True,
@@ -214,7 +214,7 @@ def test_models_names_hold_no_control_codes(database, column):
 
 
 def test_file_names_hold_no_control_codes(tmp_path, tiny_model):
-    """Of files that are no pictures, that are gone, and of a database itself."""
+    """Names of broken files, of missing files, and of the database itself."""
     folder = tmp_path / f"pictures{CONTROL}"
     for seed in range(3):
         make_picture(folder / f"{seed}{CONTROL}.png", seed)
@@ -233,7 +233,7 @@ def test_file_names_hold_no_control_codes(tmp_path, tiny_model):
     alone = tmp_path / "alone.db"
     every.append(run("embed-images", alone, folder / f"broken{CONTROL}\n.png", *options))
     for result in every:
-        # The progress bar returns to the beginning of its line, and hides the cursor.
+        # The progress bar returns to the start of its line and hides the cursor.
         left = result.output.replace("\x1b[?25l", "").replace("\x1b[?25h", "")
         assert not (CODES - {"\r"}) & set(left.replace("\r\x1b[K", "")), left
     assert "\\x1b]0;owned" in told.output

@@ -1,4 +1,4 @@
-"""Pictures in the terminal: what clip-search --show draws, read back as a terminal would."""
+"""Pictures in the terminal: the output of clip-search --show, interpreted like a terminal does."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ SIZE = os.terminal_size((80, 24))
 
 
 def thumbnail(width: int, height: int) -> Thumbnail:
-    """A picture that is red above and blue below."""
+    """A picture with a red upper half and a blue lower half."""
     image = Image.new("RGB", (width, height), (255, 0, 0))
     image.paste((0, 0, 255), (0, height // 2, width, height))
     data = io.BytesIO()
@@ -38,7 +38,7 @@ KITTY, ITERM2, TRUE_COLOUR, COLOURS_256 = Way
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "iTerm.app"}, True, ITERM2),
         ({"TERM": "xterm-256color", "LC_TERMINAL": "iTerm2"}, True, ITERM2),
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "WezTerm"}, True, ITERM2),
-        # Piped, as to a pager; and in a multiplexer, which shows no graphics.
+        # Into a pipe, such as to a pager; and in a multiplexer, which shows no graphics.
         ({"TERM": "xterm-kitty"}, False, TRUE_COLOUR),
         ({"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1"}, True, COLOURS_256),
         ({"TERM": "xterm-kitty", "TMUX": "/tmp/tmux"}, True, TRUE_COLOUR),
@@ -54,12 +54,12 @@ def test_terminals_are_told_by_their_environment(environ, is_terminal, way):
 
 @pytest.mark.parametrize("environ", [{}, {"TERM": "dumb"}, {"TERM": "xterm"}])
 def test_terminals_without_colours(environ):
-    with pytest.raises(CommandError, match=r"shows no pictures. Expected kitty, .* --open"):
+    with pytest.raises(CommandError, match=r"can't show pictures. Expected kitty, .* --open"):
         way_of(environ, True)
 
 
 def cells(text: str) -> list[list[tuple[str, str, str]]]:
-    """Returns what stands in every cell of a terminal: character, colour, and background."""
+    """Return the character, colour and background of every cell of a terminal."""
     lines = []
     for line in text.split("\n"):
         row, codes = [], "39;49"
@@ -76,7 +76,7 @@ RED, BLUE = "2;255;0;0", "2;0;0;255"
 
 
 def test_half_blocks():
-    """Two pixels in a cell, one at the foot of an odd height; pictures stand on captions."""
+    """A cell shows two pixels, or one at the bottom of an odd height, above the captions."""
     tiles = [(thumbnail(40, 30), "1 ", "a.jpg"), (thumbnail(39, 13), "2 ", "b.jpg")]
     lines = cells("".join(draw(tiles, Way.TRUE_COLOUR, SIZE)))
     assert len(lines) == 15 + 3
@@ -98,7 +98,7 @@ def test_colours_of_256():
 
 
 def test_kitty():
-    """The picture itself, in pieces of 4 KB, the first of which says where and how large."""
+    """The whole file in chunks of 4 KB; the first chunk has the position and the size."""
     sent = Thumbnail("image/png", _noise(300, 200))
     text = "".join(draw([(None, "", ""), (sent, "", "")], Way.KITTY, SIZE))
     pieces = re.findall(r"\x1b_G([^;]*);([^\x1b]*)\x1b\\", text)
@@ -106,7 +106,7 @@ def test_kitty():
     assert pieces[0][0] == "a=T,f=100,q=2,C=1,c=39,r=13,m=1"
     assert max(len(data) for _, data in pieces) == 4096
     _same_pixels("".join(data for _, data in pieces), sent)
-    # Room for fifteen lines, up by the picture's thirteen, past the first tile, and down again.
+    # Fifteen new lines, up by the thirteen of the picture, past the first tile, and down again.
     assert text.startswith("\n" * 15 + "\x1b[13A\r\x1b[41C\x1b7\x1b_G")
     assert "\x1b\\\x1b8\x1b[13B\r" in text
 
@@ -150,7 +150,7 @@ def test_pictures_that_are_not_there_leave_room(way, broken):
     ],
 )
 def test_captions(path, shown):
-    """One line, which ends with the file's name, and no escape codes."""
+    """A caption is one line without escape codes that ends with the name of the file."""
     text = "".join(draw([(None, "7 ", path), (None, "8 ", "b")], Way.TRUE_COLOUR, SIZE))
     [line] = [line for line in text.split("\n") if line.strip()]
     first = line.removesuffix("8 b").rstrip()
@@ -165,7 +165,7 @@ def test_captions(path, shown):
 
 @pytest.mark.parametrize(("columns", "lines"), [(1, 1), (20, 5), (79, 24), (400, 3), (400, 80)])
 def test_terminals_of_every_size(columns, lines):
-    """No line is longer than the terminal is wide, so that none is broken."""
+    """No line is wider than the terminal, so that it wraps none."""
     size = os.terminal_size((columns, lines))
     tiles = [(thumbnail(40, 30), "", "")] * 12
     drawn = cells("".join(draw(tiles, Way.TRUE_COLOUR, size)))
@@ -186,4 +186,4 @@ def test_show(tiny_database, monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     result = run("clip-search", tiny_database, "dog", "-k", "3", "--show")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "This terminal (TERM=dumb) shows no pictures" in result.stderr
+    assert "This terminal (TERM=dumb) can't show pictures" in result.stderr

@@ -1,4 +1,4 @@
-"""Text for a terminal: what commands one is written out, and everything else is left."""
+"""Text for a terminal: control codes are escaped, and everything else is unchanged."""
 
 import ast
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 import datasette_clip_search
+from datasette_clip_search.cli.terminal import say
 from datasette_clip_search.common.errors import CommandError, QueryError
-from datasette_clip_search.common.terminal_text import say, visible
+from datasette_clip_search.common.terminal_text import visible
 
 PACKAGE = Path(datasette_clip_search.__file__).parent
 
@@ -17,7 +18,7 @@ PACKAGE = Path(datasette_clip_search.__file__).parent
     [
         ("a b.jpg", "a b.jpg"),
         ("Zoë 狗 🐶 \\x1b", "Zoë 狗 🐶 \\x1b"),
-        # Families, and Persian: their joiners hide nothing.
+        # Emoji families and Persian use joiners, which hide nothing.
         ("👨\u200d👩\u200d👧", "👨\u200d👩\u200d👧"),
         ("\u0645\u06cc\u200c\u0634", "\u0645\u06cc\u200c\u0634"),
         ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
@@ -38,7 +39,7 @@ def test_visible(text, shown):
     shown.encode()
 
 
-def test_lines_that_are_ours_stay():
+def test_our_own_line_breaks_stay():
     assert visible("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
     assert str(CommandError("one\ntwo\x1b\u202e")) == "one\ntwo\\x1b\\u202e"
     assert str(QueryError("one\ntwo\x1b\u202e")) == "one\\ntwo\\x1b\\u202e"
@@ -50,25 +51,25 @@ def test_say(capsys):
     assert capsys.readouterr() == ("a\\x1bb\n", "c\\nd\n")
 
 
-# What is no sentence, or made by us alone: JSON, HTML, paths for a pipe, pictures and their
-# captions, a constant, and lines of which every name is written out.
+# Output that is no sentence, or contains only our own text: JSON, HTML, paths for a pipe, pictures
+# and their captions, a constant, and lines whose names are escaped already.
 EXACT = {
-    "cli/clip_index.py": ["json.dumps(told, indent=4)"],
+    "cli/clip_index.py": ["json.dumps(report, indent=4)"],
     "cli/search_output.py": [
         "os.fsencode(file + end)",
         "_sheet(question, hits, lambda _: None)",
         "text",
     ],
     "cli/embed_output.py": [
-        r"'\nFinishing what is under way, and the index. Ctrl-C again stops at once'",
+        r"'\nFinishing the pictures in progress and the index. Press Ctrl-C again to stop at once'",
         "f\"{time.strftime('%H:%M:%S')}  {shown}\"",
     ],
-    "common/terminal_text.py": ["visible(text)"],
+    "cli/terminal.py": ["visible(text)"],
 }
 
 
 def test_everything_else_is_said():
-    """Nothing is printed past `say`, so that no name is forgotten."""
+    """Only `say` prints, so that no name is printed unescaped."""
     found: dict[str, list[str]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):

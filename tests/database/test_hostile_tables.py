@@ -1,7 +1,7 @@
-"""Databases by strangers: what stands in place of our tables is not read, and says so.
+"""Databases by strangers: what replaces one of our tables is not read, and the error says so.
 
-`tripwire()` is a function that a hostile view or column calls, so that a test knows of the first
-row that is computed; where a database meets a program of its own, what it calls never ends.
+A hostile view or column calls the function `tripwire()`, so that a test notices the first row that
+is computed. Where a database meets a program of its own, it calls a query that never ends.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from datasette_clip_search.sql import add_functions
 from support.vector_database import clustered, make
 from support.web import wait_for_loading
 
-# What these vectors were made up by has no weights to look for.
+# The model of these made-up vectors has no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 
 ENDLESS = "(with recursive r(n) as (select 1 union all select n + 1 from r) select max(n) from r)"
@@ -45,19 +45,19 @@ PICTURES = clustered(20)
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    """A database of twenty pictures, only to be copied."""
+    """A database of twenty pictures, to be copied only."""
     return make(tmp_path_factory.mktemp("honest") / "honest.db", PICTURES).read_bytes()
 
 
 @pytest.fixture
 def bad(tmp_path, honest):
-    """Makes a hostile database by SQL."""
+    """Make a hostile database with SQL."""
     path = tmp_path / "bad.db"
 
     def bad(*statements):
         path.write_bytes(honest)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            # So that what is renamed leaves its name where others refer to it.
+            # A renamed table then keeps its old name in references to it.
             connection.execute("pragma legacy_alter_table = on")
             connection.execute("pragma writable_schema = on")
             for statement in statements:
@@ -68,7 +68,7 @@ def bad(tmp_path, honest):
 
 
 def view(name, calls):
-    """SQL that puts a view in place of a table, with a name of any case."""
+    """Return SQL that replaces a table with a view, whose name has any case."""
     return (
         f"alter table {name} rename to kept",
         f"create view {name.upper() if name < 'clip_g' else name} as "
@@ -77,14 +77,14 @@ def view(name, calls):
 
 
 def shadow(name, calls="tripwire()"):
-    """SQL that makes a view by the name of a function of SQLite's own."""
+    """Return SQL that makes a view with the name of one of SQLite's own functions."""
     columns = """1 as value, 1 as key, 'id' as name, 0 as hidden, 'images' as "table", 1 as type"""
     return f"""create view {name} as select {columns}, 'image_id' as "from" where 1 or {calls}"""
 
 
 @pytest.fixture
 def wired(monkeypatch):
-    """Opens connections whose tripwire says so; `wired.calls` counts them."""
+    """Open connections with a tripwire; `wired.calls` counts its calls."""
     opened = []
 
     class Wired:
@@ -130,7 +130,7 @@ def test_a_view_in_place_of_a_table(bad, wired, table):
 @pytest.mark.parametrize("table", TABLES)
 def test_a_virtual_table_in_place_of_a_table(bad, wired, table, module):
     virtual = f"create virtual table {table} using {module}"
-    # Its index is named as a table of the virtual one is.
+    # A virtual table makes a table with this index's name.
     freed = "drop index if exists clip_pruned_content"
     connection = wired(bad(f"alter table {table} rename to kept", freed, virtual))
     with pytest.raises(DatabaseError, match=f"^{table} in this database is a virtual table, not"):
@@ -188,7 +188,7 @@ def test_a_declaration_of_great_length(bad, wired):
 
 @pytest.mark.parametrize("table", ["clip_models", "clip_towers"])
 def test_a_key_that_is_none(bad, wired, table):
-    """Without one, each row would be looked for among all."""
+    """Without a key, each lookup would read all rows."""
     statements = [f"alter table {table} rename to kept"]
     statements += [f"create table {table} as select * from kept"]
     with pytest.raises(DatabaseError, match=f"key of the table {table} .* is not .*id"):
@@ -197,7 +197,7 @@ def test_a_key_that_is_none(bad, wired, table):
 
 @pytest.mark.parametrize("table", ["clip_thumbnails", "clip_changes"])
 def test_keys_that_owners_may_have_changed(bad, wired, table):
-    """Programs that rebuild tables may give them other keys: searches go on."""
+    """Programs that rebuild tables may change the keys, and searches still work."""
     statements = [f"alter table {table} rename to kept"]
     statements += [f"create table {table} as select * from kept"]
     connection = wired(bad(*statements))
@@ -254,8 +254,8 @@ def test_more_models_than_anybody_has(bad, wired):
             "update clip_embeddings set image_id = 'x' where image_id = 3",
             "image_id is no whole number",
         ),
-        ("insert into clip_changes values (1, 'x', 'y', 'z')", "something else than whole numbers"),
-        ("insert into clip_changes values (1, 1e300, 1, 'z')", "something else than whole numbers"),
+        ("insert into clip_changes values (1, 'x', 'y', 'z')", "values other than integers"),
+        ("insert into clip_changes values (1, 1e300, 1, 'z')", "values other than integers"),
     ],
 )
 def test_values_of_other_types(bad, wired, statement, said):
@@ -266,7 +266,7 @@ def test_values_of_other_types(bad, wired, statement, said):
 
 
 def test_a_history_too_long_to_read(bad, wired, configured):
-    """The vectors are read instead, as where there is none."""
+    """The vectors are read instead, as without a history."""
     connection = wired(bad())
     before = connection.execute("select * from clip_search(1, 5)").fetchall()
     for _ in range(3):
@@ -276,7 +276,7 @@ def test_a_history_too_long_to_read(bad, wired, configured):
 
 
 def test_a_schema_that_changes_is_looked_at_again(bad, wired):
-    """What was an ordinary table once may be none when it is read next."""
+    """An ordinary table may become a view between two reads."""
     path = bad()
     connection = wired(path)
     assert len(connection.execute("select * from clip_search(1, 5)").fetchall()) == 5
@@ -330,7 +330,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_beside_an_honest_database(bad, honest, serve, tmp_path, wired, kind):
-    """Datasette's own pages and those of the honest database are as they would be without."""
+    """Datasette's own pages and those of the honest database are as they would be without it."""
     (tmp_path / "good.db").write_bytes(honest)
     hostile = [statement.replace(ENDLESS, "tripwire()") for statement in HOSTILE[kind]]
     datasette = serve(bad(*hostile), tmp_path / "good.db")
@@ -366,7 +366,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_end_with_a_sentence(bad, tmp_path, command):
-    """By a program of their own, because what would hang can't be ended otherwise."""
+    """In a program of their own, because a test can't end what hangs otherwise."""
     path = bad(*view("clip_models", ENDLESS), *(shadow(name, ENDLESS) for name in SHADOWS))
     before, after = COMMANDS[command]
     result = subprocess.run(

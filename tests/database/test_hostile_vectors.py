@@ -1,4 +1,4 @@
-"""Rows that no release writes: each is one sentence, and none ends the process."""
+"""Rows that no release writes: each gives one clear error, and none ends the process."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ LENGTH = f"is not {4 * D} bytes long"
 NUMBER = "holds a number that is not finite, or too large"
 MODEL = "table clip_models has a row"
 IDS = "row whose image_id is no whole number"
-CHANGES = "table clip_changes has a row with something else than whole numbers"
+CHANGES = "table clip_changes has a row with values other than integers"
 
 
 def vector(*numbers, kind="<f4"):
@@ -33,7 +33,7 @@ def vector(*numbers, kind="<f4"):
 
 
 def change(sql, *values):
-    """Returns what changes a row of a database whose tables take anything."""
+    """Return a function that changes a row of a database whose tables accept anything."""
     return sql, values
 
 
@@ -49,16 +49,16 @@ def image_id(value):
     return change("update clip_embeddings set image_id = ? where image_id = 50", value)
 
 
-# What is changed, and the error; where that is None, all is answered.
+# The change, and the error; None where every search still answers.
 CASES = {
     **{
         f"dimension {value!r:.20}": (dimension(value), MODEL)
         for value in (0, -1, 4097, 3_000_000, 2**40, 2**62, "abc", "", 16.5, None, b"\x10", 1e300)
     },
-    # These fit no vector here.
+    # No vector here has this length.
     "dimension 15": (dimension(15), "is not 60 bytes long"),
     "dimension 4096": (dimension(4096), "is not 16384 bytes long"),
-    # Half as many numbers of float32 have as many bytes as float16's.
+    # Half as many numbers in float32 take as many bytes as all of them in float16.
     "dimension 32": (dimension(32), "embedding"),
     "revision of text": (change("update clip_models set revision = 'x'"), MODEL),
     "name of nothing": (change("update clip_models set name = null"), MODEL),
@@ -107,7 +107,7 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """What a process of its own returns for a database of each case, and for one without."""
+    """The answers of a separate process, for a database of each case and for an honest one."""
     folder = tmp_path_factory.mktemp("vectors")
     whole = make(folder / "whole.db", clustered(COUNT, D))
     loose = folder / "loose.db"
@@ -116,7 +116,7 @@ def answers(tmp_path_factory):
         closing(sqlite3.connect(loose, isolation_level=None)) as connection,
     ):
         source.backup(connection)
-        # Columns that take anything, by the declarations of a stranger.
+        # A stranger's declarations, whose columns accept anything.
         connection.execute("pragma foreign_keys = off")
         for table in ("clip_models", "clip_embeddings", "images", "clip_changes"):
             [(sql,)] = connection.execute("select sql from sqlite_master where name = ?", [table])
@@ -157,7 +157,7 @@ def test_every_row_is_answered_or_one_sentence(answers, case):
 
 
 def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
-    """A row is judged by its size before it is read."""
+    """The size of a row is checked before the row is read."""
     path = make(tmp_path / "p.db", clustered(50, D))
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("update clip_embeddings set embedding = zeroblob(8000000)")
@@ -183,7 +183,7 @@ def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
 
 @pytest.mark.parametrize("shape", [(D - 1,), (D + 1,), (1, D), (0,), ()])
 def test_no_address_is_handed_on_with_another_length(shape):
-    """FAISS reads as many numbers as it is told, wherever they end."""
+    """FAISS would read as many numbers as it is told to, past the end of the memory."""
     vectors = clustered(40, D)
     query = np.zeros(shape, np.float32)
     ids = np.arange(40)
@@ -209,7 +209,7 @@ def test_what_an_encoder_makes_is_checked(made, message):
 
 
 def test_an_encoder_of_another_dimension(tiny_database, connect):
-    """The vectors in the database fit what it says, and those of its own tower do not."""
+    """The vectors fit the database's model, but those of its own tower do not."""
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
         _, model = default_model(connection)
         connection.execute("update clip_models set dimension = ?", [2 * model.dimension])

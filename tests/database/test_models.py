@@ -1,4 +1,4 @@
-"""Several models in one database: which one answers, and that the others' vectors never do."""
+"""Several models in one database: the right one answers, and never the others' vectors."""
 
 import re
 import shlex
@@ -17,18 +17,18 @@ from support.web import PAGE, images
 
 pytest.importorskip("open_clip")
 
-# The first two models make vectors of one length, so that nothing but their ids keeps them apart.
+# The first two models make vectors of one length, so only their ids tell them apart.
 DIMENSIONS = {"first": 16, "second": 16, "wide": 24}
 NAMES = ["first", "second", "wide"]
 PICTURES = {"first": range(1, 8), "second": range(4, 11), "wide": range(2, 12)}
-"""Which pictures each has embedded, by their ids."""
+"""The ids of the pictures that each model has embedded."""
 
 LISTED = "It has, by id and name: 1 first, 2 second, 3 wide"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Eleven pictures, three models and the database of both, only to be copied."""
+    """Eleven pictures, three models and their database, to be copied only."""
     folder = tmp_path_factory.mktemp("several")
     for number in range(1, 12):
         make_picture(folder / "pictures" / f"{number:02}.png", number)
@@ -71,7 +71,7 @@ def stored(database: Path, model: str) -> tuple[list[int], np.ndarray]:
 
 
 def nearest(database: Path, model: str, image: int) -> list[int]:
-    """Returns the other pictures of a model, the nearest to one of them first."""
+    """Return the other pictures of a model, the nearest to one of them first."""
     ids, vectors = stored(database, model)
     scores = vectors @ vectors[ids.index(image)]
     return [ids[place] for place in np.argsort(-scores) if ids[place] != image]
@@ -102,7 +102,7 @@ def test_words_are_encoded_by_the_model_that_is_asked(ask):
 
 
 def test_labels_are_encoded_by_the_model_that_is_asked(ask):
-    """Also when the same labels were asked of another model before."""
+    """Also if another model was asked about the same labels before."""
     sql = 'select label, score from clip_tags(5, \'["dog", "cat"]\', ?) order by label'
     scores = [tuple(ask(sql, name)) for name in NAMES]
     assert len(set(scores)) == 3
@@ -110,7 +110,7 @@ def test_labels_are_encoded_by_the_model_that_is_asked(ask):
 
 
 def test_models_in_one_statement(database, ask):
-    """What two models find of the same words, and what each finds like one picture."""
+    """Two models search for the same words, and for pictures like the same one."""
     sql = """select a.id from clip_search('dog', 100, 'first') a
         join clip_search('dog', 100, 'second') b using (id) order by id"""
     assert [id for (id,) in ask(sql)] == [4, 5, 6, 7]
@@ -215,7 +215,7 @@ def test_names_that_are_ids_of_others_are_refused(database, ask):
     ],
 )
 def test_default(database, ask, statement, default):
-    """The one marked, and of several or none the one added first; seen at once."""
+    """The marked model, or else the one added first; changes count at once."""
     assert len(ask("select * from clip_search('dog', 100)")) == len(PICTURES["first"])
     change(database, statement)
     found = [id for (id,) in ask("select id from clip_search(5, 100)")]
@@ -230,7 +230,7 @@ def test_no_model_left(database, ask):
 
 
 def test_new_models_do_not_inherit(folder, database, ask):
-    """A model that gets the id of a deleted one makes all its vectors itself."""
+    """A model that gets the id of a deleted one inherits none of its vectors."""
     change(database, "delete from clip_models where id = 3")
     assert len(rows(database, "select 1 from clip_embeddings where model_id = 3")) == 10
     fourth = make_model(folder / "weights" / "fourth", 3, 24)
@@ -250,19 +250,19 @@ def test_a_model_that_comes_again_embeds_again(folder, database, ask):
 
 
 def test_runs_tell_which_model_searches_use(folder, database, ask):
-    """And the command they tell makes it this one."""
+    """The command in the error makes it this one."""
     weights = folder / "weights" / "second"
     result = run("embed-images", database, folder / "pictures", "--pretrained", weights)
     [line] = re.findall(r"Searches: +(.*)\n", result.stdout)
     use, command = line.split(": ", 1)
-    assert use == "use model 1, first, with 7 pictures; to use this one, with 11"
+    assert use == "use model 1, first, with 7 pictures; to use the model of this run, with 11"
     program, *arguments = shlex.split(command)
     assert program == "sqlite-utils"
     assert run(*arguments).exit_code == 0
     found = [id for (id,) in ask("select id from clip_search(5, 100)")]
     assert found == nearest(database, "second", 5)
     assert len(found) == 10
-    # Without --model, a run is of the default one too.
+    # Without --model, a run uses the default model, too.
     result = run("embed-images", database, folder / "pictures")
     assert re.search("Model: +second\n", result.stdout)
     assert "Searches" not in result.stdout

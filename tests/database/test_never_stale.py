@@ -1,4 +1,4 @@
-"""Answers are those of the database as it is now, whatever became of it since an index was made."""
+"""Answers are those of the database as it is now, whatever changed since an index was built."""
 
 import os
 import shutil
@@ -64,7 +64,7 @@ def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypat
                 "from clip_embeddings)",
                 [some[0]],
             )
-        # Its own change before it is committed, and another connection without it.
+        # A connection sees its own uncommitted change, and another connection does not.
         check(writer, step)
         check(other, step)
         writer.execute("rollback" if step == 5 else "commit")
@@ -75,7 +75,7 @@ def test_every_change_is_in_the_next_answer(path, connect, configured, monkeypat
         base = snapshot_for(connection, default_model(connection)[1]).index
         assert (base.kind.name, base.is_mapped) == (kind, True)
         seqs.append(read_header(index_path(path, 1)).moment.seq)
-    # It was the same index file all along, but for the one time it was built anew.
+    # The index file was the same throughout, except for the one rebuild.
     assert len(set(seqs)) == 2
 
 
@@ -93,7 +93,7 @@ def test_older_and_newer_states_side_by_side(path, connect):
         writer.execute("delete from images where id = ?", [1 + step])
         for reader in readers:
             check(reader, step)
-    build_index(path, anew=True)
+    build_index(path, force=True)
     for reader in [*readers, writer, *reversed(readers)]:
         check(reader)
 
@@ -105,7 +105,7 @@ def test_what_is_forgotten_is_read_again(path, connect, configured):
     check(connection)
     with closing(sqlite3.connect(path)) as writer, writer:
         put(writer, range(3000, 3020), clustered(20, seed=3))
-    build_index(path, anew=True)
+    build_index(path, force=True)
     with closing(sqlite3.connect(path)) as writer, writer:
         assert writer.execute("select count(*) from clip_changes").fetchone() == (1,)
         put(writer, range(3020, 3040), clustered(20, seed=4))
@@ -115,7 +115,7 @@ def test_what_is_forgotten_is_read_again(path, connect, configured):
 
 
 def test_a_restored_backup_is_not_mistaken(path, connect, tmp_path):
-    """The same number of changes, but others: only the revision tells."""
+    """Equally many changes, but different ones: only the revision tells them apart."""
     backup = tmp_path / "backup.db"
     shutil.copy(path, backup)
     for database, seed in ((path, 1), (backup, 2)):
@@ -128,7 +128,7 @@ def test_a_restored_backup_is_not_mistaken(path, connect, tmp_path):
 
 
 def test_databases_without_a_history(path, connect):
-    """Every change has all vectors read again, until a command restores the history."""
+    """Every change makes the next search read all vectors, until a command restores the history."""
     with closing(sqlite3.connect(path)) as older, older:
         triggers = "select name from sqlite_master where type = 'trigger' and sql like '%changes%'"
         for (name,) in older.execute(triggers).fetchall():

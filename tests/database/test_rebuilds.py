@@ -1,4 +1,4 @@
-"""Tables that other programs rebuild: every answer stays right, and the next command mends them."""
+"""Tables that other programs rebuild: answers stay right, and the next command restores them."""
 
 import json
 import sqlite3
@@ -51,7 +51,7 @@ def foreign_key(path):
 
 
 def by_hand(path):
-    """As SQLite's documentation has it."""
+    """The way that SQLite's documentation describes."""
     with closing(sqlite3.connect(path)) as connection, connection:
         query = "select sql from sqlite_master where name = 'images'"
         (declared,) = connection.execute(query).fetchone()
@@ -82,14 +82,14 @@ OF_PICTURES = {
 
 
 def renamed_and_copied(path):
-    """The vectors then refer to a table that is gone."""
+    """Leave the vectors referring to a table that is gone."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("alter table images rename to images_old")
         connection.execute("create table images as select * from images_old")
         connection.execute("drop table images_old")
 
 
-# These, those that tell of changed vectors, and keys.
+# Each of these drops triggers that record changed vectors, or keys.
 OF_VECTORS = {
     "vectors": command("transform", "clip_embeddings", "--type", "precision", "text"),
     "vectors' key": command("transform", "clip_embeddings", "--pk", "image_id"),
@@ -105,7 +105,7 @@ OF_VECTORS = {
     ),
     "triggers": sql("drop trigger clip_embedding_updated"),
 }
-# And these do no harm.
+# These do no harm.
 HARMLESS = {
     "rename table": sql("alter table images rename to pics"),
     "add column": command("add-column", "images", "more", "text"),
@@ -130,7 +130,7 @@ def test_pictures_without_triggers(path, connect, name):
     OF_PICTURES[name](path)
     assert found_ids(warm, 1) == nearest(1)
     delete(path, gone)
-    # The vectors are there, but nobody finds them: neither who had them before, nor who comes.
+    # The vectors are there, but neither an old nor a new connection finds them.
     assert counts(path) == (COUNT, COUNT)
     for connection in (warm, connect(path)):
         assert found_ids(connection, 1) == nearest(1, gone)
@@ -150,8 +150,8 @@ def test_pictures_without_triggers(path, connect, name):
     told = status(path, "--status")
     assert (told["pictures"], told["vectors_without_picture"]) == (COUNT - 3, 3)
     result = run("clip-index", path, "--status")
-    assert "3 vectors without a picture" in result.output
-    # A command that writes mends it, and says so.
+    assert "3 vectors have no picture and are not searched" in result.output
+    # A command that writes restores them, and says so.
     result = run("clip-index", path)
     assert "Restored:" in result.output
     assert "3 vectors without a picture deleted" in result.output
@@ -179,8 +179,8 @@ def test_every_kind_of_index_leaves_them_out(tmp_path, connect, configured, monk
                 assert found_ids(connection, query, 30) == nearest(query, gone, 30, clustered(1200))
         crowd = snapshot_for(connection, default_model(connection)[1]).crowd(connection)
         assert not gone & set(crowd.ids.tolist())
-    # What is built now holds none of them.
-    assert build_index(path, IndexChoice(kind), anew=True).header.count == 1200 - len(gone)
+    # A new index holds none of them.
+    assert build_index(path, IndexChoice(kind), force=True).header.count == 1200 - len(gone)
 
 
 @pytest.mark.parametrize("name", ["drop column", "extract required", "rename after"])
@@ -239,7 +239,7 @@ def test_what_leaves_the_triggers(path, connect, name):
 
 
 def test_triggers_that_come_back_hide_nothing(path, connect):
-    """Between two searches they are dropped, pictures are deleted, and they are made again."""
+    """Between two searches, triggers are dropped, pictures deleted, and the triggers made again."""
     warm = connect(path)
     gone = nearest(1)[:2]
     found_ids(warm, 1)
@@ -254,12 +254,12 @@ def test_triggers_that_come_back_hide_nothing(path, connect):
 
 
 def test_a_hit_that_is_gone_unseen_is_replaced_by_the_next(path, connect):
-    """Where neither a trigger nor the schema's version tells."""
+    """Neither a trigger nor the schema's version reveals it."""
     warm = connect(path)
     found_ids(warm, 1)
     gone = nearest(1)[:2]
     writer = connect(path)
-    # What a connection without recursive triggers does to the row that it replaces.
+    # A connection without recursive triggers replaces rows like this.
     for id in gone:
         writer.execute("update or replace images set path = ? where id = 60", [f"{id}.jpg"])
     writer.commit()
@@ -282,10 +282,10 @@ def test_rows_that_come_back_are_found_again(path, connect):
 
 
 def test_other_content_under_an_id_has_no_vector(path, connect):
-    """Whatever became of the triggers, a vector tells what content it was made from."""
+    """Even without triggers, a vector tells what content it was made from."""
     sql("update clip_embeddings set made_from = 'other' where image_id = 2")(path)
     sql("update images set content_hash = 'y' || content_hash where id > 50")(path)
-    # Those whose content is another one lost it to the trigger, and the odd one is not found.
+    # The trigger deleted the vectors of changed pictures, and the odd one is not found.
     assert len(rows(path, "select 1 from clip_embeddings")) == 50
     connection = connect(path)
     gone = [2, *range(51, 61)]

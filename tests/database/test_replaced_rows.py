@@ -1,4 +1,4 @@
-"""REPLACE, upserts and updates of the pictures' table: what is the same keeps its vector."""
+"""REPLACE, upserts and updates of the pictures' table: unchanged pictures keep their vectors."""
 
 import json
 import sqlite3
@@ -29,7 +29,7 @@ def writer(path, request):
 
 
 def kept(connection):
-    """Returns the ids of vectors and of thumbnails, which must be the same."""
+    """Return the ids of the vectors, which must be those of the thumbnails."""
     vectors, thumbnails = (
         [id for (id,) in connection.execute(f"select image_id from {table} order by image_id")]
         for table in ("clip_embeddings", "clip_thumbnails")
@@ -50,10 +50,10 @@ def without(*ids):
         (SAME.replace("select id, path", "select id, 'new ' || path"), without()),
         (REHASHED, without(6, 9)),
         (f"replace into images ({COLUMNS}) {SAME.partition(') ')[2]}", without()),
-        # Under other ids, which the paths belong to now.
+        # The paths now have other ids.
         (SAME.replace("select id", "select id + 1000"), without(6, 9)),
         (SAME.replace("select id", "select null"), without(6, 9)),
-        # A row that takes the place of two.
+        # One row replaces two.
         (SAME.replace("select id, path", "select id, iif(id = 6, '7.jpg', path)"), without(7)),
         (SAME.replace("or replace", "or ignore"), without()),
         ("update images set size = size + 1", without()),
@@ -87,7 +87,7 @@ def test_rows_and_what_belongs_to_them(path, writer, connect, sql, expected):
     ],
 )
 def test_nothing_of_a_deleted_picture_stays(writer, before):
-    """Whatever noted it before: an insert that did not happen, or one that did."""
+    """Whatever recorded it before: an insert that did not happen, or one that did."""
     writer.execute(before)
     (now,) = writer.execute("select julianday('now')").fetchone()
     while writer.execute("select julianday('now')").fetchone()[0] == now:
@@ -105,7 +105,7 @@ def test_an_upsert_and_a_deletion_at_once(writer):
 
 
 def test_a_vector_that_was_there_first_is_nobody_elses(writer):
-    """An id that is free again brings no vector with it, unless it is of the same content."""
+    """A reused id brings no vector with it, unless the content is the same."""
     (row,) = writer.execute(f"select {COLUMNS} from images where id = 6").fetchall()
     vector = writer.execute("select * from clip_embeddings where image_id = 6").fetchone()
     insert = f"insert into images ({COLUMNS}) values ({','.join('?' * len(row))})"
@@ -133,11 +133,11 @@ def test_by_sqlite_utils(path):
     assert run("insert", path, "images", file, "--pk", "id", "--replace").exit_code == 0
     assert counts(path) == (COUNT - 1, COUNT - 1)
     told = run("clip-index", path).stdout
-    assert "No vector: 1 pictures are not found; embed-images embeds them" in told
+    assert "No vector: 1 pictures are not found until embed-images embeds them" in told
 
 
 def test_enforced_foreign_keys(writer):
-    """They delete what belongs to a replaced row, and nothing stays that belongs to none."""
+    """They delete what belongs to a replaced row, and leave nothing that belongs to no row."""
     writer.execute("pragma foreign_keys = on")
     writer.execute(SAME)
     assert kept(writer) in (without(), without(6, 9))
@@ -147,7 +147,7 @@ def test_enforced_foreign_keys(writer):
 
 
 def test_without_triggers_the_other_content_is_not_found(path, connect):
-    """A vector of what a row held before is none of what it holds now."""
+    """A vector of a row's earlier content does not count for its new content."""
     assert run("transform", path, "images", "--drop", "mine").exit_code == 0
     gone = nearest(1)[0]
     replaced = (

@@ -108,7 +108,7 @@ def test_decoding_begins_before_the_model_is_loaded(
 
     def spy(self, *arguments):
         # Waits for pictures, for which no model is here.
-        assert self._loaded.encoder is None
+        assert self._loaded is None
         decoded.append(arguments[-1].sample(2))
         return load(self, *arguments)
 

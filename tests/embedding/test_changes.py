@@ -330,7 +330,7 @@ def test_strict(tiny_database, pictures):
         # The second time it is an old failure.
         result = run("embed-images", tiny_database, pictures, "--strict")
         assert result.exit_code == 1
-        assert "Error: 1 could not be embedded, and --strict was given" in result.stderr
+        assert "Error: --strict: 1 of the pictures could not be embedded" in result.stderr
     (pictures / "broken.jpg").unlink()
     assert run("embed-images", tiny_database, pictures, "--strict").exit_code == 0
     assert rows(tiny_database, "select count(*) from clip_failures") == [(0,)]
@@ -551,9 +551,9 @@ class Folder:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory):
     """A model that is loaded once for many runs, and its folder."""
-    from datasette_clip_search.embedding.model_loading import Loaded
+    from datasette_clip_search.embedding.model_loading import RunCache
 
-    return Loaded(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
+    return RunCache(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -565,15 +565,15 @@ def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed)
     folder, database = Folder(tmp_path / "p", seed), tmp_path / "d.db"
     for _ in range(8):
         folder.add()
-    embed_images(database, [folder.path], options, loaded=held)
+    embed_images(database, [folder.path], options, cache=held)
     # What a file was when it was last looked at: its row may only be kept for the same content.
     before = {path: path.read_bytes() for path in folder.files()}
     for round in range(8):
         ids_before = ids(database)
         done = [folder.change() for _ in range(folder.random.randrange(1, 5))]
-        embed_images(database, [folder.path], options, loaded=held)
+        embed_images(database, [folder.path], options, cache=held)
         other = tmp_path / f"fresh{round}.db"
-        embed_images(other, [folder.path], options, loaded=held)
+        embed_images(other, [folder.path], options, cache=held)
         assert contents(database) == contents(other), done
         after = {path: path.read_bytes() for path in folder.files()}
         ids_after = ids(database)

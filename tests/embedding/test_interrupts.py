@@ -28,7 +28,7 @@ pytest.importorskip("open_clip")
 INT, TERM = signal.SIGINT, signal.SIGTERM
 EAGER = {"commit_seconds": 0.0, "cpu_batch_size": 4, "gpu_batch_size": 4}
 PICTURES = 60
-GO_ON = "Error: Interrupted. What was embedded is kept; run the same command again to go on"
+GO_ON = "Error: Interrupted. Finished pictures are stored; run the same command again to continue"
 
 # Signals as disturbed_run.py takes them: before which step, which time, what, to the group?
 INTERRUPTIONS = {
@@ -152,7 +152,10 @@ def without_torch(database: Path) -> str:
 def test_what_it_says_while_it_finishes(runs):
     stderr = runs["in the middle"].result().stderr
     assert "\\n" not in stderr
-    assert "\nFinishing what is under way, and the index. Ctrl-C again stops at once\n" in stderr
+    assert (
+        "\nFinishing the pictures in progress and the index. Press Ctrl-C again to stop at once\n"
+        in stderr
+    )
 
 
 def test_interrupt_from_outside(place, undisturbed):

@@ -58,7 +58,7 @@ def test_files_that_are_embedded_already_get_their_keys(photos, tmp_path, tiny_m
         (key, "photos") for key in (1, 2, 3)
     ]
     if way == "folder":
-        assert told["Keys"] == "3 set  (of pictures embedded before)"
+        assert told["Keys"] == "3 set  (for pictures embedded earlier)"
         assert "Keys" not in embed(photos, *FILES)
         # A run that knows of no rows takes no key away.
         make_picture(tmp_path / "files" / "2.png", 77)
@@ -91,7 +91,7 @@ def test_another_table_with_the_same_files(photos, tmp_path, tiny_model):
         connection.execute("create table albums as select id + 10 as id, file from photos")
         connection.execute("insert into albums select 99, file from albums where id = 12")
     told = embed(photos, "--sql", "select id, file from albums")
-    assert told["Keys"] == "3 set  (of pictures embedded before, 3 in place of another row's)"
+    assert told["Keys"] == "3 set  (for pictures embedded earlier; 3 replaced another row's key)"
     assert told["Note"].startswith("1 rows name a file that another row names, too")
     assert rows(photos, KEYS) == [(f"files/{key}.png", key + 10, "albums") for key in (1, 2, 3)]
 

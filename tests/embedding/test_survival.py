@@ -62,7 +62,7 @@ class Undisturbed:
         from datasette_clip_search.embedding import EmbedOptions, embed_images
 
         chosen = EmbedOptions(pretrained=str(self.model), batch_size=BATCH)
-        embed_images(database, [database.parent / "pictures"], chosen, loaded=self.loaded)
+        embed_images(database, [database.parent / "pictures"], chosen, cache=self.loaded)
         self.check(database)
 
     def check(self, database: Path) -> None:
@@ -88,7 +88,7 @@ class Undisturbed:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     from datasette_clip_search.embedding import EmbedOptions, embed_images
-    from datasette_clip_search.embedding.model_loading import Loaded
+    from datasette_clip_search.embedding.model_loading import RunCache
 
     folder = tmp_path_factory.mktemp("undisturbed")
     model = make_model(folder / "tiny")
@@ -96,10 +96,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
         make_picture(folder / "pictures" / f"{number:03}.jpg", number)
     for number in range(6):
         make_picture(folder / "pictures" / "copies" / f"{number:03}.jpg", number)
-    loaded = Loaded()
+    loaded = RunCache()
     database = folder / "p.db"
     options = EmbedOptions(pretrained=str(model), batch_size=BATCH)
-    embed_images(database, [folder / "pictures"], options, loaded=loaded)
+    embed_images(database, [folder / "pictures"], options, cache=loaded)
     held = contents(database)
     assert len(held) == PICTURES
     return Undisturbed(folder / "pictures", model, held, loaded)

@@ -16,8 +16,8 @@ from support.databases import rows
 from support.pictures import make_picture
 
 KEPT = (
-    "{count}  ({place} does not show them, as where a disk is not mounted. If they are gone for "
-    "good: sqlite-utils embed-images {database} {place} --prune)"
+    "{count}  (not found in {place}, perhaps because a disk is not mounted. To delete them: "
+    "sqlite-utils embed-images {database} {place} --prune)"
 )
 
 
@@ -225,7 +225,7 @@ def test_archives_and_failures_of_a_disk(collection, way):
     collection.unmount(way)
     told = collection.embed(*given, "--prune")
     assert collection.rows() == before
-    assert "photos/disk/packed.zip does not show them" in told["output"]
+    assert "not found in photos/disk/packed.zip" in told["output"]
     failures = "select path from clip_failures"
     assert rows(collection.database, failures) == [("photos/disk/broken.png",)]
 
@@ -377,7 +377,7 @@ def test_a_watch_that_begins_before_its_disk_is_mounted(collection, monkeypatch)
 def test_what_is_excluded_now_is_told_of_and_pruned(collection):
     collection.embed("photos")
     told = collection.embed("photos", "--exclude", "home")
-    assert told["Excluded"] == "3  (embedded before, and excluded now; --prune deletes them)"
+    assert told["Excluded"] == "3  (embedded earlier, but excluded now; --prune deletes them)"
     assert len(collection.rows()) == 6
     told = collection.embed("photos", "--exclude", "photos/home", "--prune")
     assert told["Deleted"].startswith("3 ")
@@ -432,7 +432,7 @@ def test_real_mounts(tmp_path, tiny_model):
     if "mount: " in result.stderr or "unshare: " in result.stderr:
         pytest.skip("Nothing can be mounted here")
     assert result.returncode == 0, result.stderr
-    assert "3  (bound does not show them" in result.stdout
+    assert "3  (not found in bound" in result.stdout
     assert "embed-images ../d.db 'My disk' --prune)" in result.stdout
     assert len(rows(tmp_path / "d.db", "select id from images")) == 7
 

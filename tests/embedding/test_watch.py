@@ -202,7 +202,7 @@ def test_whatever_watchfiles_ends_with(tmp_path, error):
     told = Told([str(tmp_path)], watch)
     for _ in range(3):
         next(told.runs)
-    expected = "The system does not tell of changes here; the files are looked at every 0.2 seconds"
+    expected = "The system does not report changes here; the files are checked every 0.2 seconds"
     assert [note.split(". ")[0] for note in told.notes] == [expected]
     assert calls == ([True, False] if isinstance(error, PermissionError) else [True])
 
@@ -243,7 +243,9 @@ def test_network_drives_are_looked_at(tmp_path, monkeypatch, kind, is_network, w
     timer.cancel()
     assert bool(told.notes) == is_network
     if is_network:
-        assert f"has files on {kind}, which tells of no changes by others" in told.notes[0]
+        assert (
+            f"has files on {kind}, which does not report changes by other machines" in told.notes[0]
+        )
 
 
 def test_a_disk_that_is_mounted_is_a_change(tmp_path, monkeypatch):
@@ -263,7 +265,7 @@ def test_a_disk_that_is_mounted_is_a_change(tmp_path, monkeypatch):
 def test_poll_is_for_watch(tmp_path):
     result = run("embed-images", tmp_path / "d.db", tmp_path, "--poll", "5")
     assert result.exit_code == 2
-    assert "--poll says how --watch is to look for changes" in result.output
+    assert "--poll is an option of --watch. Add --watch" in result.output
 
 
 def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
@@ -299,4 +301,4 @@ def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
         _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
-    assert stderr.count(f"2 kept: {disk} does not show them") == 1
+    assert stderr.count(f"2 kept: not found in {disk}") == 1

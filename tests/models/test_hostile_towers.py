@@ -1,4 +1,4 @@
-"""Towers from strangers: whatever they hold, an answer comes in time, and others' are the same."""
+"""Towers from strangers: an answer always comes in time, and other databases are not affected."""
 
 import contextlib
 import http.client
@@ -33,12 +33,15 @@ from support.waiting import PATIENCE
 
 pytest.importorskip("open_clip")
 
-# Asks each database as SQL does where torch is not installed, under a time limit that nothing of
-# ours can lift, and a limit of memory that ends the process.
+# Asks each database as SQL does where torch is not installed, under a time limit that our code
+# can't lift, and a memory limit that ends the process.
 ASK = """
 import json, re, resource, sqlite3, sys, time
 sys.modules["torch"] = sys.modules["open_clip"] = None
 from datasette_clip_search.sql import add_functions
+# On a busy machine, the first answer would take its whole time for these.
+import faiss, ftfy, numpy, onnxruntime, regex
+from datasette_clip_search.models.queries import text_encoder, picture_encoder
 resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for name, path in json.load(sys.stdin):
@@ -58,7 +61,7 @@ VECTOR = "select hex(clip_vector('dog'))"
 
 
 def ask(databases, seconds=30, sql=VECTOR):
-    """Returns the answer of each database, and how much memory the process had taken by then."""
+    """Return each database's answer, and the peak of the process's memory by then."""
     result = subprocess.run(
         [sys.executable, "-c", ASK, str(seconds), sql],
         input=json.dumps([(name, str(path)) for name, path in databases.items()]),
@@ -67,7 +70,7 @@ def ask(databases, seconds=30, sql=VECTOR):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    # Nor is anything written there under the names that a file gives its parts.
+    # No name from a file is written there.
     assert "onnxruntime" not in result.stderr
     lines = map(json.loads, result.stdout.splitlines())
     return {name: (answer, peak) for name, answer, peak in lines}
@@ -80,7 +83,7 @@ def sound(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(sound, tmp_path_factory):
-    """What each hostile database answers in one process, between two sound ones."""
+    """The answers of all hostile databases in one process, between two sound ones."""
     folder = tmp_path_factory.mktemp("hostile")
     made = make_all(sound, folder)
     # Below the working directory of whoever asks.
@@ -88,7 +91,7 @@ def answers(sound, tmp_path_factory):
     parts = make_parts(sound, folder)
     shutil.copy(sound, folder / "last.db")
     hostile = {name: path for name, (path, _) in made.items()}
-    # Those first that would spoil what has the same manifest.
+    # First those that could affect a database with the same manifest.
     databases = {**parts, "first": sound, **hostile, "last": folder / "last.db"}
     return made, parts, ask(databases)
 
@@ -149,7 +152,7 @@ def test_image_towers_are_refused_as_well(pictured, tmp_path):
 
 @pytest.mark.parametrize("kind", IMAGE)
 def test_runs_refuse_what_would_embed(pictured, kind):
-    """Where embed-images takes the database's own tower, and where it keeps one in int8."""
+    """That is true for the database's own image tower, and for its int8 one."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.int8 import Int8Tower
@@ -166,7 +169,7 @@ def test_runs_refuse_what_would_embed(pictured, kind):
         kept = read_tower(connection, model, read_manifest(connection, model, "image"), "image")
     facts, sections = json.loads(json.dumps(kept.facts)), dict(kept.sections)
     change(facts, sections)
-    with pytest.raises(TowerUnusable, match="To make it anew"):
+    with pytest.raises(TowerUnusable, match="To make it again"):
         ImageTower(StoredTower("x", facts, sections))
     sections["of_noise"] = bytes(2 * 4 * 16)
     if kind not in ("picture_short", "vector_short", "precision"):
@@ -176,7 +179,7 @@ def test_runs_refuse_what_would_embed(pictured, kind):
 
 @pytest.fixture(scope="module")
 def slow(sound, tmp_path_factory):
-    """A database whose tower holds nothing but what is allowed, and takes most of a minute."""
+    """A database whose tower holds only allowed operators, and takes most of a minute."""
     path = tmp_path_factory.mktemp("slow") / "a_stranger.db"
     rewrite(shutil.copy(sound, path), graph(heavy(100)))
     return path

@@ -1,4 +1,4 @@
-"""Image towers: made, checked, kept, shipped, and used where torch is not."""
+"""Image towers: made, checked, stored, shipped, and used without torch."""
 
 import json
 import logging
@@ -32,8 +32,8 @@ QUERY = (
 )
 
 
-def told(result):
-    """Returns what a run tells of queries by pictures."""
+def reported(result):
+    """Return the line of a run's output about queries by pictures."""
     assert result.exit_code == 0, result.output
     found = re.search("By pictures: +(.*)\n", result.stdout)
     return found and found[1]
@@ -60,14 +60,16 @@ def nothing_remembered(monkeypatch):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A model of its own, six pictures, and their database with both towers; to be copied."""
+    """A folder with a model, six pictures, and their database with both towers; to be copied."""
     folder = tmp_path_factory.mktemp("towers") / "made"
     model = make_model(folder / "model")
     for seed in range(6):
         make_picture(folder / "pictures" / f"{seed}.png", seed)
     options = ["--pretrained", model, "--with-image-search", "--precision", "fp32"]
     result = run("embed-images", folder / "photos.db", folder / "pictures", *options)
-    assert re.match(r"16-bit image tower, 0\.\d MB, cosine at least 0\.9999  \(made", told(result))
+    assert re.match(
+        r"16-bit image tower, 0\.\d MB, cosine at least 0\.9999  \(made", reported(result)
+    )
     return folder
 
 
@@ -78,7 +80,7 @@ def folder(made, tmp_path):
 
 @pytest.fixture
 def exported_once(made, monkeypatch, tmp_path_factory):
-    """Exports the model of `made` once for all tests, which takes torch seconds."""
+    """Export the model of `made` once for all tests: that takes torch seconds."""
     from datasette_clip_search.models.towers.making import make_image
 
     real, kept = make_image.export_tower, made / "exported"
@@ -92,7 +94,7 @@ def exported_once(made, monkeypatch, tmp_path_factory):
     monkeypatch.setattr(make_image, "export_tower", export)
 
 
-# Made and kept.
+# Made and stored.
 
 
 def test_kept_where_asked_for(made, folder):
@@ -103,18 +105,18 @@ def test_kept_where_asked_for(made, folder):
     [[preprocess]] = rows(made / "photos.db", "select preprocess from clip_models")
     assert kept["preprocess"] == json.loads(preprocess)
     again = run("embed-images", folder / "photos.db", folder / "pictures")
-    assert told(again).endswith("(up to date)")
+    assert reported(again).endswith("(up to date)")
     assert facts(folder / "photos.db") == [kept]
     none = run("embed-images", folder / "photos.db", folder / "pictures", "--image-tower", "none")
-    assert told(none) == "need torch (--image-tower none)"
+    assert reported(none) == "need torch (--image-tower none)"
     assert facts(folder / "photos.db") == []
-    assert told(run("embed-images", folder / "photos.db", folder / "pictures")) is None
+    assert reported(run("embed-images", folder / "photos.db", folder / "pictures")) is None
     both = ["--with-image-search", "--image-tower", "none"]
     assert run("embed-images", folder / "photos.db", folder / "pictures", *both).exit_code == 2
 
 
 def test_precisions(folder, exported_once):
-    """Each makes the vectors that torch makes, whatever else is in the batch."""
+    """Each makes torch's vectors, whatever else is in the batch."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.making.make_image import reference_pictures
@@ -126,7 +128,7 @@ def test_precisions(folder, exported_once):
     for precision, least in (("32-bit", 0.999999), ("8-bit", 0.995)):
         options = ["--image-tower", precision]
         result = run("embed-images", folder / "photos.db", folder / "pictures", *options)
-        assert told(result).startswith(f"{precision} image tower")
+        assert reported(result).startswith(f"{precision} image tower")
         with closing(sqlite3.connect(folder / "photos.db")) as connection:
             model = default_model(connection)[1]
             manifest = read_manifest(connection, model, "image")
@@ -165,11 +167,11 @@ def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, 
     change(folder / "photos.db", "delete from clip_towers where tower = 'image'")
     asked = ["--with-image-search", *options]
     result = run("embed-images", folder / "photos.db", folder / "pictures", *asked)
-    assert re.match(expected, told(result))
+    assert re.match(expected, reported(result))
 
 
 def test_what_ships_is_what_the_checkpoint_makes():
-    """The towers beside the demo's model are of its weights, and make its vectors."""
+    """The towers beside the demo's model belong to its weights, and make its vectors."""
     from datasette_clip_search.database.model import models
     from datasette_clip_search.models.towers.image import ImageTower
     from datasette_clip_search.models.towers.making.check_texts import TEXTS
@@ -199,7 +201,7 @@ def test_what_ships_is_what_the_checkpoint_makes():
 
 
 def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connect):
-    """By the towers beside the weights: as torch does, and under the same ids."""
+    """The towers beside the weights embed as torch does, under the same ids."""
     for seed in range(20):
         make_picture(tmp_path / "new" / f"{seed:02}.png", seed, (200, 150))
     exact, ours = (shutil.copy(demo_database, tmp_path / name) for name in ("exact.db", "ours.db"))
@@ -208,7 +210,7 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
     output = without_torch(EMBED, ours, tmp_path / "new", *options[:2]).stdout
     assert re.search("Embedded: +20\n", output), output
     assert "Device:       cpu, onnx-16bit" in output
-    assert "torch is not installed, so that the kept image tower embeds" in output
+    assert "torch is not installed, so the stored image tower embeds the pictures" in output
     expected, found = vectors_of(exact, 160), vectors_of(ours, 160)
     assert list(found) == list(expected) == list(range(161, 181))
     assert min(found[id] @ expected[id] for id in found) >= 0.9999
@@ -217,7 +219,7 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
     assert rows(ours, "select count(*) from clip_models") == [(1,)]
     sql = "select precision, count(*) from clip_embeddings where image_id > 160 group by 1"
     assert rows(ours, sql) == [("onnx-16bit", 20)]
-    # A picture is found by its bytes, and so is what is like it.
+    # A picture is found by its bytes, and so are similar ones.
     picture = DEMO_PICTURES / "phone" / "received-0099.webp"
     [[id]] = rows(ours, "select id from images where path like '%received-0099.webp'")
     top = json.loads(without_torch(QUERY, ours, picture).stdout)
@@ -227,7 +229,7 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
 
 
 def test_a_new_database_without_torch(tmp_path, connect):
-    """By a model that ships with its towers, which the database then brings."""
+    """A model that ships with its towers embeds, and the database gets them."""
     options = ["--model", "demo", "--pretrained", DEMO_MODEL]
     pictures = DEMO_PICTURES / "phone"
     output = without_torch(EMBED, tmp_path / "photos.db", pictures, *options).stdout
@@ -240,7 +242,7 @@ def test_a_new_database_without_torch(tmp_path, connect):
 
 
 def test_weights_may_be_elsewhere(folder):
-    """The database's own tower embeds without them, with torch and without."""
+    """The database's own tower embeds in their place, with torch and without."""
     shutil.rmtree(folder / "model")
     make_picture(folder / "pictures" / "new.png", 7)
     output = without_torch(EMBED, folder / "photos.db", folder / "pictures").stdout
@@ -248,13 +250,13 @@ def test_weights_may_be_elsewhere(folder):
     make_picture(folder / "pictures" / "newer.png", 8)
     result = run("embed-images", folder / "photos.db", folder / "pictures")
     assert re.search("Embedded: +1\n", result.stdout), result.output
-    assert "The model's weights are not where they were, so that the kept image" in result.stdout
+    assert "The model's weights are not where they were, so the stored image" in result.stdout
     sql = "select precision from clip_embeddings where image_id > 6"
     assert rows(folder / "photos.db", sql) == [("onnx-16bit",)] * 2
     assert rows(folder / "photos.db", "select pretrained from clip_models") == [("./model",)]
 
 
-def test_what_takes_torch_says_so(folder):
+def test_errors_say_where_torch_is_needed(folder):
     database, pictures = folder / "photos.db", folder / "pictures"
     make_picture(pictures / "new.png", 7)
     asked = without_torch(EMBED, database, pictures, "--precision", "fp32").stdout
@@ -262,7 +264,7 @@ def test_what_takes_torch_says_so(folder):
     change(database, "update clip_towers set data = x'00' where tower = 'image' and part = 2")
     damaged = without_torch(EMBED, database, pictures).stdout
     assert (
-        "Its image tower is damaged. To make it anew, run: sqlite-utils embed-images with"
+        "Its image tower is damaged. To make it again, run: sqlite-utils embed-images with"
         in damaged
     )
     assert "Its image tower is damaged" in without_torch(QUERY, database, pictures / "0.png").stdout
@@ -275,8 +277,8 @@ def test_what_takes_torch_says_so(folder):
     assert str(folder) not in told
 
 
-def test_damaged_towers_are_told_of_once(folder, connect, caplog):
-    """And torch is used."""
+def test_damaged_towers_are_logged_once(folder, connect, caplog):
+    """Torch is used in their place."""
     change(folder / "photos.db", "update clip_towers set data = x'00' where tower = 'image'")
     data = (folder / "pictures" / "3.png").read_bytes()
     for _ in range(2):

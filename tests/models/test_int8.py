@@ -1,4 +1,4 @@
-"""The int8 image tower: as faithful as measured, the same in any company, the same again."""
+"""The int8 image tower: as faithful as measured, and the same in any batch and any run."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TESTDATA = os.environ.get("CLIP_SEARCH_TESTDATA")
 
 
 class Case:
-    """A model with pixels of pictures: some to calibrate with, others to judge by."""
+    """A model with the pixels of pictures: some to calibrate with, others to test with."""
 
     def __init__(self, model: Path, pictures: list[Path], calibrated: int, folder: Path):
         for module in ("onnx", "onnxscript", "onnxruntime", "open_clip"):
@@ -36,7 +36,7 @@ class Case:
         self.model.eval()
         size = self.model.visual.image_size
         self.size = (size, size) if isinstance(size, int) else tuple(size)
-        # In an order of no meaning: neighbours in a folder are alike.
+        # In random order: neighbours in a folder are alike.
         order = np.random.default_rng(0).permutation(len(pictures))
         images = [Image.open(pictures[number]).convert("RGB") for number in order]
         pixels = np.stack([preprocess(image).numpy() for image in images])
@@ -119,7 +119,7 @@ def test_vectors_are_nearly_those_of_float32(
 
 @pytest.mark.skipif(not TESTDATA, reason="CLIP_SEARCH_TESTDATA is not set")
 def test_mobilenet_of_real_photographs_falls_short(tmp_path: Path) -> None:
-    """What int8 does to a model that it does not suit, by the agreement that tells so."""
+    """The agreement shows that int8 does not suit this model."""
     assert TESTDATA
     pictures = sorted(Path(TESTDATA, "corpora", "photos").glob("*.jpg"))
     case = Case(Path(TESTDATA, "models", "flickr-lit"), pictures, 64, tmp_path)
@@ -190,7 +190,7 @@ def test_calibration_does_not_depend_on_batches(tiny: Case) -> None:
 
 
 def test_ranges_of_another_model_are_refused(tiny: Case, tmp_path: Path) -> None:
-    with pytest.raises(EncoderUnavailable, match="ranges kept in the database do not fit"):
+    with pytest.raises(EncoderUnavailable, match="ranges in the database do not fit"):
         int8.quantize(tiny.file, {"another": (0.0, 1.0, [])}, tmp_path / "int8.onnx")
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face's library: no pattern of a database is run, and nothing panics."""
+"""Tokenizers of Hugging Face's library: no pattern from a database runs, and nothing panics."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def written(pattern: object, vocabulary: dict[str, int]) -> str:
-    """Returns the JSON of a tokenizer, as the library writes it."""
+    """Return the JSON of a tokenizer, as the library writes it."""
     split = {"type": "Split", "pattern": pattern, "behavior": "Removed", "invert": True}
     steps = {"type": "Sequence", "pretokenizers": [split, {"type": "ByteLevel"}]}
     tokenizer = {"pre_tokenizer": steps, "model": {"type": "BPE", "vocab": vocabulary}}
@@ -28,7 +28,7 @@ def written(pattern: object, vocabulary: dict[str, int]) -> str:
     [
         written({"Regex": WORDS}, {"a": 1}),
         written({"String": "(a+)+b"}, {"a": 1}),
-        # What is in a vocabulary is no pattern.
+        # A word of a vocabulary is no pattern.
         written({"Regex": WORDS}, {"Regex": 1, '"Regex"': 2, "\\u0052": 3, "\\": 4, "\x1b": 5}),
     ],
 )
@@ -63,7 +63,7 @@ def test_panics_of_rust_are_errors():
 
 
 def test_sessions_are_made_in_one_place():
-    """Where all files are judged, and ONNX Runtime looks for data in no folder."""
+    """There, all files are checked, and ONNX Runtime has no folder to look for data in."""
     folder = Path(datasette_clip_search.__file__).parent
     command = ["grep", "-rlE", "InferenceSession\\(|zlib.decompress\\(", folder, "--include=*.py"]
     found = subprocess.run(list(map(str, command)), capture_output=True, text=True).stdout

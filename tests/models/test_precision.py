@@ -44,7 +44,7 @@ def encoder() -> TorchModel:
 
 
 def test_auto_is_faithful(tmp_path, configured):
-    """Whatever is fastest on the machine of the test, no picture's vector is another one."""
+    """Whatever is fastest on the test's machine, every picture keeps its vector."""
     configured(precision_from=20)
     pictures = DEMO_PICTURES / "phone"
     run("embed-images", tmp_path / "exact.db", pictures, *DEMO, "--precision", "fp32")
@@ -74,7 +74,7 @@ def test_auto_tells_what_it_does_not_use(encoder, monkeypatch):
     choice = precision.use_precision(encoder, "auto", sample)
     assert encoder.precision == "fp32"
     assert choice.notes[0].startswith("Not using bf16: it changes this model's vectors (cosine ")
-    # What was rounded to bf16 has been loaded again.
+    # The weights that were rounded to bf16 have been loaded again.
     assert np.allclose(encoder.encode_pixels(sample), before, atol=1e-6)
 
 
@@ -129,7 +129,7 @@ def test_products_of_float32_are_set_for_a_run_only(tmp_path, pictures, tiny_mod
 
 
 def test_device_that_can_not_run_the_model(tmp_path, pictures, tiny_model):
-    """The device `meta` is a real one that has no numbers."""
+    """The device `meta` is a real one, whose tensors hold no numbers."""
     result = run(
         "embed-images", tmp_path / "p.db", pictures, "--pretrained", tiny_model, "--device", "meta"
     )
@@ -158,7 +158,7 @@ def test_device_that_disagrees_with_the_cpu(encoder, monkeypatch):
 
 
 def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
-    """A GPU takes as long for eight pictures as for one: they would tell nothing of a run."""
+    """A GPU takes as long for eight pictures as for one, so eight would not predict a run."""
     pixels = demo_pixels(encoder.preprocess)
     expected = encoder.encode_pixels(pixels)
     assert device.use_device(encoder, "cpu:0") == ""
@@ -176,7 +176,7 @@ def test_devices_are_timed_with_full_batches(encoder, monkeypatch):
 
 
 def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypatch):
-    """The words are a GPU's, of PyTorch 2.11."""
+    """The message is PyTorch 2.11's for a GPU."""
     import torch
 
     encode = TorchModel.encode_pixels
@@ -203,7 +203,7 @@ def test_batch_that_does_not_fit_a_gpu(tmp_path, pictures, tiny_model, monkeypat
 @pytest.mark.parametrize("format", ["fp32", "int8"])
 def test_vectors_do_not_depend_on_the_batch(tmp_path, format, configured):
     """A picture alone, among others, in another order and in batches of another size."""
-    # Which way of multiplying is fastest is for each run to find; here all take the same.
+    # Each run finds the fastest way of multiplying; here all runs take the same.
     configured(precision_from=10_000)
     if format == "int8":
         pytest.importorskip("onnxruntime")

@@ -1,4 +1,4 @@
-"""Texts to tokens without torch: the same as OpenCLIP's own tokenizer makes, as we call it."""
+"""Texts to tokens without torch: the same tokens as OpenCLIP's own tokenizer makes for us."""
 
 # ruff: noqa: RUF001
 
@@ -115,12 +115,12 @@ def test_any_text(pair, text):
         )
     ).map("".join)
 )
-def test_texts_made_of_what_is_special(text):
+def test_texts_of_special_parts(text):
     check("lower", text)
 
 
 def test_every_character_of_unicode():
-    """Which are letters, digits or spaces is decided by the same tables."""
+    """Letters, digits and spaces come from the same tables."""
     own, ours = PAIRS["lower"]
     characters = [chr(code) for code in range(sys.maxunicode + 1)]
     random.Random(0).shuffle(characters)
@@ -141,10 +141,10 @@ def test_many_at_once():
     [
         ({"reduction_mask": "simple"}, "leaves out words of long texts"),
         ({"clean": str.upper}, "cleaning of texts"),
-        ({"pattern": "."}, "is not as OpenCLIP's own one"),
+        ({"pattern": "."}, "differs from OpenCLIP's own"),
     ],
 )
-def test_what_cannot_be_kept_is_told(change, reason):
+def test_tokenizers_that_cannot_be_stored_are_refused(change, reason):
     import regex
 
     mask = change.get("reduction_mask", "")

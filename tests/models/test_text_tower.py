@@ -1,4 +1,4 @@
-"""Text towers: made, checked, kept, damaged, and used where torch is not."""
+"""Text towers: made, checked, stored, damaged, and used without torch."""
 
 import json
 import logging
@@ -30,8 +30,8 @@ def manifest(database):
     return json.loads(rows(database, "select data from clip_towers where part = 0")[0][0])
 
 
-def told(result):
-    """Returns what a run tells of text queries."""
+def reported(result):
+    """Return the line of a run's output about text queries."""
     assert result.exit_code == 0, result.output
     return re.search("Text queries: (.*)\n", result.stdout)[1]
 
@@ -45,7 +45,7 @@ def open_tower(connection):
 
 @pytest.fixture(autouse=True)
 def nothing_remembered(monkeypatch):
-    """Has every test load its tower, as a process of its own would."""
+    """Let every test load its tower, as a new process would."""
     from datasette_clip_search.common.cache import LRUCache
     from datasette_clip_search.models.queries import text_encoder
     from datasette_clip_search.models.queries.tower_cache import TowerCache
@@ -61,10 +61,10 @@ def demo(demo_database, tmp_path):
     return shutil.copy(demo_database, tmp_path / "demo.db")
 
 
-# Made and kept.
+# Made and stored.
 
 
-def test_runs_keep_a_tower_that_passed(demo_database):
+def test_runs_store_a_tower_that_passed(demo_database):
     [[count, largest, parts]] = rows(
         demo_database,
         "select count(*), max(length(data)), max(part) from clip_towers where tower = 'text'",
@@ -80,9 +80,9 @@ def test_runs_keep_a_tower_that_passed(demo_database):
     assert rows(demo_database, size) == [(sum(facts["sections"].values()),)]
 
 
-def test_what_is_kept_is_left_alone(tiny_database, pictures):
+def test_stored_towers_are_left_alone(tiny_database, pictures):
     before = rows(tiny_database, "select rowid, data from clip_towers")
-    assert "8-bit text tower" in told(run("embed-images", tiny_database, pictures))
+    assert "8-bit text tower" in reported(run("embed-images", tiny_database, pictures))
     assert rows(tiny_database, "select rowid, data from clip_towers") == before
 
 
@@ -94,18 +94,20 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
         "print(result.stdout)"
     )
     assert "8-bit text tower" in without_torch(code, tiny_database, pictures).stdout
-    # Nor where none could be made.
+    # It does not either where it can't make one.
     change(tiny_database, "delete from clip_towers")
     refused = without_torch(code, tiny_database, pictures).stdout
-    assert "need torch; no text tower was made, which takes torch and open_clip" in refused
+    assert "need torch; no text tower was made, because it needs torch and open_clip" in refused
 
 
 def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
-    """Though no picture is new; until then torch answers the searches."""
+    """No picture has to be new. Until then, torch answers the searches."""
     change(tiny_database, "drop table clip_towers")
     before = connect(tiny_database).execute(TOP, ["dog"]).fetchall()
     result = run("embed-images", tiny_database, pictures)
-    assert re.match(r"8-bit text tower, 1\.\d MB, cosine at least 0\.99\d\d  \(made", told(result))
+    assert re.match(
+        r"8-bit text tower, 1\.\d MB, cosine at least 0\.99\d\d  \(made", reported(result)
+    )
     assert re.search("Embedded: +0\n", result.stdout)
     assert len(before) == 6
     assert set(connect(tiny_database).execute(TOP, ["dog"])) == set(before)
@@ -115,21 +117,21 @@ def test_precisions_on_demand(tiny_database, pictures, tiny_model, connect):
     exact = torch_encoder(tiny_model).encode_texts(["a dog", "狗 🐶", "x " * 200])
     for precision, least in (("32-bit", 1 - 1e-6), ("16-bit", 0.9999), ("8-bit", 0.995)):
         result = run("embed-images", tiny_database, pictures, "--text-tower", precision)
-        assert told(result).startswith(f"{precision} text tower")
+        assert reported(result).startswith(f"{precision} text tower")
         assert manifest(tiny_database)["precision"] == precision
         found = open_tower(connect(tiny_database)).encode_texts(["a dog", "狗 🐶", "x " * 200])
         assert (found * exact).sum(axis=1).min() >= least
-        assert told(run("embed-images", tiny_database, pictures)).startswith(precision)
+        assert reported(run("embed-images", tiny_database, pictures)).startswith(precision)
     result = run("embed-images", tiny_database, pictures, "--text-tower", "none")
-    assert told(result) == "need torch (--text-tower none)"
+    assert reported(result) == "need torch (--text-tower none)"
     assert rows(tiny_database, "select * from clip_towers") == []
 
 
 def test_new_pictures_come_with_another_precision(pictures, tiny_model, tmp_path):
-    """The model that embeds is in bf16, and the tower is of the one in float32."""
+    """The model embeds in bf16, and its tower is made from float32."""
     database = tmp_path / "photos.db"
     options = ["--pretrained", tiny_model, "--precision", "bf16", "--text-tower", "32-bit"]
-    assert "cosine at least 0.9999" in told(run("embed-images", database, pictures, *options))
+    assert "cosine at least 0.9999" in reported(run("embed-images", database, pictures, *options))
 
 
 def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, other_model, connect):
@@ -145,7 +147,7 @@ def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, othe
 
 @pytest.fixture
 def spoil(monkeypatch):
-    """Has weights of these bits come out wrong by a part of their largest."""
+    """Add noise to the weights of these bits, as a part of the largest weight."""
     from datasette_clip_search.models.towers.making import graph_builder
 
     def spoil(amounts):
@@ -179,15 +181,15 @@ def spoil(monkeypatch):
 def test_spoilt_towers_are_refused(tiny_database, pictures, spoil, amounts, refused, taken):
     spoil(amounts)
     change(tiny_database, "delete from clip_towers")
-    text = told(run("embed-images", tiny_database, pictures))
+    text = reported(run("embed-images", tiny_database, pictures))
     assert text.startswith(f"{taken} text tower")
     assert re.findall(r"not (\d+-bit): ", text) == refused
 
 
 def test_pictures_found_count(demo, spoil):
-    """At vectors that are much the same, the best pictures are not."""
+    """A tower is refused if it finds other pictures, even with vectors that are nearly the same."""
     spoil({8: 0.02})
-    text = told(run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit"))
+    text = reported(run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit"))
     assert re.search(r"up to date\); no 8-bit tower was made: .*, finds [\d.]+% of the same", text)
     assert manifest(demo)["precision"] != "8-bit"
 
@@ -200,16 +202,16 @@ def test_where_none_passes_queries_go_on_with_torch(
     monkeypatch.setattr(make_text, "PRECISIONS", ("8-bit", "16-bit"))
     spoil({8: 0.3, 16: 0.1})
     change(tiny_database, "delete from clip_towers")
-    text = told(run("embed-images", tiny_database, pictures))
+    text = reported(run("embed-images", tiny_database, pictures))
     assert text.startswith("need torch; no text tower was made: No precision makes torch's vectors")
     assert len(connect(tiny_database).execute(TOP, ["dog"]).fetchall()) == 6
-    # It is remembered, so that the next run does not try in vain.
+    # The reason is stored, so that the next run does not try again.
     with monkeypatch.context() as patched:
         patched.setattr(make_text, "make_text_tower", None)
-        assert told(run("embed-images", tiny_database, pictures)) == text
+        assert reported(run("embed-images", tiny_database, pictures)) == text
     monkeypatch.undo()
     wanted = run("embed-images", tiny_database, pictures, "--text-tower", "32-bit")
-    assert told(wanted).startswith("32-bit text tower")
+    assert reported(wanted).startswith("32-bit text tower")
 
 
 def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
@@ -221,10 +223,10 @@ def test_failures_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(make_text, "encode_in_batches", fail)
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
-    assert "no text tower was made: MemoryError: no room" in told(result)
+    assert "no text tower was made: MemoryError: no room" in reported(result)
     assert re.search("Embedded: +6\n", result.stdout)
     assert Path(f"{database}.clip-1.faiss").exists()
-    # Whoever may query the database is not told what the exception said.
+    # People who can query the database do not see the exception's text.
     code = (
         "import sqlite3; from datasette_clip_search.sql import add_functions\n"
         "connection = sqlite3.connect(sys.argv[1]); add_functions(connection)\n"
@@ -251,12 +253,12 @@ def test_interrupts_lose_no_work(pictures, tiny_model, tmp_path, monkeypatch):
     database = tmp_path / "photos.db"
     result = run("embed-images", database, pictures, "--pretrained", tiny_model)
     assert result.exit_code == 1
-    assert "Interrupted. What was embedded is kept" in result.stderr
+    assert "Interrupted. Finished pictures are stored" in result.stderr
     assert re.search("Embedded: +6\n", result.stdout)
     assert rows(database, "select * from clip_towers") == []
     assert Path(f"{database}.clip-1.faiss").exists()
     monkeypatch.undo()
-    assert "8-bit text tower" in told(run("embed-images", database, pictures))
+    assert "8-bit text tower" in reported(run("embed-images", database, pictures))
 
 
 # Every kind of text tower.
@@ -271,7 +273,7 @@ COCA = {"context_length": 24, "vocab_size": 49408, "width": 48, "heads": 4, "lay
         ({}, {"quick_gelu": True}, True),
         ({"ls_init_value": 0.1, "act_kwargs": {"approximate": "tanh"}}, {}, True),
         ({"pool_type": "eos", "eos_id": 49407, "proj_bias": True}, {}, True),
-        # As in SigLIP, each token sees all others, and what fills up counts.
+        # As in SigLIP, each token sees all others, and padding counts.
         (
             {
                 "no_causal_mask": True,
@@ -282,7 +284,7 @@ COCA = {"context_length": 24, "vocab_size": 49408, "width": 48, "heads": 4, "lay
             False,
         ),
         ({"pool_type": "last"}, {}, False),
-        # Blocks of another make, which torch has to export.
+        # Blocks of another kind, which torch has to export.
         ({"qk_norm": True}, {}, False),
         (
             {"embed_cls": True, "output_tokens": True},
@@ -309,7 +311,7 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
     with torch.no_grad():
-        # What begins as 0 or 1 would hide that it is left out.
+        # Parameters that begin as 0 or 1 could be left out unnoticed.
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter += torch.randn_like(parameter) / 10
@@ -327,7 +329,7 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
 
 
 def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
-    """Their tokenizer is kept whole, and what fills up a text is told from it."""
+    """Their tokenizer is stored whole, and padding is told apart from the text."""
     transformers = pytest.importorskip("transformers")
     import open_clip
     from safetensors.torch import save_file
@@ -361,8 +363,8 @@ def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
     (folder / "open_clip_config.json").write_text(json.dumps(whole))
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    line = told(run("embed-images", database, pictures, "--pretrained", folder))
-    assert "takes the package tokenizers" in line
+    line = reported(run("embed-images", database, pictures, "--pretrained", folder))
+    assert "needs the package tokenizers" in line
     texts = ["a dog", "two people on a beach", "long " * 50, "</s> dog"]
     tower = open_tower(connect(database))
     assert tower.key != torch_encoder(folder).key
@@ -371,7 +373,7 @@ def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
 
 
 def test_vectors_do_not_depend_on_others(demo_database, demo, connect):
-    """Nor does a text of one token, or of more than there is room for."""
+    """That holds for a text of one token, and for one that is cut off."""
     run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit")
     texts = ["", "a", "a dog on the beach", "dog " * 100]
     for database in (demo_database, demo):
@@ -385,7 +387,7 @@ def test_vectors_do_not_depend_on_others(demo_database, demo, connect):
 
 
 def test_everything_with_texts_works_without_torch(demo_database, connect):
-    """And finds what torch finds."""
+    """The results are torch's."""
     asked = ["dog on beach", "snow", "a red car", "night", "two people", "🐶"]
     code = (
         "import json, sqlite3; from datasette_clip_search.sql import add_functions\n"
@@ -420,7 +422,7 @@ def test_pictures_still_need_torch(demo_database):
     assert "datasette-clip-search[embed]" in text
 
 
-# Damaged, newer, or of other weights.
+# Damaged, newer, or from other weights.
 
 CHANGE = "update clip_towers set data = "
 DAMAGES = {
@@ -446,7 +448,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_towers(damage, demo, connect, caplog):
-    """One warning, and torch; embedding again mends it."""
+    """There is one warning, torch is used, and embedding again repairs the tower."""
     change(demo, DAMAGES[damage])
     with caplog.at_level(logging.WARNING):
         for text in ("dog on beach", "snow"):
@@ -455,7 +457,7 @@ def test_damaged_towers(damage, demo, connect, caplog):
     assert "text tower" in record.getMessage()
     assert str(demo.parent) not in record.getMessage()
     if damage in ("a part changed", "no manifest"):
-        assert "(made in" in told(run("embed-images", demo, DEMO_PICTURES))
+        assert "(made in" in reported(run("embed-images", demo, DEMO_PICTURES))
         caplog.clear()
         assert open_tower(connect(demo)).key != torch_encoder(DEMO_MODEL).fingerprint
         assert not caplog.records
@@ -473,12 +475,12 @@ def test_damaged_towers_without_torch(demo):
     )
     damages = [DAMAGES["a part changed"], DAMAGES["a newer format"]]
     damaged, newer = without_torch(code, demo, *damages).stdout.splitlines()
-    assert "Its text tower is damaged. To make it anew, run: sqlite-utils embed-images" in damaged
+    assert "Its text tower is damaged. To make it again, run: sqlite-utils embed-images" in damaged
     assert "pip install --upgrade 'datasette-clip-search>=7.0'" in newer
 
 
 def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
-    """As another processor's faulty instructions would: the weights' scales are changed here."""
+    """Faulty instructions of a processor would do that. Here the weights' scales are changed."""
     import onnx
 
     from datasette_clip_search.database.model import default_model
@@ -504,11 +506,11 @@ def test_towers_that_multiply_wrongly_are_not_used(demo, connect, caplog):
     manifest, _ = pack_tower(facts, sections)
     write_tower(connection, model, manifest, sections)
     assert len(connection.execute(TOP, ["dog"]).fetchall()) == 10
-    assert "makes other vectors on this processor" in caplog.text
+    assert "fails its self-test on this processor" in caplog.text
 
 
 def test_memory_stays_bounded_while_reading(demo, connect):
-    """A manifest that lies about its size makes nobody take so much memory."""
+    """A manifest that claims a huge size does not make the reader take that much memory."""
     import tracemalloc
 
     change(demo, f"{CHANGE} json_set(data, '$.sections.onnx', 1900000000) where part = 0")
@@ -522,7 +524,7 @@ def test_memory_stays_bounded_while_reading(demo, connect):
 
 @pytest.mark.skipif(not FLICKR.is_dir(), reason="CLIP_SEARCH_TESTDATA names no folder with models/")
 def test_a_model_that_understands_photographs():
-    """Of two layers, a narrower perceptron, and 77 tokens."""
+    """It has two layers, a narrower perceptron, and 77 tokens."""
     from datasette_clip_search.models.towers.making.make_text import make_text_tower
     from datasette_clip_search.models.towers.text import TextTower
 

@@ -15,18 +15,13 @@ from datasette_clip_search.pictures.decode import (
     make_thumbnail,
     without_pillow_limit,
 )
+from support.encoded_pictures import UNTURN, encode
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
-def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    output = io.BytesIO()
-    image.save(output, format, **options)
-    return output.getvalue()
-
-
 def scene(size: tuple[int, int] = (60, 40)) -> Image.Image:
-    """A picture whose four corners tell them apart."""
+    """Return a picture with four different corners."""
     image = Image.new("RGB", (2, 2))
     for place, colour in zip(
         [(0, 0), (1, 0), (0, 1), (1, 1)], [RED, GREEN, BLUE, (255, 255, 0)], strict=True
@@ -39,18 +34,6 @@ def corners(image: Image.Image) -> list[tuple[int, ...]]:
     width, height = image.size
     places = [(2, 2), (width - 3, 2), (2, height - 3), (width - 3, height - 3)]
     return [tuple(round(value / 255) for value in image.getpixel(place)) for place in places]
-
-
-UNTURN = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -105,7 +88,7 @@ def test_float_is_scaled_to_its_range():
 
 
 def test_icc_profile_is_applied():
-    """A profile that swaps nothing leaves sRGB alone; Lab's own conversion does not."""
+    """An sRGB profile leaves the pixels alone; Lab's own conversion does not."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     plain, tagged = encode(scene(), "PNG"), encode(scene(), "PNG", icc_profile=profile)
     difference = np.abs(
@@ -144,9 +127,12 @@ def test_reduced_jpeg_is_as_long_as_asked_for(size):
     [
         (b"", "The file is empty"),
         (b"hello", "It is not a picture in a format that can be read"),
-        (encode(scene((600, 400)), "PNG")[:900], "It ends early, so that part of the picture"),
+        (encode(scene((600, 400)), "PNG")[:900], "It ends early: part of the picture is missing"),
         (encode(scene((600, 400)), "JPEG")[:3000], "It ends early: the lower [0-9]+% of the"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "it is not run"),
+        (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+            "It is EPS, a program for printers, which is never run. Convert it to PNG or JPEG",
+        ),
     ],
 )
 def test_what_is_no_picture(data, message):

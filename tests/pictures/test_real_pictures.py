@@ -1,4 +1,4 @@
-"""Real photographs and odd files; run where CLIP_SEARCH_TESTDATA names a folder of them."""
+"""Real photographs and odd files, from the folder that CLIP_SEARCH_TESTDATA names."""
 
 import csv
 import os
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """200 photographs, embedded by a model that understands them."""
+    """A database of 200 photographs, embedded by a trained model."""
     database = tmp_path_factory.mktemp("photos") / "photos.db"
     result = run("embed-images", database, CORPORA / "photos", "--pretrained", MODEL)
     assert result.exit_code == 0, result.output
@@ -32,7 +32,7 @@ def photos(tmp_path_factory):
 
 
 def test_captions_find_their_photographs(photos, connect):
-    """Recall@10 of 1,000 captions; the checkpoint's own figure, by open_clip alone, is 0.827."""
+    """Recall@10 of 1,000 captions; open_clip alone reaches 0.827 with this checkpoint."""
     connection = connect(photos)
     with open(CORPORA / "photos" / "captions.csv", newline="") as file:
         captions = [(row["file"], row["caption"]) for row in csv.DictReader(file)]
@@ -68,7 +68,7 @@ def test_eight_orientations_are_one_picture(tmp_path):
         chosen = [row for row in rows(database, sql) if shape.lower() in row[0].lower()]
         assert len(chosen) >= 8
         vectors = np.array([np.frombuffer(blob, "<f4") for _, blob, _, _ in chosen])
-        # The number of its orientation is painted on each, so they are not quite the same.
+        # Each has its orientation's number painted on it, so they differ slightly.
         assert (vectors @ vectors.T).min() > 0.9
         assert len({(width, height) for _, _, width, height in chosen}) == 1
 
@@ -85,7 +85,7 @@ def test_places_and_times(tmp_path):
 
 
 def test_odd_files_are_embedded_or_explained(tmp_path):
-    """Every picture that is found has a row, or a reason."""
+    """Every picture that is found has a row or a reason."""
     from datasette_clip_search.pictures.sources import find_pictures
 
     database = tmp_path / "odd.db"
@@ -105,7 +105,7 @@ def test_odd_files_are_embedded_or_explained(tmp_path):
 
 
 def test_copies_of_photographs_are_found(photos, tmp_path, connect):
-    """Each of 40 photographs beside a smaller, stronger compressed copy; the originals are kept."""
+    """Each of 40 photographs has a smaller, more compressed copy beside it; the originals win."""
     from PIL import Image
 
     sources = sorted((CORPORA / "photos").glob("*.jpg"))[:40]
@@ -123,5 +123,5 @@ def test_copies_of_photographs_are_found(photos, tmp_path, connect):
     kept = {path[:-4] for path, _, keep in found if keep}
     assert {path[:-9] for path, _, keep in found if not keep} == kept
     assert all(size == 2 for _, size, _ in found)
-    # No two of the photographs themselves are taken for one.
+    # No two different photographs count as one.
     assert connect(photos).execute("select count(*) from clip_duplicates(0.9)").fetchone() == (0,)

@@ -40,7 +40,7 @@ def write(database: Path, rounds: int, kind: str) -> None:
             connection.execute("rollback" if number % 7 == 6 else "commit")
             if number % 3 == 2:
                 _, model = default_model(connection)
-                keep_index(connection, database, model, IndexChoice(kind), anew=True)
+                keep_index(connection, database, model, IndexChoice(kind), force=True)
 
 
 def read(database: Path, seed: int, stop: Path) -> None:

@@ -19,9 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from datasette_clip_search.cli.embed_output import Bar
+from datasette_clip_search.cli.embed_output import EmbedBar
 from datasette_clip_search.database.index import maintenance as indexing
 from datasette_clip_search.embedding import watch
+from datasette_clip_search.embedding.picture_writer import PictureWriter
 from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.models.torch_model import TorchModel
 from support.config import set_config
@@ -31,9 +32,9 @@ STEPS = {
     "load": (TorchModel, "__init__"),
     "tables": (Store, "use_model"),
     "write": (Store, "write"),
-    "row": (Store, "_write_picture"),
-    "vector": (Store, "_write_vector"),
-    "advance": (Bar, "advance"),
+    "row": (PictureWriter, "write_picture"),
+    "vector": (PictureWriter, "write_vector"),
+    "advance": (EmbedBar, "advance"),
     "prune": (Store, "prune"),
     "read": (indexing, "build_index"),
     "index": (indexing, "write_index"),

@@ -1,4 +1,4 @@
-"""Exit the interpreter while a query is half read, for test_table_function.py.
+"""Exit the interpreter while a query is half read, for test_lifetimes.py.
 
 The argument says what holds the half-read cursor, and so when it is destroyed.
 """

@@ -1,4 +1,4 @@
-"""Raise KeyboardInterrupt at many moments of many queries, for test_table_function.py.
+"""Raise KeyboardInterrupt at many moments of many queries, for test_threads.py.
 
 An interrupted statement may fail in its own way. Nothing may crash, and the next statement must
 be right.

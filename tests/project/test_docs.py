@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlite_utils.cli import cli as sqlite_utils
 
-from datasette_clip_search import sql
+import datasette_clip_search
+from datasette_clip_search import Collection, Hit, sql
 from datasette_clip_search.common import config, errors
 from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.database.schema import OWN_TABLES
@@ -77,6 +78,25 @@ def test_sql_functions_are_documented(function):
     if isinstance(function, TableFunction):
         assert all(f"`{column}`" in entry for column in function.columns)
         assert all(name in signature for name in function.parameters)
+
+
+@pytest.mark.parametrize("name", datasette_clip_search.__all__)
+def test_names_for_python_are_documented(name):
+    assert f"`{name}" in PAGES["python.md"]
+
+
+def attributes(of: type) -> list[str]:
+    return [name for each in (of, *of.__bases__) for name in vars(each) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", attributes(Collection))
+def test_methods_of_collections_are_documented(name):
+    assert re.search(rf"`(photos\.)?{name}[`(]", PAGES["python.md"])
+
+
+@pytest.mark.parametrize("name", [*(field.name for field in fields(Hit)), *attributes(Hit)])
+def test_attributes_of_hits_are_documented(name):
+    assert f"| `{name}` |" in section(PAGES["python.md"], "Hits")
 
 
 def test_every_table_and_column_is_documented(tmp_path):

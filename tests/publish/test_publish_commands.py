@@ -1,4 +1,4 @@
-"""The commands and files that publish: the settings that protect, and what they install."""
+"""The commands and files that publish a database: their settings and what they install."""
 
 import itertools
 import re
@@ -48,12 +48,12 @@ def printed(database: Path) -> str:
 
 def workflow() -> dict:
     [text] = re.findall(r"```yaml\n(name: .*?)```", PAGE, re.DOTALL)
-    # YAML 1.1 takes `on` for a truth value, which GitHub does not.
+    # YAML 1.1 reads `on` as a boolean, and GitHub does not.
     return yaml.load(text, yaml.BaseLoader)
 
 
 def commands(text: str) -> list[list[str]]:
-    """Returns the commands that serve or publish, each as its words, extra options among them."""
+    """Return the commands that serve or publish, each as a list of words with extra options."""
     joined = re.sub(r"\\\n\s*", " ", text)
     found = re.findall(
         r"(?:\S*/)?datasette (?:serve|publish|package) [^\n]+(?:\n +--[^\n]+)*", joined
@@ -63,13 +63,13 @@ def commands(text: str) -> list[list[str]]:
 
 
 def settings(command: list[str]) -> dict[str, str]:
-    """Returns the settings of a command."""
+    """Return the settings of a command."""
     at = [place for place, word in enumerate(command) if word == "--setting"]
     return {command[place + 1]: command[place + 2] for place in at}
 
 
 def installed(command: list[str]) -> list[str]:
-    """Returns what a command of `datasette publish` installs."""
+    """Return the packages that a command of `datasette publish` installs."""
     return [after for word, after in itertools.pairwise(command) if word == "--install"]
 
 

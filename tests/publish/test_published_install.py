@@ -1,6 +1,6 @@
-"""What is published, as it is served: the application folders, built and started as they state.
+"""Published databases as they are served: build and start the application folders.
 
-In a fresh environment that holds what their Dockerfiles install and nothing else, so no torch.
+The environment is new and contains only what their Dockerfiles install, so no torch.
 """
 
 import json
@@ -27,7 +27,7 @@ from support.paths import ROOT
 pytest.importorskip("open_clip")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="images are Linux")
 
-# What `docker` and `gcloud` would be given, copied to where it can be looked at.
+# Stands in for `docker` and `gcloud`: copies the folder that they would receive.
 SENT = """\
 #!/bin/sh
 case "$*" in
@@ -39,7 +39,7 @@ esac
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A folder that others may look into, unlike pytest's own."""
+    """A folder that other users may read, unlike pytest's own."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         yield Path(folder)
@@ -47,7 +47,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def environment(place: Path) -> Path:
-    """An empty environment of a Python that others may run, or what an earlier run made of it."""
+    """An environment of a Python that other users may run: a new one, or one of an earlier run."""
     candidates = ["/usr/bin/python3", *filter(None, map(find_python, ("3.13", "3.12", "3.11")))]
     code = "import sys, ensurepip; sys.exit(sys.version_info < (3, 11))"
     for python in candidates:
@@ -63,14 +63,14 @@ def environment(place: Path) -> Path:
     if not (environment / "bin" / "pip").exists():
         subprocess.run([python, "-m", "venv", environment], check=True)
     pip = [environment / "bin" / "python", "-m", "pip", "--disable-pip-version-check"]
-    # What an earlier run installed may be of an older state of this project.
+    # An earlier run may have installed an older state of this project.
     subprocess.run([*pip, "uninstall", "-q", "-y", "datasette-clip-search"], check=True)
     return environment
 
 
 @pytest.fixture(scope="module")
 def wheels(place: Path) -> Path:
-    """A folder with the wheel of this package, as people will get it from the index."""
+    """A folder with this package's wheel, as the package index will serve it."""
     source = place / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "datasette_clip_search"):
@@ -83,7 +83,7 @@ def wheels(place: Path) -> Path:
 
 @pytest.fixture(scope="module", params=["--to-folder", "package", "publish cloudrun"])
 def application(request, place, demo_database, environment, wheels) -> Path:  # type: ignore[no-untyped-def]
-    """A folder as it is sent to be built, by the command that clip-publish prints; then built."""
+    """The folder that a command printed by clip-publish sends to be built, built here."""
     name = request.param.replace(" ", "-").strip("-")
     folder = place / name
     if request.param == "--to-folder":
@@ -115,7 +115,7 @@ def application(request, place, demo_database, environment, wheels) -> Path:  # 
 
 @pytest.fixture(scope="module")
 def site(application: Path, environment: Path, place: Path) -> Iterator[tuple[str, Path]]:
-    """The address of what is served, and its database."""
+    """The URL of the running server, and its database."""
     temporary = Path(tempfile.mkdtemp(dir=place))
     temporary.chmod(0o777)
     [database] = application.glob("*.db")

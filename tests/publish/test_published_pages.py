@@ -1,4 +1,4 @@
-"""A published file as Datasette serves it, without anything beside it; run on both lines of it."""
+"""A published file served alone, by both release series of Datasette."""
 
 import re
 import sqlite3
@@ -22,7 +22,7 @@ URL = "https://example.org/my photos/{path}".replace(" ", "%20")
 
 @pytest.fixture(scope="module")
 def site(demo_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's pictures as a folder for a server of one's own. Only to be read."""
+    """The demo database as a server folder. For reading only."""
     site = tmp_path_factory.mktemp("published") / "site"
     options = ["--relative-to", DEMO_PICTURES, "--vectors", "fp16", "--originals-url", URL]
     result = run("clip-publish", demo_database, "--to-folder", site, *options)
@@ -33,7 +33,7 @@ def site(demo_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def client(site, serve):
     metadata = yaml.safe_load((site / "metadata.yaml").read_text("utf-8"))
-    # As --metadata has it, of which 1.0 makes configuration where it is that.
+    # As for --metadata; Datasette 1.0 turns the relevant parts into configuration.
     how = {"metadata" if ONE else "config": metadata}
     return serve(immutables=[str(site / "pictures.db")], **how).client
 
@@ -42,7 +42,7 @@ async def test_pages(client, demo_database):
     page = await client.get(PAGE)
     assert page.status_code == 200
     assert "160 pictures" in page.text
-    # Though torch is installed here, what it would load was not published.
+    # torch is installed here, but the weights that it would load were not published.
     assert "This site does not accept other pictures" in page.text
     page = await client.get(f"{PAGE}?like=7")
     assert page.status_code == 200
@@ -173,7 +173,7 @@ def test_other_addresses_are_refused(demo_database, tmp_path, template):
 
 @pytest.mark.parametrize("template", [*EVIL, b"https://example.org/{path}", 7, None])
 async def test_other_addresses_are_not_shown(site, tmp_path, serve, template):
-    """Where somebody has changed what was published."""
+    """Someone has changed the published file."""
     copy = tmp_path / "pictures.db"
     copy.write_bytes((site / "pictures.db").read_bytes())
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -185,7 +185,7 @@ async def test_other_addresses_are_not_shown(site, tmp_path, serve, template):
 
 
 async def test_facts_of_other_types_are_shown(site, tmp_path, serve):
-    """Where somebody has changed what was published."""
+    """Someone has changed the published file."""
     copy = tmp_path / "pictures.db"
     copy.write_bytes((site / "pictures.db").read_bytes())
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -248,7 +248,7 @@ def test_folder_of_many_pictures_has_an_index(demo_database, tmp_path, configure
         [model] = models(connection)
         _, facts = open_index(file, model.fingerprint, model.dimension)
         assert (facts.count, facts.moment) == (160, moment_of(connection, model))
-    # An index of what was there before does no harm, and does not stay.
+    # An index of the previous database does no harm, and is removed.
     options = ["--to-folder", tmp_path / "site", "--where", "id < 50"]
     assert run("clip-publish", demo_database, *options).exit_code == 0
     assert not file.exists()
@@ -262,7 +262,7 @@ def test_folder_of_other_things_is_refused(demo_database, tmp_path, held):
     for option in options:
         result = run("clip-publish", demo_database, "--to-folder", tmp_path / "site", *option)
         assert result.exit_code == 1
-        assert f"holds {held}, and was not written by clip-publish" in result.stderr
+        assert f"contains {held}, and was not written by clip-publish" in result.stderr
         assert [path.name for path in (tmp_path / "site").iterdir()] == [held]
     result = run("clip-publish", demo_database, "--to-folder", tmp_path / "site" / held)
     assert "is a file. Expected a folder" in result.stderr

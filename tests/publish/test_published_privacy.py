@@ -1,4 +1,4 @@
-"""What a published file tells: every private fact is a mark that is looked for in its bytes."""
+"""A published file reveals no private fact: each is a mark to look for in its bytes."""
 
 import io
 import os
@@ -17,13 +17,9 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from datasette_clip_search.database import private_facts
 from datasette_clip_search.database.prepare import create_tables
-from datasette_clip_search.database.private_facts import kept_facts
 from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.publish import public_facts
-from datasette_clip_search.publish.private_paths import EVERYTHING, PublicPaths
-from datasette_clip_search.publish.public_facts import PublicFacts, published_place
 from datasette_clip_search.publish.public_thumbnails import plain_thumbnail
-from datasette_clip_search.publish.public_towers import published_manifest
 from support.commands import run
 from support.databases import rows
 from support.models import make_model
@@ -33,7 +29,9 @@ from support.pictures import make_picture
 pytest.importorskip("open_clip")
 
 LATITUDE, LONGITUDE, MTIME = 12.3456789, -98.7654321, 1234567890.25
-# Texts by the class of fact they are of; numbers are looked for as digits and in eight bytes.
+
+
+# Marks by the fact that they stand for. Numbers are looked for as digits and as eight bytes.
 MARKS: dict[str, list[str | float]] = {
     "gps": [LATITUDE, LONGITUDE],
     "zone": ["+05:45"],
@@ -67,13 +65,17 @@ MARKS: dict[str, list[str | float]] = {
     "png text": ["PngTextMark"],
     "after the end": ["TrailerMark"],
 }
-# What the files of pictures hold besides.
+
+
+# Other facts that picture files contain.
 IN_FILES = {"zone", "exif", "comment", "xmp", "iptc", "icc", "after the end"}
+
+
 TOLD = {"folder", "name", "archive", "taken", "camera", "model"}
 
 
 def private_jpeg(path: Path, seed: int) -> Path:
-    """Saves a picture with every kind of metadata that a JPEG has, and bytes after its end."""
+    """Save a picture with every kind of JPEG metadata, and bytes after its end."""
     image = Image.open(make_picture(path.with_suffix(".bmp"), seed))
     path.with_suffix(".bmp").unlink()
     exif = Image.Exif()
@@ -106,7 +108,7 @@ def private_jpeg(path: Path, seed: int) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of somebody, with a database in which every kind of private fact is marked."""
+    """An owner's folder, with a database in which every kind of private fact is marked."""
     root = tmp_path_factory.mktemp("privacy")
     home = root / "home" / "UserMark"
     below = home / "FolderMark"
@@ -118,7 +120,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (below / "FailureMark.jpg").write_bytes(b"no picture")
     with zipfile.ZipFile(outside / "ArchiveMark.zip", "w") as archive:
         archive.write(private_jpeg(root / "a.jpg", 3), "within/NameMark 3.jpg")
-        # A backup, which has the paths of a machine in it.
+        # A backup, which contains paths of the machine.
         archive.write(private_jpeg(root / "b.jpg", 4), f"{home}/deep/NameMark 4.jpg")
     database = home / "photos.db"
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -142,7 +144,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def spoil(database: Path, picture: Path) -> None:
-    """Puts into a database what only other programs, or its owner, would put there."""
+    """Store what only other programs or the owner would store in a database."""
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("pragma secure_delete = off")
         connection.executescript("""
@@ -180,7 +182,7 @@ def spoil(database: Path, picture: Path) -> None:
 
 
 def marks_in(data: bytes) -> set[str]:
-    """Returns the classes of facts whose marks are in some bytes."""
+    """Return the facts whose marks occur in some bytes."""
 
     def forms(mark: str | float) -> list[bytes]:
         if isinstance(mark, str):
@@ -195,7 +197,7 @@ def marks_in(data: bytes) -> set[str]:
 
 
 def published_bytes(target: Path) -> bytes:
-    """Returns all bytes of what was published, and those that are compressed in it."""
+    """Return all bytes of a published file or folder, and the decompressed ones too."""
     files = [target] if target.is_file() else list(target.iterdir())
     data = b"".join(file.read_bytes() for file in files)
     [database] = [file for file in files if file.suffix == ".db"]
@@ -213,6 +215,8 @@ def published_bytes(target: Path) -> bytes:
 
 
 ALL_FACTS = [option for name in private_facts.NAMES for option in ("--drop", name)]
+
+
 MODES = {
     "nothing asked for": ([], set(), set()),
     "--keep-gps": (["--keep-gps"], {"gps", "zone"}, set()),
@@ -266,7 +270,7 @@ def test_tells_only_what_is_named(home, tmp_path, monkeypatch, mode):
 
 
 def check_thumbnails(database: Path) -> None:
-    """Checks that each thumbnail is a JPEG with nothing in it but a picture."""
+    """Check that each thumbnail is a JPEG with nothing in it but a picture."""
     for format, data in rows(database, "select format, data from clip_thumbnails"):
         assert format == "jpeg"
         with Image.open(io.BytesIO(data)) as image:
@@ -280,7 +284,7 @@ def check_thumbnails(database: Path) -> None:
 
 
 def test_facts_without_marks(home, tmp_path):
-    """Those that are numbers too small to look for, or random."""
+    """Facts that are random, or numbers too small to look for."""
     plain, bare = tmp_path / "plain.db", tmp_path / "bare.db"
     run("clip-publish", home / "photos.db", plain)
     run("clip-publish", home / "photos.db", bare, "--drop", "size", "--drop", "content_hash")
@@ -290,10 +294,10 @@ def test_facts_without_marks(home, tmp_path):
     dropped = rows(bare, sql)
     assert {size for _, size, _ in dropped} == {0}
     hashes = {content_hash for _, _, content_hash in theirs}
-    # Not even as vectors and thumbnails have it, by its beginning.
+    # Not even its beginning, which vectors and thumbnails have.
     assert not any(content_hash[:8] in bare.read_text("latin-1") for content_hash in hashes)
     assert all(content_hash[:8] in plain.read_text("latin-1") for content_hash in hashes)
-    # Copies are still copies.
+    # Copies are still recognisable as copies.
     assert len({new for _, _, new in dropped}) == len(hashes)
     assert rows(plain, "select distinct mtime from images") == [(0,)]
     assert rows(plain, "select count(key) from images") == [(0,)]
@@ -324,8 +328,8 @@ def test_command_names_what_is_told_and_left_out(home, tmp_path):
         "gps", "mtime", "key", "table"
     ]  # fmt: skip
     assert "key (2)" in printed["Left out"]
-    assert "Paths name 2 folders, such as ArchiveMark.zip/within" in result.stderr
-    assert "Left out: clip_failures, which names 1 file by path" in result.stderr
+    assert "Published: names of 2 folders, such as ArchiveMark.zip/within" in result.stderr
+    assert "Left out: clip_failures, which has the paths of 1 file" in result.stderr
 
 
 def test_texts_that_hold_paths_are_told_of(home, tmp_path):
@@ -333,17 +337,17 @@ def test_texts_that_hold_paths_are_told_of(home, tmp_path):
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("update images set own = 'seen in /home/anna/Pictures' where id = 1")
     result = run("clip-publish", copy, tmp_path / "p.db", "--with-column", "own")
-    assert "images.own is published as it is, with 1 absolute path" in result.stderr
+    assert "Published: 1 absolute path in images.own, unchanged" in result.stderr
 
 
 def test_a_fact_is_either_kept_or_left_out(home, tmp_path):
     options = ["--keep-gps", "--drop", "gps"]
     result = run("clip-publish", home / "photos.db", tmp_path / "p.db", *options)
     assert result.exit_code == 2
-    assert "gps can't be both kept and left out" in result.stderr
+    assert "--keep and --drop both name gps" in result.stderr
 
 
-# They name files that are no pictures of the published ones, or are made new.
+# These name files that are not published, or are created anew.
 STAY_AT_HOME = {
     *("clip_failures", "clip_changes", "clip_publication"),
     *("clip_replaced", "clip_pruned", "clip_places"),
@@ -351,7 +355,7 @@ STAY_AT_HOME = {
 
 
 def test_every_column_is_decided_on():
-    """One that is added later is published only when somebody says so."""
+    """A new column stays private until someone decides to publish it."""
     assert set(OWN_TABLES) - set(public_facts.COLUMNS) <= STAY_AT_HOME
     with closing(sqlite3.connect(":memory:")) as connection:
         create_tables(connection, "images")
@@ -362,148 +366,6 @@ def test_every_column_is_decided_on():
             assert named <= columns
 
 
-HOME = "/home/anna"
-UNTOLD = [
-    ("../x/a.jpg", "a.jpg"),
-    ("b/../../x/a.jpg", "a.jpg"),
-    ("~/a.jpg", "a.jpg"),
-    ("file:///home/anna/a.jpg", "a.jpg"),
-    ("s3://bucket/secret/a.jpg?token=1", "a.jpg"),
-    ("\\\\server\\share\\a.jpg", "a.jpg"),
-    ("home/anna/Pictures/a.jpg", "a.jpg"),
-    ("backup.tar/home/anna/a.jpg", "a.jpg"),
-    ("/mnt/backup.tar/home/anna/a.jpg", "a.jpg"),
-    ("/mnt/backup.tar/home/berta/a.jpg", "backup.tar/home/berta/a.jpg"),
-    ("home/garden/a.jpg", "home/garden/a.jpg"),
-    ("sqlite:t/../home/a.jpg", "sqlite:t/a.jpg"),
-    (b"\xff/home/anna", "1.jpeg"),
-    (None, "1.jpeg"),
-    ("..", "picture"),
-]
-
-
-@pytest.mark.parametrize(("stored", "expected"), UNTOLD)
-def test_paths_that_tell_of_the_machine(stored, expected):
-    paths = PublicPaths([stored], [], "/srv/pictures", EVERYTHING, (), HOME)
-    assert paths.published(1, stored, "JPEG") == expected
-
-
-@pytest.mark.parametrize(
-    ("folder", "stored", "expected"),
-    [
-        ("/", "home/anna/b/a.jpg", "a.jpg"),
-        ("/home", "anna/b/a.jpg", "a.jpg"),
-        ("/home", "berta/b/a.jpg", "berta/b/a.jpg"),
-        ("/home/anna", "b/a.jpg", "b/a.jpg"),
-        ("/home/anna/b", "a.jpg", "a.jpg"),
-    ],
-)
-def test_databases_above_a_home_folder(folder, stored, expected):
-    paths = PublicPaths([stored], [], folder, EVERYTHING, (), HOME)
-    assert paths.published(1, stored, "JPEG") == expected
-
-
-def test_names_that_are_left_out_are_still_different():
-    stored = ["a.jpg", "b/a.jpg", "2.jpeg", "/x/c.png"]
-    paths = PublicPaths(stored, [], kept={"key", "table"})
-    assert [paths.published(n, path, "JPEG") for n, path in enumerate(stored)] == [
-        "0.jpeg", "1.jpeg", "2.jpeg", "3.jpeg"
-    ]  # fmt: skip
-    paths = PublicPaths(stored, [], kept={"name"})
-    assert [paths.published(n, path, "<b>") for n, path in enumerate(stored)] == [
-        "a.jpg", "a-1.jpg", "2.jpeg", "c.png"
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("pretrained", "published"),
-    [
-        ("datacomp_xl_s13b_b90k", "datacomp_xl_s13b_b90k"),
-        ("", ""),
-        ("/home/anna/secret", "./model"),
-        ("/home/anna/secret/w.pt", "./model.pt"),
-        ("C:\\Users\\anna\\w.safetensors", "./model.safetensors"),
-        ("secret/w.bin", "./model.bin"),
-        ("~/secret", "./model"),
-        ("secret.pth", "./model.pth"),
-    ],
-)
-def test_places_of_weights(pretrained, published):
-    assert published_place(pretrained) == published
-
-
-@pytest.mark.parametrize("manifest", [None, b"{}", "", "[1]", "{", "[" * 100_000])
-def test_manifests_that_cannot_be_read_say_nothing(manifest):
-    assert published_manifest(manifest) == "{}"
-
-
-def jpeg(**options: object) -> bytes:
-    data = io.BytesIO()
-    Image.effect_mandelbrot((64, 48), (-2, -1, 1, 1), 50).convert("RGB").save(
-        data, "JPEG", **options
-    )
-    return data.getvalue()
-
-
-PLAIN = jpeg()
-NOT_PLAIN = {
-    "comment": jpeg(comment=b"Mark"),
-    "exif": jpeg(exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0Mark"),
-    "after its end": PLAIN + b"Mark",
-    "between scans": PLAIN[:-2] + b"\xff\xfe\0\x06Mark\xff\xd9",
-    "padding": PLAIN[:2] + b"\xff\xfe\0\x06Mark" + PLAIN[2:],
-    "application": PLAIN[:2] + b"\xff\xe9\0\x06Mark" + PLAIN[2:],
-    "an extension of JFIF": PLAIN[:20] + b"\xff\xe0\0\x0bJFXX\0Mark" + PLAIN[20:],
-    "progressive": jpeg(progressive=True, comment=b"Mark"),
-}
-
-
-@pytest.mark.parametrize("kind", NOT_PLAIN)
-def test_thumbnails_with_more_than_a_picture_are_made_anew(kind):
-    assert b"Mark" in NOT_PLAIN[kind]
-    made = plain_thumbnail("jpeg", NOT_PLAIN[kind])
-    assert made is not None
-    assert b"Mark" not in made[1]
-    with Image.open(io.BytesIO(made[1])) as image:
-        assert image.size == (64, 48)
-
-
-def test_a_thumbnail_that_would_fill_the_memory_is_left_out():
-    data = io.BytesIO()
-    Image.new("1", (9_000, 9_000)).save(data, "PNG")
-    assert plain_thumbnail("png", data.getvalue()) is None
-
-
-@pytest.mark.parametrize("options", [{}, {"quality": 95}, {"restart_marker_blocks": 2}])
-def test_plain_thumbnails_stay(options):
-    assert plain_thumbnail("jpeg", jpeg(**options)) == ("jpeg", jpeg(**options))
-
-
-@pytest.mark.parametrize("end", range(0, len(PLAIN), 97))
-def test_thumbnails_that_end_early(end):
-    made = plain_thumbnail("jpeg", PLAIN[:end])
-    assert made is None or plain_thumbnail(*made) == made
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000"])
-def test_picture_files_of_the_users_stay_at_home(kind):
-    data = io.BytesIO()
-    Image.new("RGB", (64, 48), "red").save(data, kind)
-    published = PublicFacts(kept_facts((), ()), PublicPaths([]))
-    assert published.own("photos", "data", data.getvalue()) is None
-    assert published.own("photos", "data", data.getvalue(), b"") == b""
-    assert published.originals == {"photos.data": 2}
-    published = PublicFacts(kept_facts(["original"], ()), PublicPaths([]))
-    assert published.own("photos", "data", data.getvalue()) == data.getvalue()
-
-
-@pytest.mark.parametrize("value", [None, 7, "GIF89a", b"", b"GI", b"text", zlib.compress(b"x")])
-def test_other_values_of_the_users_are_published(value):
-    published = PublicFacts(kept_facts((), ()), PublicPaths([]))
-    assert published.own("photos", "data", value, b"") is value
-    assert published.originals == {}
-
-
 def test_tables_whose_pictures_must_not_be_null(home, tmp_path):
     copy = Path(shutil.copy(home / "photos.db", tmp_path / "photos.db"))
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -512,5 +374,5 @@ def test_tables_whose_pictures_must_not_be_null(home, tmp_path):
     result = run("clip-publish", copy, tmp_path / "p.db", "--with-table", "strict")
     assert result.exit_code == 0, result.output
     assert rows(tmp_path / "p.db", "select distinct data from strict") == [(b"",)]
-    assert "Picture files in strict.data left out: 6; --keep original keeps them" in result.stderr
+    assert "Left out: 6 picture files in strict.data; --keep original keeps them" in result.stderr
     assert "original" in re.findall("^Left out: .*", result.stdout, re.MULTILINE)[0]

@@ -1,4 +1,4 @@
-"""z_score: how far a hit stands above the crowd, against numpy, and what may not move it."""
+"""z_score against numpy, and what must not change it."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import sqlite3
 import numpy as np
 import pytest
 
-from datasette_clip_search.common.config import CONFIG
+from datasette_clip_search.database.index.crowd import SIZE
 from support.databases import make_database, rows
 from support.paths import DEMO_PICTURES, ROOT
 from support.vector_database import snapshot_of
@@ -30,7 +30,7 @@ def recomputed(cosines):
 
 
 def stored(database):
-    """Returns the vectors of a database by id."""
+    """Return the vectors of a database by id."""
     sql = "select image_id, embedding from clip_embeddings"
     return {id: np.frombuffer(blob, "<f4") for id, blob in rows(database, sql)}
 
@@ -79,7 +79,7 @@ def test_cut_off_in_sql_returns_what_lies_above(database, connect):
 
 @pytest.fixture
 def changed(database, tmp_path, connect):
-    """Returns a connection to a copy of the database, after a statement that changes it."""
+    """Return a connection to a copy of the database, changed by a statement."""
 
     def changed(statement):
         copy = tmp_path / "photos.db"
@@ -116,10 +116,10 @@ def test_pictures_all_alike_are_no_crowd(changed):
 
 
 def test_sample_is_spread_over_the_collection():
-    vectors = random_unit(3 * CONFIG.crowd_size, 8)
+    vectors = random_unit(3 * SIZE, 8)
     ids = np.arange(len(vectors)) * 2 + 5
     crowd = snapshot_of(ids, vectors).crowd(None)
-    assert len(crowd.ids) == CONFIG.crowd_size
+    assert len(crowd.ids) == SIZE
     assert (crowd.ids[0], crowd.ids[-1]) == (ids[0], ids[-1])
     assert set(np.diff(crowd.ids)) <= {4, 6, 8}
     assert np.array_equal(crowd.vectors, vectors[(crowd.ids - 5) // 2])
@@ -136,7 +136,7 @@ def test_sample_stands_for_the_collection():
 
 
 def narrow(vectors, direction, by):
-    """Moves vectors into a cone, as CLIP's lie: a cosine c becomes by² + (1 - by²)c."""
+    """Move vectors into a cone, like those of CLIP: a cosine c becomes by² + (1 - by²)c."""
     return np.hstack([np.sqrt(1 - by**2) * vectors, np.tile(by * direction, (len(vectors), 1))])
 
 
@@ -155,7 +155,7 @@ def test_a_cone_moves_cosines_but_not_z_scores():
 
 
 def test_what_many_match_still_stands_out():
-    """A subject of a quarter of the pictures: about the mean, not one would be 2 above."""
+    """A quarter of the pictures show the subject: relative to the mean, none would be above 2."""
     direction = random_unit(256, seed=3)
     pictures = random_unit(400, 256)
     pictures[:100] = unit(pictures[:100] * 0.1 + direction)
@@ -172,7 +172,7 @@ def f1(found, right):
 
 
 def test_one_cut_off_serves_words_and_mixes(demo_database, connect):
-    """A place, and the place without its nights: no flat cut on the cosine serves both."""
+    """A place, and the place by day: no single threshold of the cosine fits both."""
     with open(ROOT / "demo" / "pictures.csv", newline="") as file:
         truth = {str(DEMO_PICTURES / row["file"]): row for row in csv.DictReader(file)}
     connection = connect(demo_database)

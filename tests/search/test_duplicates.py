@@ -1,4 +1,4 @@
-"""clip_duplicates: its pairs and groups, against brute force, and what it refuses."""
+"""clip_duplicates: its pairs and groups against brute force, and its errors."""
 
 import shutil
 import sqlite3
@@ -11,7 +11,7 @@ import pytest
 
 from datasette_clip_search.database.prepare import create_tables
 from datasette_clip_search.search import duplicates as module
-from datasette_clip_search.search.near_pairs import TooManyPairs, alike
+from datasette_clip_search.search.near_pairs import TooManyPairs, find_pairs
 
 MODEL = "insert into clip_models values (?, ?, 'made', ?, ?, '{}', ?, 0, null)"
 IMAGE = """insert into images (id, path, content_hash, size, mtime, width, height, format, taken)
@@ -25,7 +25,7 @@ def unit(vectors) -> np.ndarray:
 
 
 def pictures_like_ours(count: int, dimension: int = 64, seed: int = 0) -> np.ndarray:
-    """Vectors in clusters, with near and exact copies among them."""
+    """Return clustered vectors, with near and exact copies among them."""
     random = np.random.default_rng(seed)
     strength = np.arange(1, dimension + 1) ** -0.5
     centres = random.normal(size=(count // 50 + 1, dimension)) * strength
@@ -44,7 +44,7 @@ def pictures_like_ours(count: int, dimension: int = 64, seed: int = 0) -> np.nda
 
 
 def database(path, vectors, facts=None, models=1):
-    """A database of pictures with the ids 1, 2, …; facts are (width, size, mtime, taken)."""
+    """Make a database of pictures with the ids 1, 2, …; facts are (width, size, mtime, taken)."""
     connection = sqlite3.connect(path)
     create_tables(connection, "images")
     for model in range(1, models + 1):
@@ -60,7 +60,7 @@ def database(path, vectors, facts=None, models=1):
 
 
 def brute_force(vectors, threshold, better=None):
-    """The groups by their definition, keeper first: positions, in the order of the keepers."""
+    """Return the groups by definition: positions, keeper first, in the order of keepers."""
     exact = vectors.astype(np.float64)
     cosine = np.minimum((exact @ exact.T).round(6), 1)
     left = list(better if better is not None else range(len(vectors)))
@@ -80,7 +80,7 @@ def brute_force(vectors, threshold, better=None):
 @pytest.mark.parametrize(("count", "dimension"), [(300, 64), (6000, 100)])
 def test_no_pair_is_missed(count, dimension, threshold):
     vectors = pictures_like_ours(count, dimension)
-    pairs = alike(vectors, threshold, 10**7)
+    pairs = find_pairs(vectors, threshold, 10**7)
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     first_equal = {vector.tobytes(): at for at, vector in reversed([*enumerate(vectors)])}
     assert pairs.copy_of.tolist() == [first_equal[vector.tobytes()] for vector in vectors]
@@ -97,29 +97,29 @@ def test_no_pair_is_missed(count, dimension, threshold):
 def test_vectors_without_axes_are_compared_in_full():
     vectors = unit(np.random.default_rng(0).normal(size=(5100, 64)))
     vectors[4000] = unit(vectors[:1] + vectors[1:2] * 0.6)[0]
-    pairs = alike(vectors, 0.7, 10)
+    pairs = find_pairs(vectors, 0.7, 10)
     assert (pairs.first.tolist(), pairs.second.tolist()) == ([0], [4000])
 
 
 def test_vectors_are_held_twice_at_most():
-    """A visitor of a small server may ask for all of them to be compared."""
+    """A visitor of a small server can start a comparison of all vectors."""
     vectors = unit(np.random.default_rng(0).normal(size=(4000, 768)))
     tracemalloc.start()
     try:
-        alike(vectors, 0.9, 10)
+        find_pairs(vectors, 0.9, 10)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Beside the ones that were given.
+    # Besides those of the arguments.
     assert most < 1.5 * vectors.nbytes
 
 
 def test_exact_copies_make_no_pairs_but_others_have_a_limit():
     same = np.ones((3000, 4), np.float32) / 2
-    assert len(alike(same, 0.9, 10).first) == 0
+    assert len(find_pairs(same, 0.9, 10).first) == 0
     near = unit(same + np.random.default_rng(0).normal(size=same.shape) * 0.01)
     with pytest.raises(TooManyPairs):
-        alike(near, 0.9, 10_000)
+        find_pairs(near, 0.9, 10_000)
 
 
 @pytest.mark.parametrize("threshold", [0.8, 0.95])
@@ -141,7 +141,7 @@ def test_groups_are_those_of_brute_force(tmp_path, connect, threshold):
     actual = [float(vectors[keepers[row[0]]] @ vectors[row[2] - 1]) for row in found]
     assert cosines == pytest.approx(actual, abs=2e-6)
     assert all(row[4] == 1 for row in found if row[5])
-    # Those of a higher threshold are found among the pairs of a lower one.
+    # A higher threshold uses the pairs of a lower one.
     higher = connection.execute("select id from clip_duplicates(0.981)").fetchall()
     assert [id for (id,) in higher] == [
         at + 1 for group in brute_force(vectors, 0.981) for at in group
@@ -171,7 +171,7 @@ def test_which_is_kept(tmp_path, connect, facts, keeper, spread):
 
 
 def test_chains_are_cut(tmp_path, connect):
-    """Ten pictures, each 0.97 like the next; the first is nothing like the last."""
+    """Ten pictures: each has a cosine of 0.97 to the next, but the first and last are different."""
     angle = np.arccos(0.97) * np.arange(10)
     vectors = unit(np.stack([np.cos(angle), np.sin(angle)], axis=1))
     connection = connect(database(tmp_path / "p.db", vectors))
@@ -199,7 +199,7 @@ def test_joins_limits_and_later_changes(tmp_path, connect):
     assert ids("select id from images where id not in (select id from clip_duplicates())") == [6]
     connection.execute("delete from images where id in (1, 4)")
     assert ids("select id from clip_duplicates()") == [2, 3]
-    # Gone without the vectors having changed.
+    # Deleted, although the vectors have not changed.
     connection.execute("drop trigger clip_image_deleted")
     connection.execute("delete from images where id = 3")
     assert ids("select id from clip_duplicates()") == []
@@ -262,12 +262,13 @@ def test_too_many_pairs(tmp_path, connect, configured):
     for _ in range(2):
         with pytest.raises(sqlite3.OperationalError, match="Raise the threshold") as caught:
             connection.execute("select * from clip_duplicates(0.9)")
-        assert "More than 10 pairs of pictures are at least 0.9 alike" in str(caught.value)
+        told = str(caught.value)
+        assert "More than 10 pairs of pictures have a similarity of at least 0.9" in told
     assert connection.execute("select * from clip_duplicates(0.99)").fetchall() == []
 
 
 def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypatch):
-    """As under Datasette, whose progress handler ends a statement; then the answer is there."""
+    """As in Datasette, whose progress handler ends a statement. Later, the answer is ready."""
     vectors = pictures_like_ours(300)
     path = database(tmp_path / "p.db", vectors)
     shutil.copy(path, tmp_path / "other.db")
@@ -277,23 +278,23 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
     def slow(*arguments):
         searches.append(arguments)
         assert go_on.wait(60)
-        return alike(*arguments)
+        return find_pairs(*arguments)
 
-    monkeypatch.setattr(module, "alike", slow)
+    monkeypatch.setattr(module, "find_pairs", slow)
     for waiting in (connection, connection, other):
         end = time.monotonic() + 0.2
         waiting.set_progress_handler(lambda end=end: time.monotonic() > end, 1000)
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
             waiting.execute("select * from clip_duplicates(0.9)").fetchall()
         waiting.set_progress_handler(None, 0)
-    # One of each database, so that none waits for another's.
+    # One thread for each database, so that no database waits for another.
     assert len(searches) == 2
     go_on.set()
     first = connection.execute("select id from clip_duplicates(0.9)").fetchall()
     assert len(searches) == 2
     assert other.execute("select id from clip_duplicates(0.9)").fetchall() == first != []
     assert len(searches) == 2
-    # The pairs are there for every threshold above.
+    # The pairs serve every higher threshold.
     assert connection.execute("select count(*) from clip_duplicates(0.97)").fetchone() > (0,)
     assert len(searches) == 2
 
@@ -301,7 +302,7 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
 def test_an_error_at_work_is_told_once(tmp_path, connect, monkeypatch):
     connection = connect(database(tmp_path / "p.db", unit([[1, 0], [1, 0]])))
     with monkeypatch.context() as patched:
-        patched.setattr(module, "alike", lambda *arguments: [][0])
+        patched.setattr(module, "find_pairs", lambda *arguments: [][0])
         with pytest.raises(sqlite3.OperationalError, match="clip_duplicates failed: IndexError"):
             connection.execute("select * from clip_duplicates()")
     assert len(connection.execute("select * from clip_duplicates()").fetchall()) == 2

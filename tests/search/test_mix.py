@@ -28,7 +28,7 @@ def unit(total):
 
 @pytest.fixture
 def call(demo_database, connect):
-    """Returns the value of an SQL expression."""
+    """Return the value of an SQL expression."""
     connection = connect(demo_database)
     return lambda sql, *parameters: connection.execute(f"select {sql}", parameters).fetchone()[0]
 
@@ -79,7 +79,7 @@ def test_order_and_size_of_weights_make_no_difference(call):
         vector(call("clip_mix(7, 5, 'snow', 17)")),
     )
     assert same(vector(call("clip_mix(7, '0.5', 'snow', '+2.0')")), mixed)
-    # A weight of 0 leaves a query out, and its side with it.
+    # A weight of 0 drops a query, and its side.
     assert same(vector(call("clip_mix(7, 1, 'snow', 0)")), vector(call("clip_vector(7)")))
 
 
@@ -100,7 +100,7 @@ def test_bytes_of_a_picture(call, demo_database):
 
 
 def test_a_word_moves_a_picture_to_where_the_word_is(demo_database, connect):
-    """Of each dog: the same in another place comes earlier by a mix than without the word."""
+    """For each dog: with the word of another place, the same dog there gets a better rank."""
     with open(ROOT / "demo" / "pictures.csv", newline="") as file:
         truth = {row["file"]: row for row in csv.DictReader(file)}
     shown = {
@@ -141,14 +141,14 @@ def test_a_search(call, demo_database, connect):
         (["dog"], "clip_mix takes queries, each with a weight after it"),
         (["dog", 1, "cat"], "There is no model 'cat' in this database. It has, by id and name: 1"),
         (["dog", 1, "cat"], "an odd number of arguments"),
-        # The id of a model, but of a picture as well, whose weight was forgotten.
+        # The id of a model, and also of a picture whose weight was forgotten.
         ([3, 1, 1], "There is no model named 1"),
         (["dog", None], "A weight of a mix must be a finite number, but it is NULL"),
         (["dog", "much"], "A weight of a mix must be a finite number, but it is 'much'"),
         (["dog", "1e5000"], "A weight of a mix must be a finite number, but it is '1e5000'"),
         (["dog", b"1"], "A weight of a mix must be a finite number, but it is a blob"),
         (["dog", float("inf")], "A weight of a mix must be a finite number, but it is inf"),
-        # SQLite itself makes NULL of NaN.
+        # SQLite turns NaN into NULL.
         (["dog", float("nan")], "A weight of a mix must be a finite number, but it is NULL"),
         ([None, "much"], "A weight of a mix must be a finite number"),
         (["dog", 0, 1, 0.0], "The weights of the mix are all 0"),
@@ -198,7 +198,7 @@ def test_pictures_that_are_all_alike_are_added_up(tiny_database, connect):
 
 
 def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
-    """In a process that can't import torch, a mix of vectors is their sum."""
+    """In a process that cannot import torch, a mix of vectors is their sum."""
     database = tmp_path / "demo.db"
     shutil.copy(demo_database, database)
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -224,9 +224,9 @@ def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
 
 
 def test_a_large_collection_is_known_by_a_sample():
-    from datasette_clip_search.common.config import CONFIG
+    from datasette_clip_search.database.index.snapshot import DISTRIBUTION_SAMPLE
 
-    count = 2 * CONFIG.distribution_sample + 1
+    count = 2 * DISTRIBUTION_SAMPLE + 1
     vectors = np.random.default_rng(1).normal(1, 1, size=(count, 8)).astype(np.float32)
     mean, covariance = snapshot_of(np.arange(count) * 3, vectors).distribution(None)
     assert mean.shape == (8,)

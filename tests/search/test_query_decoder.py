@@ -1,4 +1,4 @@
-"""Pictures to search with that take too long, crash their decoder, or come all at once."""
+"""Query pictures that take too long, crash their decoder, or come all at once."""
 
 import io
 import os
@@ -22,7 +22,7 @@ from support.pictures import make_picture
 from support.processes import assert_ended, decoding_processes, is_running
 
 SQL = "select clip_vector(?)"
-TOO_SLOW = "The query image takes longer than 0.3 seconds to decode"
+TOO_SLOW = "The query picture takes longer than 0.3 seconds to decode"
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,14 @@ def assert_finds_itself(connection, database, seed=1):
 
 
 def the_process() -> int:
-    """The one for ordinary pictures."""
+    """Return the id of the process for quick pictures."""
     process = query_decoder._shared._quick.decoder._process.pid
     assert process in decoding_processes(os.getpid())
     return process
 
 
 def slow_process():
-    """The process for slow pictures."""
+    """Return the process for slow pictures."""
     return query_decoder._shared._slow.decoder._process
 
 
@@ -76,7 +76,7 @@ def test_bombs_are_stopped_and_the_next_picture_is_decoded(database, connect, co
     configured(query_decode_seconds=100)
     assert_ended({slow_process().pid})
     assert_finds_itself(connection, database)
-    # The one for ordinary pictures was not kept from them.
+    # The process for quick pictures was still there for them.
     assert the_process() == before
 
 
@@ -86,7 +86,7 @@ def test_interrupt_ends_the_statement_and_the_decoding(database, connect):
 
     def is_decoding():
         began.append(query_decoder._shared._slow.current is not None)
-        # Some looks later, when the bomb is being decoded.
+        # A few checks later, when the bomb is being decoded.
         return sum(began) > 5
 
     connection.set_progress_handler(is_decoding, 1000)
@@ -98,7 +98,7 @@ def test_interrupt_ends_the_statement_and_the_decoding(database, connect):
 
 
 def test_interrupt_of_one_who_waits_for_its_turn(database, connect):
-    """It ends its own statement alone."""
+    """It ends only its own statement."""
     working, waiting = (connect(database, check_same_thread=False) for _ in range(2))
     with ThreadPoolExecutor(1) as threads:
         bombed = threads.submit(working.execute, SQL, [bombs.scans()])
@@ -111,7 +111,7 @@ def test_interrupt_of_one_who_waits_for_its_turn(database, connect):
         assert not bombed.done()
         assert slow_process().pid == before
         assert is_running(before)
-        # From another thread, as a person who gives up does.
+        # From another thread, as a person does who gives up.
         working.interrupt()
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
             bombed.result()
@@ -170,7 +170,7 @@ def test_process_that_ended_is_started_anew(database, connect, how):
         assert_finds_itself(connection, database)
         before = the_process()
         os.kill(before, how)
-        # Until it can be seen to have ended, which is a little later than it stops reading.
+        # Wait until it has ended, a little later than it stops reading.
         query_decoder._shared._quick.decoder._process.wait()
 
 
@@ -207,7 +207,8 @@ def test_process_that_does_not_start(database, connect, tmp_path, monkeypatch, c
             (tmp_path / "PIL").mkdir()
             (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
             patched.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-        with pytest.raises(sqlite3.OperationalError, match="Query images can't be decoded") as said:
+        refused = pytest.raises(sqlite3.OperationalError, match="Query pictures cannot be decoded")
+        with refused as said:
             assert_finds_itself(connection, database)
     for path in (str(tmp_path), sys.executable):
         assert path not in str(said.value)

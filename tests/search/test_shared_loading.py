@@ -1,4 +1,4 @@
-"""Loading what databases bring: shared, under the waiting statement's limit, each on its own."""
+"""Loading towers from databases: shared, within the time limit of the statement, and apart."""
 
 import gc
 import json
@@ -43,7 +43,7 @@ def loading():
 
 @contextmanager
 def stuck(loading, owner="stranger", key="x"):
-    """Has a database load what takes until the end of the block; gives what it can be ended by."""
+    """Let a database load until the end of the block; yield the event that ends it."""
     begun, let_go = threading.Event(), threading.Event()
     given = []
 
@@ -70,7 +70,7 @@ def quick(value):
 def test_nobody_waits_for_what_another_database_loads(loading):
     with stuck(loading):
         assert loading.load("other", "y", nothing, quick("y"), interrupt_after(60)) == "y"
-    # What was not waited for is there when it is asked for again.
+    # The next request finds what the first did not wait for.
     assert loading.load("stranger", "x", nothing, quick("no"), interrupt_after(60)) == "x at last"
 
 
@@ -160,7 +160,7 @@ def test_loading_ends_when_it_is_too_late():
         assert stopping.is_set
         with pytest.raises(Stopped):
             stopping.heed()
-    # It is not tried again and again.
+    # It is not tried again.
     with pytest.raises(Slow):
         loading.load("stranger", "x", nothing, quick("no"), nothing)
 
@@ -181,7 +181,7 @@ def test_the_least_used_goes_first(loading):
     assert loading.get("1") is None
 
 
-# What a database says of weights elsewhere.
+# Weights that a database names.
 
 PRETRAINED = """
 import json, sqlite3, sys
@@ -203,7 +203,7 @@ for value in json.load(sys.stdin):
 
 
 def test_messages_tell_nothing_of_files(tmp_path, tiny_model, other_model):
-    """Which are there, what is in them, whether they are files: it is one sentence for all."""
+    """One message for all cases, whether the weights exist or not, and whatever they contain."""
     database = make_database(tmp_path, 2, tiny_model)
     with sqlite3.connect(database) as connection:
         connection.execute("delete from clip_towers")
@@ -233,7 +233,7 @@ def test_messages_tell_nothing_of_files(tmp_path, tiny_model, other_model):
         "\0/x",
         "x" * 5000,
         "./" + "x" * 5000,
-        # Where it is the right one, it is used.
+        # The right file is used.
         str(tiny_model),
     ]
     result = subprocess.run(
@@ -263,7 +263,7 @@ def test_messages_tell_nothing_of_files(tmp_path, tiny_model, other_model):
     ],
 )
 def test_weights_of_strangers_run_no_code(monkeypatch, tmp_path, name, file, torch, is_refused):
-    """Before torch 2.6, files of other kinds than safetensors could."""
+    """Before torch 2.6, files other than safetensors could run code."""
     import importlib.metadata
 
     from datasette_clip_search.common.errors import EncoderUnavailable

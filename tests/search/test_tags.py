@@ -1,4 +1,4 @@
-"""clip_tags: its probabilities against open_clip's own, its meaning, and its errors."""
+"""clip_tags: its probabilities against open_clip, its meaning, and its errors."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def demo(demo_database, connect):
 
 @pytest.fixture
 def tell(demo):
-    """Returns all that clip_tags() says."""
+    """Return the rows of clip_tags()."""
 
     def tell(*arguments: object) -> list[tuple]:
         places = ", ".join("?" * len(arguments))
@@ -48,7 +48,7 @@ def name_of(path: str) -> str:
 
 
 def test_same_as_open_clip(tell, demo_database):
-    """One label's vector is the mean of its prompts'; the softmax is the model's own."""
+    """The vector of a label is the mean of its prompts' vectors, and the softmax is the model's."""
     import open_clip
     import torch
 
@@ -79,7 +79,7 @@ def test_same_as_open_clip(tell, demo_database):
 
 
 def test_things_and_places_are_told(demo, truth):
-    """Of all the demo's things and places, the first label is the right one."""
+    """Of all things and places of the demo, the first label is the right one."""
     for column, at_least in (("thing", 0.85), ("place", 0.95)):
         labels = json.dumps(sorted({row[column] for row in truth.values() if row[column]}))
         sql = """select images.path, label
@@ -112,7 +112,7 @@ def test_counted_by_label(demo, truth):
 
 
 def test_labels_of_rows(demo):
-    """The labels may come from a table, and a picture from a search."""
+    """Labels can come from a table, and a picture from a search."""
     found = demo.execute(
         """with words(word) as (values ('forest'), ('beach'), ('city'))
         select label, s.rank from clip_search('a dog on the beach', 2) s
@@ -141,7 +141,7 @@ def test_one_label_is_certain(tell):
 
 
 def test_labels_that_are_one_text_to_the_model_share(tell):
-    """The tokenizer knows no capitals."""
+    """The tokenizer ignores case."""
     found = tell(5, '["DOG", "dog", "Dog"]')
     assert [probability for _, _, probability, _ in found] == pytest.approx([1 / 3] * 3)
 
@@ -224,7 +224,7 @@ def test_no_embeddings(tmp_path, connect):
 
 
 def test_limit_of_time_is_kept(demo):
-    """Whoever limits a statement's time can stop it while labels are encoded; they are kept."""
+    """A time limit can end a statement while labels are encoded; the encoded ones are cached."""
     sql = "select count(*) from clip_tags(5, ?)"
     labels = json.dumps([f"label to be stopped at {number}" for number in range(20)])
     calls: list[int] = []

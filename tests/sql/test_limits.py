@@ -1,4 +1,4 @@
-"""What anyone who can run SQL may hand to the functions, and how soon the functions give way."""
+"""Size limits of arguments, and how soon the functions heed a time limit."""
 
 import json
 import sqlite3
@@ -11,8 +11,7 @@ import pytest
 from datasette_clip_search.common import interrupts
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database import model
-from datasette_clip_search.search import duplicates, tags, within
-from datasette_clip_search.search import nearest as search
+from datasette_clip_search.search import within
 from datasette_clip_search.sql.table_function import ScalarFunction, TableFunction, register
 from datasette_clip_search.sql.table_function.limits import Limit
 from support.databases import make_database
@@ -30,12 +29,12 @@ def database(tmp_path_factory, tiny_model):
 
 @pytest.fixture(autouse=True)
 def forget():
-    """Lets no test find what another one read."""
+    """Clear the cache of ids between tests."""
     within._read._kept.clear()
 
 
 def refusal_and_memory(connection, sql):
-    """Returns the error of a statement, and the most bytes that Python's objects took meanwhile."""
+    """Return the error of a statement, and the peak memory of Python objects in bytes."""
     connection.execute("select clip_vector(1)")
     tracemalloc.start()
     try:
@@ -141,15 +140,15 @@ def test_limits_of_a_function_of_ones_own():
 
 
 def integers_read(monkeypatch):
-    """Counts how often a part of JSON is read, and notes how long the parts are."""
+    """Return a list that gets the length of each part of JSON that is parsed."""
     parts = []
-    read = within._integers
+    read = within._parse_integers
 
     def reading(part):
         parts.append(len(part))
         return read(part)
 
-    monkeypatch.setattr(within, "_integers", reading)
+    monkeypatch.setattr(within, "_parse_integers", reading)
     return parts
 
 
@@ -164,7 +163,7 @@ def test_within_is_read_once_for_a_statement(database, connect, monkeypatch):
     once = len(parts)
     assert sum(parts) <= len(ids)
     assert max(parts) < 60_000
-    # Nor again for rows, or for the table.
+    # Not again for other rows, nor for the table-valued function.
     sql = "with b(j) as (select ?) select s.id from images i, b, clip_search(i.id, 3, null, b.j) s"
     assert len(connection.execute(sql, [ids]).fetchall()) == 12 * 3
     assert len(parts) == once
@@ -209,10 +208,10 @@ def test_what_is_wrong_in_a_long_array(database, connect, end, told):
 
 
 def test_long_numbers_are_never_converted(database, connect):
-    """It takes the square of their digits."""
+    """Conversion takes quadratic time."""
     numbers = ", ".join(["1" * 4000] * 2000)
     before = sys.get_int_max_str_digits()
-    # So that it would be another error.
+    # A conversion would raise another error.
     sys.set_int_max_str_digits(640)
     try:
         for text in (f"[{numbers}]", f"[5, {numbers[:200_000]}]"):
@@ -222,7 +221,7 @@ def test_long_numbers_are_never_converted(database, connect):
         sys.set_int_max_str_digits(before)
 
 
-# What may come before SQLite's own look: it has some more steps between two calls.
+# How many calls may run before SQLite checks: it takes some steps between two calls.
 FEW = 60
 SIDE_BY_SIDE = 250
 
@@ -242,7 +241,7 @@ SIDE_BY_SIDE = 250
     ],
 )
 def test_calls_side_by_side_heed_the_time_limit(database, connect, monkeypatch, call):
-    """SQLite looks at it between its own steps, of which such calls take few."""
+    """SQLite checks the time limit between its own steps, and such calls take few of them."""
     connection = connect(database)
     connection.execute("select " + call.replace("{n}", "1")).fetchall()
     calls = []
@@ -252,13 +251,12 @@ def test_calls_side_by_side_heed_the_time_limit(database, connect, monkeypatch, 
         calls.append(arguments)
         return choose(*arguments)
 
-    for module in (model, search, tags, duplicates):
-        monkeypatch.setattr(module, "choose_model", counting)
+    monkeypatch.setattr(model, "choose_model", counting)
     sql = "select " + ", ".join(call.replace("{n}", str(n)) for n in range(SIDE_BY_SIDE))
     assert len(connection.execute(sql).fetchone()) == SIDE_BY_SIDE
     assert len(calls) >= SIDE_BY_SIDE
     calls.clear()
-    # From the first call on, as a limit of time that ends there.
+    # Interrupt from the first call on, like a time limit.
     connection.set_progress_handler(lambda: bool(calls), 1000)
     with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
         connection.execute(sql).fetchall()
@@ -309,7 +307,7 @@ def test_a_subclass_of_the_connection_heeds_it_with_the_drivers_own_cursor():
 
 
 def test_long_lists_and_long_results_heed_it(database, connect):
-    """While a million values of IN are taken over, and while many rows are read."""
+    """While a million values of an IN are read, and while many rows are read."""
     connection = sqlite3.connect(":memory:")
     taken = []
 
@@ -337,7 +335,7 @@ def test_reading_within_heeds_it(database, connect, monkeypatch):
         connection.execute("select clip_search_json(1, 1, null, ?)", [ids])
     assert len(parts) == 3
     connection.set_progress_handler(None, 0)
-    # What another thread reads is waited for no longer than the statement may take.
+    # A statement waits no longer for the parsing of another thread than its time limit.
     connection.set_progress_handler(lambda: True, 1000)
     with within._reading, pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
         connection.execute("select clip_search_json(1, 1, null, ?)", [ids])

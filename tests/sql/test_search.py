@@ -1,4 +1,4 @@
-"""clip_search and clip_search_json: their rows, against brute force, and their errors."""
+"""clip_search and clip_search_json: their rows against brute force, and their errors."""
 
 import json
 import shutil
@@ -109,7 +109,7 @@ def test_joins(database, connect):
     ).fetchall()
     assert len(joined) == 5
     assert all(row[0] == row[1] and row[2] == row[3] and row[4] == 64 for row in joined)
-    # The three pictures most like each of the first four, in one statement.
+    # The three pictures nearest to each of the first four, in one statement.
     correlated = connection.execute(
         "select images.id, s.rank, s.id from images, clip_search(images.id, 3) s "
         "where images.id <= 4 order by images.id, s.rank"
@@ -221,7 +221,7 @@ def test_any_input_has_an_answer_or_a_message(database, query, k):
 
 @pytest.mark.parametrize("blank", [None, "", " \t\n"])
 def test_blank_arguments_have_no_answers(database, connect, blank):
-    """Datasette sends blanks for parameters that are not filled in; such a model is the default."""
+    """Datasette sends blanks for parameters not filled in; a blank model means the default."""
     connection = connect(database)
     for arguments in ([blank, 3], [blank, blank or ""], ["dog", blank or ""]):
         assert connection.execute("select * from clip_search(?, ?)", arguments).fetchall() == []
@@ -350,7 +350,7 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    # A picture's id needs no weights; words need the right ones.
+    # The id of a picture needs no weights; words need the right ones.
     others = fresh()
     assert others.startswith("5\nThe weights of tiny are not where they were")
     (moved / "open_clip_model.safetensors").write_bytes(b"broken")
@@ -360,7 +360,7 @@ def test_weights_that_changed_are_refused(tiny_database, tiny_model, other_model
         new = compute_fingerprint(resolve(None, str(moved)))
         other.execute("update clip_models set fingerprint = ?", [new])
     other.close()
-    # Nobody who may query the database learns which of the three it is.
+    # The message is the same for all three cases.
     assert fresh() == others
     shutil.rmtree(moved)
     assert fresh() == others
@@ -389,7 +389,7 @@ def test_newer_release_is_said(tiny_database, connect):
 
 
 def test_where_sqlite_cannot_be_reached(database, connect, monkeypatch):
-    """clip_search_json remains, with the error messages that Python allows."""
+    """clip_search_json still works, with the error messages that Python allows."""
     from datasette_clip_search import sql
 
     def refuse(*arguments: object, **options: object) -> None:
@@ -419,7 +419,7 @@ def test_functions_are_not_added_twice(database, connect):
 @pytest.mark.parametrize("count", [0, 1, 5, 20, 60])
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_within_some_pictures(database, connect, count, k):
-    """The nearest of these, as many as k where there are so many; unknown ids are none."""
+    """The k nearest of these; unknown ids are ignored."""
     from datasette_clip_search.database.model import default_model
     from datasette_clip_search.search.nearest import search
 

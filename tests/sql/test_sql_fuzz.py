@@ -24,7 +24,8 @@ EXAMPLES = int(os.environ.get("CLIP_SEARCH_FUZZ_EXAMPLES", 150))
 PICTURES = 12
 KS = [0, 1, 3, 20]
 
-# What is asked for by SQL, under the numbers that the tables know it by: every picture's id, and
+# Queries in SQL, by the numbers that they have in the tables: the id of each picture, and
+# some texts and other values.
 QUERIES = {number: str(number) for number in range(1, PICTURES + 1)} | {
     100: "'dog on beach'",
     101: "'blue'",
@@ -51,7 +52,7 @@ def database(tmp_path_factory, tiny_model):
 
 
 def connect(database):
-    """Opens a database with every answer of the functions also in temporary tables."""
+    """Open a database with each answer of the functions also in temporary tables."""
     from datasette_clip_search.sql import add_functions
 
     db = sqlite3.connect(database)
@@ -79,9 +80,9 @@ def connect(database):
 
 @st.composite
 def sources(draw, alias, limited):
-    """A FROM item over the functions, and the same over the tables.
+    """Draw a FROM item over the functions, and the same over the tables.
 
-    Where it is `limited`, one without k would be more than the ten rows.
+    If it is `limited`, a call without k could make more than ten rows.
     """
     number, k = draw(st.sampled_from(list(QUERIES))), draw(st.sampled_from(KS))
     query = QUERIES[number]
@@ -111,14 +112,14 @@ def sources(draw, alias, limited):
                     f"(select * from answers where query = {number} and k = {k} "
                     f"and within = '{within}') {alias}",
                 ),
-                # A search for what another search found.
+                # A search for a picture that another search found.
                 (
                     f"clip_search((select id from clip_search({query}, 1)), {k}) {alias}",
                     f"(select * from answers where query = (select id from answers where "
                     f"query = {number} and k = 1 and within is null) and k = {k} "
                     f"and within is null) {alias}",
                 ),
-                # One search for every row of another.
+                # One search for each row of another.
                 (
                     f"(select b.* from clip_search({query}, 3) a, clip_search(a.id, {k}) b) "
                     f"{alias}",
@@ -145,7 +146,7 @@ def sources(draw, alias, limited):
 
 @st.composite
 def terms(draw, alias):
-    """A condition that leaves the choice of the rows alone."""
+    """Draw a condition that does not change which rows a call chooses."""
     number, other = draw(st.sampled_from(list(QUERIES))), draw(st.sampled_from([1, 2, 100]))
     similarity = (
         f"clip_similarity({QUERIES[number]}, {QUERIES[other]})",
@@ -223,7 +224,7 @@ SHAPES = [
 
 @st.composite
 def statements(draw):
-    """SQL over the functions, the same over the tables, and how to run them."""
+    """Draw SQL over the functions, the same over the tables, and the way to run them."""
     shape = draw(st.sampled_from(SHAPES))
     limited = " limit " in shape
     real, copy = draw(sources("s", limited))
@@ -246,7 +247,7 @@ def statements(draw):
 
 
 def rows_of(db, sql, way):
-    """The rows, with numbers rounded as far as different ways to the same sum may differ."""
+    """Return the rows with rounded numbers, because sums in another order differ a little."""
     if way == "view":
         db.execute(f"create temp view v as {sql}")
         rows = db.execute("select * from v").fetchall()
@@ -299,8 +300,8 @@ def compare_any(database, examples):
             try:
                 assert rows_of(db, real, way) == expected
             except sqlite3.OperationalError as error:
-                # Of two calls with the same arguments, one has it in its own SELECT.
-                assert "can't tell that this id in (...) is its own" in str(error)
+                # Two calls have the same arguments, and one has the condition in its SELECT.
+                assert "cannot tell whether this id in (...) restricts it" in str(error)
                 assert real.count("clip_search") > 1
                 assert any(terms in real for terms in SETS.values())
                 for kind, name in LEFT:
@@ -309,7 +310,7 @@ def compare_any(database, examples):
         compare()
 
 
-# Values of every kind, wherever SQL may have one.
+# Values of every kind, in every place where SQL can have one.
 VALUES = st.one_of(
     st.sampled_from(["0", "1", "2", "3", "7", "'3'", "'dog'", ":v"]),
     st.sampled_from(["null", "-1", "99", "1.5", "9e999", "''", "x''", "x'00'", "zeroblob(64)"]),
@@ -323,7 +324,7 @@ VALUES = st.one_of(
 
 @st.composite
 def anything(draw):
-    """A statement that may be an error."""
+    """Draw a statement that may be an error."""
     aliases = draw(st.permutations(["a", "b", "images"]))[: draw(st.integers(1, 3))]
     columns = [f"{alias}.{name}" for alias in aliases for name in ("id", "path", "rowid")]
     for alias in {"a", "b"} & set(aliases):
@@ -402,7 +403,7 @@ def test_a_hundred_connections_leave_nothing(database, monkeypatch):
     from datasette_clip_search.sql import add_functions
     from datasette_clip_search.sql.table_function import scans
 
-    # Else it takes a thousand connections until as much is thrown away as is kept.
+    # Otherwise rows are dropped only after a thousand connections.
     monkeypatch.setattr(scans, "MOST_CALLS_IN_ALL", scans.MOST_CALLS)
 
     def use_and_close():
@@ -421,7 +422,7 @@ def test_a_hundred_connections_leave_nothing(database, monkeypatch):
         return len(gc.get_objects()), tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()
-    # As many as it takes until the rows that nobody read to the end are thrown away.
+    # Enough to fill the limit of half-read rows, so that old ones are dropped.
     for _ in range(120):
         use_and_close()
     before = state()

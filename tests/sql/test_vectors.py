@@ -1,4 +1,4 @@
-"""clip_vector and clip_similarity, against numpy, and texts as their tokenizer reads them."""
+"""clip_vector and clip_similarity against numpy, and texts as the tokenizer reads them."""
 
 import sqlite3
 
@@ -31,7 +31,7 @@ def database(tmp_path_factory, tiny_model):
 
 @pytest.fixture
 def call(database, connect):
-    """Returns the value of an SQL expression."""
+    """Return the value of an SQL expression."""
     connection = connect(database)
     return lambda sql, *parameters: connection.execute(f"select {sql}", parameters).fetchone()[0]
 
@@ -170,7 +170,7 @@ def test_special_tokens_cut_nothing_off(call):
 
 
 def test_special_tokens_of_hugging_face(tmp_path):
-    """The same for a tokenizer that transformers makes, with special tokens of its own."""
+    """The same for a tokenizer of transformers, with its own special tokens."""
     transformers = pytest.importorskip("transformers")
     tokenizers = pytest.importorskip("tokenizers")
     from datasette_clip_search.models.torch_model import _safe
@@ -194,7 +194,7 @@ def test_special_tokens_of_hugging_face(tmp_path):
 
 
 def test_endless_words_are_cut_and_words_forgotten(tiny_model, monkeypatch):
-    """To split a word takes the square of its length, and OpenCLIP's tokenizer keeps every word."""
+    """Splitting a word takes quadratic time, and OpenCLIP's tokenizer caches every word."""
     from datasette_clip_search.models import torch_model as encoders
     from datasette_clip_search.models.checkpoint import resolve
 

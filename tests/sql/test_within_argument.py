@@ -1,4 +1,4 @@
-"""clip_search's argument `within`, which searches some pictures on every SQLite."""
+"""The argument `within` of clip_search(), which restricts a search on every SQLite."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def database(tmp_path_factory, tiny_model):
 
 
 def found(connection, *arguments):
-    """The ids that a search finds, in both its forms."""
+    """Return the ids that a search finds, in both forms."""
     ids = [row[0] for row in connection.execute(TABLE, arguments)]
     (text,) = connection.execute(JSON, arguments).fetchone()
     assert [hit["id"] for hit in json.loads(text)] == ids
@@ -39,7 +39,7 @@ IDS = st.one_of(st.integers(0, 65), st.sampled_from([-1, 2**63 - 1, -(2**63)]))
 
 
 def test_same_as_id_in(database):
-    """The nearest of these, as `id in` finds them, and as the ranking of all has them."""
+    """The same ids as with `id in`, in the order of the ranking of all."""
     connection = sqlite3.connect(database)
     add_functions(connection)
     ranking = {
@@ -75,7 +75,7 @@ def test_same_as_id_in(database):
 
 
 def test_ids_from_sql(database, connect):
-    """As an argument of a subquery, by the column's name, and for every row of another table."""
+    """As a subquery, by the name of the column, and for each row of another table."""
     connection = connect(database)
     some = "(select json_group_array(id) from images where taken > 2040)"
     expected = [id for id in found(connection, "dog", 60, None) if id > 40]
@@ -178,11 +178,11 @@ def test_hundreds_of_thousands_are_none_too_many(database, connect):
 
 
 def test_the_error_before_sqlite_3_38_says_what_to_run(database, connect, monkeypatch):
-    """Its own statement has the answer that the restriction has on a newer one."""
+    """The statement that it shows gives the same answer as the restriction on a newer SQLite."""
     connection = connect(database)
     expected = found(connection, "dog", 10, json.dumps([*range(20, 61)]))
     if TAKES_LISTS:
-        from datasette_clip_search.sql.table_function.library import library_of
+        from datasette_clip_search.sql.table_function.connections import library_of
 
         monkeypatch.setattr(library_of(connection), "takes_lists", False)
     sql = (

@@ -390,7 +390,7 @@ TEXT: dict[str, tuple[Change, str]] = {
         NOT_OURS,
     ),
     "huge": (graph(_huge), NOT_OURS),
-    "huge_by_tokens": (graph(_huge_by_tokens), "not known before it runs"),
+    "huge_by_tokens": (graph(_huge_by_tokens), "unknown before it runs"),
     "huge_by_lengths": (graph(_huge_by_lengths), "makes no vector of this query"),
     "outer_product": (graph(_outer), "more work or memory"),
     "outer_sum": (graph(_outer_sum), "more work or memory"),
@@ -401,25 +401,31 @@ TEXT: dict[str, tuple[Change, str]] = {
     "padded": (graph(_padded), NOT_OURS),
     "gathered": (graph(_gathered), "more work or memory"),
     "folded_products": (graph(_folded), "MatMul of constants alone"),
-    "folded_copies": (graph(_folded_copies), "more made of its weights than they are"),
+    "folded_copies": (
+        graph(_folded_copies),
+        "computed constants larger than its weights",
+    ),
     "endless_products": (graph(heavy(200)), "more work or memory"),
-    "cyclic": (file(_cyclic), "before what it takes"),
-    "twice": (file(_twice), "two values of one name"),
+    "cyclic": (file(_cyclic), "before its inputs"),
+    "twice": (file(_twice), "two values with one name"),
     "many_nodes": (graph(_many_nodes), "more than 10000 values for nodes"),
-    "lengths": (file(_lengths), "whose size is not that of its data"),
+    "lengths": (file(_lengths), "whose size differs from its data's"),
     "opset": (
         file(lambda m: setattr(m.opset_import[0], "version", 1)),
-        "other sets of operators",
+        "unsupported operator sets",
     ),
-    "version": (file(lambda m: setattr(m, "ir_version", 1 << 40)), "another version of ONNX"),
+    "version": (
+        file(lambda m: setattr(m, "ir_version", 1 << 40)),
+        "unsupported version of ONNX",
+    ),
     "wide": (
         graph(lambda b: b.constants.clear() or b.add("Cast", "tokens", to=FLOAT), wrap=False),
-        "vectors of another shape",
+        "vectors of an unexpected shape",
     ),
     "another_input": (file(lambda m: setattr(m.graph.input[0], "name", "words")), NOT_OURS),
     "not_a_number": (graph(_nan), "makes no vector of this query"),
-    "heads": (graph(_heads), "MultiHeadAttention of other shapes or settings"),
-    "bits": (graph(_bits), "MatMulNBits of other shapes or settings"),
+    "heads": (graph(_heads), "MultiHeadAttention with unexpected shapes or settings"),
+    "bits": (graph(_bits), "MatMulNBits with unexpected shapes or settings"),
     "out_of_bounds": (graph(_out_of_bounds), "makes no vector of this query"),
     "attribute": (
         file(
@@ -469,7 +475,7 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "number": (lambda facts: json.dumps(facts)[:-1] + ', "more": ' + "9" * 5000 + "}", DAMAGED),
     "dimension": (lambda facts: facts.update(dimension=10**9), "of another length"),
     "dimension_text": (lambda facts: facts.update(dimension="16"), "of another length"),
-    "fingerprint": (lambda facts: facts.update(fingerprint="x"), "of other weights"),
+    "fingerprint": (lambda facts: facts.update(fingerprint="x"), "to other weights"),
     "sections_list": (lambda facts: facts.update(sections=[1, 2, 3]), DAMAGED),
     "sections_more": (lambda facts: facts["sections"].update(more=0), DAMAGED),
     "size_minus": (lambda facts: facts["sections"].update(onnx=-1), DAMAGED),
@@ -540,7 +546,7 @@ IMAGE: dict[str, tuple[Change, str]] = {
     ),
     "picture_loop": (_another("Loop"), "the operator Loop"),
     "picture_garbage": (section("onnx", b"\x08"), PICTURE_NOT_OURS),
-    "text_in_place": (graph(lambda b: b.scalar()), "another input"),
+    "text_in_place": (graph(lambda b: b.scalar()), "an unexpected input"),
 }
 
 

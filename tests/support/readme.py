@@ -1,13 +1,16 @@
 """Generate what README and docs show: help texts, tables and outputs, by running them."""
 
+import ast
 import asyncio
+import io
 import json
 import re
 import sqlite3
 import tempfile
-from contextlib import closing
+from contextlib import chdir, closing, redirect_stdout
 from functools import cache
 from pathlib import Path
+from pprint import pformat
 from typing import Any
 
 from datasette_clip_search.sql import add_functions
@@ -57,6 +60,40 @@ def sql(statement: str) -> str:
     output = command("query", str(demo()), statement, "--table")
     lines = "\n".join(line.rstrip() for line in output.splitlines())
     return f"```sql\n{statement}\n```\n```\n{lines}\n```"
+
+
+_names: dict[str, Any] = {}
+
+
+def show_python(code: str) -> None:
+    """Prints Python code, and the values of its expressions, run in the demo's folder.
+
+    The names that it binds stay bound for the rest of the page.
+    """
+    lines = []
+    with chdir(demo().parent):
+        for node in ast.parse(code).body:
+            source = ast.get_source_segment(code, node) or ""
+            lines.append(source)
+            if isinstance(node, ast.Expr):
+                value = eval(source, _names)
+                if value is not None:
+                    lines += [f"# {line}" for line in pformat(_rounded(value)).splitlines()]
+            else:
+                with redirect_stdout(io.StringIO()) as printed:
+                    exec(source, _names)
+                lines += [f"# {line}" for line in printed.getvalue().splitlines()]
+    show("```python\n" + "\n".join(lines) + "\n```")
+
+
+def _rounded(value: Any) -> Any:
+    """Returns a value of which the last digits, which depend on the processor, are left out."""
+    if isinstance(value, float):
+        # Not -0.0, which is a matter of the last digits.
+        return round(value, 2) + 0.0
+    if isinstance(value, tuple) and hasattr(value, "_replace"):
+        return type(value)(*map(_rounded, value))
+    return [_rounded(each) for each in value] if isinstance(value, list) else value
 
 
 def index_status() -> str:

@@ -1,4 +1,4 @@
-"""Encoders and subprocesses for the tests of towers."""
+"""Helpers for the tests of towers: encoders, and programs without torch."""
 
 import subprocess
 import sys

@@ -40,7 +40,7 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
 
 def test_keyboard_alone_is_enough(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search")
-    # The box has the focus from the start.
+    # The search box has the focus from the start.
     sync_api.expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("dog on beach")
     page.keyboard.press("Enter")
@@ -74,8 +74,8 @@ def test_fits_a_phone(site, open_page, scheme, query):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(site, open_page, scheme):
-    """By the contrast ratio of WCAG 2: at least 4.5 for text."""
+def test_text_has_enough_contrast(site, open_page, scheme):
+    """WCAG 2 requires a contrast ratio of at least 4.5 for text."""
     page = open_page(f"{site}/-/clip-search/demo?q=dog", color_scheme=scheme)
     colours = page.evaluate(
         """() => ['h1', '.clip-facts', '.clip-name', '.clip-meta', '.clip-foot a', '.clip-score']
@@ -106,7 +106,7 @@ def test_nothing_moves_while_pictures_load(site, open_page):
 
 
 def test_thumbnails_fill_their_boxes(site, open_page):
-    """Some are of 250 pixels, and a column is wider."""
+    """Some thumbnails have 250 pixels, and a column is wider."""
     page = open_page(f"{site}/-/clip-search/demo?q=dog")
     assert has_loaded(page)
     fills = """all => all.filter(each => each.naturalWidth).map(each => {

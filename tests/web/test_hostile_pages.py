@@ -1,4 +1,4 @@
-"""The search page of a database whose index, model or pictures a stranger made to harm."""
+"""The search page of a database with a hostile index, model or pictures."""
 
 import json
 import sqlite3
@@ -21,7 +21,7 @@ ADDRESSES = (f"{PAGE}?like=1", f"{PAGE}.json?like=1&k=5", f"{PAGE}?q=dog", PAGE)
 
 
 def put_index(database):
-    """Puts an index with wild ids, and a right checksum, in the place of a good one."""
+    """Replace a good index with one that has wild ids and a correct checksum."""
     connection = sqlite3.connect(database)
     _, model = default_model(connection)
     ids, vectors = read_vectors(connection, model)
@@ -32,7 +32,7 @@ def put_index(database):
     exact.add(vectors)
     path = index_path(database, model.id)
     facts = json.loads(json.dumps(asdict(read_header(path))))
-    # The one that is there may be in use.
+    # The existing file may be in use.
     path.unlink()
     path.write_bytes(put_together(padded(faiss.IndexRefine(base, exact)), ids, facts))
 
@@ -57,7 +57,7 @@ async def test_a_lie_about_the_dimension(folder, serve, dimension):
         response = await photos.client.get(address)
         assert response.status_code == 400
         assert "clip_models has a row that embed-images did not write" in response.text
-    # The rest of the site is as it was.
+    # The rest of the site still works.
     for address in ("/", "/photos", "/photos/images", "/photos/clip_models"):
         assert (await photos.client.get(address)).status_code == 200
 

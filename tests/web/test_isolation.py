@@ -1,4 +1,4 @@
-"""What one database takes its time for keeps no other waiting, and ends with the server."""
+"""A slow database delays no other database, and its work ends with the server."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from support.vector_database import clustered, make, snapshot_of
 from support.waiting import PATIENCE, wait_until
 from support.web import ONE
 
-# What these vectors were made up by has no weights to look for.
+# The vectors are invented, so there are no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 
 ENDLESS = "with recursive r(n) as (select 1 union all select n + 1 from r) select max(n) from r"
@@ -56,34 +56,37 @@ def test_a_deadline_ends_a_statement(memory, what):
 
     with pytest.raises(TookTooLong, match=r"^The database takes longer to read than 0\.05 sec"):
         work()
-    # Nothing of it is left for the next one who uses the connection.
+    # The next user of the connection notices nothing.
     assert memory.execute("select 1").fetchone() == (1,)
     assert not deadline._running
 
 
-def test_a_deadline_is_for_what_is_late(memory):
+def test_a_deadline_leaves_fast_statements_alone(memory):
     with deadline.bounded(memory, 60):
         assert memory.execute("select 1").fetchone() == (1,)
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             memory.execute("select * from t")
 
 
-def test_what_fills_the_memory_is_not_read(memory):
+def test_a_value_that_fills_the_memory_is_not_read(memory):
     sql = f"select zeroblob({CONFIG.max_value_bytes + 1})"
     with deadline.bounded(memory, 60), pytest.raises(sqlite3.DataError, match="too big"):
         memory.execute(sql).fetchone()
     assert len(memory.execute(sql).fetchone()[0]) > CONFIG.max_value_bytes
 
 
-def test_the_end_of_a_server_ends_what_runs(memory):
+def test_the_end_of_a_server_ends_statements(memory):
     ended = threading.Timer(0.1, deadline.end_all)
     ended.start()
-    with pytest.raises(TookTooLong, match="the server ends"), deadline.bounded(memory, 60):
+    with (
+        pytest.raises(TookTooLong, match="the server is shutting down"),
+        deadline.bounded(memory, 60),
+    ):
         memory.execute(ENDLESS).fetchall()
     ended.join()
 
 
-def test_signals_end_what_runs_and_do_what_they_did(memory, monkeypatch):
+def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch):
     monkeypatch.setattr(deadline, "_ending", deadline._Work())
     told = []
 
@@ -96,11 +99,14 @@ def test_signals_end_what_runs_and_do_what_they_did(memory, monkeypatch):
     try:
         for _ in range(3):
             deadline.end_with_signals()
-        with pytest.raises(TookTooLong, match="the server ends"):
+        with pytest.raises(TookTooLong, match="the server is shutting down"):
             work()
         assert told == [signal.SIGTERM]
         # Nor does anything begin that waited for its turn.
-        with pytest.raises(TookTooLong, match="the server ends"), deadline.bounded(memory, 60):
+        with (
+            pytest.raises(TookTooLong, match="the server is shutting down"),
+            deadline.bounded(memory, 60),
+        ):
             memory.execute(ENDLESS).fetchall()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -117,14 +123,14 @@ def test_nobody_waits_for_the_loading_of_another_database(two, connect):
         assert len(good.execute("select id from clip_search(1, 5)").fetchall()) == 5
         end = time.monotonic() + 0.2
         bad.set_progress_handler(lambda: time.monotonic() > end, 1000)
-        # Whoever searches the same one waits for it, as long as their statement may take.
+        # A search of the same database waits, but no longer than its statement may take.
         with pytest.raises(sqlite3.OperationalError, match=r"^interrupted$"):
             bad.execute("select id from clip_search(1, 5)").fetchall()
         bad.set_progress_handler(None, 0)
     assert len(bad.execute("select id from clip_search(1, 5)").fetchall()) == 5
 
 
-def test_one_database_puts_no_other_out_of_memory(monkeypatch):
+def test_one_database_does_not_evict_another_from_the_cache(monkeypatch):
     snapshot = snapshot_of([1], clustered(1))
     monkeypatch.setattr(loaded, "_snapshots", type(loaded._snapshots)())
     loaded._keep(("good", 1), snapshot)
@@ -167,8 +173,8 @@ async def test_a_search_ends_at_its_deadline(two, serve, monkeypatch, configured
         assert "takes longer to read than 0.1 seconds" in response.text
 
 
-async def test_a_slow_database_is_left_in_peace(two, serve, monkeypatch, configured):
-    """Its pages lack our links and thumbnails, and its cells are not asked for one by one."""
+async def test_a_slow_database_is_not_asked_again(two, serve, monkeypatch, configured):
+    """Its pages have no links or thumbnails of ours, and later cells do not ask it again."""
     asked = []
 
     def slow(connection):
@@ -208,7 +214,7 @@ loaded.snapshot_for = slow
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
-    """A server of its own, whose start and one of whose visitors wait for what never ends."""
+    """The server's preloading and one visitor both wait for a statement that never ends."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "slow.py").write_text(PLUGIN)
     with socket.socket() as free:
@@ -222,7 +228,7 @@ def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
         stderr=subprocess.DEVNULL,
     )
     try:
-        # The loading after the start.
+        # The preloading.
         assert b"begun\n" in server.stdout
         answers = []
         visitor = threading.Thread(
@@ -233,12 +239,12 @@ def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
         assert len(good["results"]) == 5
         query = "good/-/query.json" if ONE else "good.json"
         assert _get(f"{url}/{query}?sql=select+1&_shape=array") == [{"1": 1}]
-        # Among the lines of the server's own log.
+        # Follows lines of the server's own log.
         assert b"begun\n" in server.stdout
         server.send_signal(number)
         server.wait(PATIENCE)
         visitor.join(PATIENCE)
-        assert "the server ends" in answers[0]["error"]
+        assert "the server is shutting down" in answers[0]["error"]
     finally:
         server.kill()
         server.wait()

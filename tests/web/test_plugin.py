@@ -1,4 +1,4 @@
-"""What Datasette gains beside the page: menus, SQL functions, loading in the background."""
+"""The hooks of the plugin: menus, SQL functions, preloading."""
 
 import inspect
 import json
@@ -65,7 +65,7 @@ async def test_startup_logs_one_line_about_what_fails(folder, serve, caplog):
 
 
 def test_importing_the_plugin_is_light():
-    """But for numpy, which Datasette's own units of measure import where it is installed."""
+    """numpy is allowed, because Datasette's own units library imports it if it is installed."""
     code = (
         "import sys, datasette.app, datasette_clip_search.web, datasette_clip_search.web.pages\n"
         "heavy = {'torch', 'open_clip', 'faiss', 'onnxruntime', 'PIL'}\n"

@@ -1,4 +1,4 @@
-"""Thumbnails: what is served, how it is cached, what is refused."""
+"""Thumbnails: serving, caching, refusing."""
 
 import re
 import sqlite3

@@ -1,4 +1,4 @@
-"""Datasette 1.0's write API: rows that are replaced, and tables that are altered."""
+"""Datasette 1.0's write API: replaced rows and altered tables."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A contact sheet: one HTML file with the pictures in it, to open, print, or send."""
+"""Render contact sheets: single HTML files that contain their pictures, to open, print or send."""
 
 import base64
 import os
@@ -15,7 +15,7 @@ from ...database.thumbnails import Thumbnail
 from ...pictures.sources.source import absolute, stored_path
 
 _HERE = Path(__file__).parent
-# The page and the sheet share their grid and style.
+# The sheet uses the grid and the style of the search page.
 _WEB = _HERE.parents[1] / "web"
 
 
@@ -25,11 +25,11 @@ def render(
     asked: Sequence[Thumbnail],
     pictures: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Returns the HTML of a contact sheet, which needs no other file.
+    """Return the HTML of a contact sheet, which needs no other file.
 
-    `asked` are the pictures that were searched with. Each of the `pictures` has the fields of a
-    hit, `width`, `height` and `taken`, and, or None, its `thumbnail` and the `link` to its file.
-    Of absolute paths only the name is shown, because a sheet may be sent to anyone.
+    `asked` are the thumbnails of the pictures in the query. Each of `pictures` has the fields of a
+    hit, `width`, `height`, `taken`, and its `thumbnail` and the `link` to its file, or None. An
+    absolute path is reduced to the file name, because people send sheets to others.
     """
     loader = jinja2.FileSystemLoader([_HERE, _WEB / "templates"])
     styles = (_WEB / "static" / "clip-search.css", _HERE / "sheet.css")
@@ -40,14 +40,14 @@ def render(
             title=title,
             facts=facts,
             asked=[_data_uri(thumbnail) for thumbnail in asked],
-            pictures=[_shown(picture) for picture in pictures],
+            pictures=[_with_urls(picture) for picture in pictures],
             style=Markup("\n".join(style.read_text("utf-8") for style in styles)),
         )
     )
 
 
 def relative_link(file: str, folder: str) -> str | None:
-    """Returns the link to a file from a sheet in a folder, or None where it is not below that."""
+    """Return the link from a sheet in `folder` to a file, or None for a file outside the folder."""
     for place in (absolute, os.path.realpath):
         path = stored_path(str(place(file)), str(place(folder)))
         if not posixpath.isabs(path):
@@ -55,7 +55,7 @@ def relative_link(file: str, folder: str) -> str | None:
     return None
 
 
-def _shown(picture: Mapping[str, Any]) -> dict[str, Any]:
+def _with_urls(picture: Mapping[str, Any]) -> dict[str, Any]:
     directory, _, name = picture["path"].rpartition("/")
     is_absolute = posixpath.isabs(picture["path"])
     thumbnail = picture["thumbnail"]

@@ -1,4 +1,7 @@
-"""FAISS indexes, and their files: a cache of the vectors in the database."""
+"""FAISS indexes of the vectors in a database, their files, and snapshots that searches use.
+
+Every package that may import `database` may import it.
+"""
 
 from ...common.arrays import Ids, Vectors
 from .file import index_path, open_index, read_header, write_index

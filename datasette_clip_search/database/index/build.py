@@ -1,4 +1,4 @@
-"""Building an index from the database, in batches, and finding out how hard it has to search."""
+"""Build an index from the database in batches, and measure how hard it has to search."""
 
 import math
 import sqlite3
@@ -23,22 +23,34 @@ from .index import LEAST, Effort, Index
 from .kinds import KINDS, Kind, choose, lists_for
 from .recall import Sample
 
-# Of k-means; more of them move its centres little.
+# Rounds of k-means; more would move its centres little.
 _ROUNDS = 10
+# FAISS advises 39 or more for k-means.
+_TRAINING_VECTORS_PER_LIST = 64
+# Recall that an index must have beyond what is wanted: other queries than the sample find half a
+# percent less.
+_RECALL_MARGIN = 0.005
+# What it costs to look at a rounded vector, and to fetch an exact one.
+_SECONDS_PER_CODE = 60e-9
+_SECONDS_PER_VECTOR = 15e-6
 
-# Told what is being done, how much of it is done, and how much there is of it.
-Watch = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
+"""Reports progress: the step, how much of it is done, and how much there is to do."""
 
 
 def build_index(
-    connection: sqlite3.Connection, model: Model, choice: IndexChoice, watch: Watch, folder: Path
+    connection: sqlite3.Connection,
+    model: Model,
+    choice: IndexChoice,
+    on_progress: OnProgress,
+    folder: Path,
 ) -> tuple[Index, Header]:
-    """Builds the index of a model's vectors that an owner chooses.
+    """Build the index of a model's vectors that the owner has chosen.
 
-    A temporary file in the folder may grow as large as the index. Raises OSError where it can't be
+    A temporary file in `folder` may grow as large as the index. Raises OSError if it can't be
     written, and DatabaseError for vectors that can't be used.
     """
-    # Before the vectors: what changes from here on is scored beside the index.
+    # Read before the vectors: what changes from here on is compared beside the index.
     moment = moment_of(connection, model)
     lost = lost_ids(connection, model)
     ids = np.setdiff1d(embedded_ids(connection, model), lost)
@@ -51,16 +63,16 @@ def build_index(
 
     faiss.omp_set_num_threads(cores())
     if kind.is_exact:
-        base = _flat(connection, model, count, watch, lost)
-        return base, replace(header, count=len(base))
-    base, sample = _inverted(connection, model, kind, ids, watch, folder, lost)
-    effort, recall = _least_effort(base, sample, watch)
-    base.effort = effort
-    return base, replace(header, count=len(base), effort=effort, recall=recall)
+        index = _flat(connection, model, count, on_progress, lost)
+        return index, replace(header, count=len(index))
+    index, sample = _inverted(connection, model, kind, ids, on_progress, folder, lost)
+    effort, recall = _least_effort(index, sample, on_progress)
+    index.effort = effort
+    return index, replace(header, count=len(index), effort=effort, recall=recall)
 
 
 def _flat(
-    connection: sqlite3.Connection, model: Model, count: int, watch: Watch, lost: Ids
+    connection: sqlite3.Connection, model: Model, count: int, on_progress: OnProgress, lost: Ids
 ) -> Index:
     import faiss
 
@@ -73,9 +85,9 @@ def _flat(
         index.add(vectors)
         read.append(ids)
         longest = max(longest, float(np.linalg.norm(vectors, axis=1).max()))
-        watch("Indexing", index.ntotal, count)
+        on_progress("Indexing", index.ntotal, count)
     if longest > exact.LENGTH:
-        # Written by other programs; how far rounding takes them is not known.
+        # Other programs wrote these vectors; the error of rounding them has no known bound.
         index = cast(Any, faiss).clone_index(index.refine_index)
     return Index(index, np.concatenate([np.empty(0, np.int64), *read]), KINDS["flat"])
 
@@ -85,27 +97,27 @@ def _inverted(
     model: Model,
     kind: Kind,
     ids: Ids,
-    watch: Watch,
+    on_progress: OnProgress,
     folder: Path,
     lost: Ids,
 ) -> tuple[Index, Sample]:
-    """Builds an index of lists, and shows every vector to a sample of queries."""
+    """Build an index of lists, and show every vector to a sample of queries."""
     import faiss
 
     lists = lists_for(len(ids))
     rng = np.random.default_rng(0)
-    watch("Training", 0, _ROUNDS)
+    on_progress("Training", 0, _ROUNDS)
     some, training = vectors_by_id(
-        connection, model, rng.permutation(ids)[: CONFIG.training_vectors_per_list * lists]
+        connection, model, rng.permutation(ids)[: _TRAINING_VECTORS_PER_LIST * lists]
     )
     sample = Sample(some, training)
     index = cast(Any, faiss).index_factory(
         model.dimension, kind.described(len(ids)), faiss.METRIC_INNER_PRODUCT
     )
-    _train(index, training, watch)
+    _train(index, training, on_progress)
     del training
     read, done = [], 0
-    # Nobody sees the file, and nothing of it is left, however a run ends.
+    # The file has no name, and disappears however the run ends.
     with tempfile.TemporaryFile(dir=folder) as file:
         filling = Filling(index, cast(BinaryIO, file))
         for more, vectors in batches(connection, model, without=lost):
@@ -113,59 +125,59 @@ def _inverted(
             sample.show(more, vectors)
             read.append(more)
             done += len(more)
-            watch("Indexing", done, len(ids))
-        # Before there is less memory for two of them.
+            on_progress("Indexing", done, len(ids))
+        # Joined while there is still memory for two copies.
         every = np.concatenate(read)
         del read
-        filling.finish(lambda filled: watch("Filling", filled, done))
+        filling.finish(lambda filled: on_progress("Filling", filled, done))
     return Index(index, every, kind), sample
 
 
-def _train(index: Any, vectors: Vectors, watch: Watch) -> None:
-    """Finds the lists' centres for vectors (n, d), and how to round what is in them."""
+def _train(index: Any, vectors: Vectors, on_progress: OnProgress) -> None:
+    """Find the lists' centres for vectors (n, d), and how to round the vectors in them."""
     import faiss
 
     centres = cast(Any, faiss).Clustering(index.d, index.nlist)
     centres.spherical, centres.niter = True, 1
-    # Each time it goes on from the centres that it has.
+    # Each round goes on from the centres of the round before.
     for done in range(1, _ROUNDS + 1):
         centres.train(vectors, index.quantizer)
-        watch("Training", done, _ROUNDS)
+        on_progress("Training", done, _ROUNDS)
     index.train(vectors)
 
 
-def _least_effort(base: Index, sample: Sample, watch: Watch) -> tuple[Effort, float]:
-    """Returns what finds enough of the sample's answers in the least time, and its recall.
+def _least_effort(index: Index, sample: Sample, on_progress: OnProgress) -> tuple[Effort, float]:
+    """Return the effort that finds enough answers of the sample in the least time, and its recall.
 
-    Where nothing does, it is what finds most.
+    If none finds enough, return the one that finds most.
     """
     deepest = CONFIG.depths[-1]
-    aim = min(1.0, CONFIG.recall_wanted + CONFIG.recall_margin)
+    aim = min(1.0, CONFIG.recall_wanted + _RECALL_MARGIN)
     cheapest, best, most = math.inf, (LEAST, 0.0), (LEAST, -1.0)
     lists = 1
     while True:
-        if _cost(base, Effort(lists, CONFIG.depths[0])) > cheapest:
+        if _cost(index, Effort(lists, CONFIG.depths[0])) > cheapest:
             break
-        watch("Measuring", lists, base.lists)
-        base.effort = Effort(lists, deepest)
+        on_progress("Measuring", lists, index.lists)
+        index.effort = Effort(lists, deepest)
         found = list(
-            on_all_cores(lambda query: base.candidates(query, 10, None)[0], sample.queries)
+            on_all_cores(lambda query: index.candidates(query, 10, None)[0], sample.queries)
         )
         for depth in CONFIG.depths:
             effort = Effort(lists, depth)
             recall = sample.recall([ids[: 10 * depth] for ids in found])
             if recall > most[1]:
                 most = effort, recall
-            if recall >= aim and _cost(base, effort) < cheapest:
-                cheapest, best = _cost(base, effort), (effort, recall)
-        if lists == base.lists:
+            if recall >= aim and _cost(index, effort) < cheapest:
+                cheapest, best = _cost(index, effort), (effort, recall)
+        if lists == index.lists:
             break
-        lists = min(lists + max(1, lists // 2), base.lists)
+        lists = min(lists + max(1, lists // 2), index.lists)
     return best if cheapest < math.inf else most
 
 
-def _cost(base: Index, effort: Effort) -> float:
-    """Returns about how many seconds a search for ten pictures takes."""
-    looked_at = len(base) * effort.lists / base.lists
-    looking: float = looked_at * CONFIG.seconds_per_code
-    return looking + 10 * effort.depth * CONFIG.seconds_per_vector
+def _cost(index: Index, effort: Effort) -> float:
+    """Estimate the seconds that a search for ten pictures takes."""
+    looked_at = len(index) * effort.lists / index.lists
+    looking: float = looked_at * _SECONDS_PER_CODE
+    return looking + 10 * effort.depth * _SECONDS_PER_VECTOR

@@ -1,8 +1,9 @@
-"""How far a picture stands above the crowd, which is a sample of the collection.
+"""z-scores: how far a hit stands above the crowd, which is a sample of the collection.
 
-What a cosine is worth depends on the model and on the query: one model has true pairs of words
-and picture at 0.26 and all pairs at 0.21, another at 0.53 and 0.01. Measured against how like the
-query the other pictures are, one cut-off serves them all, as `tests/benchmarks/cutoff.py` shows.
+The meaning of a cosine depends on the model and on the query: in one model, true pairs of words
+and picture have a cosine of 0.26 and all pairs 0.21, in another 0.53 and 0.01. A z-score compares a
+hit with the other pictures instead, so that it guides across models and queries
+(`tests/benchmarks/cutoff.py`).
 """
 
 import math
@@ -12,13 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.arrays import Ids, Vectors
-from ...common.config import CONFIG
 from .exact import products
+
+SIZE = 1000
+"""Pictures that hits are measured against: their cosines tell the spread to 2% in 0.1 ms."""
+
+# Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
+_AT_LEAST = 10
+_DEVIATION_AT_LEAST = 1e-5
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Some of a collection's pictures, evenly spread over it: ids (n,) and unit vectors (n, d)."""
+    """A sample of a collection, evenly spread over it: ids (n,) and unit vectors (n, d)."""
 
     ids: Ids
     vectors: Vectors
@@ -26,25 +33,25 @@ class Crowd:
     def z_scores(
         self, vector: Vectors, cosines: Vectors, without: int | None = None
     ) -> list[float] | list[None]:
-        """Returns how many standard deviations each cosine lies above the crowd's median.
+        """Return how many standard deviations each cosine lies above the crowd's median.
 
-        `vector` (d,) is the query's, `cosines` (k,) those of pictures to it, and `without` the id
-        of a picture that doesn't count, because it is the query. All are None where the crowd is
+        `vector` (d,) is the query's, and `cosines` (k,) are those of pictures to it. `without` is
+        the id of a picture to leave out because it is the query. All are None where the crowd is
         too small, or all alike.
 
-        It is a z-score about the median instead of the mean, which pictures that match pull towards
+        The median stands in for the mean, because pictures that match pull the mean towards
         themselves: a quarter of a collection, all alike, can't lie 2 above the mean.
         """
         crowd = self._cosines(vector)
         if without is not None:
             crowd = crowd[self.ids != without]
         nothing = [None] * len(cosines)
-        if len(crowd) < CONFIG.crowd_at_least:
+        if len(crowd) < _AT_LEAST:
             return nothing
         away = crowd - crowd.mean()
         deviation = math.sqrt(np.dot(away, away) / len(away))
         # Also false for what is not a number.
-        if not CONFIG.crowd_deviation_at_least <= deviation < math.inf:
+        if not _DEVIATION_AT_LEAST <= deviation < math.inf:
             return nothing
         low, high = (len(crowd) - 1) // 2, len(crowd) // 2
         crowd.partition([low, high])
@@ -53,5 +60,5 @@ class Crowd:
         return scores
 
     def _cosines(self, vector: Vectors) -> NDArray[np.float64]:
-        """Returns the cosine of each (n,) to a vector (d,)."""
+        """Return the cosine (n,) of each picture to a vector (d,)."""
         return products(vector, self.vectors).astype(np.float64)

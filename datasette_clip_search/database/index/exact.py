@@ -1,9 +1,9 @@
-"""Exact search in half the memory traffic: rounded vectors tell which few could be the nearest.
+"""Exact search in half the memory traffic: rounded vectors give a lower bound.
 
-Rounded to float16, a unit vector's cosine to any other moves by less than `slack`. So the nearest
-are among those whose rounded cosine is at most that much lower than the least wanted; their true
-cosines decide. The answer is that of FAISS's own exact search, in two thirds of its time at 100,000
-vectors, and none of the exact ones but these are read.
+Rounding a unit vector to float16 moves its cosine to any other by less than `slack`. So the nearest
+vectors are among those whose rounded cosine is at most `slack` below the k-th best. Only these
+candidates' exact vectors are read, and their exact cosines decide. The answer is that of FAISS's
+own exact search, in two thirds of its time at 100,000 vectors.
 """
 
 from typing import Any, cast
@@ -13,23 +13,23 @@ import numpy as np
 from ...common.arrays import Ids, Vectors
 from ...common.errors import DatabaseError
 
-# Of a number, where it isn't rounded to the nearest one.
+# The relative error of a number in float16, even if it is not rounded to the nearest.
 _ROUNDING = 2**-10
-# How long a vector may be that counts as a unit vector.
 LENGTH = 1.02
+"""The longest vector that counts as a unit vector."""
 
 
 def products(vector: Vectors, vectors: Vectors) -> Vectors:
-    """Returns the products (n,) of a (d,) vector with vectors (n, d)."""
+    """Return the inner products (n,) of a (d,) vector with vectors (n, d)."""
     import faiss
 
     check_query(vector, vectors.shape[1])
     result = np.empty(len(vectors), np.float32)
-    # Not @, which shares so little work out among threads, and on a busy machine takes 12 ms;
-    # numpy without threads takes three times as long.
+    # numpy's @ spreads even this little work over threads, which takes 12 ms on a busy machine;
+    # without threads, it takes three times as long as FAISS.
     cast(Any, faiss).fvec_inner_products_ny(
         faiss.swig_ptr(result),
-        # FAISS gets addresses, and believes that there is as much at them as it is told.
+        # FAISS gets addresses, and trusts the sizes that it is given.
         faiss.swig_ptr(np.ascontiguousarray(vector, np.float32)),
         faiss.swig_ptr(np.ascontiguousarray(vectors, np.float32)),
         *reversed(vectors.shape),
@@ -38,7 +38,7 @@ def products(vector: Vectors, vectors: Vectors) -> Vectors:
 
 
 def check_query(vector: Vectors, dimension: int) -> None:
-    """Raises DatabaseError for a vector of another length than those that it is compared with."""
+    """Raise DatabaseError for a query whose length is not that of the pictures' vectors."""
     if vector.shape != (dimension,):
         raise DatabaseError(
             f"The query's vector has {vector.size} numbers, and those of the pictures have "
@@ -47,25 +47,25 @@ def check_query(vector: Vectors, dimension: int) -> None:
 
 
 def slack(vector: Vectors) -> float:
-    """Returns by how much less than that a rounded vector's product with a (d,) one is wrong."""
-    # The second term is what float32 loses in two sums of d products.
+    """Return a bound on the error of a rounded vector's product with a (d,) vector."""
+    # The second term bounds the error of float32 in two sums of d products.
     each = LENGTH * (_ROUNDING + len(vector) * 2**-23)
     return float(np.linalg.norm(vector)) * each
 
 
 def candidates(k: int) -> int:
-    """Returns how many rounded vectors are looked at first for k pictures."""
+    """Return how many candidates are ranked first for k pictures."""
     return 2 * k + 32
 
 
 def nearest(
     rounded: Any, exact: Any, vector: Vectors, k: int, parameters: Any
 ) -> tuple[Ids, Vectors] | None:
-    """Returns positions (k,) and cosines (k,) of the nearest to a (d,) vector, best first.
+    """Return positions (k,) and cosines (k,) of the nearest to a (d,) vector, best first.
 
-    `rounded` and `exact` are FAISS's indexes of the same vectors, which no `parameters` leave fewer
-    than k of. None stands for what only a search of all exact vectors can tell: which of too many
-    are nearest that are hardly less near than one another.
+    `rounded` and `exact` are FAISS's indexes of the same vectors; `parameters` leave at least k of
+    them. Returns None if too many vectors are almost equally near: only a search of all exact
+    vectors can then tell.
     """
     import faiss
 

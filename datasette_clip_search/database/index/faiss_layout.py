@@ -1,8 +1,7 @@
-"""The layout of an index in FAISS's serialisation, checked before FAISS reads any of it.
+"""Check FAISS's serialisation of an index before FAISS reads it.
 
-FAISS believes what it reads: classes within classes, sizes to allocate, and ids to look vectors up
-by. This follows its writer field by field, so that whatever is not exactly what `build` makes is
-refused while it is still nothing but bytes.
+FAISS trusts what it reads: nested classes, sizes to allocate, and ids to look up vectors by. This
+follows its writer field by field, and refuses all that `build_index` would not make.
 """
 
 import struct
@@ -20,9 +19,9 @@ from .kinds import KINDS, lists_for
 
 Bytes = NDArray[np.uint8]
 
-# What FAISS writes where it once kept two numbers.
+# FAISS writes this where it once kept two numbers.
 _RESERVED = 1 << 20
-# Rows that are looked through at a time: 8 MB of vectors of 512.
+# Rows checked at a time: 8 MB of vectors of 512.
 _ROWS = 4096
 _FLAT, _REFINED, _SCALAR = b"IxFI", b"IxRF", b"IxSQ"
 _INVERTED = {
@@ -34,7 +33,7 @@ _INVERTED = {
 
 
 def check_layout(data: Bytes, header: Header) -> None:
-    """Raises IndexUnusable for bytes that are not FAISS's of an index as `header` describe it."""
+    """Raise IndexUnusable unless the bytes are FAISS's serialisation of what `header` describes."""
     walk = _Walk(data)
     if header.kind == "flat":
         _check_flat(walk, header)
@@ -44,13 +43,13 @@ def check_layout(data: Bytes, header: Header) -> None:
 
 
 def check_ids(ids: Ids) -> None:
-    """Raises IndexUnusable for ids (n,) of pictures that do not ascend."""
+    """Raise IndexUnusable for ids (n,) of pictures that do not ascend."""
     if not (ids[1:] > ids[:-1]).all():
         raise _not_ours("ids of pictures")
 
 
 class _Walk:
-    """A place in bytes, which moves on with every field that is as it should be."""
+    """A position in bytes, which moves on with every field that is right."""
 
     def __init__(self, data: Bytes):
         self._data = data
@@ -77,7 +76,7 @@ class _Walk:
         return self.take(what, 8 * count).view("<i8")
 
     def header(self, kind: bytes, d: int, count: int) -> None:
-        """Expects what every index begins with, trained and by inner product."""
+        """Expect the beginning of every index: trained, and by inner product."""
         self.expect("class", "4s", kind)
         self.expect("dimension and count", "iq", d, count)
         self.expect("training and metric", "qq?i", _RESERVED, _RESERVED, True, 0)
@@ -85,13 +84,13 @@ class _Walk:
     def rows(
         self, what: str, count: int, d: int, longest: float = CONFIG.max_vector_length
     ) -> None:
-        """Expects vectors (count, d) of finite numbers, none longer than `longest`."""
+        """Expect vectors (count, d) of finite numbers, none longer than `longest`."""
         self.expect(f"size of {what}", "Q", count * d)
         rows = cast(Vectors, self.take(what, 4 * count * d).view("<f4").reshape(count, d))
 
         def is_fine(start: int) -> bool:
             part = rows[start : start + _ROWS]
-            # Not so for what is not a number, either.
+            # Also false for what is not a number.
             return bool((np.einsum("ij,ij->i", part, part) <= longest**2).all())
 
         starts = range(0, count, _ROWS)
@@ -130,14 +129,14 @@ def _check_inverted(walk: _Walk, header: Header) -> None:
     walk.header(_INVERTED[header.kind], d, count)
     lists = walk.number("number of lists")
     usual = lists_for(count)
-    # Some pictures may have been added or deleted since there were so many.
+    # Pictures may have been added or deleted since they were counted.
     if lists not in (usual // 2, usual, usual * 2) or not lists:
         raise _not_ours("number of lists")
     walk.expect("number of lists to look through", "Q", 1)
     walk.header(_FLAT, d, lists)
     walk.rows("centres", lists, d)
     walk.expect("map of ids", "bQ", 0, 0)
-    # Empty, for what this FAISS makes of the kind.
+    # An empty index shows how this release of FAISS makes the kind.
     kind = KINDS[header.kind].factory.format(lists=lists)
     like = cast(Any, faiss).index_factory(d, kind, faiss.METRIC_INNER_PRODUCT)
     size = int(like.code_size)
@@ -159,7 +158,7 @@ def _expect_scalar(walk: _Walk, d: int, quantiser: int, code_size: int) -> None:
 
 
 def _sizes(walk: _Walk, lists: int) -> Ids:
-    """Returns how many vectors each list has that is written."""
+    """Return the number of vectors in each list that is written."""
     if walk.follows(b"full"):
         walk.expect("lists", "4sQ", b"full", lists)
         return walk.numbers("sizes of lists", lists)
@@ -174,7 +173,7 @@ def _sizes(walk: _Walk, lists: int) -> Ids:
 
 
 def _check_lists(walk: _Walk, count: int, code_size: int, sizes: Ids) -> None:
-    """Expects codes and ids list by list, and every id from 0 to `count` once."""
+    """Expect codes and ids list by list, and every id below `count` once."""
     if (sizes < 0).any() or (sizes > count).any() or sizes.sum() != count:
         raise _not_ours("sizes of lists")
     seen = np.zeros(count, bool)

@@ -1,11 +1,10 @@
-"""The file of an index: mapped into memory, shared by all processes, and never believed unchecked.
+"""The file of an index: mapped into memory, shared by all processes, checked before it is used.
 
-It is FAISS's own serialisation, which FAISS itself can read; then the pictures' ids; then what the
-index was built from, as JSON; and last a checksum of all of that, the JSON's length, and a magic
-number. The one atomic replace of a file brings index and header together.
-
-The checksum tells what was damaged. What was made to harm, by whoever the database comes from, has
-a right one: header.py and faiss_layout.py take nothing but what `build` makes.
+- The file holds FAISS's own serialisation, then the pictures' ids, then the header as JSON, and
+  last a checksum of all that, the length of the JSON, and a magic number.
+- It is replaced whole, so index and header always belong together.
+- The checksum reveals damage. A file made to harm has a valid checksum, so header.py and
+  faiss_layout.py accept only what `build_index` makes.
 """
 
 import contextlib
@@ -31,27 +30,27 @@ from .index import Index
 from .kinds import KINDS
 
 MAGIC = b"CLIPFAISS1"
-# What FAISS hands over at a time.
+# The bytes that FAISS hands over at a time.
 _BLOCK = 1 << 20
-# What is hashed in one piece: pieces can be hashed by several cores at once.
+# The bytes hashed in one piece, so that several cores can hash at once.
 _PIECE = 1 << 23
 _DIGEST = 32
 _LENGTH = struct.Struct("<Q")
 _TAIL = _DIGEST + _LENGTH.size + len(MAGIC)
 _ID = 8
-# Of the JSON; ours has some 400 bytes.
-_MAX_FACTS = 10_000
+# The longest header in bytes; ours has some 400.
+_MAX_HEADER = 10_000
 
 
 def index_path(database: Path, model_id: int) -> Path:
-    """Returns where the index of a model of a database is kept: beside it."""
+    """Return the path of the index of a model of a database, which is beside the database."""
     return database.with_name(f"{database.name}.clip-{model_id}.faiss")
 
 
-def write_index(path: Path, base: Index, header: Header) -> None:
-    """Writes an index file, or leaves the old one as it was.
+def write_index(path: Path, index: Index, header: Header) -> None:
+    """Write an index file whole, or leave the old one as it was.
 
-    Raises OSError when the disk is full or the folder can't be written.
+    Raises OSError for a full disk or a read-only folder.
     """
     import faiss
 
@@ -60,10 +59,10 @@ def write_index(path: Path, base: Index, header: Header) -> None:
         # FAISS's own writer does not notice a disk that fills up at the end.
         body = _Body(file)
         writer = cast(Any, faiss).PyCallbackIOWriter(body.write, _BLOCK)
-        faiss.write_index(base.faiss, writer)
+        faiss.write_index(index.faiss, writer)
         # To be mapped, integers of 8 bytes have to begin at a multiple of 8.
         body.write(bytes(-body.size % _ID))
-        ids = base.ids.astype("<i8")
+        ids = index.ids.astype("<i8")
         for start in range(0, len(ids), _BLOCK):
             body.write(ids[start : start + _BLOCK].tobytes())
         if body.error:
@@ -76,7 +75,7 @@ def write_index(path: Path, base: Index, header: Header) -> None:
 
 
 class _Body:
-    """What is written, on its way to a file; an error waits until FAISS is done."""
+    """Writes the body of a file and hashes it; an error waits until FAISS is done."""
 
     def __init__(self, file: BinaryIO):
         self.error: OSError | None = None
@@ -116,16 +115,16 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def read_header(path: Path) -> Header:
-    """Returns what an index file says of itself, unchecked, or raises IndexUnusable."""
+    """Read the header of an index file without checking the file. Raises IndexUnusable."""
     with _opened(path) as file:
         return _header_in(file)[0]
 
 
 def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Index, Header]:
-    """Maps an index file of a model, or raises IndexUnusable.
+    """Map an index file of a model into memory. Raises IndexUnusable.
 
-    All of it is checked against its checksum, and against the layout of what this program writes:
-    FAISS takes most flipped bytes for data, and a length among them for one to allocate.
+    The whole file is checked against its checksum and against the layout that this program writes:
+    FAISS would take most damaged bytes for data, and a damaged length for memory to allocate.
     """
     import faiss
 
@@ -139,7 +138,7 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Index, Hea
             raise IndexUnusable(f"it can't be mapped into memory: {error}") from error
     if len(data) < _TAIL or _hash(data[:-_TAIL]) != data[-_TAIL:][:_DIGEST].tobytes():
         raise IndexUnusable("it is damaged: its checksum does not match", is_damaged=True)
-    # A plain array: a memmap does more at every use.
+    # A plain array, because every use of a memmap costs more.
     plain = np.asarray(data)
     ids = plain[end - _ID * header.count : end].view("<i8")
     check_ids(ids)
@@ -155,7 +154,7 @@ def open_index(path: Path, fingerprint: str, dimension: int) -> tuple[Index, Hea
 @contextlib.contextmanager
 def _opened(path: Path) -> Any:
     try:
-        # A pipe in its place would never end.
+        # Reading a pipe would never end.
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise IndexUnusable("it can't be read: it is not a regular file")
         with open(path, "rb") as file:
@@ -165,7 +164,7 @@ def _opened(path: Path) -> Any:
 
 
 def _header_in(file: BinaryIO) -> tuple[Header, int]:
-    """Returns what a file says of itself, and where that begins."""
+    """Return the header of a file, and the position where it begins."""
     size = file.seek(0, os.SEEK_END)
     if size < _TAIL:
         raise IndexUnusable("it is too short to be an index")
@@ -173,7 +172,7 @@ def _header_in(file: BinaryIO) -> tuple[Header, int]:
     tail = file.read()
     length = _LENGTH.unpack(tail[: _LENGTH.size])[0]
     magic = tail[_LENGTH.size :]
-    if magic != MAGIC or length > min(size - _TAIL, _MAX_FACTS):
+    if magic != MAGIC or length > min(size - _TAIL, _MAX_HEADER):
         raise IndexUnusable("it is cut short, or was not written by this program")
     end = size - _TAIL - length
     file.seek(end)
@@ -183,9 +182,9 @@ def _header_in(file: BinaryIO) -> tuple[Header, int]:
             raise IndexUnusable("another release wrote it; run sqlite-utils clip-index")
         header = parsed(said)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise IndexUnusable("it is damaged: what it says of itself can't be read") from error
+        raise IndexUnusable("it is damaged: its header can't be read") from error
     if not 0 <= header.count * _ID <= end:
-        raise IndexUnusable("it is damaged: it does not hold what it says")
+        raise IndexUnusable("it is damaged: it does not hold what its header says")
     return header, end
 
 

@@ -1,4 +1,4 @@
-"""What an index file says of itself."""
+"""The header of an index file: what the index was built from, and how."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +12,17 @@ FORMAT = 1
 
 
 class IndexUnusable(Exception):
-    "An index file is absent, damaged, or of other vectors; the message says which"
+    "An index file is missing, damaged, or of other vectors; the message says which"
 
     def __init__(self, reason: str, is_damaged: bool = False):
-        """`is_damaged` is for what no other state of the database would mend."""
+        """Set `is_damaged` if the file would be unusable in every state of the database."""
         super().__init__(reason)
         self.is_damaged = is_damaged
 
 
 @dataclass(frozen=True)
 class IndexChoice:
-    """What the owner asked for: a kind of index, or auto; and bytes of memory, or None for any."""
+    """The owner's choice: a kind of index or `auto`, and the most bytes of memory, or None."""
 
     kind: str = "auto"
     memory: int | None = None
@@ -35,8 +35,7 @@ ANY = IndexChoice()
 class Header:
     """What an index was built from, and how.
 
-    `recall` is the share of the ten truly nearest pictures that it found of a sample, when it was
-    built; None for an exact one.
+    `recall` is the recall@10 over a sample, measured when it was built; None for an exact index.
     """
 
     fingerprint: str
@@ -52,7 +51,7 @@ class Header:
 
 
 def parsed(said: dict[str, Any]) -> Header:
-    """Returns the header that JSON says, or raises ValueError, TypeError or KeyError for others."""
+    """Read a header from JSON. Raises ValueError, TypeError or KeyError for an impossible one."""
     header = Header(
         **{
             **said,
@@ -61,7 +60,7 @@ def parsed(said: dict[str, Any]) -> Header:
             "choice": IndexChoice(**said["choice"]),
         }
     )
-    # Not by their names: True is an int, and a float may be infinite.
+    # isinstance() is not enough: True is an int, and a float may be infinite.
     effort, choice = header.effort, header.choice
     numbers = (header.dimension, header.count, *header.moment, effort.lists, effort.depth)
     checks = (
@@ -71,12 +70,12 @@ def parsed(said: dict[str, Any]) -> Header:
         all(-(2**63) <= number < 2**63 for number in header.moment),
         header.metric == "cosine",
         header.recall is None or (type(header.recall) in (int, float) and 0 <= header.recall <= 1),
-        # As many lists as there can be: some pictures may be gone since they were counted.
+        # Twice as many lists, because pictures may have gone since they were counted.
         1 <= effort.lists <= 2 * lists_for(header.count),
         effort.depth in (LEAST.depth, *CONFIG.depths),
         choice.kind in ("auto", *KINDS),
         choice.memory is None or (type(choice.memory) is int and choice.memory >= 0),
     )
     if not all(checks):
-        raise ValueError("header that no index has")
+        raise ValueError("a header that no index has")
     return header

@@ -1,4 +1,4 @@
-"""An index at work: pictures by their positions in it."""
+"""An index in memory, and the searches in it."""
 
 import math
 from collections.abc import Iterable
@@ -14,17 +14,19 @@ from .kinds import KINDS, NONE, Kind
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard an index that is not exact searches for ten pictures.
+    """How hard an inexact index searches for ten pictures.
 
-    It looks through `lists` lists, and ranks `depth` times as many pictures as are wanted by their
-    exact vectors.
+    It probes `lists` lists, and ranks `depth` candidates per wanted picture by their exact vectors.
     """
 
     lists: int = 1
     depth: int = 1
 
     def for_(self, k: int, of: int) -> tuple[int, int]:
-        """Returns lists, of so many, and candidates for k pictures, which lie further apart."""
+        """Return the number of lists, at most `of`, and of candidates for k pictures.
+
+        The more pictures are wanted, the further they lie apart.
+        """
         wider = math.sqrt(max(k, 10) / 10)
         return min(of, math.ceil(self.lists * wider)), k * self.depth
 
@@ -35,8 +37,8 @@ LEAST = Effort()
 class Index:
     """A FAISS index of some pictures, whose ids (n,) ascend by position.
 
-    A search uses one thread: more would wait for each other longer than they work, on a busy
-    machine many times as long (tests/benchmarks/query_threads.py).
+    A search uses one thread: more would wait for each other longer than they work, many times as
+    long on a busy machine (tests/benchmarks/query_threads.py).
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Index:
         effort: Effort = Effort(),
         owner: object = None,
     ):
-        """`owner` is what the memory of a mapped index belongs to."""
+        """Take a FAISS index; `owner` keeps the memory of a mapped one alive."""
         self.faiss = faiss_index
         self.ids = ids
         self.kind = kind
@@ -61,31 +63,31 @@ class Index:
 
     @property
     def lists(self) -> int:
-        """Into how many lists the vectors are divided; an exact index has none."""
+        """The number of lists that divide the vectors; an exact index has none."""
         import faiss
 
         return 0 if self.kind.is_exact else int(cast(Any, faiss.downcast_index(self.faiss)).nlist)
 
     @property
     def dimension(self) -> int:
-        """How many numbers a vector has."""
+        """The numbers of a vector."""
         return int(self.faiss.d)
 
     @property
     def is_mapped(self) -> bool:
-        """Whether its memory is that of a file, which other processes share."""
+        """Whether its memory is that of a file, which processes share."""
         return self._owner is not None
 
     @property
     def vectors(self) -> Vectors:
-        """The vectors (n, d) of an exact index: its own memory, gone when the index is."""
+        """The vectors (n, d) of an exact index: a view of its memory, valid as long as it is."""
         import faiss
 
         vectors = faiss.rev_swig_ptr(self._exact.get_xb(), len(self) * self.dimension)
         return cast(Vectors, vectors.reshape(len(self), self.dimension))
 
     def positions(self, ids: Iterable[int] | Ids) -> Ids:
-        """Returns the positions (m,), ascending, of those of some pictures that are here."""
+        """Return the positions (m,), ascending, of the pictures in `ids` that are in the index."""
         wanted = ascending(ids)
         positions = np.searchsorted(self.ids, wanted)
         is_here = positions < len(self)
@@ -93,9 +95,9 @@ class Index:
         return positions[is_here]
 
     def exact(self, vector: Vectors, k: int, chosen: Chosen | None) -> tuple[Ids, Vectors]:
-        """Returns ids (k,) and cosines (k,) of the nearest to a (d,) vector in an exact index.
+        """Return ids (k,) and cosines (k,) of the nearest to a (d,) vector in an exact index.
 
-        With `chosen` (n,), it is the nearest at these positions.
+        With `chosen` (n,), search only these positions.
         """
         import faiss
 
@@ -109,16 +111,16 @@ class Index:
             if nearest:
                 return self.ids[nearest[0]], nearest[1]
         scores, found = self._exact.search(vector.reshape(1, -1), k, params=parameters)
-        # FAISS fills up with -1 what it could not compare.
+        # FAISS fills up with -1.
         there = found[0] >= 0
         return self.ids[found[0][there]], scores[0][there]
 
     def candidates(
         self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
     ) -> tuple[Ids, bool]:
-        """Returns ids of pictures among which the k nearest to a (d,) vector likely are.
+        """Return ids of pictures that likely include the k nearest to a (d,) vector.
 
-        `harder` multiplies how many lists are looked through. It also tells whether those were all.
+        `harder` multiplies the number of lists to probe. Also returns whether those were all lists.
         """
         import faiss
 
@@ -137,10 +139,10 @@ class Index:
 
 
 class Unindexed(Index):
-    """Stands in for an index of more vectors than memory has room for.
+    """Stands in for an index of more vectors than memory can hold.
 
-    All pictures are candidates, so that every search reads their vectors from the database: slow,
-    and right.
+    All pictures are candidates, so every search reads their vectors from the database, which is
+    slow but exact.
     """
 
     def __init__(self, ids: Ids):
@@ -154,15 +156,12 @@ class Unindexed(Index):
     def candidates(
         self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
     ) -> tuple[Ids, bool]:
-        """Returns all that may be found, and that it is all."""
+        """Return all pictures that may be found, and True."""
         return (self.ids if chosen is None else self.ids[np.flatnonzero(chosen)]), True
 
 
 def _parts(index: Any) -> tuple[Any, Any]:
-    """Returns the two indexes of an exact one, of rounded vectors and of exact ones.
-
-    The first is None where there are only the latter.
-    """
+    """Return the two parts of an exact index: rounded vectors, or None, and exact vectors."""
     import faiss
 
     index = cast(Any, faiss).downcast_index(index)
@@ -172,7 +171,7 @@ def _parts(index: Any) -> tuple[Any, Any]:
 
 
 def flat(ids: Ids, vectors: Vectors) -> Index:
-    """Returns an exact index, in memory, of (n, d) unit vectors whose ids (n,) ascend."""
+    """Build an exact index, in memory, of (n, d) unit vectors whose ids (n,) ascend."""
     import faiss
 
     index = cast(Any, faiss).IndexFlatIP(vectors.shape[1])
@@ -183,6 +182,6 @@ def flat(ids: Ids, vectors: Vectors) -> Index:
 def _selector(chosen: Chosen) -> Any:
     import faiss
 
-    # A bit for each vector: many times faster than FAISS's selector by ids, of which it hashes
-    # every one (tests/benchmarks/within.py).
+    # A bit for each vector is many times faster than FAISS's selector by ids, which hashes them
+    # all (tests/benchmarks/within.py).
     return cast(Any, faiss).IDSelectorBitmap(np.packbits(chosen, bitorder="little"))

@@ -1,4 +1,4 @@
-"""The kinds of index, and which one a collection gets by its size and the memory there is."""
+"""The kinds of index, and the choice of one by the size of a collection and the memory."""
 
 import math
 from dataclasses import dataclass
@@ -8,38 +8,38 @@ from ...common.config import CONFIG
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of index: FAISS's name of it, and the bits that it keeps of each number.
+    """A kind of index: FAISS's name for it, and the bits that it keeps of each number.
 
-    All but `flat` search a part of the collection, in vectors that are rounded; what they find is
-    ranked anew by the exact vectors in the database.
+    All but `flat` search a part of the collection, in rounded vectors. The exact vectors in the
+    database then rank what they find.
     """
 
     name: str
     factory: str
     bits: int
-    # Bytes that a vector takes beside its numbers and ids.
+    # Bytes per vector besides its numbers and ids.
     beside: int = 0
 
     @property
     def is_exact(self) -> bool:
-        """Whether it holds the vectors themselves and looks at all of them."""
+        """Whether it holds the exact vectors and compares all of them."""
         return self is FLAT
 
     def described(self, count: int) -> str:
-        """Returns what FAISS's index_factory takes for so many vectors."""
+        """Return the argument of FAISS's index_factory for this many vectors."""
         return self.factory.format(lists=lists_for(count))
 
     def size(self, count: int, dimension: int) -> int:
-        """Returns about how many bytes an index of so many vectors takes, in memory and on disk."""
+        """Estimate the bytes of an index of this many vectors, in memory and on disk."""
         each = self.bits * dimension / 8 + self.beside + 8
         if self.is_exact:
             return round(count * each)
-        # Besides the picture's id there is its place in a list.
+        # A list holds a position besides the picture's id.
         each += 8
         return round(count * each + 4 * dimension * lists_for(count))
 
 
-# Rounded vectors of 16 bits, and beside them the exact ones of 32.
+# Rounded vectors of 16 bits, and exact ones of 32.
 FLAT = Kind("flat", "SQfp16,RFlat", 48)
 KINDS = {
     kind.name: kind
@@ -52,19 +52,19 @@ KINDS = {
     )
 }
 
-# What stands in where there is no index.
+# Stands in where there is no index.
 NONE = Kind("none", "", 0)
 
 
 def lists_for(count: int) -> int:
-    """Returns into how many lists so many vectors are divided: a power of two near the root."""
+    """Return the number of lists for this many vectors: a power of two near the square root."""
     return 1 << max(0, round(math.log2(max(1, count)) / 2))
 
 
 def choose(count: int, dimension: int, memory: int | None = None) -> Kind:
-    """Returns the kind for so many vectors: the first that is fast, and fits in `memory` bytes.
+    """Choose the kind for this many vectors: the first that is fast and fits in `memory` bytes.
 
-    Where none fits, it is the smallest.
+    If none fits, it is the smallest.
     """
     small = count * dimension <= CONFIG.exact_numbers
     kinds = list(KINDS.values())[0 if small else 1 :]

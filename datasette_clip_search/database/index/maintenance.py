@@ -1,4 +1,4 @@
-"""Keeping the index file of a database: when it is built anew, and how good it is."""
+"""Keep the index file of a database fresh, and report how good it is."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from ..recognition import images_table
 from ..triggers import standing_of
 from ..vectors import batches, count_vectors, count_without, lost_ids
 from . import Header, IndexChoice, IndexUnusable, index_path, open_index, write_index
-from .build import Watch, build_index
+from .build import OnProgress, build_index
 from .kinds import KINDS
-from .recall import Sample
+from .recall import QUERIES, Sample
 from .snapshot_cache import check_index_size, snapshot_for
 
 
 @dataclass(frozen=True)
 class KeptIndex:
-    """An index file after it was looked after: whether it was built anew, and what it says."""
+    """An index file, its header, and whether it was rebuilt just now."""
 
     file: Path
     header: Header
@@ -29,7 +29,7 @@ class KeptIndex:
 
 
 def ignore_progress(what: str, done: int, of: int) -> None:
-    """A Watch that keeps it to itself."""
+    """An OnProgress that does nothing."""
 
 
 def keep_index(
@@ -37,26 +37,28 @@ def keep_index(
     database: Path,
     model: Model,
     choice: IndexChoice | None = None,
-    watch: Watch = ignore_progress,
-    anew: bool = False,
+    on_progress: OnProgress = ignore_progress,
+    force: bool = False,
 ) -> KeptIndex:
-    """Builds the index file of a model anew where it is time to, or always.
+    """Rebuild the index file of a model if too much has changed; with `force`, rebuild it always.
 
-    Without a choice, it is of the kind that was chosen last. Raises CommandError where the file
-    can't be written.
+    Without a choice, the kind stays as it was last chosen. Raises CommandError if the file can't be
+    written.
     """
     file = index_path(database, model.id)
     try:
         check_index_size(connection, file)
         _, header = open_index(file, model.fingerprint, model.dimension)
         choice = choice or header.choice
-        if not anew and choice == header.choice and _serves(connection, model, header):
+        if not force and choice == header.choice and _serves(connection, model, header):
             return KeptIndex(file, header, rebuilt=False)
     except IndexUnusable:
         pass
     try:
-        base, header = build_index(connection, model, choice or IndexChoice(), watch, file.parent)
-        write_index(file, base, header)
+        index, header = build_index(
+            connection, model, choice or IndexChoice(), on_progress, file.parent
+        )
+        write_index(file, index, header)
     except OSError as error:
         raise CommandError(
             f"The index {file} can't be written: {error.strerror}. The pictures are "
@@ -69,7 +71,7 @@ def keep_index(
 
 
 def _serves(connection: sqlite3.Connection, model: Model, header: Header) -> bool:
-    """Tells whether so little has changed that it is scored beside the index."""
+    """Tell whether so little has changed that searches can compare it beside the index."""
     changes = changes_since(connection, model, header.moment)
     if changes is None:
         return False
@@ -79,12 +81,11 @@ def _serves(connection: sqlite3.Connection, model: Model, header: Header) -> boo
 
 @dataclass(frozen=True)
 class Status:
-    """What there is to say of an index, and how many changes it does not hold yet.
+    """The state of an index: its size, its recall, and the changes that it does not hold yet.
 
-    `pictures` are those that are searched, and `without` have no vector of the model. `lost` counts
-    vectors whose pictures are gone, or hold something else now: they are not searched. `recall` is
-    measured: the share of the ten truly nearest pictures that searches find. `problem` says why
-    there is no index in use.
+    Searches cover `pictures`. The pictures counted by `without` have no vector of the model, and
+    the vectors counted by `lost` have no picture, or one with other content. `recall` is the
+    measured recall@10 of searches. `problem` says why no index is in use.
     """
 
     file: Path
@@ -101,16 +102,19 @@ class Status:
 
     @property
     def memory(self) -> int:
-        """About how many bytes searches keep in memory, shared by all processes."""
+        """The approximate bytes that searches keep in memory, shared by all processes."""
         if self.header is None:
             return 0
         return KINDS[self.header.kind].size(self.header.count, self.header.dimension)
 
 
 def status_of(
-    connection: sqlite3.Connection, database: Path, model: Model, watch: Watch = ignore_progress
+    connection: sqlite3.Connection,
+    database: Path,
+    model: Model,
+    on_progress: OnProgress = ignore_progress,
 ) -> Status:
-    """Looks at the index of a model, and measures what searches find with it."""
+    """Check the index of a model, and measure the recall of searches."""
     file = index_path(database, model.id)
     header, problem, behind = None, "", 0
     table = images_table(connection)
@@ -119,7 +123,7 @@ def status_of(
         check_index_size(connection, file)
         header = open_index(file, model.fingerprint, model.dimension)[1]
         if not standing_of(connection, table).history:
-            gone = "the triggers of clip_embeddings are gone, which tell whether it is out of date"
+            gone = "the triggers of clip_embeddings, which record changes, are gone"
             raise IndexUnusable(f"{gone}. Run sqlite-utils clip-index without --status")
         changes = changes_since(connection, model, header.moment)
         if changes is None:
@@ -129,7 +133,7 @@ def status_of(
     except IndexUnusable as error:
         header, problem = None, str(error) if file.exists() else "there is none"
     size = file.stat().st_size if file.exists() else 0
-    recall = measure(connection, model, watch)
+    recall = measure(connection, model, on_progress)
     counts = (
         count_vectors(connection, model),
         count_without(connection, model),
@@ -138,15 +142,17 @@ def status_of(
     return Status(file, header, problem, size, behind, recall, *counts)
 
 
-def measure(connection: sqlite3.Connection, model: Model, watch: Watch = ignore_progress) -> float:
-    """Returns recall@10 of searches against exact ones, over a sample of the snapshot."""
+def measure(
+    connection: sqlite3.Connection, model: Model, on_progress: OnProgress = ignore_progress
+) -> float:
+    """Measure the recall@10 of searches over a sample of the snapshot."""
     snapshot = snapshot_for(connection, model)
-    sample = Sample(*snapshot.sample(connection, 2 * CONFIG.recall_queries))
+    sample = Sample(*snapshot.sample(connection, 2 * QUERIES))
     done = 0
     for ids, vectors in batches(connection, model, without=snapshot.lost):
         sample.show(ids, vectors)
         done += len(ids)
-        watch("Measuring", done, snapshot.count)
+        on_progress("Measuring", done, snapshot.count)
     found = []
     for query, itself in zip(sample.queries, sample.itself, strict=True):
         ids, _ = snapshot.nearest(connection, query, 11)

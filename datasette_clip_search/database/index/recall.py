@@ -1,30 +1,34 @@
-"""A sample of queries with their exact answers, to measure by what share an index finds them."""
+"""A sample of queries with their exact answers, to measure the recall of an index."""
 
 import numpy as np
 
 from ...common.answers import EQUAL_COSINES, shares_found
 from ...common.arrays import Ids, Vectors
-from ...common.config import CONFIG
+
+QUERIES = 512
+"""How many queries an index is measured with."""
 
 _K = 10
-# Kept of each query's nearest, so that copies of the tenth, which are as good an answer, are known.
+# The cosine of words to the picture that they describe.
+_LIKENESS = 0.3
+# The nearest kept for each query, so that copies of the tenth, which are as good, are known.
 _KEPT = 40
-# No picture's id.
+# The id of no picture.
 _NOBODY = np.iinfo(np.int64).min
 
 
 class Sample:
-    """Queries (m, d) and, as vectors are shown to it, the ids of the nearest to each.
+    """Queries (m, d) and, once all vectors have been shown to it, the nearest to each query.
 
-    Half of the queries are pictures of the collection, which are not counted among their own
-    answers. The other half lie away from all pictures, as words do: halfway between two pictures,
-    and as far from both as words are from what they describe.
+    Half of the queries are pictures of the collection, which do not count among their own answers.
+    The other half lie away from all pictures, as words do: halfway between two pictures, and as far
+    from both as words are from the picture that they describe.
     """
 
     def __init__(self, ids: Ids, vectors: Vectors):
-        """Takes some pictures of the collection, (n,) and (n, d)."""
+        """Take some pictures of the collection, ids (n,) and vectors (n, d)."""
         rng = np.random.default_rng(0)
-        half = min(CONFIG.recall_queries // 2, len(ids))
+        half = min(QUERIES // 2, len(ids))
         own = rng.permutation(len(ids))[:half]
         between = (
             vectors[rng.permutation(len(ids))[:half]] + vectors[rng.permutation(len(ids))[:half]]
@@ -32,7 +36,7 @@ class Sample:
         between /= np.linalg.norm(between, axis=1, keepdims=True).clip(1e-6)
         away = rng.standard_normal(between.shape, np.float32)
         away /= np.linalg.norm(away, axis=1, keepdims=True)
-        between = between * CONFIG.recall_likeness + away * np.sqrt(1 - CONFIG.recall_likeness**2)
+        between = between * _LIKENESS + away * np.sqrt(1 - _LIKENESS**2)
         self.queries: Vectors = np.concatenate([vectors[own], between]).astype(np.float32)
         nobody = np.full(half, _NOBODY)
         self.itself: Ids = np.concatenate([ids[own], nobody])
@@ -41,7 +45,7 @@ class Sample:
         self._tenth = self._scores[:, 0]
 
     def show(self, ids: Ids, vectors: Vectors) -> None:
-        """Takes some more of all the collection's pictures, (n,) and (n, d), into account."""
+        """Compare the queries with more pictures of the collection, (n,) and (n, d)."""
         scores = self.queries @ vectors.T
         scores[self.itself[:, None] == ids] = -np.inf
         near = (scores >= self._tenth[:, None] - EQUAL_COSINES).any(axis=0)
@@ -53,10 +57,9 @@ class Sample:
         self._tenth = np.partition(self._scores, _KEPT - _K, axis=1)[:, _KEPT - _K]
 
     def recall(self, found: list[Ids]) -> float:
-        """Returns which share of the ten nearest is among what was found for each query.
+        """Return the recall@10 of what was found for each query.
 
-        An answer counts where it is as near as the tenth. The share is the lower one of those for
-        the pictures, and for what lies away from them.
+        It is the lower one of the two recalls: of the pictures, and of the queries away from them.
         """
         shares = [
             _share(ids[scores > -np.inf], scores[scores > -np.inf], theirs)
@@ -67,7 +70,7 @@ class Sample:
 
 
 def _share(ids: Ids, scores: Vectors, found: Ids) -> float:
-    """Returns which share of the ten nearest, of ids and scores (n,), is among what was found."""
+    """Return the share of the ten nearest, among ids and scores (n,), that was found."""
     wanted = min(_K, len(ids))
     if not wanted:
         return 1.0

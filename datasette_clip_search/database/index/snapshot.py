@@ -1,7 +1,11 @@
-"""The vectors of one model in one database at one moment, searched.
+"""A snapshot: all vectors of one model in one database at one moment, ready for searches.
 
-Most of them are in an index; those that were added, changed or deleted since that was made are
-scored beside it.
+- Its pictures never change. A later moment gets a snapshot of its own.
+- Most vectors are in `index`. The vectors of pictures `touched` since the index was built are in
+  `fresh`, an exact index; those that the index holds of them are stale and never found.
+- The pictures with `lost` vectors are gone or have other content; these are never found either.
+- Equal cosines are ordered by id, so an answer never depends on the index or on the order in which
+  pictures were embedded.
 """
 
 import sqlite3
@@ -19,7 +23,10 @@ from ..model import Model
 from ..publication import is_published
 from ..vectors import batches_by_id, read_vectors, vectors_by_id
 from . import Index, flat
-from .crowd import Crowd
+from .crowd import SIZE, Crowd
+
+DISTRIBUTION_SAMPLE = 5_000
+"""Pictures that tell where a collection lies in its model's space; half a second, once."""
 
 
 class Snapshot:
@@ -29,58 +36,58 @@ class Snapshot:
         self,
         model: Model,
         moment: Moment,
-        base: Index,
+        index: Index,
         made: Moment | None = None,
         touched: Ids | None = None,
         fresh: Index | None = None,
         lost: Ids | None = None,
     ):
-        """Takes an index, and what has happened since it was `made`.
+        """Take an index, and the changes since it was `made`.
 
-        Of `touched` pictures (n,) the index holds what they were before; what is left of them is in
-        the exact index `fresh`. Of `lost` ones (n,) there are vectors in either, but no pictures.
+        The index holds the earlier state of the `touched` pictures (n,); the exact index `fresh`
+        holds their present vectors. The `lost` ids (n,) have vectors in either, but no pictures.
         """
         self.model = model
         self.moment = moment
-        self.index = base
+        self.index = index
         self.made = made or moment
-        # The index file that was looked at, whether it is the one in use or not.
+        # The signature of the index file, whether it is in use or not.
         self.seen: object = None
-        # The schema's version by which nothing is lost, and will not be unseen; None: look again.
+        # The schema's version with which no vector is lost or can be lost unseen. None: look again.
         self.stands: int | None = None
-        # The one by which that held of all but what was touched.
+        # The version with which that held, except for the touched pictures.
         self.stood: int | None = None
         none = np.empty(0, np.int64), np.empty((0, model.dimension), np.float32)
         self.touched = none[0] if touched is None else touched
         self.fresh = flat(*none) if fresh is None else fresh
         self.lost = none[0] if lost is None else lost
-        self._stale = base.positions(np.union1d(self.touched, self.lost))
+        self._stale = index.positions(np.union1d(self.touched, self.lost))
         self._stale_fresh = self.fresh.positions(self.lost)
         self._crowd: Crowd | None = None
         self._distribution: tuple[Vectors, Vectors] | None = None
 
     @property
     def count(self) -> int:
-        """How many pictures there are."""
+        """The number of pictures."""
         return len(self.index) - len(self._stale) + len(self.fresh) - len(self._stale_fresh)
 
     @property
     def state(self) -> tuple[int, bytes]:
-        """A value that is the same for the same pictures, of one database and model."""
+        """A value that is equal for equal pictures of one database and model."""
         return self.moment.revision, self.lost.tobytes()
 
     @property
     def is_outgrown(self) -> bool:
-        """Whether an index of all of it, read again, would be worth the time."""
+        """Whether reading all vectors into a new index would be worth the time."""
         lag = CONFIG.index_lag_from + CONFIG.index_lag * len(self.index)
         return not self.index.is_mapped and len(self.touched) > lag
 
     def before(self) -> "Snapshot":
-        """Returns the collection as it was when its index was made."""
+        """Return the snapshot of the moment when the index was built."""
         return Snapshot(self.model, self.made, self.index)
 
     def without(self, lost: Ids) -> "Snapshot":
-        """Returns the collection without vectors whose pictures are gone."""
+        """Return the snapshot without the vectors of `lost` pictures."""
         if np.array_equal(lost, self.lost):
             return self
         other = Snapshot(
@@ -96,51 +103,49 @@ class Snapshot:
         k: int,
         within: Iterable[int] | Ids | None = None,
     ) -> tuple[Ids, Vectors]:
-        """Returns ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
+        """Return ids and cosines of the k nearest pictures to a (d,) unit vector, best first.
 
-        With `within`, ids of pictures, they are the nearest of these.
+        With `within`, search only the pictures with these ids.
         """
         wanted = None if within is None else ascending(within)
         ids, scores = self._nearest(connection, self.index, self._stale, vector, k, wanted)
         if len(self.fresh):
             more = self._nearest(connection, self.fresh, self._stale_fresh, vector, k, wanted)
             ids, scores = np.concatenate([ids, more[0]]), np.concatenate([scores, more[1]])
-        # Equal scores come in the order of their ids, so that an answer never depends on the
-        # order in which pictures were embedded.
         order = np.lexsort((ids, -scores))[: max(k, 0)]
         return ids[order], scores[order]
 
     def _nearest(
         self,
         connection: sqlite3.Connection,
-        base: Index,
+        index: Index,
         stale: Ids,
         vector: Vectors,
         k: int,
         wanted: Ids | None,
     ) -> tuple[Ids, Vectors]:
-        """Returns the k nearest of an index, without those at the `stale` positions."""
+        """Return the k nearest of an index, except those at the `stale` positions."""
         chosen: Chosen | None = None
-        available = len(base) - len(stale)
+        available = len(index) - len(stale)
         if wanted is not None:
-            chosen = np.zeros(len(base), bool)
-            chosen[base.positions(wanted)] = True
+            chosen = np.zeros(len(index), bool)
+            chosen[index.positions(wanted)] = True
         elif len(stale):
-            chosen = np.ones(len(base), bool)
+            chosen = np.ones(len(index), bool)
         if chosen is not None:
             chosen[stale] = False
             available = int(np.count_nonzero(chosen))
         k = min(k, available)
         if k < 1:
             return np.empty(0, np.int64), np.empty(0, np.float32)
-        if base.kind.is_exact:
-            return base.exact(vector, k, chosen)
+        if index.kind.is_exact:
+            return index.exact(vector, k, chosen)
         if chosen is not None and wanted is not None and available <= CONFIG.fetched_within:
-            return self._ranked(connection, vector, base.ids[np.flatnonzero(chosen)], k)
-        # Some pictures, by whatever they were chosen, may lie in any list.
-        harder = 1 if wanted is None else base.lists
+            return self._ranked(connection, vector, index.ids[np.flatnonzero(chosen)], k)
+        # A filter can match pictures in any list, so probe them all.
+        harder = 1 if wanted is None else index.lists
         while True:
-            candidates, is_all = base.candidates(vector, k, chosen, harder)
+            candidates, is_all = index.candidates(vector, k, chosen, harder)
             ids, scores = self._ranked(connection, vector, candidates, k)
             if len(ids) == k or is_all:
                 return ids, scores
@@ -149,15 +154,15 @@ class Snapshot:
     def _ranked(
         self, connection: sqlite3.Connection, vector: Vectors, ids: Ids, k: int
     ) -> tuple[Ids, Vectors]:
-        """Returns the k nearest of some pictures by their vectors in the database."""
-        # In parts: a k that anyone may ask for would fill the memory with vectors.
+        """Return the k nearest of some pictures by their exact vectors in the database."""
+        # In parts: anyone may ask for a k whose vectors would fill the memory.
         parts = [(ids[:0], np.empty(0, np.float32))]
         for some, vectors in batches_by_id(connection, self.model, ids):
             parts.append((some, np.einsum("nd,d->n", vectors, vector)))
         ids, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         if len(scores) > k:
             best = np.argpartition(-scores, k - 1)[:k]
-            # Of those that are as good as the last one, the lowest ids.
+            # The tie-break among those equal to the last one: the lowest ids.
             last = scores[best].min()
             better, equal = np.flatnonzero(scores > last), np.flatnonzero(scores == last)
             best = np.concatenate([better, equal[: k - len(better)]])
@@ -165,9 +170,9 @@ class Snapshot:
         return ids, scores
 
     def sample(self, connection: sqlite3.Connection, count: int) -> tuple[Ids, Vectors]:
-        """Returns at most `count` ids (n,) and vectors (n, d), evenly spread in the ids' order.
+        """Return at most `count` ids (n,) and vectors (n, d), evenly spread in the ids' order.
 
-        They are the same for the same pictures, whatever the index.
+        Equal pictures give the same sample, whatever the index.
         """
         every = self.ids
         places = np.linspace(0, len(every) - 1, min(count, len(every))).astype(np.int64)
@@ -185,12 +190,12 @@ class Snapshot:
         return np.concatenate([kept, np.delete(self.fresh.ids, self._stale_fresh)])
 
     def vectors(self, database: Path | None) -> Vectors:
-        """Returns all vectors (n, d), in the order of the ids.
+        """Return all vectors (n, d), in the order of the ids.
 
-        Without a connection, so that a thread of its own can use it: where the index holds no exact
-        vectors they are read from the `database`. Raises QueryError for so many that they would
-        fill the memory, of which a published database allows less, and DatabaseError where they
-        have changed meanwhile.
+        It takes no connection, so that any thread can call it. If the index holds no exact vectors,
+        they are read from the `database`. Raises QueryError for more vectors than memory can hold,
+        with less memory for a published database, and DatabaseError if they have changed
+        meanwhile.
         """
         if self.index.kind.is_exact:
             if not len(self.touched) and not len(self.lost):
@@ -223,15 +228,15 @@ class Snapshot:
         return vectors_by_id(connection, self.model, ids)
 
     def crowd(self, connection: sqlite3.Connection) -> Crowd:
-        """Returns what hits stand above; the same pictures always make the same one."""
+        """Return the crowd that hits are compared with; equal pictures give the same crowd."""
         if self._crowd is None:
-            self._crowd = Crowd(*self.sample(connection, CONFIG.crowd_size))
+            self._crowd = Crowd(*self.sample(connection, SIZE))
         return self._crowd
 
     def distribution(self, connection: sqlite3.Connection) -> tuple[Vectors, Vectors]:
-        """Returns the mean (d,) and the covariance (d, d), float32, of a sample of the vectors."""
+        """Return the mean (d,) and the covariance (d, d), float32, of a sample of the vectors."""
         if self._distribution is None:
-            _, vectors = self.sample(connection, CONFIG.distribution_sample)
+            _, vectors = self.sample(connection, DISTRIBUTION_SAMPLE)
             d = self.model.dimension
             mean, covariance = np.zeros(d, np.float32), np.zeros((d, d), np.float32)
             if len(vectors):

@@ -1,7 +1,16 @@
-"""The collections of a process: loaded once, and brought up to date for every connection.
+"""The snapshots of a process: loaded once, and brought up to date for every connection.
 
-The database tells what has happened to its vectors since an index was made, so that an answer is
-always that of the database as the connection sees it.
+- An answer is always that of the database as the connection sees it. Each search compares the
+  snapshot with the history of changes (changes.py) before it uses it.
+- Every vector in a snapshot has its picture. Where the triggers that keep them together are
+  missing (triggers.py), vectors and pictures are compared for each search.
+- One thread at a time loads a model of a database. Others wait for it, but none for another
+  database, and a statement that waits can reach its time limit.
+- The newest snapshot stays. A connection that sees an older state of the database gets a snapshot
+  of that, and leaves the newest to the others.
+- When the cache is full, the database with the most snapshots loses one.
+- An index file that can't be used never stops a search: the log says why once, and the search
+  reads the vectors.
 """
 
 import logging
@@ -33,22 +42,19 @@ log = logging.getLogger(__name__)
 _Key = tuple[str, int]
 
 _snapshots: OrderedDict[_Key, Snapshot] = OrderedDict()
-# One for each model of each database, so that nobody waits for what another one's file holds.
+# A lock for each model of each database, so that none waits for another's file.
 _loading: dict[_Key, threading.Lock] = {}
 _guard = threading.Lock()
-# What was told of index files, each once; and those files that are no good to anyone.
+# The warnings about index files that were logged, each once; and the damaged files.
 _told: set[tuple[object, str]] = set()
 _damaged: set[object] = set()
 _told_untriggered: set[str | None] = set()
 
 
 def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
-    """Returns the snapshot as the connection sees it now, shared by all of a process.
-
-    Every vector in it has its picture.
-    """
+    """Return the snapshot of a model as the connection sees it now, shared by the whole process."""
     current = _latest(connection, model)
-    # All that it costs where the triggers are there.
+    # With the triggers, this is all that it costs.
     if current.stands == schema_version(connection):
         return current
     table = images_table(connection)
@@ -66,15 +72,15 @@ def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
     return kept
 
 
-def doubt(connection: sqlite3.Connection, model: Model) -> None:
-    """Has the next search compare vectors and pictures, because one was found to have none."""
+def distrust_snapshot(connection: sqlite3.Connection, model: Model) -> None:
+    """Make the next search compare vectors and pictures, because a hit had no picture."""
     known = _snapshots.get(_place(main_file(connection), model.id)[1])
     if known:
         known.stands = known.stood = None
 
 
 def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
-    """Reads a snapshot whose changes nobody notes, so that it serves one search alone."""
+    """Read a snapshot for one search only, because nothing records later changes."""
     name = main_file(connection)
     if name not in _told_untriggered:
         _told_untriggered.add(name)
@@ -82,14 +88,16 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
             "The triggers of clip_embeddings are gone, so every search reads all vectors. "
             "Run: sqlite-utils clip-index"
         )
-    # Nobody shares it, so it must not fill the memory, but where there is no file to read from.
-    base = Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    # Not shared, so it must not fill the memory, unless there is no file to read from.
+    index = (
+        Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
+    )
     state = int.from_bytes(os.urandom(8), "big", signed=True)
-    return Snapshot(model, Moment(-1, state), base).without(lost_ids(connection, model))
+    return Snapshot(model, Moment(-1, state), index).without(lost_ids(connection, model))
 
 
 def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
-    """Returns a snapshot of all vectors that the connection sees now."""
+    """Return a snapshot of all vectors that the connection sees now."""
     file, key = _place(main_file(connection), model.id)
     known = _snapshots.get(key)
     if known and known.moment.revision == model.revision and known.seen == _signature(file):
@@ -103,14 +111,14 @@ def _latest(connection: sqlite3.Connection, model: Model) -> Snapshot:
             if (later := advanced(connection, model, start))
         )
         current.seen = seen
-        # A connection that looks at an older state leaves the newest one to the others.
+        # A connection that sees an older state leaves the newest snapshot to the others.
         if not known or known.index is not current.index or known.moment.seq < current.moment.seq:
             _keep(key, current)
         return current
 
 
 def _keep(key: _Key, snapshot: Snapshot) -> None:
-    """Keep a snapshot, in place of one of the database that has the most of them in memory."""
+    """Cache a snapshot; if the cache is full, drop one of the database that has the most."""
     with _guard:
         _snapshots[key] = snapshot
         _snapshots.move_to_end(key)
@@ -122,20 +130,20 @@ def _keep(key: _Key, snapshot: Snapshot) -> None:
 def _starts(
     connection: sqlite3.Connection, model: Model, file: Path | None, known: Snapshot | None
 ) -> Iterator[Snapshot]:
-    """Yields what may be brought up to date, from the least work on."""
+    """Yield snapshots that might be brought up to date, the least work first."""
     if known and known.model.fingerprint == model.fingerprint:
         if known.seen != _signature(file) and (mapped := _from_file(connection, model, file)):
             yield mapped
         if not known.is_outgrown:
             yield known
-            # For a connection that looks at an older state than `known` is of.
+            # For a connection that sees an older state than `known`.
             yield known.before()
     if mapped := _from_file(connection, model, file):
         yield mapped
-    # Before the vectors: what changes meanwhile is then read again.
+    # Read before the vectors, so that changes from here on are read again.
     moment = moment_of(connection, model)
     yield Snapshot(model, moment, _without_index(connection, model))
-    # Only where the history is being deleted at the same time.
+    # Reached only if the history is being deleted at the same time.
     raise DatabaseError("The vectors change faster than they can be read. Search again")
 
 
@@ -153,7 +161,7 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Index:
 
 
 def advanced(connection: sqlite3.Connection, model: Model, start: Snapshot) -> Snapshot | None:
-    """Returns a snapshot with all that has happened since, or None where that isn't known."""
+    """Return a snapshot with all later changes, or None if the history does not tell them."""
     changes = changes_since(connection, model, start.moment)
     if changes is None:
         return None
@@ -178,7 +186,7 @@ def advanced(connection: sqlite3.Connection, model: Model, start: Snapshot) -> S
 
 
 def _signature(file: Path | None) -> object:
-    """Returns what tells one index file from another one in its place; None where there is none."""
+    """Return a value that identifies the present index file; None where there is none."""
     try:
         stat = os.stat(file) if file else None
     except OSError:
@@ -187,7 +195,7 @@ def _signature(file: Path | None) -> object:
 
 
 def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) -> Snapshot | None:
-    """Maps the index file of a model; None, and a warning, where it won't do."""
+    """Map the index file of a model; log a warning and return None if it can't be used."""
     seen = _signature(file)
     if file is None or seen is None or seen in _damaged:
         return None
@@ -195,13 +203,13 @@ def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) 
         moment = read_header(file).moment
         if changes_since(connection, model, moment) is None:
             if connection.in_transaction and moment.seq > moment_of(connection, model).seq:
-                # It looks at a state of the database from before the index was built.
+                # The connection sees a state from before the index was built.
                 return None
             raise IndexUnusable("it was built from other vectors than the database holds now")
         check_index_size(connection, file)
-        base, header = open_index(file, model.fingerprint, model.dimension)
-        # Another one may have been put there meanwhile; `advanced` looks at what it says.
-        return Snapshot(model, header.moment, base)
+        index, header = open_index(file, model.fingerprint, model.dimension)
+        # Another file may have taken its place meanwhile; `advanced` checks its moment.
+        return Snapshot(model, header.moment, index)
     except IndexUnusable as error:
         if error.is_damaged:
             _damaged.add(seen)
@@ -213,14 +221,14 @@ def _from_file(connection: sqlite3.Connection, model: Model, file: Path | None) 
 
 
 def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
-    """Raises IndexUnusable for a file that would take longer to read than what it is an index of.
+    """Raise IndexUnusable for a file that is too large to be an index of this database.
 
-    Every vector takes at most six bytes a number in it, and at least two in the database.
+    A number takes at most six bytes in the index, and at least two in the database.
     """
     [pages], [page_size] = (
         fetch(connection, f"pragma main.{name}").fetchone() for name in ("page_count", "page_size")
     )
-    # Where it has gone meanwhile, opening it says so.
+    # If it has gone meanwhile, opening it says so.
     size = file.stat().st_size if file.exists() else 0
     if size > 4 * pages * page_size + CONFIG.small_index_bytes:
         raise IndexUnusable("it is larger than an index of this database can be")
@@ -228,5 +236,5 @@ def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
 
 @lru_cache(CONFIG.snapshot_cache_entries)
 def _place(path: str | None, model_id: int) -> tuple[Path | None, tuple[str, int]]:
-    """Returns where the index of a model of a database is, and what its snapshot goes by."""
+    """Return the path of a model's index file, and the key of its snapshot."""
     return index_path(Path(path), model_id) if path else None, (str(path), model_id)

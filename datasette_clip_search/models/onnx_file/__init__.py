@@ -1,6 +1,7 @@
-"""ONNX files that come from databases: read strictly, judged before they run, run to a bound.
+"""ONNX files from databases, which may be a stranger's: read, judged, and run within limits.
 
-`wire` reads protobuf, `model` reads an ONNX file and refuses all that no tower of ours holds,
-`shapes` computes what each operator makes and costs, `check` holds that against the limits, and
-`session` makes every session of ONNX Runtime in the project.
+`wire` reads protobuf, and `graph_model` reads an ONNX file and refuses whatever our towers never
+contain. `registry` lists the operators, whose rules in `operators`, `windows` and `movements`
+compute outputs and cost. `check` compares the cost with the limits, and `session` creates every
+session of ONNX Runtime in the project. `towers` may import it.
 """

@@ -1,22 +1,27 @@
-"""Judging a graph before it runs: what it makes of some inputs, in how much memory and work."""
+"""The cost of a graph before it runs: memory and work for inputs of some shapes."""
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...common.config import CONFIG
-from . import movements as movements  # Adds its operators.
+from . import movements, operators, windows
 from .graph_model import Node, OnnxModel, Shape
-from .operators import OPERATORS, refuse
+from .registry import OPERATORS, unknown_operator
 from .values import MOST_KNOWN, NodeCall, Value
 from .wire import OnnxRefused
+
+# Importing them registers their operators.
+_RULES = movements, operators, windows
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run costs: bytes at a time besides the weights, multiplications, and those of a node.
+    """The cost of a run.
 
-    `folded` are the bytes of what depends on constants alone, which is computed once and kept.
+    `bytes` is the peak of memory besides the weights, `work` the number of multiplications, and
+    `largest` the most that one node does. `folded` are the bytes of values that depend on constants
+    alone: ONNX Runtime computes them once and keeps them.
     """
 
     bytes: int
@@ -27,7 +32,7 @@ class Cost:
 
 
 class CostModel:
-    """A graph without its weights, of which only shapes are kept."""
+    """Estimates the cost of a graph from shapes alone, without its weights."""
 
     def __init__(self, model: OnnxModel):
         self._nodes = model.nodes
@@ -48,21 +53,21 @@ class CostModel:
 
         Raises OnnxRefused for an operator, a setting or a shape that none of our towers has.
         """
-        # Shapes past every limit, or of no elements, break a rule's arithmetic.
+        # Shapes beyond every limit, or without elements, break a rule's arithmetic.
         try:
             return self._cost(inputs)
         except (ValueError, OverflowError, ArithmeticError, LookupError, TypeError) as error:
-            raise (
-                error if isinstance(error, OnnxRefused) else OnnxRefused("broken shapes")
-            ) from error
+            if isinstance(error, OnnxRefused):
+                raise
+            raise OnnxRefused("broken shapes") from error
 
     def fits(self, cost: Cost, count: int) -> bool:
-        """Tells whether a run of so many texts or pictures, which costs this, is within the limits.
+        """Return whether a run with this cost, of `count` texts or pictures, is within the limits.
 
-        Raises OnnxRefused for what no number of them changes.
+        Raises OnnxRefused for a graph that is beyond them with any number.
         """
         if cost.folded > 4 * self._weights + CONFIG.max_tower_working_bytes // 4:
-            raise OnnxRefused("more made of its weights than they are")
+            raise OnnxRefused("computed constants larger than its weights")
         return (
             cost.bytes <= CONFIG.max_tower_working_bytes
             and cost.largest <= CONFIG.max_tower_node_work
@@ -82,7 +87,7 @@ class CostModel:
             work += call.work
             largest = max(largest, call.work)
             if all(value.is_constant for value in made):
-                # Nothing of ours multiplies constants with each other.
+                # None of our towers multiplies constants with each other.
                 folded += sum(value.bytes for value in made) + call.scratch
                 folding += call.work
                 if folding > CONFIG.max_tower_folding_work:
@@ -97,14 +102,14 @@ class CostModel:
                 if name and not uses[name] and not known[name].is_constant:
                     live -= known[name].bytes
         if not set(self._wanted) <= set(known):
-            raise OnnxRefused("an output that nothing makes")
+            raise OnnxRefused("an output that no node makes")
         shapes = tuple(known[name].shape for name in self._wanted)
         return Cost(most, work, largest, folded, shapes)
 
 
 def _inputs(node: Node, known: Mapping[str, Value]) -> list[str]:
     if any(name and name not in known for name in node.inputs):
-        raise OnnxRefused(f"{node.operator} before what it takes")
+        raise OnnxRefused(f"{node.operator} before its inputs")
     return node.inputs
 
 
@@ -112,17 +117,17 @@ def _made(call: NodeCall) -> list[Value]:
     node = call.node
     operator = OPERATORS.get((node.domain, node.operator))
     if operator is None:
-        raise refuse(node.operator)
+        raise unknown_operator(node.operator)
     if len(node.inputs) not in operator.inputs or not set(node.attributes) <= operator.attributes:
-        raise OnnxRefused(f"{node.operator} of other inputs or settings")
+        raise OnnxRefused(f"{node.operator} with unexpected inputs or settings")
     made = operator.rule(call)
     values = made if isinstance(made, list) else [made]
     if len(values) != len(node.outputs):
-        raise OnnxRefused(f"{node.operator} of other outputs")
+        raise OnnxRefused(f"{node.operator} with unexpected outputs")
     return values
 
 
 def _add(known: dict[str, Value], name: str, value: Value) -> None:
     if not name or name in known:
-        raise OnnxRefused("two values of one name")
+        raise OnnxRefused("two values with one name")
     known[name] = value

@@ -1,7 +1,7 @@
-"""Reading an ONNX file: nodes, constants, what goes in and comes out; there may be nothing else.
+"""A strict reader of ONNX files: nodes, constants, inputs and outputs, and nothing else.
 
-Data outside the file, graphs inside of nodes, functions, and values other than dense tensors of
-plain numbers are refused, and so is any field that is not listed here.
+It refuses data outside the file, graphs inside nodes, functions, values other than dense tensors of
+plain numbers, and any field that is not listed here.
 """
 
 import math
@@ -17,7 +17,7 @@ from .wire import REFUSED, Field, OnnxRefused, read
 Shape = tuple[int, ...]
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 3, 6, 7, 9, 10
-# As ONNX lays them out in its raw data.
+# Their layout in ONNX's raw data.
 TYPES = {
     FLOAT: "<f4",
     UINT8: "u1",
@@ -29,7 +29,7 @@ TYPES = {
 }
 
 MICROSOFT = "com.microsoft"
-# ONNX's own operators, in the versions whose definitions the shapes here follow.
+# ONNX's own operators, in the versions that the rules for shapes here follow.
 _OPSETS = {"": range(18, 24), MICROSOFT: range(1, 2)}
 _IR_VERSIONS = range(8, 12)
 _MOST_DIMENSIONS = 8
@@ -73,7 +73,7 @@ _TENSOR_TYPE = {
 _VALUE = {
     1: Field("name", "text"),
     2: Field("type", {1: Field("tensor", _TENSOR_TYPE)}),
-    # What torch's exporter notes.
+    # Notes of torch's exporter.
     4: Field("notes", {1: Field("key", "text"), 2: Field("value", "text")}, 16),
 }
 _GRAPH = {
@@ -92,13 +92,13 @@ _MODEL = {
     8: Field("opsets", {1: Field("domain", "text"), 2: Field("version", "int")}, 4),
     25: Field("functions", REFUSED),
 }
-# By the number of their type, the field that holds the value.
+# The field that holds the value, by the number of the type.
 _ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 7: "ints"}
 
 
 @dataclass(frozen=True)
 class Node:
-    """An operator at work; a tensor among its attributes is an array."""
+    """A node: an operator with its inputs, outputs and attributes, where a tensor is an array."""
 
     operator: str
     domain: str
@@ -109,7 +109,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Declared:
-    """What a graph takes or gives; None stands for a dimension that is open."""
+    """An input or output of a graph; None stands for an open dimension."""
 
     name: str
     type: int
@@ -118,36 +118,36 @@ class Declared:
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """A graph with its constants, which are read from the bytes of the file itself."""
+    """A graph with its constants, which share memory with the bytes of the file."""
 
     nodes: list[Node]
     constants: dict[str, NDArray[Any]]
-    # Of the constants.
+    # The types of the constants.
     types: dict[str, int]
     inputs: list[Declared]
     outputs: list[Declared]
 
 
 def read_model(data: bytes) -> OnnxModel:
-    """Reads an ONNX file.
+    """Read an ONNX file.
 
-    Raises OnnxRefused, or another ValueError, for one that no tower of ours is.
+    Raises OnnxRefused, or another ValueError, for a file that is none of our towers.
     """
     model = read(memoryview(data), _MODEL)
     if model.get("ir_version") not in _IR_VERSIONS:
-        raise OnnxRefused("another version of ONNX")
+        raise OnnxRefused("an unsupported version of ONNX")
     domains = [opset.get("domain", "") for opset in model["opsets"]]
     if len(set(domains)) != len(domains) or not all(
         opset.get("version") in _OPSETS.get(domain, ())
         for opset, domain in zip(model["opsets"], domains, strict=True)
     ):
-        raise OnnxRefused("other sets of operators")
+        raise OnnxRefused("unsupported operator sets")
     graph = model.get("graph") or {"nodes": [], "constants": [], "inputs": [], "outputs": []}
     constants: dict[str, NDArray[Any]] = {}
     for tensor in graph["constants"]:
         name = tensor.get("name", "")
         if not name or name in constants:
-            raise OnnxRefused("constants without names of their own")
+            raise OnnxRefused("constants without unique names")
         constants[name] = _array(tensor)
     return OnnxModel(
         [_node(node) for node in graph["nodes"]],
@@ -163,10 +163,10 @@ def _array(tensor: dict[str, Any]) -> NDArray[Any]:
         raise OnnxRefused("data outside the file")
     layout = TYPES.get(tensor.get("type", 0))
     if layout is None:
-        raise OnnxRefused(f"constants of the type {tensor.get('type')}")
+        raise OnnxRefused(f"constants of type {tensor.get('type')}")
     raw, shape = tensor.get("raw", b""), tuple(tensor["dims"])
     if min(shape, default=0) < 0 or math.prod(shape) * np.dtype(layout).itemsize != len(raw):
-        raise OnnxRefused("a constant whose size is not that of its data")
+        raise OnnxRefused("a constant whose size differs from its data's")
     return np.frombuffer(raw, layout).reshape(shape)
 
 
@@ -176,7 +176,7 @@ def _node(node: dict[str, Any]) -> Node:
         name, field = attribute.get("name", ""), _ATTRIBUTES.get(attribute.get("type", 0))
         given = [each for each in _ATTRIBUTES.values() if attribute.get(each) not in (None, [])]
         if name in attributes or field is None or any(each != field for each in given):
-            raise OnnxRefused("an attribute of another type")
+            raise OnnxRefused("an attribute of an unexpected type")
         value = attribute.get(field, 0)
         if field == "s":
             value = bytes(value or b"")

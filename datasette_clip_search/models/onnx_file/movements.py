@@ -1,15 +1,15 @@
-"""The operators that only move numbers, and through which the sizes of shapes are followed."""
+"""Rules for operators that only move numbers, among them those that compute shapes."""
 
 import math
 
 import numpy as np
 
-from .graph_model import FLOAT, INT64
-from .operators import _operator as operator
+from .graph_model import FLOAT, INT64, TYPES
+from .registry import rule_for
 from .values import NodeCall, Value
 
 
-@operator("Shape", (1, 1), "start end")
+@rule_for("Shape", (1, 1), "start end")
 def _shape(call: NodeCall) -> Value:
     x = call.value(0)
     rank = len(x.shape)
@@ -18,12 +18,12 @@ def _shape(call: NodeCall) -> Value:
     return call.made([len(sizes)], INT64, sizes)
 
 
-@operator("Size", (1, 1))
+@rule_for("Size", (1, 1))
 def _size(call: NodeCall) -> Value:
     return call.made([], INT64, call.value(0).count)
 
 
-@operator("Reshape", (2, 2), "allowzero")
+@rule_for("Reshape", (2, 2), "allowzero")
 def _reshape(call: NodeCall) -> Value:
     x, shape = call.value(0), call.numbers(1)
     call.expect(shape.count(-1) <= 1 and min(shape, default=0) >= -1)
@@ -39,14 +39,14 @@ def _reshape(call: NodeCall) -> Value:
     return call.made(shape, numbers=numbers)
 
 
-@operator("Squeeze", (1, 2))
+@rule_for("Squeeze", (1, 2))
 def _squeeze(call: NodeCall) -> Value:
     x = call.value(0)
     rank = len(x.shape)
     given = [] if call.optional(1) is None else call.numbers(1)
     axes = {call.axis(axis, rank) for axis in given}
     if call.optional(1) is None:
-        # Which these are must not depend on how many pictures or texts there are.
+        # The axes must not depend on the number of pictures or texts.
         call.expect(x.is_constant or (x.numbers is not None and rank == 1))
         axes = {axis for axis, size in enumerate(x.shape) if size == 1}
     call.expect(all(x.shape[axis] == 1 for axis in axes))
@@ -55,7 +55,7 @@ def _squeeze(call: NodeCall) -> Value:
     return call.made(shape, numbers=numbers)
 
 
-@operator("Unsqueeze", (2, 2))
+@rule_for("Unsqueeze", (2, 2))
 def _unsqueeze(call: NodeCall) -> Value:
     x, given = call.value(0), call.numbers(1)
     rank = len(x.shape) + len(given)
@@ -67,14 +67,14 @@ def _unsqueeze(call: NodeCall) -> Value:
     return call.made(shape, numbers=numbers)
 
 
-@operator("Flatten", (1, 1), "axis")
+@rule_for("Flatten", (1, 1), "axis")
 def _flatten(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", 1), len(x.shape) + 1)
     return call.made([math.prod(x.shape[:axis]), math.prod(x.shape[axis:])])
 
 
-@operator("Transpose", (1, 1), "perm")
+@rule_for("Transpose", (1, 1), "perm")
 def _transpose(call: NodeCall) -> Value:
     x = call.value(0)
     order = call.wholes("perm", range(len(x.shape))[::-1])
@@ -83,7 +83,7 @@ def _transpose(call: NodeCall) -> Value:
     return call.made([x.shape[axis] for axis in order])
 
 
-@operator("Concat", (1, 64), "axis")
+@rule_for("Concat", (1, 64), "axis")
 def _concat(call: NodeCall) -> Value:
     values = [call.value(place) for place in range(len(call.inputs))]
     first = values[0]
@@ -105,7 +105,7 @@ def _concat(call: NodeCall) -> Value:
     )
 
 
-@operator("Split", (1, 2), "axis num_outputs")
+@rule_for("Split", (1, 2), "axis num_outputs")
 def _split(call: NodeCall) -> list[Value]:
     x, count = call.value(0), len(call.node.outputs)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
@@ -119,7 +119,7 @@ def _split(call: NodeCall) -> list[Value]:
     return [call.made([*x.shape[:axis], size, *x.shape[axis + 1 :]]) for size in sizes]
 
 
-@operator("Slice", (3, 5))
+@rule_for("Slice", (3, 5))
 def _slice(call: NodeCall) -> Value:
     x, starts, ends = call.value(0), call.numbers(1), call.numbers(2)
     given = call.optional(3) is not None
@@ -131,7 +131,7 @@ def _slice(call: NodeCall) -> Value:
     shape, numbers = list(x.shape), x.numbers
     for axis, *parts in zip(axes, starts, ends, steps, strict=True):
         start, end, step = parts
-        # Backwards to before the first, -1 would be the last.
+        # A backward slice to before the first element: -1 would mean the last one.
         stop = None if step < 0 and end < -x.shape[axis] else end
         chosen = slice(start, stop, step)
         shape[axis] = len(range(*chosen.indices(x.shape[axis])))
@@ -141,7 +141,7 @@ def _slice(call: NodeCall) -> Value:
     return call.made(shape, numbers=numbers)
 
 
-@operator("Gather", (2, 2), "axis")
+@rule_for("Gather", (2, 2), "axis")
 def _gather(call: NodeCall) -> Value:
     x, places = call.value(0), call.value(1)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
@@ -154,7 +154,7 @@ def _gather(call: NodeCall) -> Value:
     return call.made(shape, numbers=x.numbers[places.numbers])
 
 
-@operator("GatherElements", (2, 2), "axis")
+@rule_for("GatherElements", (2, 2), "axis")
 def _gather_elements(call: NodeCall) -> Value:
     x, places = call.value(0), call.value(1)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
@@ -167,7 +167,7 @@ def _gather_elements(call: NodeCall) -> Value:
     return call.made(places.shape)
 
 
-@operator("GatherND", (2, 2), "batch_dims")
+@rule_for("GatherND", (2, 2), "batch_dims")
 def _gather_nd(call: NodeCall) -> Value:
     x, places, batch = call.value(0), call.value(1), call.whole("batch_dims", 0)
     rank = min(len(x.shape), len(places.shape))
@@ -180,7 +180,7 @@ def _gather_nd(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@operator("Expand", (2, 2))
+@rule_for("Expand", (2, 2))
 def _expand(call: NodeCall) -> Value:
     x = call.value(0)
     try:
@@ -192,7 +192,7 @@ def _expand(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@operator("Tile", (2, 2))
+@rule_for("Tile", (2, 2))
 def _tile(call: NodeCall) -> Value:
     x, times = call.value(0), call.numbers(1)
     call.expect(len(times) == len(x.shape) and min(times, default=0) >= 0)
@@ -201,7 +201,7 @@ def _tile(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@operator("ConstantOfShape", (1, 1), "value")
+@rule_for("ConstantOfShape", (1, 1), "value")
 def _constant_of_shape(call: NodeCall) -> Value:
     value = call.node.attributes.get("value")
     call.expect(value is None or (isinstance(value, np.ndarray) and value.shape == (1,)))
@@ -212,12 +212,10 @@ def _constant_of_shape(call: NodeCall) -> Value:
 
 
 def _type_of(array: "np.ndarray[tuple[int, ...], np.dtype[np.generic]]") -> int:
-    from .graph_model import TYPES
-
     return next(number for number, layout in TYPES.items() if np.dtype(layout) == array.dtype)
 
 
-@operator("Range", (3, 3))
+@rule_for("Range", (3, 3))
 def _range(call: NodeCall) -> Value:
     [start], [limit], [step] = (call.numbers(at) for at in range(3))
     call.expect(step != 0)

@@ -1,58 +1,26 @@
-"""The operators that towers hold, each with a rule: what it makes of its inputs and what it costs.
-
-They are those of the graphs built here, and those that torch's exporter writes for OpenCLIP's
-families. None repeats or branches, keeps a state, or reads from anywhere else.
-"""
+"""Rules for operators that compute: elementwise, normalisation, products, attention, reduction."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from .graph_model import BOOL, FLOAT, INT8, INT32, INT64, MICROSOFT, TYPES, UINT8
+from .registry import rule_for
 from .values import NodeCall, Value, broadcast
-from .wire import OnnxRefused
 
-Rule = Callable[[NodeCall], Value | list[Value]]
-# An exponential takes as long as so many multiplications.
+# An exponential takes as long as this many multiplications.
 _SLOW = 16
 
 
-@dataclass(frozen=True)
-class Operator:
-    """How many inputs it may have, its attributes, and its rule."""
-
-    inputs: range
-    attributes: frozenset[str]
-    rule: Rule
-
-
-OPERATORS: dict[tuple[str, str], Operator] = {}
-
-
-def _operator(
-    names: str, inputs: tuple[int, int], attributes: str = "", domain: str = ""
-) -> Callable[[Rule], Rule]:
-    def add(rule: Rule) -> Rule:
-        for name in names.split():
-            OPERATORS[domain, name] = Operator(
-                range(inputs[0], inputs[1] + 1), frozenset(attributes.split()), rule
-            )
-        return rule
-
-    return add
-
-
-@_operator("Abs Erf Exp IsNaN Log Neg Not Reciprocal Relu Sigmoid Sqrt Tanh", (1, 1))
-@_operator("Gelu", (1, 1), "approximate")
-@_operator("Softmax", (1, 1), "axis")
-@_operator("HardSigmoid", (1, 1), "alpha beta")
-@_operator("HardSwish Identity", (1, 1))
-@_operator("LeakyRelu", (1, 1), "alpha")
-@_operator("Gelu", (1, 1), domain=MICROSOFT)
-@_operator("FastGelu", (1, 2), domain=MICROSOFT)
-@_operator("QuickGelu", (1, 1), "alpha", domain=MICROSOFT)
+@rule_for("Abs Erf Exp IsNaN Log Neg Not Reciprocal Relu Sigmoid Sqrt Tanh", (1, 1))
+@rule_for("Gelu", (1, 1), "approximate")
+@rule_for("Softmax", (1, 1), "axis")
+@rule_for("HardSigmoid", (1, 1), "alpha beta")
+@rule_for("HardSwish Identity", (1, 1))
+@rule_for("LeakyRelu", (1, 1), "alpha")
+@rule_for("Gelu", (1, 1), domain=MICROSOFT)
+@rule_for("FastGelu", (1, 2), domain=MICROSOFT)
+@rule_for("QuickGelu", (1, 1), "alpha", domain=MICROSOFT)
 def _each(call: NodeCall) -> Value:
     x = call.value(0)
     call.work += x.count * _SLOW
@@ -63,8 +31,8 @@ def _each(call: NodeCall) -> Value:
     return call.made(x.shape, numbers=numbers)
 
 
-@_operator("Add Div Max Min Mod Mul Pow Sub", (2, 2))
-@_operator("And Equal Greater GreaterOrEqual Less LessOrEqual Or", (2, 2))
+@rule_for("Add Div Max Min Mod Mul Pow Sub", (2, 2))
+@rule_for("And Equal Greater GreaterOrEqual Less LessOrEqual Or", (2, 2))
 def _both(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     shape = broadcast(call, a, b)
@@ -80,14 +48,14 @@ def _both(call: NodeCall) -> Value:
 _COMPARISONS = {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or"}
 
 
-@_operator("Where", (3, 3))
+@rule_for("Where", (3, 3))
 def _where(call: NodeCall) -> Value:
     shape = broadcast(call, *(call.value(place) for place in range(3)))
     call.work += math.prod(shape)
     return call.made(shape, call.value(1).type)
 
 
-@_operator("Clip", (1, 3))
+@rule_for("Clip", (1, 3))
 def _clip(call: NodeCall) -> Value:
     for place in (1, 2):
         bound = call.optional(place)
@@ -96,7 +64,7 @@ def _clip(call: NodeCall) -> Value:
     return call.made(call.value(0).shape)
 
 
-@_operator("Cast", (1, 1), "to")
+@rule_for("Cast", (1, 1), "to")
 def _cast(call: NodeCall) -> Value:
     x, to = call.value(0), call.whole("to", 0)
     call.expect(to in TYPES)
@@ -105,9 +73,9 @@ def _cast(call: NodeCall) -> Value:
     return call.made(x.shape, to, x.numbers if is_whole else None)
 
 
-@_operator("LayerNormalization", (2, 3), "axis epsilon stash_type")
-@_operator("BatchNormalization", (5, 5), "epsilon momentum")
-@_operator("InstanceNormalization", (3, 3), "epsilon")
+@rule_for("LayerNormalization", (2, 3), "axis epsilon stash_type")
+@rule_for("BatchNormalization", (5, 5), "epsilon momentum")
+@rule_for("InstanceNormalization", (3, 3), "epsilon")
 def _normalised(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", -1), len(x.shape))
@@ -118,7 +86,7 @@ def _normalised(call: NodeCall) -> Value:
     return call.made(x.shape)
 
 
-@_operator("QuantizeLinear DequantizeLinear", (2, 3), "axis")
+@rule_for("QuantizeLinear DequantizeLinear", (2, 3), "axis")
 def _scaled(call: NodeCall) -> Value:
     x, scale = call.value(0), call.constant(1)
     axis = call.axis(call.whole("axis", 0), max(len(x.shape), 1))
@@ -133,7 +101,7 @@ def _scaled(call: NodeCall) -> Value:
     return call.made(x.shape, zero.type if zero else UINT8)
 
 
-@_operator("MatMul", (2, 2))
+@rule_for("MatMul", (2, 2))
 def _product(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2])
@@ -147,7 +115,7 @@ def _product(call: NodeCall) -> Value:
     return call.made(shape)
 
 
-@_operator("Gemm", (2, 3), "alpha beta transA transB")
+@rule_for("Gemm", (2, 3), "alpha beta transA transB")
 def _gemm(call: NodeCall) -> Value:
     a, b = call.value(0), call.value(1)
     call.expect(len(a.shape) == len(b.shape) == 2)
@@ -160,7 +128,7 @@ def _gemm(call: NodeCall) -> Value:
     return call.made((rows, columns))
 
 
-@_operator("MatMulNBits", (3, 6), "K N bits block_size accuracy_level", domain=MICROSOFT)
+@rule_for("MatMulNBits", (3, 6), "K N bits block_size accuracy_level", domain=MICROSOFT)
 def _product_of_bits(call: NodeCall) -> Value:
     x, weights, scales = call.value(0), call.constant(1), call.constant(2)
     inner, columns, block = (call.whole(name, 0) for name in ("K", "N", "block_size"))
@@ -178,7 +146,7 @@ def _product_of_bits(call: NodeCall) -> Value:
     return call.made((*x.shape[:-1], columns))
 
 
-@_operator("MatMulIntegerToFloat", (4, 7), domain=MICROSOFT)
+@rule_for("MatMulIntegerToFloat", (4, 7), domain=MICROSOFT)
 def _product_of_integers(call: NodeCall) -> Value:
     x, weights, scale, scales = call.value(0), *(call.constant(place) for place in (1, 2, 3))
     call.expect(len(weights.shape) == 2 and x.shape[-1:] == weights.shape[:1])
@@ -197,7 +165,7 @@ def _product_of_integers(call: NodeCall) -> Value:
     return call.made(shape, FLOAT)
 
 
-@_operator("MultiHeadAttention", (3, 3), "num_heads unidirectional", domain=MICROSOFT)
+@rule_for("MultiHeadAttention", (3, 3), "num_heads unidirectional", domain=MICROSOFT)
 def _attention(call: NodeCall) -> Value:
     queries, keys, values = (call.value(place) for place in range(3))
     heads = call.whole("num_heads", 0)
@@ -212,104 +180,7 @@ def _attention(call: NodeCall) -> Value:
     return call.made(queries.shape)
 
 
-_WINDOW = "auto_pad dilations kernel_shape pads strides"
-
-
-def _window(call: NodeCall, kernel: list[int]) -> tuple[int, ...]:
-    """Returns the size of what a window gives while it moves over a picture."""
-    x = call.value(0)
-    sides = len(kernel)
-    call.expect(sides == len(x.shape) - 2 and sides in (1, 2) and min(kernel) > 0)
-    call.expect(call.text("auto_pad", "NOTSET") == "NOTSET")
-    strides, dilations = (call.wholes(name, [1] * sides) for name in ("strides", "dilations"))
-    pads = call.wholes("pads", [0] * (2 * sides))
-    call.expect(len(strides) == len(dilations) == sides and len(pads) == 2 * sides)
-    call.expect(min(*strides, *dilations) > 0 and min(pads) >= 0)
-    call.expect(max(*strides, *dilations, *pads) <= 1024)
-    rounding = math.ceil if call.whole("ceil_mode", 0) else math.floor
-    sizes = []
-    for side in range(sides):
-        # A window wholly beside the picture is not one that anybody writes.
-        reach = dilations[side] * (kernel[side] - 1) + 1
-        call.expect(max(pads[side], pads[sides + side]) < reach)
-        room = x.shape[2 + side] + pads[side] + pads[sides + side] - reach
-        call.expect(room >= 0)
-        sizes.append(rounding(room / strides[side]) + 1)
-    return tuple(sizes)
-
-
-@_operator("Conv", (2, 3), f"group {_WINDOW}")
-def _convolution(call: NodeCall) -> Value:
-    x, weights, groups = call.value(0), call.constant(1), call.whole("group", 1)
-    call.expect(len(x.shape) == len(weights.shape) and groups > 0 and len(x.shape) > 2)
-    kernel = list(weights.shape[2:])
-    call.expect(call.wholes("kernel_shape", kernel) == kernel)
-    call.expect(weights.shape[0] % groups == 0 and weights.shape[1] * groups == x.shape[1])
-    if bias := call.optional(2):
-        call.expect(bias.is_constant and bias.shape == weights.shape[:1])
-    shape = (x.shape[0], weights.shape[0], *_window(call, kernel))
-    window = math.prod(weights.shape[1:])
-    call.work += math.prod(shape) * window
-    call.scratch += 4 * window * math.prod(shape[2:])
-    return call.made(shape)
-
-
-@_operator("AveragePool MaxPool", (1, 1), f"ceil_mode count_include_pad storage_order {_WINDOW}")
-def _pooled(call: NodeCall) -> Value:
-    x = call.value(0)
-    call.expect(len(x.shape) > 2 and call.whole("storage_order", 0) == 0)
-    kernel = call.wholes("kernel_shape", [])
-    call.expect(bool(kernel))
-    shape = (*x.shape[:2], *_window(call, kernel))
-    call.work += math.prod(shape) * math.prod(kernel)
-    return call.made(shape)
-
-
-@_operator("GlobalAveragePool", (1, 1))
-def _pooled_whole(call: NodeCall) -> Value:
-    x = call.value(0)
-    call.expect(len(x.shape) > 2)
-    call.work += x.count
-    return call.made((*x.shape[:2], *[1] * (len(x.shape) - 2)))
-
-
-@_operator("Resize", (3, 4), " ".join((
-    "antialias coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value",
-    "keep_aspect_ratio_policy mode nearest_mode",
-)))  # fmt: skip
-def _resized(call: NodeCall) -> Value:
-    x = call.value(0)
-    call.expect(call.optional(1) is None or call.value(1).count == 0)
-    call.expect(call.text("keep_aspect_ratio_policy", "stretch") == "stretch")
-    call.expect(len(x.shape) == 4)
-    if call.optional(3) is not None:
-        call.expect(call.optional(2) is None or call.value(2).count == 0)
-        shape = call.numbers(3)
-    else:
-        scales = call.constant(2).numbers
-        call.expect(scales is not None and scales.shape == (4,) and call.value(2).type == FLOAT)
-        assert scales is not None
-        call.expect(bool(np.isfinite(scales).all()) and scales.min() > 0 and scales.max() <= 64)
-        shape = [math.floor(size * scale) for size, scale in zip(x.shape, scales, strict=True)]
-    call.expect(shape[:2] == list(x.shape[:2]) and min(shape) > 0 and x.count > 0)
-    call.work += (math.prod(shape) + x.count) * 64
-    call.scratch += 4 * (math.prod(shape) + x.count)
-    return call.made(shape)
-
-
-@_operator("Pad", (2, 4), "mode")
-def _padded(call: NodeCall) -> Value:
-    x, pads = call.value(0), call.numbers(1)
-    rank = len(x.shape)
-    call.expect(len(pads) == 2 * rank and call.optional(3) is None)
-    # Otherwise what is added comes from the picture, and can't be more than it has.
-    call.expect(call.text("mode", "constant") == "constant")
-    shape = [size + pads[at] + pads[rank + at] for at, size in enumerate(x.shape)]
-    call.work += math.prod(shape)
-    return call.made(shape)
-
-
-@_operator(
+@rule_for(
     "ReduceL2 ReduceMax ReduceMean ReduceMin ReduceSum", (1, 2), "keepdims noop_with_empty_axes"
 )
 def _reduced(call: NodeCall) -> Value:
@@ -323,7 +194,7 @@ def _reduced(call: NodeCall) -> Value:
     return call.made([size for axis, size in enumerate(x.shape) if axis not in axes])
 
 
-@_operator("ArgMax", (1, 1), "axis keepdims select_last_index")
+@rule_for("ArgMax", (1, 1), "axis keepdims select_last_index")
 def _place(call: NodeCall) -> Value:
     x = call.value(0)
     axis = call.axis(call.whole("axis", 0), len(x.shape))
@@ -333,14 +204,8 @@ def _place(call: NodeCall) -> Value:
     return call.made([*x.shape[:axis], *kept, *x.shape[axis + 1 :]], INT64)
 
 
-@_operator("CumSum", (2, 2), "exclusive reverse")
+@rule_for("CumSum", (2, 2), "exclusive reverse")
 def _summed(call: NodeCall) -> Value:
     call.expect(call.value(1).is_constant and call.value(1).count == 1)
     call.work += call.value(0).count
     return call.made(call.value(0).shape)
-
-
-def refuse(name: str) -> OnnxRefused:
-    """Returns what to raise for an operator that is not here."""
-    is_name = name.isascii() and name.isidentifier() and len(name) <= 40
-    return OnnxRefused(f"the operator {name}" if is_name else "an operator without a proper name")

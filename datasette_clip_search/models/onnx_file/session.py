@@ -1,13 +1,14 @@
-"""Sessions of ONNX Runtime: made here alone, of files that were judged, and run to a bound.
+"""Sessions of ONNX Runtime. Only this module creates them.
 
-What a database brings is read and costed first, and so is every shape of input before its first
-run. Data outside the file is refused twice: nothing that names any passes `model`, and ONNX Runtime
-is pointed at a folder that can't exist.
+- A file from a database is read and its cost estimated before it is loaded.
+- Every new input shape is checked against the limits before its first run.
+- Data outside the file is refused twice: `graph_model` refuses files that name any, and ONNX
+  Runtime is pointed at a folder that can't exist.
+- A long run can be ended between two operators.
 """
 
 import os
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.arrays import Vectors
-from ...common.config import CONFIG
 from ...common.stopping import Stopping
+from ..encoding import Heed
 from .check import Cost, CostModel
 from .graph_model import FLOAT, TYPES, Declared, read_model
 from .wire import OnnxRefused
 
-Heed = Callable[[], None]
-
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02
+# Work that runs without a look at the time limit: a tenth of a second.
+_UNINTERRUPTED_WORK = 4e9
 _SILENT = 4
-_TOO_MUCH = "more work or memory than a tower takes"
-# Texts or pictures that go through together at most, so that memory stays bounded.
+_TOO_MUCH = "more work or memory than a tower may take"
+# The most texts or pictures in one run, which bounds memory.
 _MOST_TOGETHER = 32
 
 
 def never_stop() -> None:
-    """Let a run go on, which Ctrl-C can then end."""
+    """Let a run go on to its end. It runs in a thread of its own, so Ctrl-C can end it."""
 
 
 class Session:
-    """A graph of a database at work, for any number of threads at once."""
+    """A loaded ONNX file from a database, for any number of threads at once."""
 
     def __init__(
         self,
@@ -46,30 +47,30 @@ class Session:
         careful: bool = False,
         stopping: Stopping | None = None,
     ):
-        """Loads an ONNX file that takes `given` and gives an output of a name and a width.
+        """Load an ONNX file whose input is `given` and whose output has this name and width.
 
-        The first dimension of what it takes is open, how many there are; the others are the
-        largest that are ever fed, where the file leaves them open. Without `given`, what the file
-        says is taken. A `careful` session never saturates. `stopping` ends the loading.
+        The first dimension of the input is open: the number of items. Where the file leaves others
+        open, `given` holds the largest sizes that are ever fed. Without `given`, the file's own
+        input counts. A `careful` session never saturates. `stopping` ends the loading.
 
-        Raises OnnxRefused or another ValueError for a file that no tower of ours is, and whatever
-        ONNX Runtime does.
+        Raises OnnxRefused or another ValueError for a file that is none of our towers, and any
+        exception of ONNX Runtime.
         """
         model = read_model(data)
         self.given = given = given or model.inputs[0]
         _check_borders(model.inputs, given, model.outputs, output[0])
         self._width = output[1]
         self._graph = CostModel(model)
-        # The file's own bytes, which `model` refers to.
+        # It refers to the bytes of the file.
         del model
         self._costs: dict[tuple[int, ...], Cost] = {}
         self._together = self._most_together()
         self._session = _loaded(data, careful, stopping=stopping)
 
     def _most_together(self) -> int:
-        """Returns how many go through together; a power of two.
+        """Return how many items fit in one run, a power of two.
 
-        Raises OnnxRefused where not even one does.
+        Raises OnnxRefused where not even one fits.
         """
         count = _MOST_TOGETHER
         while not self._fits(count) and count > 1:
@@ -89,16 +90,17 @@ class Session:
             cost = self._graph.cost({self.given.name: (shape, self.given.type)})
             [made] = cost.outputs
             if len(made) != 2 or made[0] != shape[0] or self._width not in (None, made[1]):
-                raise OnnxRefused("vectors of another shape")
+                raise OnnxRefused("vectors of an unexpected shape")
             self._costs[shape] = cost
         return cost
 
     def run(self, items: NDArray[Any], heed: Heed | None = None) -> Vectors:
-        """Returns the features, (n, width) float32, of n texts or pictures.
+        """Return the features (n, width), float32, of n texts or pictures.
 
-        `heed` is called again and again while a run takes long, and may raise to end it.
+        A long run calls `heed` again and again, which may raise to end it.
 
-        Raises OnnxRefused for a shape at which the graph is another one, and where it breaks.
+        Raises OnnxRefused for an input shape whose cost is beyond the limits, and where the graph
+        fails.
         """
         size = self._together
         parts = [self._run(items[at : at + size], heed) for at in range(0, len(items), size)]
@@ -109,7 +111,7 @@ class Session:
         if not self._graph.fits(cost, len(items)):
             raise OnnxRefused(_TOO_MUCH)
         feed = {self.given.name: items}
-        if heed is None or cost.work <= CONFIG.uninterrupted_work:
+        if heed is None or cost.work <= _UNINTERRUPTED_WORK:
             return _ran(self._session, feed, None)
         return _heeding(self._session, feed, heed)
 
@@ -121,23 +123,23 @@ def _check_borders(
         raise OnnxRefused("several inputs or outputs")
     [declared], [features] = inputs, outputs
     if (declared.name, declared.type) != (given.name, given.type):
-        raise OnnxRefused("another input")
+        raise OnnxRefused("an unexpected input")
     wanted, found = given.dimensions or (), declared.dimensions or ()
     if len(found) < 2 or None in wanted[1:]:
-        raise OnnxRefused("an input of no known shape")
+        raise OnnxRefused("an input of unknown shape")
     if len(wanted) != len(found) or any(
         size is not None and size != wanted[at] for at, size in enumerate(found)
     ):
-        raise OnnxRefused("an input of another shape")
+        raise OnnxRefused("an input of an unexpected shape")
     if (features.name, features.type) != (output, FLOAT):
-        raise OnnxRefused("another output")
+        raise OnnxRefused("an unexpected output")
     if features.dimensions is not None and len(features.dimensions) != 2:
-        raise OnnxRefused("an output of another shape")
+        raise OnnxRefused("an output of an unexpected shape")
     assert given.type in TYPES
 
 
 def open_file(file: Path, careful: bool = False, optimised: bool = True) -> Any:
-    """Makes a session of a file that was just exported here, with the weights beside it."""
+    """Create a session for a file that was just exported here, with its weights beside it."""
     return _loaded(file, careful, optimised)
 
 
@@ -150,11 +152,11 @@ def _loaded(
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Queries come from many threads at once, and each wants one core.
+    # Queries come from many threads at once, and each should use one core.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # An arena keeps the memory of the longest text for ever, and saves nothing here.
+    # An arena would keep the memory of the longest text for ever, and saves no time here.
     options.enable_cpu_mem_arena = False
-    # Errors are raised. To stderr it would write them with the names that a file gives its parts.
+    # Errors are raised. On stderr they would show names from the file.
     options.log_severity_level = _SILENT
     if careful:
         options.add_session_config_entry("session.x64quantprecision", "1")
@@ -165,20 +167,20 @@ def _loaded(
         options.add_session_config_entry(
             "session.model_external_initializers_file_folder_path", _NOWHERE
         )
-    # Else it looks for another format at the beginning of the file.
+    # Otherwise it looks for another format at the beginning of the file.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # Releases before 1.23 may lack it; what they load is judged all the same.
+    # Releases before 1.23 may lack it; the files that they load are checked all the same.
     cancel = getattr(options, "set_load_cancellation_flag", None)
     if stopping is not None and cancel is not None:
         stopping.call(lambda: cancel(True))
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    # What it was made from, which it keeps for other providers to try.
+    # The session keeps the file, in case it falls back to another provider.
     session._model_bytes = None
     return session
 
 
 def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors:
-    """Runs a session in a thread of its own, so that `heed` can end it between two operators."""
+    """Run a session in a thread of its own, where `heed` can end it between two operators."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
@@ -199,7 +201,7 @@ def _heeding(session: Any, feed: dict[str, NDArray[Any]], heed: Heed) -> Vectors
             heed()
     except BaseException:
         options.terminate = True
-        # Python must not end while it is at work.
+        # Python must not exit while the thread runs.
         thread.join()
         raise
     [features] = outcome
@@ -213,6 +215,6 @@ def _ran(session: Any, feed: dict[str, NDArray[Any]], options: Any) -> Vectors:
     try:
         features: Vectors = session.run(None, feed, options)[0]
     except Exception as error:
-        # ONNX Runtime has an exception for each kind of status, none of which they share.
-        raise OnnxRefused("an operator that fails") from error
+        # ONNX Runtime has an exception for each kind of status, without a common base.
+        raise OnnxRefused("an operator that failed") from error
     return features

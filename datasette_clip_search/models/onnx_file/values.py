@@ -1,4 +1,4 @@
-"""What is known of a tensor before a graph runs: its shape, and numbers that shapes may need."""
+"""Tensors before a graph runs: their shapes, and the numbers that other shapes depend on."""
 
 import math
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from .graph_model import INT64, TYPES, Node, Shape
 from .wire import OnnxRefused
 
-# Shapes have few numbers; more are not followed.
+# Shapes have few numbers; longer tensors are not followed.
 MOST_KNOWN = 64
 _MOST_DIMENSIONS = 8
-# Any size beyond it is refused elsewhere; so much can be multiplied and added in int64 still.
+# Larger sizes are refused elsewhere; these can still be multiplied and added in int64.
 _LARGEST = 1 << 40
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor, of which `numbers` are known where they may be the sizes of another.
+    """A tensor. `numbers` are its elements where another tensor's shape may depend on them.
 
-    `is_constant` tells that it depends on constants alone, so that ONNX Runtime computes it once.
+    An `is_constant` tensor depends on constants alone: ONNX Runtime computes it once.
     """
 
     shape: Shape
@@ -32,60 +32,60 @@ class Value:
 
     @property
     def count(self) -> int:
-        """How many numbers it has."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """The bytes that it takes in memory."""
         return self.count * np.dtype(TYPES[self.type]).itemsize
 
 
 class NodeCall:
-    """A node with its inputs, to which a rule adds what it costs."""
+    """A node with its inputs. A rule adds the cost to it."""
 
     def __init__(self, node: Node, inputs: list[Value | None]):
         self.node = node
         self.inputs = inputs
-        # Multiplications, or what takes as long.
+        # Multiplications, or operations that take as long.
         self.work = 0
-        # Bytes that it takes while it runs.
+        # Bytes that the node takes while it runs.
         self.scratch = 0
 
     def value(self, place: int) -> Value:
-        """Returns an input that must be there."""
+        """Return a required input."""
         value = self.optional(place)
         if value is None:
             raise OnnxRefused(f"{self.node.operator} without an input")
         return value
 
     def optional(self, place: int) -> Value | None:
-        """Returns an input, or None where it is left out."""
+        """Return an optional input, or None where it is left out."""
         return self.inputs[place] if place < len(self.inputs) else None
 
     def constant(self, place: int) -> Value:
-        """Returns an input that must not depend on what the graph is given."""
+        """Return an input that must not depend on the graph's own inputs."""
         value = self.value(place)
         self.expect(value.is_constant)
         return value
 
     def numbers(self, place: int) -> list[int]:
-        """Returns whole numbers that must be known: sizes, axes or places."""
+        """Return the integers of an input that must be known: sizes, axes or positions."""
         value = self.value(place)
         if value.numbers is None or value.type != INT64:
-            raise OnnxRefused(f"{self.node.operator} by numbers that are not known before it runs")
+            raise OnnxRefused(f"{self.node.operator} with numbers unknown before it runs")
         return [int(number) for number in value.numbers.ravel()]
 
     def whole(self, name: str, default: int) -> int:
-        """Returns an attribute that is a whole number."""
+        """Return an integer attribute."""
         return int(self._attribute(name, int, default))
 
     def wholes(self, name: str, default: Sequence[int]) -> list[int]:
-        """Returns an attribute that is several whole numbers."""
+        """Return an attribute that is a list of integers."""
         return list(self._attribute(name, list, list(default)))
 
     def text(self, name: str, default: str) -> str:
-        """Returns an attribute that is a text."""
+        """Return a text attribute."""
         text: bytes = self._attribute(name, bytes, default.encode())
         return text.decode("ascii", "replace")
 
@@ -95,17 +95,17 @@ class NodeCall:
         return value
 
     def expect(self, is_so: bool) -> None:
-        """Refuses the node unless it is so."""
+        """Refuse the node unless the condition holds."""
         if not is_so:
-            raise OnnxRefused(f"{self.node.operator} of other shapes or settings")
+            raise OnnxRefused(f"{self.node.operator} with unexpected shapes or settings")
 
     def axis(self, axis: int, rank: int) -> int:
-        """Returns an axis counted from the first."""
+        """Return an axis, counted from the first one."""
         self.expect(-rank <= axis < rank)
         return axis % rank
 
     def made(self, shape: Sequence[int], type: int | None = None, numbers: Any = None) -> Value:
-        """Returns an output; of the first input's type unless another one is given."""
+        """Return an output, which has the first input's type unless another is given."""
         self.expect(len(shape) <= _MOST_DIMENSIONS and min(shape, default=0) >= 0)
         self.expect(math.prod(shape) < _LARGEST)
         given = [value for value in self.inputs if value is not None]
@@ -120,7 +120,7 @@ class NodeCall:
 
 
 def broadcast(call: NodeCall, *values: Value) -> Shape:
-    """Returns the shape of values of which each is repeated along the others' dimensions."""
+    """Return the shape of values that are broadcast together."""
     try:
         return np.broadcast_shapes(*(value.shape for value in values))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Protobuf's wire format, read strictly: what a schema does not list is refused.
+"""A strict reader of protobuf's wire format: a field that the schema does not list is refused.
 
-ONNX Runtime has a parser of its own. Only where nothing is unknown, repeated or ambiguous do both
-see the same file.
+ONNX Runtime has its own parser. Both see the same file only if nothing in it is unknown, repeated
+or ambiguous.
 """
 
 import struct
@@ -11,14 +11,14 @@ from typing import Any
 
 
 class OnnxRefused(ValueError):
-    "An ONNX file is not one that this release writes; the message says in what, in a few words"
+    "An ONNX file is not one that this release writes; the message names the part, in a few words"
 
 
 @dataclass(frozen=True)
 class Field:
     """A field of a message: "int", "float", "text", "bytes", REFUSED or the schema of a message.
 
-    `most` is how often it may come: with more than 1, its value is a list.
+    `most` is how often it may occur; if that is more than once, its value is a list.
     """
 
     name: str
@@ -29,13 +29,13 @@ class Field:
 Schema = Mapping[int, Field]
 
 REFUSED = "refused"
-"""The kind of a field that must not be there; its name says of what a file then consists."""
+"""The kind of a field that must not be there; its name describes a file that has it."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def read(data: memoryview, schema: Schema) -> dict[str, Any]:
-    """Returns the fields of a message by name; those that it lacks are missing, lists are empty.
+    """Return the fields of a message by name. A field that it lacks is missing, or an empty list.
 
     Bytes are memoryviews of `data`.
 
@@ -47,7 +47,7 @@ def read(data: memoryview, schema: Schema) -> dict[str, Any]:
         key, at = _varint(data, at)
         field = schema.get(key >> 3)
         if field is None:
-            raise OnnxRefused("a part that none has")
+            raise OnnxRefused("an unknown field")
         if field.kind is REFUSED:
             raise OnnxRefused(field.name)
         value, at = _value(data, at, key & 7)
@@ -106,7 +106,7 @@ def _values(value: Any, wire: int, field: Field) -> list[Any]:
             return [_text(value)]
         assert not isinstance(kind, str)
         return [read(value, kind)]
-    raise OnnxRefused(f"another type of {field.name}")
+    raise OnnxRefused(f"an unexpected type of {field.name}")
 
 
 def _packed(data: memoryview, field: Field) -> list[int]:

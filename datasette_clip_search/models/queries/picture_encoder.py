@@ -1,4 +1,4 @@
-"""What turns pictures into vectors: the tower that a database brings, else torch."""
+"""The encoder of pictures in queries: the image tower of a database, or its model in torch."""
 
 import sqlite3
 
@@ -13,25 +13,25 @@ from .torch_models import torch_model_of
 from .tower_cache import TowerCache
 
 NO_TOWER = (
-    "Without torch, this instance searches by text and by its own pictures. For searches by other "
-    "pictures, have the database bring an image tower, where torch is installed: "
+    "Without torch, this instance searches by text and by its own pictures. To search by other "
+    "pictures, add an image tower to the database where torch is installed: "
     "sqlite-utils embed-images with --with-image-search"
 )
 
 NOT_PUBLISHED = (
-    "This instance searches by text and by its own pictures. Searching with others was not "
-    "published: it takes sqlite-utils clip-publish with --with-image-search"
+    "This instance searches by text and by its own pictures. Searching by others was not "
+    "published: that takes sqlite-utils clip-publish with --with-image-search"
 )
 
 _towers: TowerCache[ImageTower] = TowerCache(IMAGE, ImageTower)
 
 
 def picture_encoder_of(connection: sqlite3.Connection, model: Model) -> PictureEncoder:
-    """Returns what encodes pictures for a model of a database, one per process.
+    """Return the encoder of pictures for a database's model, one per process.
 
-    A tower that is damaged is told of in the log, once, and torch is used where it is installed.
+    A damaged tower is logged once, and torch is used where it is installed.
 
-    Raises EncoderUnavailable where there is neither, and as `torch_model_of` does.
+    Raises EncoderUnavailable where there is neither, and the errors of `torch_model_of`.
     """
     tower, reason = _towers.find(connection, model)
     if tower:
@@ -48,11 +48,11 @@ def picture_encoder_of(connection: sqlite3.Connection, model: Model) -> PictureE
 
 
 def takes_pictures(connection: sqlite3.Connection, model: Model) -> bool:
-    """Tells whether searches by other pictures than those embedded work, if all is well.
+    """Return whether searches by pictures that are not embedded should work.
 
-    Loads nothing.
+    This loads nothing.
     """
     if read_manifest(connection, model, IMAGE) is not None:
         return True
-    # Torch may be here, but the weights of what was published are elsewhere.
+    # Where torch is installed, the weights of a published database are still elsewhere.
     return is_torch_installed() and not is_published(connection)

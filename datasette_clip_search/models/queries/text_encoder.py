@@ -1,4 +1,4 @@
-"""What turns texts into vectors: the tower that a database brings, else torch."""
+"""The encoder of texts: the text tower of a database, or else its model in torch."""
 
 import sqlite3
 
@@ -6,14 +6,14 @@ from ...common.errors import EncoderUnavailable
 from ...database.model import Model
 from ..encoding import TextEncoder
 from ..open_clip_library import is_torch_installed
-from ..towers.stored import TEXT, key_of, read_manifest
+from ..towers.stored import TEXT, manifest_key, read_manifest
 from ..towers.text import TextTower
 from .torch_models import torch_model_of
 from .tower_cache import TowerCache
 
 NO_TOWER = (
-    "Text queries need no torch where the database brings a text tower, which embed-images makes "
-    "where torch is installed"
+    "Text queries need no torch if the database has a text tower, which embed-images makes where "
+    "torch is installed"
 )
 
 
@@ -21,17 +21,17 @@ _towers: TowerCache[TextTower] = TowerCache(TEXT, TextTower)
 
 
 def text_key(connection: sqlite3.Connection, model: Model) -> str:
-    """Returns the key of what encodes a model's texts, without loading it."""
+    """Return the key of the encoder of a model's texts, without loading it."""
     manifest = read_manifest(connection, model)
-    return model.fingerprint if manifest is None else key_of(manifest)
+    return model.fingerprint if manifest is None else manifest_key(manifest)
 
 
 def text_encoder_of(connection: sqlite3.Connection, model: Model) -> TextEncoder:
-    """Returns what encodes texts for a model of a database, one per process.
+    """Return the encoder of texts for a database's model, one per process.
 
-    A tower that is damaged is told of in the log, once, and torch is used where it is installed.
+    A damaged tower is logged once, and torch is used where it is installed.
 
-    Raises EncoderUnavailable where there is neither, and as `torch_model_of` does.
+    Raises EncoderUnavailable where there is neither, and the errors of `torch_model_of`.
     """
     tower, reason = _towers.find(connection, model)
     if tower:

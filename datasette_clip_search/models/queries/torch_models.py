@@ -1,9 +1,10 @@
-"""The encoders that queries are turned into vectors with by torch: one per model and process.
+"""The torch models that encode queries: one per model and process.
 
-A database says which weights made its vectors, and where they were. What it says is taken for a
-claim: weights are used where their SHA-256 is the recorded one. A path is looked at only where it
-is of a file of weights, and whatever comes of that, the answer is one sentence, by which nobody
-learns of files and their contents.
+- A database records which weights made its vectors, and where they were. That is only a claim:
+  weights are used if their SHA-256 is the recorded one.
+- A recorded path is opened only if it is that of a file of weights or a folder.
+- Whatever goes wrong, the error is the same sentence, so that nobody learns about files here.
+- Nothing is fetched.
 """
 
 import logging
@@ -40,21 +41,21 @@ def _too_slow() -> EncoderUnavailable:
     return EncoderUnavailable("The model's weights take too long to load here")
 
 
-# The libraries alone can take a minute on a busy machine, and can't be told to stop.
+# Importing the libraries can take a minute on a busy machine, and can't be interrupted.
 _encoders: SharedLoading[TorchModel] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
-# By the weights file with its size and time: where it is another one than it was, each query would
-# read all of it to see that.
+# By the checkpoint with its file's size and time: without it, every query would read a file of
+# other weights to the end.
 _fingerprints: LRUCache[tuple[object, ...], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
 
 def torch_model_of(connection: sqlite3.Connection, model: Model) -> TorchModel:
-    """Returns the encoder of a model of a database, one per process.
+    """Return the torch model of a database's model, one per process.
 
-    A local checkpoint is looked for from the database file's own folder; a published database has
-    none. Nothing is fetched.
+    A local checkpoint is relative to the folder of the database file; a published database has
+    none.
 
-    Raises EncoderUnavailable when its weights or torch are not here, and
-    sqlite3.OperationalError "interrupted" when the statement of `connection` is to end.
+    Raises EncoderUnavailable where its weights or torch are missing, and sqlite3.OperationalError
+    "interrupted" when the statement of `connection` has to end.
     """
     encoder = _encoders.get(model.fingerprint)
     if encoder is not None:
@@ -76,15 +77,15 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Tor
     except EncoderUnavailable as error:
         if isinstance(error.__cause__, ModuleNotFoundError):
             raise
-        # It names the library's file, which is no visitor's business.
+        # It names a file of the library, which visitors need not know.
         log.warning("%s", visible(str(error)))
         raise EncoderUnavailable(
             "torch and open_clip are installed, but can't be imported; the log says why"
         ) from error
     import torch
 
-    # Queries are single and come from many threads at once: where those also share their work
-    # out among threads, on a busy machine each waits for all the others, several times as long.
+    # Single queries come from many threads at once. If each also split its work among threads, on
+    # a busy machine each would wait for all the others, several times as long.
     torch.set_num_threads(1)
     try:
         checkpoint = locate_weights(_recorded(model, folder), fetch=False)
@@ -96,19 +97,19 @@ def _load_recorded(model: Model, folder: Path | None, stopping: Stopping) -> Tor
             use_device(encoder, "auto")
             return encoder
     except (EncoderUnavailable, CommandError, OSError) as error:
-        # One sentence for all, which neither names files nor tells which there are.
+        # One sentence for all of them, which reveals nothing about files.
         log.info("%s", visible(f"{model.label}: {error}"))
         raise EncoderUnavailable(
             f"The weights of {model.name} are not where they were when it embedded the pictures, "
-            "or are others now. Run sqlite-utils embed-images again with --pretrained and the "
-            "place they are now"
+            "or they have changed. Run sqlite-utils embed-images again with --pretrained and their "
+            "place"
         ) from error
 
 
 def _recorded(model: Model, folder: Path | None) -> Checkpoint:
-    """Returns the checkpoint that a database names.
+    """Return the checkpoint that a database names.
 
-    Raises CommandError or EncoderUnavailable for one that is not to be looked at.
+    Raises CommandError or EncoderUnavailable for one that must not be opened.
     """
     if not model.has_path:
         return Checkpoint(model.name, model.pretrained)

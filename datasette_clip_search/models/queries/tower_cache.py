@@ -1,4 +1,4 @@
-"""The towers that databases bring, loaded once per process and shared by what is in them."""
+"""The towers of databases, loaded once per process and shared by databases with the same one."""
 
 import logging
 import sqlite3
@@ -16,8 +16,8 @@ from ..towers.stored import (
     NoTower,
     StoredTower,
     TowerUnusable,
-    damaged,
-    key_of,
+    damaged_error,
+    manifest_key,
     read_manifest,
     read_tower,
 )
@@ -25,59 +25,59 @@ from ..towers.stored import (
 log = logging.getLogger(__name__)
 
 
-class Tower(Protocol):
-    """A tower that was loaded, of vectors of this length."""
+class LoadedTower(Protocol):
+    """A loaded tower, with the length of its vectors."""
 
     @property
     def dimension(self) -> int: ...
 
 
-T = TypeVar("T", bound=Tower)
+T = TypeVar("T", bound=LoadedTower)
 U = TypeVar("U")
 
 
 class TowerCache(Generic[T]):
-    """Towers of one kind, for all threads of a process."""
+    """The towers of one kind that a process has loaded, for all of its threads."""
 
     def __init__(self, tower: str, load: Callable[[StoredTower, Stopping], T]):
-        """`tower` is TEXT or IMAGE; `load` makes one of what was kept, or raises TowerUnusable."""
+        """Take the kind, TEXT or IMAGE, and a function that loads one or raises TowerUnusable."""
         self._tower, self._load = tower, load
         self._loading: SharedLoading[T] = SharedLoading(self._too_slow, TowerUnusable)
 
     def find(self, connection: sqlite3.Connection, model: Model) -> tuple[T | None, str]:
-        """Returns a model's tower; where there is none to use, None and why one can't be used.
+        """Return a model's tower, or None and why it can't be used ("" where there is none).
 
-        A tower that is loaded is one for all databases whose manifests are the same, and thereby
-        the digests of all the rest: each was compared with what it was loaded from. What can't be
-        used is remembered for the database alone that it was read from, and logged once.
+        All databases with the same manifest share a loaded tower: the manifest holds the digest of
+        the rest, which was checked when the tower was loaded. A failure is remembered only for the
+        database that the tower was read from, and logged once.
 
-        Raises sqlite3.OperationalError "interrupted" when the statement of `connection` is to end.
+        Raises sqlite3.OperationalError "interrupted" when the statement of `connection` has to end.
         """
         manifest = read_manifest(connection, model, self._tower)
         if manifest is None:
             return None, ""
-        key = key_of(manifest)
+        key = manifest_key(manifest)
         tower = self._loading.get(key)
         if tower is None:
             try:
                 tower = self._loading.load(
                     _owner(connection),
                     key,
-                    lambda: self._told(model, lambda: self._read(connection, model, manifest)),
-                    lambda kept, stopping: self._told(model, lambda: self._load(kept, stopping)),
+                    lambda: self._logged(model, lambda: self._read(connection, model, manifest)),
+                    lambda kept, stopping: self._logged(model, lambda: self._load(kept, stopping)),
                     lambda: heed_time_limit(connection),
                 )
             except TowerUnusable as error:
                 return None, str(error)
         if tower.dimension != model.dimension:
-            return None, str(damaged(self._tower, "makes vectors of another length"))
+            return None, str(damaged_error(self._tower, "makes vectors of another length"))
         return tower, ""
 
     def _read(self, connection: sqlite3.Connection, model: Model, manifest: str) -> StoredTower:
         return read_tower(connection, model, manifest, self._tower)
 
-    def _told(self, model: Model, function: Callable[[], U]) -> U:
-        """Calls a function, and logs why a tower is damaged."""
+    def _logged(self, model: Model, function: Callable[[], U]) -> U:
+        """Call a function, and log why a tower is damaged."""
         try:
             return function()
         except TowerUnusable as error:
@@ -86,9 +86,11 @@ class TowerCache(Generic[T]):
             raise
 
     def _too_slow(self) -> TowerUnusable:
-        return damaged(self._tower, f"takes more than {CONFIG.tower_load_seconds:g} s to load")
+        return damaged_error(
+            self._tower, f"takes more than {CONFIG.tower_load_seconds:g} s to load"
+        )
 
 
 def _owner(connection: sqlite3.Connection) -> str:
-    """Returns what tells a database from another one of the process."""
+    """Return an identifier of a database that is unique in the process."""
     return str(database_path(connection) or f"in memory {id(connection)}")

@@ -1,5 +1,5 @@
-"""Text towers that travel with a database, and answer text queries without torch.
+"""Towers: halves of a model that a database stores and ONNX Runtime runs, without torch.
 
-`make` turns a model's own into one of ONNX Runtime's and checks it, `stored` keeps it in rows,
-`tower` runs it.
+`stored` reads and writes their rows, `text`, `image` and `int8` run them, and `making` makes them.
+`models.queries`, `embed` and `publish` may import it.
 """

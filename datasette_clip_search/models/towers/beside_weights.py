@@ -1,4 +1,4 @@
-"""Embedding without torch: by an image tower of the database, or one beside the model's weights."""
+"""Towers beside the weights of a model: a new database copies them, and embeds without torch."""
 
 import sqlite3
 from contextlib import closing
@@ -12,13 +12,13 @@ from .image import ImageTower
 from .stored import IMAGE, TEXT, TowerUnusable, read_manifest, read_tower
 
 TOWERS_FILE = "towers.db"
-"""A database with one model and its towers, in a folder with the model's weights."""
+"""A database with one model and its towers, in the folder of the model's weights."""
 
 
 def find_tower(
     connection: sqlite3.Connection, model: Model | None, checkpoint: Checkpoint
 ) -> ImageTower | None:
-    """Returns an image tower of a model: the database's own, else the one beside its weights.
+    """Return a model's image tower: the database's own, or else the one beside its weights.
 
     Raises TowerUnusable for one that can't be used.
     """
@@ -33,7 +33,7 @@ def find_tower(
 
 
 def copy_towers(connection: sqlite3.Connection, model: Model, checkpoint: Checkpoint) -> None:
-    """Has a database bring the towers beside the weights of its model, where it lacks them."""
+    """Copy the towers beside a model's weights into a database, where it lacks them."""
     file = _file(checkpoint)
     if file is None:
         return
@@ -63,9 +63,9 @@ def _open(file: Path) -> sqlite3.Connection:
 
 
 def _model_of(beside: sqlite3.Connection, checkpoint: Checkpoint) -> Model | None:
-    """Finds the model in a file of towers.
+    """Find the model in a file of towers.
 
-    Raises TowerUnusable for a file that is none.
+    Raises TowerUnusable for another kind of file.
     """
     made_from = compute_fingerprint(checkpoint)
     try:

@@ -1,4 +1,4 @@
-"""What a tower's file claims, and what comes out of the tower, looked at where it enters."""
+"""Checks at the border to a tower: the claims in its manifest, and the vectors that it returns."""
 
 import json
 import math
@@ -10,17 +10,20 @@ import numpy as np
 
 from ...common.arrays import Vectors
 from ..encoding import unit
-from .stored import damaged
+from .stored import SelfTestFailed, damaged_error
 
 _MOST_TEXT = 2_000
-# CLIP's own is 100 at most, and SigLIP's about as much.
+# CLIP's is 100 at most, and SigLIP's about the same.
 _MOST_SCALE = 1e5
+# The least cosine to torch's vector in a self-test. Other processors round differently; one that
+# multiplies wrongly is far off.
+_SELF_TEST = 0.99
 
 
-def logit_scale_of(facts: Mapping[str, Any]) -> float:
-    """Returns what a tower multiplies cosines with.
+def read_logit_scale(facts: Mapping[str, Any]) -> float:
+    """Return the factor that a tower learned for cosines.
 
-    Raises ValueError for what no model has learned.
+    Raises ValueError for a value that no model learns.
     """
     scale = facts["logit_scale"]
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < _MOST_SCALE:
@@ -28,12 +31,12 @@ def logit_scale_of(facts: Mapping[str, Any]) -> float:
     return float(scale)
 
 
-def example_of(section: bytes, dimension: int) -> tuple[str, Vectors]:
-    """Returns the text that a tower was kept with, and its vector.
+def read_example(section: bytes, dimension: int) -> tuple[str, Vectors]:
+    """Return the text and the vector of a tower's self-test.
 
-    Raises ValueError for one that is too large, or not of the tower's dimension.
+    Raises ValueError for a section that is too large, or a vector of another dimension.
     """
-    # A number of JSON has some 20 characters.
+    # A number in JSON has about 20 characters.
     if len(section) > 64 * dimension + 12 * _MOST_TEXT:
         raise ValueError("example")
     example = json.loads(section)
@@ -43,23 +46,29 @@ def example_of(section: bytes, dimension: int) -> tuple[str, Vectors]:
     return text, vector
 
 
-def unit_vectors(features: Vectors) -> Vectors:
-    """Returns features, (n, d) float32, at length 1.
+def check_self_test(tower: str, cosine: float) -> None:
+    """Raise SelfTestFailed for a tower whose vector of its self-test is not the stored one."""
+    if not cosine >= _SELF_TEST:
+        raise SelfTestFailed(tower, cosine, _SELF_TEST)
 
-    Raises ValueError where one has no length, or an endless one.
+
+def unit_vectors(features: Vectors) -> Vectors:
+    """Return features (n, d), float32, scaled to length 1.
+
+    Raises ValueError where a length is zero or not finite.
     """
     with np.errstate(all="ignore"):
         vectors = unit(features)
-        # One sum is infinite, or no number, where any of them is.
+        # The sum is infinite or not a number where any element is.
         if features.dtype != np.float32 or not math.isfinite(float(vectors.sum())):
             raise ValueError("a vector that is not finite")
     return vectors
 
 
 @contextmanager
-def broken(tower: str) -> Iterator[None]:
-    """Turns what a tower breaks at while it runs into an error for people."""
+def reporting_failures(tower: str) -> Iterator[None]:
+    """Turn the failure of a running tower into an error for people."""
     try:
         yield
     except ValueError as error:
-        raise damaged(tower, "makes no vector of this query") from error
+        raise damaged_error(tower, "makes no vector of this query") from error

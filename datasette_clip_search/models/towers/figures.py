@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .stored import PRECISIONS, TEXT, damaged
+from .stored import PRECISIONS, TEXT, damaged_error
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def tower_figures(facts: Mapping[str, Any], kind: str) -> TowerFigures:
             "tokenizers" if is_library else "",
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise damaged(kind) from error
+        raise damaged_error(kind) from error
 
 
 def _number(value: object) -> float:

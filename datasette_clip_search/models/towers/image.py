@@ -10,19 +10,17 @@ from ...pictures.preprocess import Preprocess
 from ..encoding import Heed, normalized
 from ..onnx_file.graph_model import FLOAT, Declared
 from ..onnx_file.session import Session, never_stop
-from .border import broken, unit_vectors
-from .stored import IMAGE, StoredTower, TowerUnusable, unfit
+from .border import check_self_test, reporting_failures, unit_vectors
+from .stored import IMAGE, StoredTower, TowerUnusable, loading_error
 
 INPUT, OUTPUT = "pixels", "features"
 _BITS = {"8-bit": "8bit", "16-bit": "16bit", "32-bit": "32bit"}
-# The least cosine to torch's vector of a picture, in the tower's self-test.
-_AWAKE = 0.99
 
 
 class StoredPictureEncoder:
-    """What the image towers of a database have in common: they embed on the CPU, without torch.
+    """An image tower from a database, of either kind: it embeds on the CPU, without torch.
 
-    `precision` is recorded with their vectors.
+    `precision` is recorded with its vectors.
     """
 
     device = "cpu"
@@ -47,7 +45,7 @@ class StoredPictureEncoder:
 
         Raises TowerUnusable for pictures that the tower fails on.
         """
-        with broken(self.kind):
+        with reporting_failures(self.kind):
             return unit_vectors(self._run(normalized(self.preprocess, pixels), heed))
 
 
@@ -83,14 +81,9 @@ class ImageTower(StoredPictureEncoder):
         except Exception as error:
             if stopping and stopping.is_set:
                 raise Stopped from error
-            # ONNX Runtime has an exception each for what is broken.
-            raise unfit(IMAGE, error) from error
-        if not cosine >= _AWAKE:
-            raise TowerUnusable(
-                f"Its image tower makes other vectors on this processor than it should (cosine "
-                f"{cosine:.4f}, expected at least {_AWAKE}). Keep one of another precision: "
-                "sqlite-utils embed-images with --image-tower 32-bit"
-            )
+            # ONNX Runtime has many exceptions for broken data.
+            raise loading_error(IMAGE, error) from error
+        check_self_test(IMAGE, cosine)
 
 
 def image_input(preprocess: Preprocess) -> Declared:

@@ -15,10 +15,10 @@ from .stored import (
     INT8,
     StoredTower,
     TowerUnusable,
+    loading_error,
     parse_manifest,
     read_manifest,
     read_tower,
-    unfit,
 )
 
 
@@ -44,8 +44,8 @@ class Int8Tower(StoredPictureEncoder):
             )
             self._run = session.encode
         except Exception as error:
-            # ONNX Runtime has an exception each for what is broken.
-            raise unfit(INT8, error) from error
+            # ONNX Runtime has many exceptions for broken data.
+            raise loading_error(INT8, error) from error
 
 
 def find_int8_tower(

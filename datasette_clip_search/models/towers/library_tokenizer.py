@@ -1,12 +1,12 @@
-"""Tokenizers of Hugging Face's library, whose JSON can hold patterns: only known ones are run."""
+"""A check of Hugging Face tokenizers: their JSON can hold patterns, and only known ones may run."""
 
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Of the library's JSON as it writes it: a pattern's kind, and a letter that need not be escaped,
-# by which the word could be written otherwise. What is in a vocabulary is followed by a number.
+# In the library's JSON: a pattern, and an escaped letter that needs no escape, which could hide the
+# word "Regex". A word of the vocabulary has a number after it.
 _PATTERN = re.compile(r'"Regex"\s*:\s*("(?:[^"\\]|\\.)*")?')
 _ESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\u(?!00[01])")
 
@@ -22,7 +22,7 @@ _KNOWN = {
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+",
-    # T5's and its kin's: runs of spaces.
+    # T5's and its relatives': runs of spaces.
     r" {2,}",
     r"^\s+",
     r"\s+$",
@@ -30,7 +30,7 @@ _KNOWN = {
 
 
 def check_library_tokenizer(text: str) -> None:
-    """Raises ValueError for a tokenizer's JSON that holds a pattern which is not a known one."""
+    """Raise ValueError for a tokenizer's JSON that holds an unknown pattern."""
     if _ESCAPED.search(text):
         raise ValueError("an escaped letter in the JSON of a tokenizer")
     for found in _PATTERN.finditer(text):
@@ -40,10 +40,10 @@ def check_library_tokenizer(text: str) -> None:
 
 @contextmanager
 def panics_are_errors() -> Iterator[None]:
-    """Turns a panic of Rust code, which Python's `except Exception` misses, into a ValueError."""
+    """Turn a panic of Rust code, which `except Exception` misses, into a ValueError."""
     try:
         yield
     except BaseException as error:
         if type(error).__name__ != "PanicException":
             raise
-        raise ValueError("the library tokenizers fails") from error
+        raise ValueError("the library tokenizers failed") from error

@@ -1,9 +1,9 @@
-"""Towers in rows of clip_towers: part 0 is a manifest in JSON, the others are the files in it.
+"""Towers in rows of clip_towers: part 0 is a manifest in JSON, the other parts are its sections.
 
-A manifest tells the `format`, the release that it `needs`, the `sections` (names and bytes, in
-their order) with the `sha256` of all of them together, when it was `made`, the `fingerprint` of the
-model's weights, and what else its kind of tower needs. One that only has a `refused` tells why
-there is no tower.
+A manifest holds the `format`, the release that it `needs`, the `sections` (names and bytes, in
+order) with the `sha256` of all of them together, the time when it was `made`, the `fingerprint` of
+the model's weights, and the facts of its kind of tower. A manifest with `refused` says why there is
+no tower.
 """
 
 import hashlib
@@ -25,12 +25,14 @@ from ...database.schema import TOWERS
 from ..onnx_file.wire import OnnxRefused
 
 TEXT, IMAGE, INT8 = "text", "image", "int8"
-# Of text and image towers, the smallest first.
+# The precisions of text and image towers, the smallest first.
 PRECISIONS = ("8-bit", "16-bit", "32-bit")
 FORMAT = 1
-# Thousands of characters at most, most of them special tokens of a tokenizer.
+# Ours have thousands of characters, most of them special tokens of a tokenizer.
 _MOST_MANIFEST = 200_000
-# Of any release; ours are CONFIG.tower_part_bytes.
+# The bytes of a part: Datasette reads a hundred for a page.
+_PART_BYTES = 262_144
+# The most that a part of any release may have.
 _MOST_PART = 1 << 24
 _SECTIONS = {
     TEXT: {"tokenizer", "example", "onnx"},
@@ -40,19 +42,32 @@ _SECTIONS = {
 _RELEASE = re.compile(r"[0-9A-Za-z.+!-]{1,40}")
 # The first release that reads this format.
 NEEDS = "0.1a0"
-_ANEW = {
-    TEXT: "To make it anew, run: sqlite-utils embed-images",
-    IMAGE: "To make it anew, run: sqlite-utils embed-images with --with-image-search",
-    INT8: "To make it anew, run: sqlite-utils embed-images with --precision int8",
+_REMAKE = {
+    TEXT: "To make it again, run: sqlite-utils embed-images",
+    IMAGE: "To make it again, run: sqlite-utils embed-images with --with-image-search",
+    INT8: "To make it again, run: sqlite-utils embed-images with --precision int8",
 }
 
 
 class TowerUnusable(EncoderUnavailable):
-    "The tower that a database holds can't be used; the message says how to come by another"
+    "The tower of a database can't be used; the message says how to get another one"
+
+
+class SelfTestFailed(TowerUnusable):
+    "A tower makes another vector on this processor than where it was made"
+
+    def __init__(self, tower: str, cosine: float, least: float):
+        other = {TEXT: "16-bit", IMAGE: "32-bit"}[tower]
+        super().__init__(
+            f"Its {tower} tower fails its self-test on this processor (cosine {cosine:.4f}, "
+            f"expected at least {least}). Make one of another precision: "
+            f"sqlite-utils embed-images with --{tower}-tower {other}"
+        )
+        self.cosine = cosine
 
 
 class NoTower(TowerUnusable):
-    "No tower could be made, for a reason that is not for everyone who may query the database"
+    "No tower could be made; `reason` is not for everyone who can query the database"
 
     def __init__(self, reason: str, release: str):
         super().__init__(
@@ -64,7 +79,7 @@ class NoTower(TowerUnusable):
 
 @dataclass(frozen=True)
 class StoredTower:
-    """A tower as it is kept: its manifest, with a key of it alone, and its sections by name."""
+    """A tower of a database: the facts of its manifest, a key of the manifest, and its sections."""
 
     key: str
     facts: dict[str, Any]
@@ -72,13 +87,13 @@ class StoredTower:
 
 
 def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> str | None:
-    """Returns the manifest of a model's tower as it is kept, or None where there is none.
+    """Return the manifest of a model's tower as it is stored, or None where there is none.
 
     The owner may have dropped the table of towers.
     """
     if not has_table(connection, TOWERS):
         return None
-    # Of a larger one only what is no JSON any more.
+    # A larger one is cut off, which leaves invalid JSON.
     sql = f"""select substr(data, 1, ?) from main.{TOWERS}
         where model_id = ? and tower = ? and part = 0"""
     try:
@@ -86,21 +101,21 @@ def read_manifest(connection: sqlite3.Connection, model: Model, tower: str = TEX
     except sqlite3.OperationalError as error:
         if not str(error).startswith("Could not decode"):
             raise
-        # Text that is none; no JSON either.
+        # Not text, so not JSON either.
         return ""
     return None if row is None else str(row[0])
 
 
-def key_of(manifest: str) -> str:
-    """Returns what tells a manifest, and thereby a tower, from any other."""
+def manifest_key(manifest: str) -> str:
+    """Return the key of a manifest, and so of its tower."""
     return hashlib.sha256(manifest.encode()).hexdigest()
 
 
 def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, Any]:
-    """Returns a manifest's facts.
+    """Return a manifest's facts.
 
-    Raises TowerUnusable for one that is damaged, of a newer format, of other weights, or tells
-    that there is no tower.
+    Raises TowerUnusable for a manifest that is damaged, has a newer format or belongs to other
+    weights, and NoTower for one that says why there is no tower.
     """
     try:
         facts: dict[str, Any] = json.loads(manifest)
@@ -115,9 +130,9 @@ def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, 
         if "refused" in facts:
             raise NoTower(visible(str(facts["refused"])[:500]), visible(str(facts["release"])[:40]))
         if facts["fingerprint"] != model.fingerprint:
-            raise damaged(tower, "is of other weights than the pictures")
+            raise damaged_error(tower, "belongs to other weights than the pictures")
         if facts["dimension"] != model.dimension:
-            raise damaged(tower, "makes vectors of another length than the pictures have")
+            raise damaged_error(tower, "makes vectors of another length than the pictures have")
         sizes = facts["sections"]
         if not isinstance(sizes, dict) or set(sizes) != _SECTIONS[tower]:
             raise ValueError("sections")
@@ -125,18 +140,18 @@ def parse_manifest(manifest: str, model: Model, tower: str = TEXT) -> dict[str, 
             raise ValueError("sizes")
         if sum(sizes.values()) > CONFIG.max_tower_bytes:
             total, most = sum(sizes.values()), CONFIG.max_tower_bytes
-            raise damaged(tower, f"has {total} bytes and the limit is {most}")
+            raise damaged_error(tower, f"has {total} bytes and the limit is {most}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise damaged(tower) from error
+        raise damaged_error(tower) from error
     return facts
 
 
 def read_tower(
     connection: sqlite3.Connection, model: Model, manifest: str, tower: str = TEXT
 ) -> StoredTower:
-    """Reads a tower, one part after the other.
+    """Read a tower, part by part.
 
-    Raises TowerUnusable as `parse_manifest` does, and for parts that are missing or changed.
+    Raises the errors of `parse_manifest`, and TowerUnusable for missing or changed parts.
     """
     facts = parse_manifest(manifest, model, tower)
     digest = hashlib.sha256()
@@ -147,18 +162,18 @@ def read_tower(
         while section.tell() < size:
             part = next(parts, None)
             if not isinstance(part, bytes) or not 0 < len(part) <= size - section.tell():
-                raise damaged(tower)
+                raise damaged_error(tower)
             digest.update(part)
             section.write(part)
-        # Without a copy.
+        # This makes no copy.
         sections[name] = section.getvalue()
     if next(parts, None) is not None or digest.hexdigest() != facts["sha256"]:
-        raise damaged(tower)
-    return StoredTower(key_of(manifest), facts, sections)
+        raise damaged_error(tower)
+    return StoredTower(manifest_key(manifest), facts, sections)
 
 
 def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple[str, StoredTower]:
-    """Returns the manifest of a tower, and the tower as it is read again."""
+    """Return the manifest of a new tower, and the tower as `read_tower` would return it."""
     digest = hashlib.sha256()
     for section in sections.values():
         digest.update(section)
@@ -167,12 +182,12 @@ def pack_tower(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> tuple
         "needs": NEEDS,
         "sections": {name: len(section) for name, section in sections.items()},
         "sha256": digest.hexdigest(),
-        # One that was mended is another to those who remember that it was damaged.
+        # A repaired tower gets a new key, so that nobody takes it for the damaged one.
         "made": datetime.now(UTC).isoformat(),
         **facts,
     }
     manifest = json.dumps(whole)
-    return manifest, StoredTower(key_of(manifest), whole, dict(sections))
+    return manifest, StoredTower(manifest_key(manifest), whole, dict(sections))
 
 
 def write_tower(
@@ -182,7 +197,7 @@ def write_tower(
     sections: Mapping[str, bytes],
     tower: str = TEXT,
 ) -> None:
-    """Writes a tower in place of the one that is there, in one transaction."""
+    """Replace a model's tower, in one transaction."""
     with transaction(connection):
         delete_tower(connection, model, tower)
         precision = json.loads(manifest).get("precision")
@@ -195,13 +210,13 @@ def write_tower(
 
 
 def delete_tower(connection: sqlite3.Connection, model: Model, tower: str = TEXT) -> None:
-    """Deletes a model's tower; inside the caller's transaction."""
+    """Delete a model's tower, inside the caller's transaction."""
     sql = f"delete from {TOWERS} where model_id = ? and tower = ?"
     connection.execute(sql, (model.id, tower))
 
 
 def _split(sections: Mapping[str, bytes]) -> Iterator[memoryview]:
-    size = CONFIG.tower_part_bytes
+    size = _PART_BYTES
     for section in sections.values():
         for at in range(0, len(section), size):
             yield memoryview(section)[at : at + size]
@@ -215,13 +230,13 @@ def _parts(connection: sqlite3.Connection, model: Model, tower: str) -> Iterator
         yield data
 
 
-def damaged(tower: str, how: str = "is damaged") -> TowerUnusable:
-    """Returns what to raise for a tower that has to be made anew."""
-    return TowerUnusable(f"Its {tower} tower {how}. {_ANEW[tower]}")
+def damaged_error(tower: str, how: str = "is damaged") -> TowerUnusable:
+    """Return the error for a tower that has to be made again."""
+    return TowerUnusable(f"Its {tower} tower {how}. {_REMAKE[tower]}")
 
 
-def unfit(tower: str, error: Exception) -> TowerUnusable:
-    """Returns what to raise for a tower that something makes of another error than its own."""
+def loading_error(tower: str, error: Exception) -> TowerUnusable:
+    """Return the error for a tower that does not load because of `error`."""
     if isinstance(error, OnnxRefused):
-        return damaged(tower, f"is not one that this release makes ({error})")
-    return damaged(tower, f"does not load ({type(error).__name__})")
+        return damaged_error(tower, f"is not one that this release makes ({error})")
+    return damaged_error(tower, f"does not load ({type(error).__name__})")

@@ -1,4 +1,4 @@
-"""A text tower at work: words to unit vectors by ONNX Runtime, without torch."""
+"""A text tower at work: texts to unit vectors with ONNX Runtime, without torch."""
 
 from collections.abc import Sequence
 
@@ -6,46 +6,49 @@ import numpy as np
 
 from ...common.arrays import Vectors
 from ...common.stopping import Stopped, Stopping
+from ..encoding import Heed
 from ..onnx_file.graph_model import INT64, Declared
-from ..onnx_file.session import Heed, Session, never_stop
-from .border import broken, example_of, logit_scale_of, unit_vectors
-from .stored import TEXT, StoredTower, TowerUnusable, damaged, unfit
+from ..onnx_file.session import Session, never_stop
+from .border import (
+    check_self_test,
+    read_example,
+    read_logit_scale,
+    reporting_failures,
+    unit_vectors,
+)
+from .stored import TEXT, StoredTower, TowerUnusable, damaged_error, loading_error
 from .tokens import Tokens, read_tokenizer
 
 INPUT, OUTPUT = "tokens", "features"
-# Texts that are split into tokens together, so that memory stays bounded.
+# The most texts that are split into tokens together, which bounds memory.
 _BATCH = 32
-# The least cosine to torch's vector of a text, where the tower wakes; other processors round
-# otherwise, and one that multiplies wrongly is far off.
-_AWAKE = 0.99
 
 
 class TextTower:
-    """A text tower that was kept in a database, for any number of threads at once."""
+    """A text tower from a database, for any number of threads at once."""
 
-    def __init__(self, kept: StoredTower, stopping: Stopping | None = None):
-        """Loads a tower with its tokenizer, and has it encode the text it was kept with.
+    def __init__(self, stored: StoredTower, stopping: Stopping | None = None):
+        """Load a tower with its tokenizer, and run its self-test: the vector of a stored text.
 
         `stopping` ends that.
 
-        Raises TowerUnusable for one that does not load, or makes another vector of that text, and
-        Stopped.
+        Raises TowerUnusable for a tower that does not load or fails the test, and Stopped.
         """
-        facts = kept.facts
-        self.key = kept.key
+        facts = stored.facts
+        self.key = stored.key
         try:
             self.dimension = int(facts["dimension"])
-            self.logit_scale = logit_scale_of(facts)
+            self.logit_scale = read_logit_scale(facts)
             self._cut = facts["cut"] is True
-            self._tokenize = read_tokenizer(facts["tokenizer"], kept.sections["tokenizer"])
+            self._tokenize = read_tokenizer(facts["tokenizer"], stored.sections["tokenizer"])
             length = facts["tokenizer"]["context_length"]
             self._session = Session(
-                kept.sections["onnx"],
+                stored.sections["onnx"],
                 Declared(INPUT, INT64, (None, length)),
                 (OUTPUT, self.dimension),
                 stopping=stopping,
             )
-            text, vector = example_of(kept.sections["example"], self.dimension)
+            text, vector = read_example(stored.sections["example"], self.dimension)
             heed = stopping.heed if stopping else never_stop
             cosine = float(self.encode_texts([text], heed)[0] @ vector)
         except (Stopped, TowerUnusable):
@@ -58,21 +61,16 @@ class TextTower:
         except Exception as error:
             if stopping and stopping.is_set:
                 raise Stopped from error
-            # ONNX Runtime, zlib, json and the tokenizer have an exception each for what is broken.
-            raise unfit(TEXT, error) from error
-        if not cosine >= _AWAKE:
-            raise TowerUnusable(
-                f"Its text tower makes other vectors on this processor than it should (cosine "
-                f"{cosine:.4f}, expected at least {_AWAKE}). Keep one of another precision: "
-                "sqlite-utils embed-images with --text-tower 16-bit"
-            )
+            # ONNX Runtime, zlib, json and the tokenizer have an exception each for broken data.
+            raise loading_error(TEXT, error) from error
+        check_self_test(TEXT, cosine)
 
     def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
-        """Returns the unit vectors, (n, dimension) float32, of n texts.
+        """Return the unit vectors (n, dimension), float32, of n texts.
 
-        `heed` is called again and again where that takes long, and may raise to end it.
+        Long work calls `heed` again and again, which may raise to end it.
 
-        Raises TowerUnusable for a text that the tower breaks at.
+        Raises TowerUnusable for a text that the tower fails on.
         """
         batches = []
         for at in range(0, len(texts), _BATCH):
@@ -85,15 +83,15 @@ class TextTower:
         try:
             tokens = self._tokenize(texts)
         except Exception as error:
-            # A vocabulary that lacks a piece, or what the library tokenizers finds.
-            raise damaged(TEXT, "can't split a text into tokens") from error
+            # A vocabulary that lacks a piece, or an error of the library tokenizers.
+            raise damaged_error(TEXT, "can't split a text into tokens") from error
         if self._cut:
             tokens = tokens[:, : _longest(tokens)]
-        with broken(TEXT):
+        with reporting_failures(TEXT):
             return unit_vectors(self._session.run(np.ascontiguousarray(tokens), heed))
 
 
 def _longest(tokens: Tokens) -> int:
-    """Returns how many columns the longest text has, without what fills it up: zeros."""
+    """Return the number of columns of the longest text, without its padding of zeros."""
     used = np.flatnonzero(tokens.any(axis=0))
     return int(used[-1]) + 1 if len(used) else 1

@@ -1,4 +1,4 @@
-"""Texts to tokens without torch and OpenCLIP, from what was kept of a model's own tokenizer."""
+"""Texts to tokens without torch and OpenCLIP, with a copy of the model's own tokenizer."""
 
 import re
 import zlib
@@ -10,52 +10,52 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...common.config import CONFIG
-from ..text_cleaning import Clean, cleaning, safe
+from ..text_cleaning import Clean, find_cleaning, make_safe
 from .library_tokenizer import check_library_tokenizer, panics_are_errors
 
 Tokens = NDArray[np.int64]
 
-# OpenCLIP's own has 49,000 merges in half a megabyte, Gemma's library one 34 MB of JSON.
+# OpenCLIP's own tokenizer has 49,000 merges in half a megabyte, Gemma's 34 MB of JSON.
 _MOST_BYTES = {"open_clip": 2_000_000, "tokenizers": 48_000_000}
-# Some models have one for each of hundreds of languages.
+# Some models have a special token for each of hundreds of languages.
 _MOST_SPECIAL, _LONGEST_SPECIAL = 1024, 100
-# Of OpenCLIP's tokenizer: contractions, runs of letters, single digits, runs of anything else.
+# OpenCLIP's pattern: contractions, runs of letters, single digits, runs of anything else.
 WORDS = r"""|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
 
 class Tokenizer(Protocol):
-    """Turns n texts into tokens, (n, context length) int64."""
+    """Turn n texts into tokens, (n, context length) int64."""
 
     def __call__(self, texts: Sequence[str]) -> Tokens: ...
 
 
 def read_tokenizer(facts: dict[str, Any], data: bytes) -> Tokenizer:
-    """Returns a tokenizer by its facts in a manifest, and the data kept with them.
+    """Return the tokenizer of a tower, from its facts in the manifest and its section.
 
-    Raises KeyError, ValueError or zlib.error for what no tokenizer was kept as, ImportError where
-    a library that it takes is missing.
+    Raises KeyError, ValueError or zlib.error for data that is no tokenizer, and ImportError for a
+    missing library.
     """
     kind, special, length = facts["kind"], facts["special"], facts["context_length"]
     if kind not in _MOST_BYTES:
-        raise ValueError(f"a tokenizer of the kind {kind!r:.40}")
+        raise ValueError(f"a tokenizer of kind {kind!r:.40}")
     if type(length) is not int or not 2 <= length <= CONFIG.max_tower_tokens:
         raise ValueError("context_length")
     if not isinstance(special, list) or len(special) > _MOST_SPECIAL:
         raise ValueError("special")
     if not all(isinstance(token, str) and len(token) <= _LONGEST_SPECIAL for token in special):
         raise ValueError("special")
-    clean = safe(cleaning(facts["clean"]), special)
-    text = inflated(data, _MOST_BYTES[kind]).decode()
+    clean = make_safe(find_cleaning(facts["clean"]), special)
+    text = decompress(data, _MOST_BYTES[kind]).decode()
     if kind == "open_clip":
         return BytePairs(text, special, clean, length)
     check_library_tokenizer(text)
-    return Fast(text, clean, length, facts["pad"], facts["zeroed"])
+    return LibraryTokenizer(text, clean, length, facts["pad"], facts["zeroed"])
 
 
-def inflated(data: bytes, most: int) -> bytes:
-    """Returns what was compressed.
+def decompress(data: bytes, most: int) -> bytes:
+    """Return data, decompressed.
 
-    Raises ValueError where it is more bytes than `most`, and zlib.error.
+    Raises ValueError for more than `most` bytes, and zlib.error.
     """
     decompressor = zlib.decompressobj()
     whole = decompressor.decompress(data, most)
@@ -65,14 +65,14 @@ def inflated(data: bytes, most: int) -> bytes:
 
 
 class BytePairs:
-    """OpenCLIP's own tokenizer: pairs of bytes are merged into words.
+    """OpenCLIP's own tokenizer: byte-pair encoding.
 
-    After Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016, as
-    GPT-2 does it on bytes, with the end of a word as part of its last symbol.
+    It follows Sennrich et al., "Neural Machine Translation of Rare Words with Subword Units", 2016,
+    on bytes as GPT-2 does, with the end of a word as part of its last symbol.
     """
 
     def __init__(self, text: str, special: Sequence[str], clean: Clean, context_length: int):
-        """Takes lines: 256 bytes in hex, the letters that stand for them, then a merge each."""
+        """Take some lines: 256 bytes in hex, the letters for them, then one merge a line."""
         import regex
 
         numbers, letters, *merges = text.split("\n")
@@ -83,7 +83,7 @@ class BytePairs:
         self.ids = {piece: number for number, piece in enumerate([*pieces, *special])}
         self._start, self._end = (self.ids[token] for token in special[:2])
         self._special = set(special)
-        # OpenCLIP escapes nothing, but a special token of a database is to be no pattern.
+        # OpenCLIP escapes nothing, but a special token from a database must not act as a pattern.
         self.words = "|".join(map(re.escape, special)) + WORDS
         self._find_words = regex.compile(self.words, regex.IGNORECASE).findall
         self._clean, self._length = clean, context_length
@@ -98,7 +98,7 @@ class BytePairs:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []
         for word in self._find_words(self._clean(text)):
-            # What comes later is cut off anyway.
+            # Later tokens are cut off anyway.
             if len(ids) >= self._length:
                 break
             letters = "".join(self._letters[byte] for byte in word.encode())
@@ -127,13 +127,13 @@ class BytePairs:
         return pieces
 
 
-class Fast:
-    """A tokenizer of Hugging Face's library tokenizers, from its own JSON."""
+class LibraryTokenizer:
+    """A tokenizer of Hugging Face's library tokenizers, from its JSON."""
 
     def __init__(
         self, text: str, clean: Clean, context_length: int, pad: Sequence[Any], zeroed: int | None
     ):
-        """Takes id, name, type and side of what fills up a text; `zeroed` is a token made 0."""
+        """Take the padding's id, name, type and side. The token `zeroed` is replaced by 0."""
         from tokenizers import Tokenizer as Library
 
         number, token, kind, side = pad
@@ -150,5 +150,5 @@ class Fast:
             encoded = self._library.encode_batch([self._clean(text) for text in texts])
         tokens = np.array([each.ids for each in encoded], np.int64)
         if tokens.shape != (len(texts), self._length):
-            raise ValueError("texts of several lengths")
+            raise ValueError("texts of different lengths")
         return tokens if self._zeroed is None else np.where(tokens == self._zeroed, 0, tokens)

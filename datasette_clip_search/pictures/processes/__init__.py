@@ -1,4 +1,5 @@
-"""Decodes pictures in processes of their own, so that a broken file cannot end ours.
+"""Decode pictures in separate processes, so that a broken file can't crash this one.
 
-It stays without code, so that a decoding process starts light.
+Imports `common` and the modules of `pictures`. `embed`, `search` and `web` may import it. This
+file stays without code, so that a decoding process starts quickly.
 """

@@ -1,7 +1,7 @@
-"""What goes between a run and the processes that decode for it.
+"""The messages between a program and its decoding processes.
 
-What decodes imports numpy for the few pictures that need it, not here: that takes as long as all
-the rest of starting.
+This module must not import numpy, which takes as long as the rest of a process's start. Decoding
+imports it for the few pictures that need it.
 """
 
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from ...common.arrays import Pixels
 
 
-# A decoder sends this while the files that it was given arrive slowly.
+# A decoding process sends this while the files that it reads arrive slowly.
 ARRIVING = "arriving"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to decode.
+    """How to decode pictures.
 
-    Without `preprocess` there are no pixels for a model, without `thumbnails` no thumbnails.
-    `max_megapixels`, `max_decoded_megapixels` and `formats` are those of pictures.decode; without
-    `seconds`, `CONFIG.decode_seconds` are the limit.
+    Without `preprocess`, there are no pixels for a model; without `thumbnails`, no thumbnails.
+    `max_megapixels`, `max_decoded_megapixels` and `formats` are those of decode_picture().
+    `seconds` is the time limit for one picture, or None for `CONFIG.decode_seconds`.
     """
 
     preprocess: Preprocess | None
@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Job:
-    """One file: its name, and its bytes or the path to read them from."""
+    """One file to decode: its name, and its bytes or the path to read them from."""
 
     settings: Settings
     name: str
@@ -48,10 +48,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture, ready for the model and for the database.
+    """A decoded picture, ready for the model and for the database.
 
-    `width` and `height` are the upright picture's own, in pixels; `thumbnail` is a picture file,
-    and empty where none is wanted; `model_input` is what the model sees.
+    `width` and `height` are the full size of the upright picture, in pixels. `thumbnail` is a
+    picture file, empty if none was wanted.
     """
 
     content_hash: str
@@ -64,23 +64,24 @@ class Decoded:
 
     @property
     def pixels(self) -> "Pixels | None":
-        """What the model sees, (height, width, 3) uint8."""
+        """The model's input, an array (height, width, 3) uint8."""
         return None if self.model_input is None else self.model_input.pixels
 
 
 @dataclass(frozen=True)
 class Unneeded:
-    """A file that was read, but whose content need not be decoded."""
+    """A file that was read, and whose content need not be decoded."""
 
     content_hash: str
 
 
 @dataclass(frozen=True)
 class DecodeFailure:
-    """Why a file is no picture, and whether to try it again though it hasn't changed.
+    """Why a file could not be decoded.
 
-    Of an `unread` one it isn't known what it holds now. One that is `too_large` or `too_slow` may
-    be a picture, but is over the limit of the settings.
+    `again` says whether to try it again even if it hasn't changed. The current content of an
+    `unread` file is unknown. A file that is `too_large` or `too_slow` may be a picture, but is over
+    a limit of the settings.
     """
 
     reason: str
@@ -91,7 +92,7 @@ class DecodeFailure:
 
     @classmethod
     def of(cls, error: PictureError) -> "DecodeFailure":
-        """What another limit, permission or installation would mend is tried again."""
+        """Return the failure for an error: `again` if a limit, memory or access can mend it."""
         if isinstance(error, PictureTooLarge):
             return cls(str(error), again=True, too_large=True)
         if isinstance(error, NotEnoughMemory):
@@ -101,8 +102,12 @@ class DecodeFailure:
 
     @property
     def advice(self) -> str:
-        """The reason, for who runs embed-images."""
-        return f"{self.reason}. Raise it with --max-megapixels" if self.too_large else self.reason
+        """The reason, with what a user of embed-images can do about it."""
+        return (
+            f"{self.reason}. Raise the limit with --max-megapixels"
+            if self.too_large
+            else self.reason
+        )
 
 
 Outcome = Decoded | Unneeded | DecodeFailure

@@ -1,4 +1,15 @@
-"""Decoding pictures in processes of their own, one for each core."""
+"""A pool of decoding processes, one for each core.
+
+- Each process belongs to one thread, which sends it a few pictures at a time and waits for them.
+- Every future that submit() returns gets an outcome, an exception, or is cancelled.
+- `_changed` guards the tasks, the number of busy threads and the pause. A thread that waits for it
+  waits for tasks, for the end of a pause, or for the end of the pool.
+- A picture that crashes, hangs or fills memory costs only itself: its process is killed, and the
+  thread starts a new one for the next picture.
+- Another thread looks at all processes every half second, and kills those over their time limit.
+- Leaving the context sets `_closed` first, so that no thread starts a new process; then it kills
+  the processes, which ends what their threads wait for, and joins the threads.
+"""
 
 import threading
 import time
@@ -18,13 +29,13 @@ from .process import DecoderProcess, IsWanted
 __all__ = ["DecodeFailure", "Decoded", "DecoderPool", "Outcome", "Settings", "Unneeded"]
 
 _WATCH_SECONDS = 0.5
-# How long a pause waits for what is being decoded, and how often it looks.
+# How long a pause waits for pictures that are being decoded, and how often it checks.
 _PAUSE_SECONDS, _LOOK_SECONDS = 1, 0.005
 
 
 @dataclass
 class _Task:
-    """A picture to decode, and the promise of its outcome."""
+    """A picture to decode, and the future of its outcome."""
 
     source: Source
     data: bytes | None
@@ -34,12 +45,12 @@ class _Task:
 
 
 class DecoderPool:
-    """A pool of decoding processes, each with a thread that waits for it; a context manager."""
+    """A context manager for decoding processes, each with a thread that waits for it."""
 
     def __init__(self, count: int):
-        """Starts `count` processes, and does not wait for them."""
+        """Start `count` processes, without waiting until they are ready."""
         self._all = [DecoderProcess() for _ in range(count)]
-        # Guards the next three; who waits for it waits for tasks, or for the end.
+        # Guards the next three.
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._busy = 0
@@ -57,14 +68,14 @@ class DecoderPool:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        # First, so that no thread goes on to the next picture, with a new process.
+        # First, so that no thread goes on to the next picture in a new process.
         self._closed.set()
         with self._changed:
             for task in self._tasks:
                 task.future.cancel()
             self._tasks.clear()
             self._changed.notify_all()
-        # Those at work are ended too; then their threads end by themselves.
+        # Once their processes are dead, the threads end by themselves.
         for decoder in self._all:
             decoder.kill()
         for thread in self._threads:
@@ -79,10 +90,10 @@ class DecoderPool:
         settings: Settings,
         is_wanted: IsWanted = lambda _: True,
     ) -> Future[Outcome]:
-        """Has a picture decoded as soon as a process is free.
+        """Queue a picture, to decode it as soon as a process is free.
 
-        `is_wanted` tells by a content's hash whether that is needed, and `data` is the file's
-        content where that has been read already.
+        `data` is the file's content if it has already been read. `is_wanted` gets the hash of the
+        content, and returns whether to decode it.
         """
         task = _Task(source, data, settings, is_wanted)
         with self._changed:
@@ -92,9 +103,9 @@ class DecoderPool:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Has no picture decoded meanwhile, so that what is timed has the processor for itself.
+        """Pause decoding, so that a measurement has the processor to itself.
 
-        A picture that takes a second or more is not waited for.
+        Wait for the pictures that are being decoded, but for no more than a second.
         """
         with self._changed:
             self._is_paused = True
@@ -120,10 +131,10 @@ class DecoderPool:
                 self._busy -= 1
 
     def _take(self) -> list[_Task]:
-        """Waits for pictures to decode, and returns some that one process takes in one go.
+        """Wait for pictures to decode, and return a batch for one process.
 
-        They are several where they are small and many: the fewer turns there are, the less do the
-        threads wait for one another. Returns none when there will be no more.
+        Small pictures are taken several at a time: with fewer turns, threads wait less for each
+        other. Return an empty list when the pool is closed.
         """
         taken: list[_Task] = []
         with self._changed:
@@ -145,7 +156,7 @@ class DecoderPool:
         return taken
 
     def _decode(self, decoder: DecoderProcess, tasks: Sequence[_Task]) -> None:
-        """Keeps the promises of some pictures. Raises ClipSearchError where no process starts."""
+        """Resolve the futures of a batch. Raise ClipSearchError if no process can be started."""
         readable, jobs = [], []
         for task in tasks:
             source, data = task.source, task.data

@@ -1,4 +1,15 @@
-"""One process that decodes, started anew whenever a picture brings it down."""
+"""One decoding process, which is restarted whenever a picture brings it down.
+
+- One thread at a time uses a DecoderProcess, except for stop_if_late(), stop() and kill(), which
+  any thread may call. `_lock` guards starting and killing the process.
+- The process answers each batch twice: with the hashes of all files, then with each wanted
+  picture in order. Whatever ends it in between is charged to the picture whose answer is due.
+- If it ends while reading a batch of several files, any of them may be the cause: each is sent
+  again by itself.
+- Reading and decoding have separate time limits. Reading is given up after `read_seconds`, or when
+  no byte arrives for `read_pause_seconds`; decoding after `decode_seconds` or the job's own limit.
+- After kill(), no new process is started, because nobody would be left to end it.
+"""
 
 import contextlib
 import os
@@ -18,17 +29,17 @@ from ...common.errors import ClipSearchError
 from .messages import ARRIVING, DecodeFailure, Job, Outcome, Settings, Unneeded
 
 IsWanted = Callable[[str], bool]
-"""Tells by a content's hash whether its picture is to be decoded."""
+"""Returns, for the hash of a content, whether to decode it."""
 
-# By signal 9, which not every system has a name for.
+# By signal 9, which has no name on some systems.
 _KILLED = -9
-# How often a process is started that ends before it is up.
+# How many times to start a process that ends before it is ready.
 _STARTS = 3
 _MODULE = "datasette_clip_search.pictures.processes.worker"
-# Has glibc keep up to 64 MB of freed memory for the next picture. To give it back, and to get it
-# anew page by page, can take a tenth of the time of a large JPEG.
+# Makes glibc keep up to 64 MB of freed memory for the next picture. Returning it to the system, and
+# getting it back page by page, can take a tenth of the time of a large JPEG.
 _KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": f"{32 << 20}", "MALLOC_TRIM_THRESHOLD_": f"{64 << 20}"}
-# Holds all that a picture is answered with; one of 64 KB has both sides wait for each other.
+# Holds the whole answer for a picture; with the usual 64 KB, both sides wait for each other.
 _PIPE_BYTES = 1 << 20
 
 
@@ -39,14 +50,14 @@ class DecoderProcess:
         self._lock = threading.Lock()
         self._began: float | None = None
         self._seconds = CONFIG.decode_seconds
-        # Since when files are being read.
+        # When the current files began to be read.
         self._reading_since: float | None = None
         self._is_ended = False
         self._start()
 
     def _start(self) -> None:
-        # In a session of its own, so that Ctrl-C is for the run alone; -P, so that nothing is
-        # imported from the working directory.
+        # In a session of its own, so that Ctrl-C only reaches the parent; with -P, so that nothing
+        # is imported from the working directory.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", _MODULE],
             bufsize=_PIPE_BYTES,
@@ -60,21 +71,22 @@ class DecoderProcess:
             import fcntl
 
             assert self._process.stdout is not None
-            # There is a limit to what the pipes of a user may hold together.
+            # The system limits the total size of a user's pipes.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._process.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._is_ready = False
         self._late: DecodeFailure | None = None
 
     def make_ready(self) -> bool:
-        """Starts the process anew if it has ended; tells whether it may, and waits until it is up.
+        """Wait until the process is ready, and restart it first if it has ended.
 
-        Raises ClipSearchError where no process can be started.
+        Return False after kill(), when it must not be restarted. Raise ClipSearchError if no
+        process can be started.
         """
         for number in range(_STARTS):
             if self._process.poll() is not None:
                 with self._lock:
-                    # Else nobody would be left to end the new process.
+                    # Nobody would be left to end a new process.
                     if self._is_ended:
                         return False
                     self._start()
@@ -82,30 +94,30 @@ class DecoderProcess:
                 self._wait_until_ready()
                 break
             except ClipSearchError:
-                # It may have been killed, as any other process, which is not to end a long run.
+                # It may have been killed from outside, which must not end a long run.
                 if number == _STARTS - 1:
                     raise
         return True
 
     def answer(self, job: Job) -> Outcome:
-        """Does what answers() does, for one picture that is wanted."""
+        """Decode one picture, as answers() does."""
         (outcome,) = self.answers([job], [lambda _: True])
         return outcome
 
     def answers(self, jobs: Sequence[Job], wanted: Sequence[IsWanted]) -> Iterator[Outcome]:
-        """Yields what becomes of each picture, in order; `wanted` tells for each if it is needed.
+        """Yield the outcome of each picture, in order; `wanted` decides whether to decode it.
 
-        A picture that crashes its decoder, or that stop_if_late() or stop() end, is refused like
-        any other that can't be decoded, and the process is started anew.
+        A picture that crashes the process, or that stop_if_late() or stop() ends, has a
+        DecodeFailure like any other that can't be decoded, and the process is restarted.
 
-        Raises ClipSearchError where no process can be started.
+        Raise ClipSearchError if no process can be started.
         """
         left = deque(zip(jobs, wanted, strict=True))
         together = len(left)
         while left:
             if not self.make_ready():
                 left.popleft()
-                yield DecodeFailure("Decoding was ended", again=True, unread=True)
+                yield DecodeFailure("Decoding was stopped", again=True, unread=True)
                 continue
             asked = list(islice(left, together))
             is_read = False
@@ -128,47 +140,47 @@ class DecoderProcess:
                     left.popleft()
                     yield outcome
             except (EOFError, OSError, pickle.UnpicklingError):
-                refused = self._bury()
+                refused = self._failure_of_dead_process()
                 if len(asked) > 1 and not is_read:
-                    # Any of them may be the one.
+                    # Any of them may be the cause.
                     together = 1
                     continue
                 left.popleft()
                 yield refused
 
     def stop_if_late(self) -> None:
-        """Kills the process where its picture has kept it too long; for another thread to call."""
+        """Kill the process if its picture has taken too long; any thread may call it."""
         with self._lock:
-            if late := self._lateness():
+            if late := self._failure_if_late():
                 self._late = late
                 self._process.kill()
-                # The next picture must not be given to a process that is about to end.
+                # The next picture must not go to a process that is about to end.
                 self._process.wait()
 
     def stop(self) -> None:
-        """Has the picture that is being decoded given up; for another thread to call."""
+        """Give up the picture that is being decoded; any thread may call it."""
         with self._lock:
             self._process.kill()
             self._process.wait()
 
     def kill(self) -> None:
-        """Ends the process for good, whatever it does; any thread may call it."""
+        """End the process for good, whatever it is doing; any thread may call it."""
         with self._lock:
             self._is_ended = True
             self._process.kill()
 
     def close(self) -> None:
-        """Ends the process and forgets it."""
+        """End the process and close its pipes."""
         self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            # A job may be half sent, of which nobody wants to know any more.
+            # A half-sent job may be left in the buffer, which no longer matters.
             with contextlib.suppress(OSError):
                 stream.close()
         self._process.wait()
 
-    def _lateness(self) -> DecodeFailure | None:
-        """Return what to say of a picture that has taken the process too long, if one has."""
+    def _failure_if_late(self) -> DecodeFailure | None:
+        """Return the failure of the current picture if it has taken too long, else None."""
         now, began, since = time.monotonic(), self._began, self._reading_since
         is_late = began is not None and now - began > self._seconds
         if since is not None and now - since > CONFIG.read_seconds:
@@ -181,10 +193,10 @@ class DecoderProcess:
         return None
 
     def _read(self, jobs: Sequence[Job]) -> Any:
-        """Have the process read some files; return their hashes, or why there are none.
+        """Let the process read some files; return the hash or the failure of each.
 
-        How long that takes is a matter of the disk, not of the pictures: it is given up only
-        where nothing arrives.
+        How long that takes depends on the disk, not on the pictures: give up only if nothing
+        arrives.
         """
         if all(job.data is not None for job in jobs):
             with self._limited(jobs[0].settings):
@@ -202,7 +214,7 @@ class DecoderProcess:
 
     @contextlib.contextmanager
     def _limited(self, settings: Settings) -> Iterator[None]:
-        """Lets stop_if_late() end what takes longer than the settings allow."""
+        """Let stop_if_late() end a picture that takes longer than the settings allow."""
         self._seconds = settings.seconds or CONFIG.decode_seconds
         self._began = time.monotonic()
         try:
@@ -218,15 +230,15 @@ class DecoderProcess:
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.close()
             raise ClipSearchError(
-                "The process that decodes pictures does not start. To see why: "
+                "The process that decodes pictures does not start. To see why, run: "
                 f"{sys.executable} -m {_MODULE}"
             ) from error
         self._is_ready = True
 
-    def _bury(self) -> DecodeFailure:
-        """Says what became of the process."""
+    def _failure_of_dead_process(self) -> DecodeFailure:
+        """Clean up after a dead process, and return the failure of its picture."""
         with self._lock:
-            # Its streams close before it has ended, when it ends by an exception.
+            # If an exception ends it, its streams close before it has ended.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(2)
             self.close()
@@ -234,9 +246,11 @@ class DecoderProcess:
                 return self._late
         status = self._process.returncode
         if status == _KILLED:
-            return DecodeFailure("Decoding it was killed, perhaps for lack of memory", again=True)
+            return DecodeFailure(
+                "Its decoding process was killed, perhaps for lack of memory", again=True
+            )
         how = signal.strsignal(-status) if status < 0 else f"exit status {status}"
-        return DecodeFailure(f"It crashes its decoder ({how})")
+        return DecodeFailure(f"It crashes the decoder ({how})")
 
     def _send(self, value: object) -> None:
         assert self._process.stdin is not None

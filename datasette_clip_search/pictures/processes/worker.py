@@ -1,9 +1,13 @@
-"""The process that decodes: `python -m datasette_clip_search.pictures.processes.worker`.
+"""The decoding process: `python -m datasette_clip_search.pictures.processes.worker`.
 
-Decoders are the part of the work that meets broken and hostile files. Here they can crash, hang,
-or write to the terminal, and only this process is lost. It talks pickle over its standard streams:
-for a list of jobs it answers with the list of the contents' hashes and then, one by one, with each
-picture that turns out to be needed. While files are slow to arrive, it says so before the list.
+Broken and hostile files reach the decoders first. Here they can crash, hang or print, and only
+this process is lost. It exchanges pickles over its standard streams:
+
+1. It receives a list of jobs.
+2. It reads the files. If they arrive slowly, it sends ARRIVING now and then.
+3. It sends the list of their hashes, with a failure for each file that can't be read.
+4. It receives which of them to decode.
+5. It sends the outcome of each of these, one by one.
 """
 
 import hashlib
@@ -25,19 +29,19 @@ from .messages import ARRIVING, Decoded, DecodeFailure, Job
 
 T = TypeVar("T")
 
-# Holds an answer with its picture, so that it is sent, and waited for, at once.
+# Holds the whole answer for a picture, so that it is sent in one piece.
 _ANSWER_BYTES = 1 << 18
-# What even a slow disk delivers in seconds, and how often a run hears of it.
+# An amount that even a slow disk delivers in seconds, and how often to report progress.
 _CHUNK_BYTES = 1 << 20
-_TELL_SECONDS = 0.25
+_REPORT_SECONDS = 0.25
 
 
 def main() -> None:
-    """Answers jobs until standard input ends."""
-    _end_with_the_run()
-    _give_way()
+    """Answer jobs until standard input ends."""
+    _die_with_parent()
+    _lower_priority()
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "wb", _ANSWER_BYTES)
-    # What a library prints must not come between the replies.
+    # Nothing that a library prints may end up among the replies.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     warnings.simplefilter("ignore")
     requests = sys.stdin.buffer
@@ -47,8 +51,8 @@ def main() -> None:
             _answer(pickle.load(requests), requests, replies)
 
 
-def _end_with_the_run() -> None:
-    """Has a decoder that hangs ended too when its run is killed; at other times, input ends."""
+def _die_with_parent() -> None:
+    """Die with the parent even while a decoder hangs; otherwise the end of input suffices."""
     if sys.platform == "linux":
         import ctypes
 
@@ -56,15 +60,15 @@ def _end_with_the_run() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _give_way() -> None:
-    """Lets the model go first, which has more to lose from the caches when it is interrupted."""
+def _lower_priority() -> None:
+    """Lower the priority: the model loses more of its CPU caches when it is interrupted."""
     if sys.platform != "win32":
         os.nice(5)
 
 
 def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
     arrival = _Arrival(replies)
-    contents = [_unless_refused(_read, job, arrival) for job in jobs]
+    contents = [_result_or_failure(_read, job, arrival) for job in jobs]
     hashes = [
         content if isinstance(content, DecodeFailure) else hashlib.sha256(content).hexdigest()
         for content in contents
@@ -72,11 +76,11 @@ def _answer(jobs: Sequence[Job], requests: BinaryIO, replies: BinaryIO) -> None:
     _send(replies, hashes)
     needed = pickle.load(requests)
     for each in compress(zip(jobs, contents, hashes, strict=True), needed):
-        _send(replies, _unless_refused(_decode, *each))
+        _send(replies, _result_or_failure(_decode, *each))
 
 
-def _unless_refused(work: Callable[..., T], *arguments: Any) -> T | DecodeFailure:
-    """Returns what `work` does of its arguments, or why it can't."""
+def _result_or_failure(work: Callable[..., T], *arguments: Any) -> T | DecodeFailure:
+    """Return the result of `work`, or why it failed."""
     try:
         return work(*arguments)
     except PictureError as error:
@@ -108,17 +112,17 @@ def _decode(job: Job, data: bytes, content_hash: str) -> Decoded:
 
 
 class _Arrival:
-    """Tells the run that bytes arrive, where they are slow to."""
+    """Reports to the parent that bytes keep arriving, if they arrive slowly."""
 
     def __init__(self, replies: BinaryIO):
         self._replies = replies
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def note(self) -> None:
-        """Is called whenever some bytes have been read."""
+        """Note that some bytes have been read."""
         now = time.monotonic()
-        if now - self._told > _TELL_SECONDS:
-            self._told = now
+        if now - self._reported > _REPORT_SECONDS:
+            self._reported = now
             _send(self._replies, ARRIVING)
 
 
@@ -127,11 +131,11 @@ def _read(job: Job, arrival: _Arrival) -> bytes:
         return job.data
     assert job.path is not None
     try:
-        # A pipe would never end.
+        # A pipe may never end.
         if not stat.S_ISREG(os.stat(job.path).st_mode):
             raise PictureUnreadable("It is not a regular file")
         with open(job.path, "rb") as file:
-            # Most files take one call.
+            # One call reads most files.
             chunks = []
             while chunk := file.read(_CHUNK_BYTES):
                 arrival.note()
@@ -150,5 +154,5 @@ if __name__ == "__main__":
     try:
         main()
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        # The run has ended, one way or another.
+        # The parent has ended, one way or another.
         sys.exit()

@@ -1,7 +1,9 @@
-"""Sources: which pictures a person means, and how the bytes of each are read.
+"""Find the pictures to embed, and read the bytes of each.
 
-`find` looks through folders, files, globs, archives and lists of paths; `find_rows` through what
-a select gives. Neither reads a picture: what they return says how to.
+`find_pictures` searches folders, files, globs, archives and lists of paths; `find_rows` searches
+the rows of a select. Neither reads a picture: they return sources, which do.
+
+Imports `common` and the formats of `pictures`. `embed`, `publish` and `cli` import it.
 """
 
 from .find import find_pictures

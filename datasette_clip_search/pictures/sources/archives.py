@@ -1,4 +1,4 @@
-"""Archives: their pictures listed by name and place, without unpacking anything to the disk."""
+"""List the pictures in tar and zip archives, without unpacking anything to disk."""
 
 import bz2
 import gzip
@@ -16,7 +16,7 @@ from .found import SearchedPlace, extension_of, kind_of
 from .members import DAMAGE, Archive, TapeMember, TarMember, ZipMember, explain_damage
 from .source import NOT_REGULAR, Source, printable
 
-# Headers of a tar that hold a long name are read into memory: a hostile one claims gigabytes.
+# A tar header with a long name is read into memory, and a hostile one claims gigabytes.
 MAX_TAR_HEADER_BYTES = 1_000_000
 
 _EXTENSIONS = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz")
@@ -26,7 +26,7 @@ _DECOMPRESSORS = (gzip.GzipFile, bz2.BZ2File, lzma.LZMAFile)
 
 @dataclass
 class Listing:
-    """The pictures of an archive, by their normalised names, and what else it holds.
+    """The pictures in an archive by their normalised names, and counts of its other members.
 
     `damage` says why the rest of the archive can't be listed.
     """
@@ -42,16 +42,16 @@ class Listing:
 def list_archive(
     path: str, stored: str, info: os.stat_result, place: SearchedPlace
 ) -> Listing | None:
-    """Lists an archive, or returns None for a file that is none, by its content.
+    """List an archive; return None if the file is not one, by its content.
 
-    A file that is none but is named like one is an archive that is damaged.
+    A file that is only named like an archive counts as a damaged one.
     """
     lister = _ArchiveLister(Archive(path, info.st_size, info.st_mtime), stored, place)
     try:
         tar = _open_tar(path)
-        # A zip in a tar makes the tar look like a zip, but not the other way round.
+        # A tar that contains a zip looks like a zip, but not the other way round.
         if tar is None and not zipfile.is_zipfile(path):
-            damage = "It is named like an archive, but is not a tar or zip, or is damaged"
+            damage = "It is named like an archive, but is not a tar or zip file, or is damaged"
             return Listing(damage=damage) if _is_named_like_archive(path) else None
         if tar is not None:
             with tar:
@@ -66,7 +66,7 @@ def list_archive(
 
 def _open_tar(path: str) -> tarfile.TarFile | None:
     for mode in ("r:", "r:gz", "r:bz2", "r:xz"):
-        # Decompressors raise errors of their own for files that only begin like theirs.
+        # Decompressors raise errors of their own for files that only begin like their format.
         with suppress(*DAMAGE):
             return tarfile.open(path, mode, tarinfo=_TarInfo)
     return None
@@ -80,7 +80,7 @@ def _is_named_like_archive(path: str) -> bool:
 
 
 class _TarInfo(tarfile.TarInfo):
-    """A header of a tar, refused where it would fill the memory."""
+    """A tar header, refused if it would fill the memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarInfo":
@@ -102,11 +102,11 @@ class _ArchiveLister:
         assert tar.fileobj is not None
         kind = TapeMember if isinstance(tar.fileobj, _DECOMPRESSORS) else TarMember
         while (info := tar.next()) is not None:
-            # tarfile would keep every member; its type stubs know no such list.
+            # tarfile would keep every member; its type stubs don't have this list.
             tar.members = []  # type: ignore[attr-defined]
             if not info.isdir():
                 self._add_tar(info, kind)
-        # tarfile takes a header that is damaged for the end, which is a block of zeros.
+        # tarfile takes a damaged header for the end of the archive, which is a block of zeros.
         tar.fileobj.seek(tar.offset)
         if tar.fileobj.read(tarfile.BLOCKSIZE).strip(b"\0"):
             raise tarfile.ReadError("a header is damaged")
@@ -122,7 +122,11 @@ class _ArchiveLister:
             return
         self.links.pop(name, None)
         if not info.isreg() or info.issparse():
-            reason = NOT_REGULAR if not info.isreg() else "It is stored as a sparse file"
+            reason = (
+                NOT_REGULAR
+                if not info.isreg()
+                else "It is stored as a sparse file. Unpack the archive and embed the folder"
+            )
             self.listing.members.pop(name, None)
             self.listing.unreadable.append((self._stored(name), reason))
             return
@@ -135,7 +139,7 @@ class _ArchiveLister:
                     self._add(name, ZipMember(self._stored(name), info, self.archive))
 
     def _take(self, raw: str) -> str | None:
-        """Returns the name of a member that is to be a picture, and counts the others."""
+        """Return the name of a member that looks like a picture; count any other."""
         name = _normalise(raw)
         extension = extension_of(name)
         if not name:
@@ -151,7 +155,7 @@ class _ArchiveLister:
         return None
 
     def _add(self, name: str, member: Source) -> None:
-        # The last of two with the same name wins, as when unpacking, and stands where it lies.
+        # Of two members with the same name, the last one wins, as when unpacking.
         self.listing.members.pop(name, None)
         self.listing.members[name] = member
 
@@ -159,13 +163,13 @@ class _ArchiveLister:
         return f"{self.stored}/{name}"
 
     def settle_links(self) -> None:
-        """Passes over links to pictures of the archive itself; others lead nowhere."""
+        """Skip links to pictures in the archive, and report all other links."""
         for name, target in self.links.items():
             if target not in self.listing.members and target not in self.links:
-                reason = "It is a link, and what it leads to is not a picture in the archive"
+                reason = "It is a link to something other than a picture in the archive"
                 self.listing.unreadable.append((self._stored(name), reason))
 
 
 def _normalise(name: str) -> str:
-    """Returns a member's name without a leading slash, `.` and `..`, in printable form."""
+    """Return a member's name without a leading slash, `.` and `..`, in printable form."""
     return printable(posixpath.normpath("/" + name.lstrip("/"))[1:])

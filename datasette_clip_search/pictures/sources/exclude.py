@@ -1,4 +1,4 @@
-"""What is passed over: hidden and system files, and those that --exclude names."""
+"""Skip hidden files, system files, and those that --exclude matches."""
 
 import fnmatch
 import glob
@@ -10,7 +10,7 @@ from .globs import is_glob
 from .source import absolute
 from .spelling import as_on_disk, composed
 
-# Files and folders that systems keep for themselves, some of them full of tiny copies.
+# Files and folders that operating systems keep for themselves, some of them full of tiny copies.
 _SYSTEM_NAMES = frozenset(
     {
         "__macosx",
@@ -24,22 +24,23 @@ _SYSTEM_NAMES = frozenset(
 
 
 def is_hidden(name: str) -> bool:
-    """Tells whether a file or folder is hidden, or a system's own, by its name."""
+    """Return whether the name is that of a hidden or system file or folder."""
     return name.startswith(".") or name.lower() in _SYSTEM_NAMES
 
 
 class Exclusion:
-    """The patterns of --exclude, as they apply below one folder or inside one archive.
+    """The patterns of --exclude, applied below one folder or inside one archive.
 
-    A pattern without a slash is matched with the names of files and of folders; one with a slash
-    with paths from the given folder, in which `*` matches slashes too. A pattern may also be
-    written as a path from the working directory, as a shell completes it. What matches a folder
-    excludes everything in it. Forms of Unicode make no difference. A pattern also matches the name
-    that it spells literally, because folders have brackets in their names.
+    - A pattern without a slash matches the names of files and folders.
+    - A pattern with a slash matches paths from the given folder; its `*` matches slashes too. It
+      may also be a path from the working directory, as a shell completes it.
+    - A pattern that matches a folder excludes everything in it.
+    - Unicode normalization forms make no difference.
+    - A pattern also matches itself literally, because folder names can contain brackets.
     """
 
     def __init__(self, patterns: Sequence[str], base: str):
-        """Prepares patterns for the folder with the absolute path `base`."""
+        """Prepare patterns for the folder or archive with the absolute path `base`."""
         names: set[str] = set()
         paths: set[str] = set()
         whole: set[str] = set()
@@ -48,7 +49,7 @@ class Exclusion:
             pattern = os.path.normpath(pattern).replace(os.sep, "/") if pattern else ""
             if "/" in pattern:
                 paths.update(map(composed, _spellings(pattern, base)))
-                # Its `*` may stand for folders above the one that is searched.
+                # Its `*` may match folders above the searched one.
                 whole.add(composed(absolute(pattern)))
             elif pattern:
                 names.add(pattern)
@@ -59,7 +60,7 @@ class Exclusion:
         self.is_empty = not names and not paths
 
     def matches(self, name: str, relative: str) -> bool:
-        """Tells whether a pattern names this file or folder itself."""
+        """Return whether a pattern matches this file or folder itself."""
         if self._name and self._name.match(composed(name)):
             return True
         path = composed(relative)
@@ -70,7 +71,7 @@ class Exclusion:
         )
 
     def covers(self, relative: str) -> bool:
-        """Tells whether a pattern names a path or any folder that it lies in."""
+        """Return whether a pattern matches a path or any folder around it."""
         if self.is_empty:
             return False
         return any(self.matches(part.rpartition("/")[2], part) for part in _leading(relative))
@@ -79,10 +80,10 @@ class Exclusion:
 def _spellings(pattern: str, base: str) -> Iterator[str]:
     for spelling in {pattern, pattern.removeprefix("**/")}:
         yield spelling
-        # `private/*` means all of that folder: it need not be looked into.
+        # `private/*` means the whole folder, so it need not be listed.
         yield re.sub(r"(/\*+)+\Z", "", spelling) or spelling
     whole = absolute(pattern)
-    # A base may be reached by a link, and the pattern written without it, or the other way round.
+    # The base may be reached through a link and the pattern not, or the other way round.
     for path in {whole, _without_links_around(as_on_disk(whole))}:
         for folder in {base, os.path.realpath(base)}:
             below = composed(folder).rstrip("/") + "/"
@@ -91,7 +92,7 @@ def _spellings(pattern: str, base: str) -> Iterator[str]:
 
 
 def _without_links_around(path: str) -> str:
-    # What a link leads to is not what was named.
+    # The pattern names the link itself, not its target.
     return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
 
 

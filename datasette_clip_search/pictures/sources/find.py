@@ -1,4 +1,4 @@
-"""The pictures in folders, archives, globs and lists of paths, each real file once."""
+"""Find the pictures in folders, archives, globs and lists of paths, each file once."""
 
 import os
 import stat
@@ -26,13 +26,14 @@ def find_pictures(
     exclude: Sequence[str] = (),
     stdin: BinaryIO | None = None,
 ) -> FoundPictures:
-    """Finds the pictures that arguments of the command line mean, in the order of the arguments.
+    """Find the pictures that command-line arguments name, in the order of the arguments.
 
-    Each is a folder, a file whatever its name, a tar or zip archive, a glob where nothing has
-    that very name, or `-` for a list of paths on `stdin`, one to a line or ended by NULs. Stored
-    paths are relative to `folder`, the database file's. `exclude` has patterns as for `fnmatch`.
+    Each argument is a folder, a file of any name, a tar or zip archive, a glob (unless a file has
+    that exact name), or `-` for a list of paths on `stdin`, one per line or separated by NULs.
+    Stored paths are relative to `folder`, which contains the database. `exclude` has fnmatch
+    patterns.
 
-    Raises CommandError for an argument that names nothing, or is an empty list.
+    Raise CommandError for an argument that names nothing, and for an empty list.
     """
     finder = _Finder(folder, exclude)
     for argument in arguments:
@@ -58,7 +59,7 @@ class _Finder:
         self.exclusions: dict[str, Exclusion] = {}
 
     def add(self, argument: str, glob: str | None = None, is_listed: bool = False) -> None:
-        """Adds a file or folder; one that a glob matched, or that a list names, if told so."""
+        """Add a file or folder. A glob may have matched it, or a list named it."""
         path = absolute(argument)
         try:
             if not argument:
@@ -86,39 +87,38 @@ class _Finder:
         elif self._add_archive(path, info):
             return
         elif glob and extension and not glob.lower().endswith(extension):
-            # `photos/**` asks for pictures, `*.dat` for what it says.
+            # `photos/**` asks for pictures, `*.dat` for all files with that extension.
             self.found.others[kind_of(extension)] += 1
         else:
             self.walk.add_file(path, info)
 
     def add_glob(self, pattern: str) -> None:
-        """Adds what a glob matches. Raises CommandError if that is nothing."""
+        """Add all matches of a glob. Raise CommandError if there are none."""
         matches = expand(pattern)
         if not matches:
             raise CommandError(
-                f"Nothing matches {pattern}, and there is no file or folder of that name. "
-                "Expected a glob such as photos/**/*.jpg, which leaves out hidden files"
+                f"Nothing matches {pattern}, and no file or folder has that name. Expected a glob "
+                "such as photos/**/*.jpg; globs skip hidden files"
             )
         for path in matches:
             self.add(path, glob=pattern)
 
     def add_list(self, stdin: BinaryIO | None) -> None:
-        """Adds the paths that standard input lists. Raises CommandError for an empty list."""
+        """Add the paths listed on standard input. Raise CommandError if there are none."""
         data = stdin.read() if stdin is not None else b""
         is_lines = b"\0" not in data
         names = data.removeprefix(b"\xef\xbb\xbf").split(b"\n" if is_lines else b"\0")
         paths = [name.removesuffix(b"\r") if is_lines else name for name in names]
         if not any(paths):
             raise CommandError(
-                "- stands for a list of paths on standard input, and that is empty. Expected a "
-                "path on each line, as in: find photos -name '*.jpg' | sqlite-utils embed-images "
-                "photos.db -"
+                "- reads a list of paths from standard input, which is empty. Expected one path "
+                "per line, as in: find photos -name '*.jpg' | sqlite-utils embed-images photos.db -"
             )
         for path in filter(None, paths):
             self.add(as_on_disk(os.fsdecode(path)), is_listed=True)
 
     def finish(self) -> FoundPictures:
-        """Returns what was found, with links only where their file is not there itself."""
+        """Return all that was found, with links only to files that were not found themselves."""
         self.found.sources = self.walk.finish()
         self.found.unreadable.sort()
         return self.found
@@ -142,7 +142,7 @@ class _Finder:
         self.found.unseen.add(printable(path))
 
     def _excludes(self, path: str, glob: str | None) -> bool:
-        """Tells whether an argument itself is excluded, seen from where it is written."""
+        """Return whether an argument itself is excluded, by its path from where it was written."""
         base = absolute(as_on_disk(fixed_part(glob)) if glob else ".")
         if not self.exclude or path == base:
             return False
@@ -153,7 +153,7 @@ class _Finder:
         return self.exclusions[base].covers(relative)
 
     def _add_archive(self, path: str, info: os.stat_result) -> bool:
-        """Adds the pictures of an archive; returns False where the file is none."""
+        """Add the pictures in an archive; return False if the file is not one."""
         found = self.found
         looks = looks_of(info)
         if self.archives.find(looks, path) is not None:

@@ -1,4 +1,4 @@
-"""What a search for pictures found, and what it can tell of stored paths it did not find."""
+"""The result of a search for pictures, and its conclusions about stored paths not found."""
 
 import os
 import posixpath
@@ -14,9 +14,9 @@ from .source import SQL_PREFIX, Source, printable
 
 @dataclass(frozen=True)
 class SearchedPlace:
-    """A folder or an archive that was searched, and what of it was left out.
+    """A folder or archive that was searched, and which of its files were skipped.
 
-    One that is `absent` does not exist now.
+    `is_absent` if it does not exist now.
     """
 
     exclusion: Exclusion
@@ -25,7 +25,7 @@ class SearchedPlace:
     is_absent: bool = False
 
     def takes(self, relative: str) -> bool:
-        """Tells whether a path from here would have been found, had it existed."""
+        """Return whether a relative path would have been found here if it existed."""
         if any(map(is_hidden, relative.split("/"))) or self.exclusion.covers(relative):
             return False
         return not self.is_archive or extension_of(relative) in self.extensions
@@ -33,10 +33,10 @@ class SearchedPlace:
 
 @dataclass
 class FoundPictures:
-    """The pictures that were meant, each once, and a count of what was passed over.
+    """The pictures that were found, each once, and counts of what was skipped.
 
-    `unreadable` has the stored path and the reason of every folder, archive, file or row that
-    could not be looked at; `others` counts files that are no pictures, by extension.
+    `unreadable` has the stored path and the reason for each folder, archive, file or row that could
+    not be read. `others` counts files that are not pictures, by extension.
     """
 
     folder: str = ""
@@ -46,33 +46,33 @@ class FoundPictures:
     hidden: int = 0
     links: int = 0
     excluded: int = 0
-    # By absolute path, in the printable form of stored paths.
+    # Keyed by absolute path, in the printable form of stored paths.
     places: dict[str, SearchedPlace] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     unseen: set[str] = field(default_factory=set)
-    # Rows that name a file which another row names, too.
+    # Rows that name the same file as an earlier row.
     doubles: int = 0
-    # Folders and files that were given, and are excluded.
+    # Folders and files that were given as arguments and are excluded.
     left_out: set[str] = field(default_factory=set)
-    # Folders that begin a device of their own, and the devices of these and of the places.
+    # Mount points, and the devices of these and of the places.
     mounts: set[str] = field(default_factory=set)
     devices: dict[str, int] = field(default_factory=dict)
 
     def covers(self, stored: str) -> bool:
-        """Tells whether a stored path lies in what was searched, so that its absence is news.
+        """Return whether a stored path was searched, so that its absence means something.
 
-        False for what was excluded or is hidden, and for what lies in a folder or an archive
-        that could not be listed, or behind a link that was not followed.
+        False for an excluded or hidden path, and for one in a folder or archive that could not be
+        listed, or behind a link that was not followed.
         """
         if stored.startswith(SQL_PREFIX):
             return stored.partition("/")[0].removeprefix(SQL_PREFIX) in self.tables
         return self._place(stored) is not None
 
     def lacks(self, stored: str) -> bool:
-        """Tells whether a stored path that is not among the sources certainly exists no longer.
+        """Return whether a stored path that is not among the sources certainly no longer exists.
 
-        Archives and tables were listed in full: absence is enough. In a folder the file itself
-        must be gone: a link to a file found elsewhere, for instance, is no source.
+        Archives and tables were listed in full, so absence is enough. In a folder, the file itself
+        must be gone: a link to a file found elsewhere, for example, is not a source.
         """
         if stored.startswith(SQL_PREFIX):
             return self.covers(stored)
@@ -82,7 +82,7 @@ class FoundPictures:
         )
 
     def excludes(self, stored: str) -> bool:
-        """Tells whether a stored path lies in what was searched, and is excluded there."""
+        """Return whether a stored path was searched and is excluded there."""
         if stored.startswith(SQL_PREFIX):
             return False
         path = self.absolute(stored)
@@ -97,13 +97,13 @@ class FoundPictures:
         return False
 
     def absolute(self, stored: str) -> str:
-        """Returns the absolute path of a stored one, in printable form."""
+        """Return the absolute form of a stored path, in printable form."""
         return posixpath.normpath(posixpath.join(printable(self.folder), stored))
 
     def extend(self, other: "FoundPictures") -> None:
-        """Adds what another search of the same database's folder found, files again only once."""
+        """Add the result of another search for the same database, without repeating files."""
         known = {source.stored for source in self.sources}
-        # What is found as a file and by a row is the row's.
+        # A file that is found both directly and by a row belongs to the row.
         keyed = {source.stored: source for source in other.sources if source.key is not None}
         self.sources = [keyed.get(source.stored, source) for source in self.sources]
         self.sources += [source for source in other.sources if source.stored not in known]
@@ -131,7 +131,7 @@ class FoundPictures:
             place = self.places.get(parent)
             if place is not None:
                 takes = place.takes(path[len(parent.rstrip("/")) + 1 :])
-                # A folder around an archive says nothing of what the archive holds.
+                # A folder around an archive says nothing about the archive's members.
                 if takes or place.is_archive:
                     return place if takes else None
         return None
@@ -144,11 +144,11 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def extension_of(name: str) -> str:
-    """Returns a name's extension as it is compared and counted: with its dot, in lower case."""
+    """Return a name's extension as it is compared and counted: with its dot, in lower case."""
     extension = os.path.splitext(name)[1].lower()
     return extension if extension != "." else ""
 
 
 def kind_of(extension: str) -> str:
-    """Returns what files with an extension are counted as."""
+    """Return the label under which files with an extension are counted."""
     return printable(extension) or "no extension"

@@ -1,7 +1,7 @@
-"""Globs such as `photos/**/*.jpg`, for shells that leave them alone.
+"""Expand globs such as `photos/**/*.jpg`, for shells that don't.
 
-The standard library's `glob` follows links to folders in `**`: with two links that run in
-circles, it does not end.
+The standard library's `glob` follows links to folders in `**`, and never ends where two links
+form a circle.
 """
 
 import fnmatch
@@ -16,20 +16,20 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def is_glob(text: str) -> bool:
-    """Tells whether a path has any of the characters that make it a glob."""
+    """Return whether a path contains a character that makes it a glob."""
     return bool(_MAGIC.search(text))
 
 
 def fixed_part(pattern: str) -> str:
-    """Returns the folder that everything a glob matches lies in."""
+    """Return the folder that contains all matches of a glob."""
     start, parts = _split(pattern)
     return start + "/".join(takewhile(lambda part: not is_glob(part), parts)) or "."
 
 
 def expand(pattern: str) -> list[str]:
-    """Returns the files and folders that match, sorted; none that are hidden.
+    """Return the matching files and folders, sorted, without hidden ones.
 
-    `**` stands for any number of folders, but not for links to folders.
+    `**` matches any number of folders, but not links to folders.
     """
     start, parts = _split(pattern)
     matches = set(_expand(start, parts))
@@ -52,7 +52,7 @@ def _expand(base: str, parts: list[str]) -> Iterator[str]:
         there = as_on_disk(base + part)
         yield from _expand(f"{there}/" if rest else there, rest)
     elif part == "**":
-        # At the end, the folder itself stands for everything below it.
+        # At the end of a pattern, the folder itself stands for everything in it.
         yield from _expand(base, rest) if rest else [base.rstrip("/") or "."]
         if rest:
             for entry in _list(base):
@@ -60,7 +60,7 @@ def _expand(base: str, parts: list[str]) -> Iterator[str]:
                     yield from _expand(f"{base}{entry.name}/", parts)
     else:
         for entry in _list(base):
-            # A pattern that begins with a dot asks for hidden files.
+            # Only a pattern that begins with a dot asks for hidden files.
             if entry.name.startswith(".") and not part.startswith("."):
                 continue
             if fnmatch.fnmatch(composed(entry.name), composed(part)) and (

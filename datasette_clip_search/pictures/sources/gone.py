@@ -1,4 +1,4 @@
-"""Whether the file of a stored path is certainly gone, and not only out of reach."""
+"""Tell a deleted file from one that is only out of reach."""
 
 import os
 import posixpath
@@ -9,11 +9,10 @@ from .source import SQL_PREFIX
 
 
 def is_gone(stored: str, folder: Path) -> bool:
-    """Tells whether a stored path was a plain file that certainly exists no longer.
+    """Return whether a stored path was a plain file that certainly no longer exists.
 
-    Doubt counts as existing: rows from SQL, members of an archive that is still there, folders
-    that can't be looked into, and what lies behind a link that leads nowhere, as those to a disk
-    that is not plugged in do.
+    If in doubt, the file exists: rows from SQL, members of an archive that is still there, files in
+    folders that can't be listed, and files behind a broken link, such as one to an unplugged disk.
     """
     if stored.startswith(SQL_PREFIX):
         return False
@@ -23,13 +22,13 @@ def is_gone(stored: str, folder: Path) -> bool:
     except FileNotFoundError:
         return _ends_in_a_folder(path)
     except (OSError, ValueError):
-        # Among them ENOTDIR: a parent is a file, such as an archive.
+        # This includes ENOTDIR: a parent is a file, such as an archive.
         return False
     return False
 
 
 def _ends_in_a_folder(path: str) -> bool:
-    """Tells whether what still exists of a path is a folder."""
+    """Return whether the longest part of a path that still exists is a folder."""
     while (parent := posixpath.dirname(path)) != path:
         path = parent
         try:

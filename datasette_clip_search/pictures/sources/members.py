@@ -1,4 +1,4 @@
-"""Members of archives: how the bytes of one are read, whichever thread asks."""
+"""Read the members of archives, from any thread."""
 
 import bz2
 import gzip
@@ -16,10 +16,10 @@ from typing import BinaryIO, ClassVar, cast
 from ...common.errors import PictureError, PictureUnreadable
 from .source import Source
 
-# A member is read into memory in one piece; 70 KB of a zip can claim to be a terabyte.
+# Each member is read into memory as a whole, and 70 KB of a zip can claim to be a terabyte.
 MAX_MEMBER_BYTES = 1_000_000_000
 
-# What the standard library raises for archives that are damaged, or of kinds it does not know.
+# The errors of the standard library for archives that are damaged or of unknown kinds.
 DAMAGE = (
     OSError,
     EOFError,
@@ -35,18 +35,18 @@ DAMAGE = (
     zipfile.LargeZipFile,
 )
 
-CHANGED = "The archive was changed while it was read. Run the same command again"
+CHANGED = "The archive changed while it was being read. Run the same command again"
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2}
 
 
 def explain_damage(error: BaseException) -> str:
-    """Returns the reason of one of the errors of `DAMAGE`."""
+    """Return a reason for any error in `DAMAGE`."""
     reason = error.strerror if isinstance(error, OSError) else None
     return reason or " ".join(str(error).split()) or type(error).__name__
 
 
 class Archive:
-    """An archive as it was listed. No file is kept open: there may be thousands of archives."""
+    """A listed archive. It is not kept open: there may be thousands of archives."""
 
     __slots__ = ("mtime", "path", "size", "tape")
 
@@ -58,20 +58,20 @@ class Archive:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Opens the archive, and turns whatever goes wrong meanwhile into PictureErrors."""
+        """Open the archive, and turn every error until it is closed into a PictureError."""
         with self.explain_errors(), open(self.path, "rb") as file:
             self.check(file)
             yield file
 
     def check(self, file: BinaryIO) -> None:
-        """Raises PictureUnreadable if the archive is not the one that was listed."""
+        """Raise PictureUnreadable if the archive has changed since it was listed."""
         info = os.fstat(file.fileno())
         if (info.st_size, info.st_mtime) != (self.size, self.mtime):
             raise PictureUnreadable(CHANGED)
 
     @contextmanager
     def explain_errors(self) -> Iterator[None]:
-        """Turns the errors of reading a member into PictureErrors."""
+        """Turn the errors of reading a member into PictureErrors."""
         try:
             yield
         except PictureError:
@@ -85,7 +85,7 @@ class Archive:
 
 
 class Member(Source):
-    """A file in an archive; `offset` is where in the archive it begins."""
+    """A file in an archive, which begins at the byte `offset` of the archive."""
 
     __slots__ = ("archive", "offset")
 
@@ -96,13 +96,13 @@ class Member(Source):
 
     @property
     def mtime(self) -> float:
-        """Returns the archive's own time: when it is written again, any member may differ."""
+        """The archive's own time: when it is rewritten, any member may change."""
         return self.archive.mtime
 
     def read(self) -> bytes:
-        """Returns the member's bytes, never more than it was said to have.
+        """Return the member's bytes, never more than the archive states.
 
-        Raises PictureError for a member over the limit, encrypted or damaged.
+        Raise PictureError for a member that is over the limit, encrypted or damaged.
         """
         if self.size > MAX_MEMBER_BYTES:
             raise PictureError(
@@ -121,7 +121,7 @@ class Member(Source):
 
 
 class TarMember(Member):
-    """A member of a tar that is not compressed: a range of its bytes."""
+    """A member of an uncompressed tar: a range of its bytes."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ class TarMember(Member):
 
 
 class TapeMember(Member):
-    """A member of a compressed tar, which can only be read from its beginning on."""
+    """A member of a compressed tar, which can only be read from its beginning."""
 
     __slots__ = ()
 
@@ -144,9 +144,9 @@ class TapeMember(Member):
 
 
 class Tape:
-    """The one compressed tar that is being read: winds forwards, or else starts again."""
+    """A compressed tar, read like a tape: forwards, or again from its beginning."""
 
-    # More than one at a time is never needed, and each holds a file open.
+    # Only one is ever needed at a time, and each keeps a file open.
     _playing: ClassVar["Tape | None"] = None
     _lock: ClassVar[threading.Lock] = threading.Lock()
 
@@ -156,7 +156,7 @@ class Tape:
         self.opened = ExitStack()
 
     def read(self, offset: int, size: int) -> bytes:
-        """Returns bytes of the tar within. Winding back reads from the beginning again."""
+        """Return bytes of the uncompressed tar. For an earlier offset, start again."""
         with Tape._lock:
             if Tape._playing is not self:
                 if Tape._playing is not None:
@@ -167,25 +167,25 @@ class Tape:
                 file.seek(offset)
                 return file.read(size)
             except BaseException:
-                # After an error, decompressors are in no defined state.
+                # After an error, the state of a decompressor is undefined.
                 self.close()
                 raise
 
     def open(self) -> BinaryIO:
-        """Opens the archive with the decompressor that its first bytes ask for."""
+        """Open the archive with the decompressor that its first bytes ask for."""
         packed = open(self.archive.path, "rb")  # noqa: SIM115 - close() does
         self.opened.enter_context(packed)
         self.archive.check(packed)
         return cast(BinaryIO, self.opened.enter_context(_unpacked(packed)))
 
     def close(self) -> None:
-        """Closes the archive; the next read opens it again."""
+        """Close the archive; the next read opens it again."""
         self.opened.close()
         self.file = None
 
 
 def _unpacked(packed: BinaryIO) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
-    """Returns the decompressor that the first bytes of a file ask for."""
+    """Return the decompressor that the first bytes of a file ask for."""
     start = packed.read(3)
     packed.seek(0)
     if start.startswith(b"\x1f\x8b"):
@@ -196,8 +196,8 @@ def _unpacked(packed: BinaryIO) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
 class ZipMember(Member):
     """A member of a zip.
 
-    It is read without `zipfile`, whose reader parses the whole directory of the archive each
-    time it is opened, and which would have to be shared between threads.
+    It is read without `zipfile.ZipFile`, which parses the whole directory of the archive each time
+    it is opened, and would have to be shared between threads.
     """
 
     __slots__ = ("checksum", "is_encrypted", "method", "packed_size")
@@ -218,7 +218,9 @@ class ZipMember(Member):
                 "can be read. Unpack the archive and embed the folder"
             )
         if self.packed_size > MAX_MEMBER_BYTES:
-            raise PictureError("Its archive is damaged: it is larger packed than unpacked")
+            raise PictureError(
+                "Its archive is damaged: the file is larger compressed than uncompressed"
+            )
         with self.archive.open() as file:
             file.seek(self.offset)
             header = file.read(30)
@@ -232,7 +234,7 @@ class ZipMember(Member):
         return data
 
     def _unpack(self, packed: bytes) -> bytes:
-        # One byte more than it was said to have is enough to see that it lied.
+        # One byte more than the stated size is enough to detect a wrong one.
         if self.method == zipfile.ZIP_DEFLATED:
             return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self.size + 1)
         if self.method == zipfile.ZIP_BZIP2:

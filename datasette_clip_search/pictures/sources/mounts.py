@@ -1,4 +1,4 @@
-"""The file systems that are mounted, as Linux tells; elsewhere, none."""
+"""List the mounted file systems on Linux; on other systems, the list is empty."""
 
 import os
 import posixpath
@@ -12,9 +12,9 @@ TABLE = "/proc/self/mountinfo"
 
 @dataclass(frozen=True)
 class Mount:
-    """A file system, or a part of one, at a path.
+    """A file system, or part of one, that is mounted at a path.
 
-    `device` names the file system, and `root` is the folder in it that lies at the path.
+    `device` identifies the file system, and `root` is the folder in it that appears at the path.
     """
 
     path: str
@@ -24,7 +24,7 @@ class Mount:
 
 
 def mounts() -> list[Mount]:
-    """Return what is mounted, later mounts after those that they cover."""
+    """Return all mounts; a mount comes after those that it covers."""
     try:
         with open(TABLE, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
@@ -41,7 +41,7 @@ def mounts() -> list[Mount]:
 
 
 def mount_of(path: str, mounted: Sequence[Mount]) -> Mount | None:
-    """Return the mount that a real path lies in."""
+    """Return the mount that contains a real path."""
     best: Mount | None = None
     for mount in mounted:
         around = is_within(path, mount.path)
@@ -51,7 +51,7 @@ def mount_of(path: str, mounted: Sequence[Mount]) -> Mount | None:
 
 
 def place_on_device(path: str, mounted: Sequence[Mount]) -> tuple[str, str] | None:
-    """Return the file system that a real path lies in, and where; the same for bind mounts."""
+    """Return a real path's file system and its path in it, the same through any bind mount."""
     mount = mount_of(path, mounted)
     if mount is None:
         return None
@@ -60,7 +60,7 @@ def place_on_device(path: str, mounted: Sequence[Mount]) -> tuple[str, str] | No
 
 
 def device_of(path: str) -> int | None:
-    """Return the device that a file or folder lies on, or None where it is out of reach."""
+    """Return the device of a file or folder, or None if it is out of reach."""
     try:
         return os.stat(path).st_dev
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def device_of(path: str) -> int | None:
 
 
 def is_mount(path: str, mounted: frozenset[str]) -> bool:
-    """Tell whether a folder is on a device of its own now, by that, or as Linux tells."""
+    """Return whether a folder is a mount point now, by its device or by Linux's list."""
     real = os.path.realpath(path)
     device = device_of(path)
     return device is not None and (
@@ -77,7 +77,7 @@ def is_mount(path: str, mounted: frozenset[str]) -> bool:
 
 
 def mount_around(path: str, mounted: frozenset[str]) -> str | None:
-    """Return the folder that begins the device of a path, or None where that is the root."""
+    """Return the mount point that contains a path, or None if that is the root."""
     while (parent := _around(path)) != path:
         if is_mount(path, mounted):
             return path
@@ -90,5 +90,5 @@ def _around(path: str) -> str:
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Tell whether a path is a folder, or lies in it."""
+    """Return whether a path is a folder or lies in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

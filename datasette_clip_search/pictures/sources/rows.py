@@ -1,4 +1,4 @@
-"""Pictures from SQL: a select that gives keys, and blobs or paths."""
+"""Find pictures by SQL: a select returns their keys, and their bytes or paths."""
 
 import os
 import re
@@ -27,10 +27,10 @@ from .source import (
 from .spelling import as_on_disk
 from .statement import EXAMPLE, columns_given, explain_sql_errors, single_statement, tables_read
 
-# Named like nothing that the select may itself read from.
+# A name that the select itself will not read from.
 _CTE = "clip_search_source"
 
-# Where no index finds a row by its key, a scan fetches so many rows at once.
+# If no index finds a row by its key, each scan fetches at most this many rows and bytes.
 MAX_ROWS_AT_ONCE = 500
 MAX_BYTES_AT_ONCE = 64_000_000
 
@@ -40,7 +40,7 @@ _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://|data:", re.IGNORECASE)
 
 
 class Blob(Source):
-    """A picture's bytes in a row of a table, fetched by its key on the connection's own thread."""
+    """A picture's bytes in a row, fetched by the row's key in the connection's own thread."""
 
     __slots__ = ("key", "key_table", "place", "select")
 
@@ -57,15 +57,17 @@ class Blob(Source):
         select.blobs.append(self)
 
     def read(self) -> bytes:
-        """Returns the blob. Raises PictureUnreadable if its row has been changed meanwhile."""
+        """Return the blob. Raise PictureUnreadable if its row has changed."""
         data = self.select.fetch(self)
         if not isinstance(data, bytes):
-            raise PictureUnreadable("Its row was deleted or changed meanwhile")
+            raise PictureUnreadable(
+                "Its row was changed while the pictures were being read. Run the same command again"
+            )
         return data
 
 
 class _Select:
-    """A select of two columns, run again for the rows that are read."""
+    """A select of two columns, which is run again for the rows to read."""
 
     def __init__(self, connection: sqlite3.Connection, statement: str):
         self.connection = connection
@@ -75,25 +77,25 @@ class _Select:
         self.is_lookup = self._is_lookup()
 
     def fetch(self, blob: Blob) -> object:
-        """Returns the second column of a row, or None where there is no such row any more."""
+        """Return the second column of a row, or None if the row is gone."""
         if blob.key in self.fetched:
             return self.fetched.pop(blob.key)
         keys = [blob.key] if self.is_lookup else self._next_keys(blob)
         sql = f"{self.source} select key, data from {_CTE} where key in ({_marks(len(keys))})"
         try:
-            # Open cursors would keep the transactions that write from being committed.
+            # An open cursor would keep writing transactions from being committed.
             with closing(self.connection.execute(sql, keys)) as cursor:
-                # A column that takes `a` for `A` gives both.
+                # A column whose collation equates `a` and `A` returns both.
                 self.fetched = dict(cursor)
         except sqlite3.Error as error:
             raise PictureUnreadable(f"Its row can't be read: {error}") from error
         return self.fetched.pop(blob.key, None)
 
     def rows(self) -> Iterator[tuple[object, str, int, str | None]]:
-        """Yields key, type, length and text of every row, by key, without loading any blob.
+        """Yield the key, type, length and text of every row, by key, without loading any blob.
 
-        The select's own order would be made by sorting the blobs; being given another, SQLite
-        leaves it out. Only a limit has them loaded.
+        The select's own order would sort the blobs. Since the outer query has an order of its own,
+        SQLite drops the inner one, unless the select has a limit.
         """
         sql = f"""{self.source} select key, typeof(data), length(data),
             case typeof(data) when 'text' then data end from {_CTE} order by key"""
@@ -101,13 +103,13 @@ class _Select:
             yield from cursor
 
     def _is_lookup(self) -> bool:
-        """Tells whether SQLite finds a row by its key without going through the others."""
+        """Return whether SQLite finds a row by its key without scanning the others."""
         sql = f"explain query plan {self.source} select key, data from {_CTE} where key in (?)"
         with closing(self.connection.execute(sql, (None,))) as cursor:
             return all(not detail.startswith(_SLOW_PLANS) for *_, detail in cursor)
 
     def _next_keys(self, blob: Blob) -> list[object]:
-        """Returns the keys of the blobs that are read at once where each costs a full scan."""
+        """Return the keys of the blobs to read in one scan, beginning with the given one."""
         keys: list[object] = []
         size = 0
         for other in self.blobs[blob.place : blob.place + MAX_ROWS_AT_ONCE]:
@@ -125,15 +127,14 @@ def _marks(count: int) -> str:
 def find_rows(
     connection: sqlite3.Connection, sql: str, folder: Path, exclude: Sequence[str] = ()
 ) -> FoundPictures:
-    """Finds the pictures that a select gives: a key, and a blob or the path of a file.
+    """Find the pictures that a select returns: a key, and a blob or the path of a file.
 
-    Paths are relative to `folder`, the database file's. A blob is stored under
-    `sqlite:TABLE/KEY`, with the table that the select reads, or the tables joined by `+`.
-    `exclude` has patterns for the paths of files, from that folder, or from the root for those that
-    lie elsewhere.
+    Paths are relative to `folder`, which contains the database. A blob's stored path is
+    `sqlite:TABLE/KEY`, with the table that the select reads, or several joined by `+`. `exclude`
+    has patterns for the paths of files: from that folder, or from the root for files elsewhere.
 
-    Raises CommandError for anything but one select of two columns, and for keys that are null,
-    not unique, or neither integers nor texts.
+    Raise CommandError for anything but one select of two columns, and for keys that are null, not
+    unique, or neither integers nor text.
     """
     statement = single_statement(sql)
     with explain_sql_errors():
@@ -142,7 +143,7 @@ def find_rows(
     if len(gives) != 2:
         count = "1 column" if len(gives) == 1 else f"{len(gives)} columns"
         raise CommandError(
-            f"The SQL gives {count} ({', '.join(gives)}). Expected two, a key and a picture's "
+            f"The SQL returns {count} ({', '.join(gives)}). Expected two: a key, and a picture's "
             f"bytes or path; {EXAMPLE}"
         )
     with explain_sql_errors(), _any_text(connection):
@@ -162,7 +163,7 @@ class _RowLister:
         self.found = FoundPictures(folder=printable(folder))
         self.keys: set[str] = set()
         self.files: SeenPaths[str] = SeenPaths(str)
-        # Below the database's folder, and elsewhere.
+        # For files below the database's folder, and for files elsewhere.
         self.exclusions = [Exclusion((), folder), Exclusion((), "/")]
 
     def list(self) -> None:
@@ -174,14 +175,12 @@ class _RowLister:
             elif text is not None:
                 self._add_file(text, key, stored)
             else:
-                reason = "The value is null"
-                if kind != "null":
-                    reason = "The value is a number. Expected a picture's bytes or path"
-                self._note(stored, reason)
+                value = "null" if kind == "null" else "a number"
+                self._note(stored, f"The value is {value}. Expected a picture's bytes or path")
 
     def _checked(self, key: object) -> str:
-        """Returns the key as text. Raises CommandError for one that can't tell rows apart."""
-        expected = f"Expected integers or texts, each only once, in the first column; {EXAMPLE}"
+        """Return the key as text. Raise CommandError for one that can't identify a row."""
+        expected = f"Expected unique integers or text in the first column; {EXAMPLE}"
         column = self.key_column
         if key is None:
             raise CommandError(f"A key in the column {column} is null. {expected}")
@@ -190,16 +189,18 @@ class _RowLister:
             raise CommandError(f"A key in the column {column} is {kind}. {expected}")
         text = str(key)
         if text in self.keys:
-            raise CommandError(f"The key {text} is twice in the column {column}. {expected}")
+            raise CommandError(f"The key {text} appears twice in the column {column}. {expected}")
         self.keys.add(text)
         return text
 
     def _add_file(self, text: str, key: int | str, row: str) -> None:
         if _ADDRESS.match(text):
-            self._note(row, "It is an address; only files and blobs are read")
+            self._note(row, "It is a URL. Expected a picture's bytes or the path of a file")
             return
         if not text or "\0" in text:
-            self._note(row, "The value is not the path of a file")
+            self._note(
+                row, "The value can't be a path. Expected a picture's bytes or the path of a file"
+            )
             return
         path = as_on_disk(absolute(os.path.join(self.folder, text)))
         stored = stored_path(path, self.folder)
@@ -233,7 +234,7 @@ class _RowLister:
 
 @contextmanager
 def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
-    """Lets text that is not UTF-8 through, as Python represents such paths."""
+    """Let text that is not UTF-8 through, in the form that Python uses for such paths."""
     before = connection.text_factory
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:

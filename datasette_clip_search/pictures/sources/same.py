@@ -1,9 +1,9 @@
-"""Whether two paths lead to the same file or folder, whatever inode numbers say.
+"""Decide whether two paths lead to the same file or folder, without trusting inode numbers.
 
-- File systems that join others, and those of networks, may give two files one number. Equal
-  numbers are never enough.
-- Several names for one file are links, which a file counts, links to folders, which real paths
-  resolve, mounts of one folder at two places, or spellings of one name.
+- Union and network file systems may give two files the same inode number, so equal numbers are
+  never enough.
+- One file can have several names in four ways: hard links, which the file counts; symbolic links,
+  which real paths resolve; one folder mounted in two places; and spellings of one name.
 """
 
 import os
@@ -19,23 +19,23 @@ T = TypeVar("T")
 
 
 def looks_of(info: os.stat_result) -> int:
-    """Return what all paths of a file or folder share, and few others do."""
+    """Return a hash that all paths of a file or folder share, and few others do."""
     # One number is half the memory of a tuple.
     looks = (info.st_dev, info.st_ino)
     return hash(looks if stat.S_ISDIR(info.st_mode) else (*looks, info.st_size, info.st_mtime))
 
 
 class SeenPaths(Generic[T]):
-    """Values that stand for files or folders, to find the one that stands for a given path."""
+    """The files or folders seen so far, each as a value whose path `path_of` returns."""
 
     def __init__(self, path_of: Callable[[T], str]):
         self._path_of = path_of
         self._first: dict[int, T] = {}
-        # There are hardly any: of different files that look alike.
+        # Different files with the same hash, which are very rare.
         self._others: dict[int, list[T]] = {}
 
     def find(self, looks: int, path: str) -> T | None:
-        """Return the value whose path leads to the same file or folder, if there is one."""
+        """Return the value whose path leads to the same file or folder, or None."""
         if looks not in self._first:
             return None
         for value in [self._first[looks], *self._others.get(looks, [])]:
@@ -52,7 +52,7 @@ class SeenPaths(Generic[T]):
 
 
 def is_same(path: str, other: str) -> bool:
-    """Tell whether two paths, of equal looks, lead to the same file or folder."""
+    """Return whether two paths with equal hashes lead to the same file or folder."""
     if path == other or _is_hard_link(path, other):
         return True
     real, other_real = os.path.realpath(path), os.path.realpath(other)
@@ -70,13 +70,13 @@ def _is_hard_link(path: str, other: str) -> bool:
         return False
     if not stat.S_ISREG(info.st_mode) or info.st_nlink < 2:
         return False
-    # Of two files, the system noted their last changes at two moments.
+    # Two different files would have changed at different moments.
     names = ("st_dev", "st_ino", "st_nlink", "st_size", "st_mtime_ns", "st_ctime_ns")
     return all(getattr(info, name) == getattr(other_info, name) for name in names)
 
 
 def _is_spelling(path: str, other: str) -> bool:
-    """Tell whether two paths are spellings of one, for a system that takes either."""
+    """Return whether two paths are spellings of one path, on a system that accepts either."""
     if _folded(path) != _folded(other):
         return False
     parts, other_parts = path.split("/"), other.split("/")
@@ -85,7 +85,7 @@ def _is_spelling(path: str, other: str) -> bool:
     for number, (part, other_part) in enumerate(zip(parts, other_parts, strict=True)):
         if part == other_part:
             continue
-        # Where a folder has both names, they are two.
+        # If the folder has both names, they are two files.
         folder = posixpath.join("/", *parts[:number])
         try:
             return not {part, other_part} <= set(os.listdir(folder))

@@ -1,4 +1,4 @@
-"""One picture, wherever it lies: the path it is stored under, and how its bytes are read."""
+"""A picture wherever it is: its stored path, and a way to read its bytes."""
 
 import os
 import posixpath
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from ...common.errors import PictureError, PictureUnreadable
 
-# What the stored path of a row's blob begins with; no file's does, see `stored_path`.
+# The stored path of a blob in a row begins so; that of a file never does, see `stored_path`.
 SQL_PREFIX = "sqlite:"
 
 MISNAMED = "Its name is not valid UTF-8. Rename the file"
@@ -16,11 +16,11 @@ NOT_REGULAR = "It is not a regular file"
 
 
 class Source(ABC):
-    """A picture's bytes, and the path they are stored under. There may be a million of them."""
+    """A picture that can be read, and its stored path. There may be a million of them."""
 
     __slots__ = ("size", "stored")
 
-    # Whether read() must be called in the order of the list, by one thread.
+    # Whether one thread must read all of these, in the order of the list.
     in_order: ClassVar[bool] = False
 
     def __init__(self, stored: str, size: int):
@@ -29,30 +29,30 @@ class Source(ABC):
 
     @property
     def mtime(self) -> float:
-        """Returns when the bytes were last changed, as far as that is known: else 0."""
+        """The time of the last change as a Unix timestamp, or 0 if unknown."""
         return 0.0
 
     @property
     def key(self) -> object | None:
-        """Returns the key of the row that the picture comes from, if it comes from SQL."""
+        """The key of the row that the picture comes from, if it comes from SQL."""
         return None
 
     @property
     def key_table(self) -> str | None:
-        """Returns the name, as in stored paths, of the table that the key is of."""
+        """The name of the key's table, as in stored paths."""
         return None
 
     @property
     def path(self) -> str | None:
-        """Returns the absolute path of a plain file, which any process can read by itself."""
+        """The absolute path of a plain file, which any process can read."""
         return None
 
     @abstractmethod
     def read(self) -> bytes:
-        """Returns the bytes.
+        """Return the bytes.
 
-        Raises PictureError where they can't be had, and its subclass PictureUnreadable where
-        that may be different the next time.
+        Raise PictureError if they can't be read, and its subclass PictureUnreadable if a later try
+        may succeed.
         """
 
     def __repr__(self) -> str:
@@ -60,10 +60,10 @@ class Source(ABC):
 
 
 class DiskFile(Source):
-    """A plain file; `folder` is what its stored path is relative to, None where it has no path.
+    """A plain file, whose stored path is relative to `folder`.
 
-    A name that is not UTF-8 can neither be stored nor passed on as it is: only its printable
-    form is kept, and there is no path.
+    A name that is not UTF-8 can be neither stored nor passed on. Only its printable form is kept,
+    `folder` is None, and the file has no path.
     """
 
     __slots__ = ("folder", "key", "key_table", "mtime")
@@ -89,17 +89,17 @@ class DiskFile(Source):
 
     @property
     def path(self) -> str | None:
-        """Returns the absolute path, or None where the name is not UTF-8."""
-        # Joined when asked for: a second string for each of a million files is 100 MB.
+        """The absolute path, or None if the name is not UTF-8."""
+        # Joined on demand: a second string for each of a million files would take 100 MB.
         return None if self.folder is None else posixpath.join(self.folder, self.stored)
 
     def read(self) -> bytes:
-        """Returns the file's bytes. Raises PictureError for a name that is not UTF-8."""
+        """Return the file's bytes. Raise PictureError if its name is not UTF-8."""
         path = self.path
         if path is None:
             raise PictureError(MISNAMED)
         try:
-            # A pipe would never end.
+            # A pipe may never end.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise PictureUnreadable(NOT_REGULAR)
             with open(path, "rb") as file:
@@ -109,28 +109,28 @@ class DiskFile(Source):
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Returns a path from the root, with forward slashes and without `.` and `..`."""
+    """Return an absolute path with forward slashes and without `.` and `..`."""
     whole = os.path.abspath(path)
     return whole if os.sep == "/" else whole.replace(os.sep, "/")
 
 
 def stored_path(path: str, folder: str) -> str:
-    """Returns an absolute path as it is stored: from `folder` where it lies below it."""
+    """Return the stored form of an absolute path: relative to `folder` if it lies below it."""
     if path == folder:
         return "."
     below = folder.rstrip("/") + "/"
     stored = path[len(below) :] if path.startswith(below) else path
-    # A folder can be named like what comes from SQL.
+    # A folder's name can look like the prefix of a row.
     return f"./{stored}" if stored.startswith(SQL_PREFIX) else stored
 
 
 def printable(text: str) -> str:
-    """Returns a path that can be a value in SQLite; one that is UTF-8 is left as it is."""
+    """Return a path that SQLite can store; one that is UTF-8 stays as it is."""
     return text if is_utf8(text) else os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def is_utf8(text: str) -> bool:
-    """Tells whether a path's bytes are UTF-8; Python keeps others as lone surrogates."""
+    """Return whether a path's bytes are UTF-8; Python keeps others as lone surrogates."""
     if text.isascii():
         return True
     try:

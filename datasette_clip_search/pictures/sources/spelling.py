@@ -1,18 +1,18 @@
-"""Names typed in one Unicode form that the disk has in another: é as one character, or as two."""
+"""Match names across Unicode normalization forms: é can be one character or two."""
 
 import os
 import unicodedata
 
 
 def composed(text: str) -> str:
-    """Return a name in the form that names are compared in, NFC."""
+    """Return a name in NFC, the form in which names are compared."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def as_on_disk(path: str) -> str:
-    """Return a path in the spelling that exists, or as it is where none does.
+    """Return a path in the spelling that exists on disk, or unchanged if none does.
 
-    Only forms of Unicode make a difference, not case; the spelling given comes first.
+    Spellings differ in Unicode form only, not in case. The given one comes first.
     """
     if path.isascii() or os.path.lexists(path):
         return path

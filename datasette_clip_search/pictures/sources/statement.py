@@ -1,4 +1,4 @@
-"""The select of --sql: checked to be one statement that only reads, before it is used."""
+"""Check that the SQL of --sql is a single select that only reads."""
 
 import re
 import sqlite3
@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 
 from ...common.errors import CommandError
 
-EXAMPLE = 'for instance --sql "select id, data from photos"'
+EXAMPLE = 'for example --sql "select id, data from photos"'
 
 _READING = {
     sqlite3.SQLITE_SELECT,
@@ -16,7 +16,7 @@ _READING = {
     sqlite3.SQLITE_RECURSIVE,
 }
 
-# Strings, quoted names and comments, in which a semicolon ends nothing.
+# Strings, quoted names and comments, where a semicolon does not end a statement.
 _TOKENS = re.compile(
     r"""(?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])"""
     r"""|(?P<comment>--[^\n]*|/\*.*?(?:\*/|\Z))|(?P<end>;)|(?P<other>[^'"`\[;/-]+|.)""",
@@ -25,7 +25,7 @@ _TOKENS = re.compile(
 
 
 def single_statement(sql: str) -> str:
-    """Returns the statement without comments and the semicolon at its end."""
+    """Return the statement without comments and without the semicolon at its end."""
     kept: list[str] = []
     ended = False
     for token in _TOKENS.finditer(sql):
@@ -35,8 +35,8 @@ def single_statement(sql: str) -> str:
             kept.append(" " if not ended else "")
         elif ended and not token[0].isspace():
             raise CommandError(
-                f"The SQL has more than one statement. Expected one select of a key and a "
-                f"picture; {EXAMPLE}"
+                f"The SQL has more than one statement. Expected one select that returns a key and "
+                f"a picture; {EXAMPLE}"
             )
         elif not ended:
             kept.append(token[0])
@@ -44,13 +44,13 @@ def single_statement(sql: str) -> str:
     if not re.match(r"(select|with|values)\b", statement, re.IGNORECASE):
         begins = f"begins with {statement.split()[0]}" if statement else "is empty"
         raise CommandError(
-            f"The SQL {begins}. Expected one select of a key and a picture; {EXAMPLE}"
+            f"The SQL {begins}. Expected one select that returns a key and a picture; {EXAMPLE}"
         )
     return statement
 
 
 def tables_read(connection: sqlite3.Connection, statement: str) -> list[str]:
-    """Returns the names of the tables whose columns a select reads, and refuses any writing."""
+    """Return the names of the tables whose columns a select reads; refuse one that writes."""
     read: set[tuple[str, str]] = set()
 
     def authorize(
@@ -58,13 +58,13 @@ def tables_read(connection: sqlite3.Connection, statement: str) -> list[str]:
     ) -> int:
         if action == sqlite3.SQLITE_READ and first:
             read.add((database or "main", first))
-        # Virtual tables look at settings of the database, such as its page size.
+        # Virtual tables read settings of the database, such as its page size.
         is_setting = action == sqlite3.SQLITE_PRAGMA and second is None
         return sqlite3.SQLITE_OK if action in _READING or is_setting else sqlite3.SQLITE_DENY
 
     connection.set_authorizer(authorize)
     try:
-        # It must be whole by itself, before it is put in brackets.
+        # It must be complete by itself before it is put in parentheses.
         connection.execute(f"explain {statement}").close()
     finally:
         connection.set_authorizer(None)
@@ -83,7 +83,7 @@ def tables_read(connection: sqlite3.Connection, statement: str) -> list[str]:
 
 
 def columns_given(connection: sqlite3.Connection, statement: str) -> list[str]:
-    """Returns the names of the columns that a select gives, without running it."""
+    """Return the names of a select's columns, without running it."""
     with closing(connection.execute(f"select * from ({statement}\n) limit 0")) as cursor:
         return [column[0] for column in cursor.description]
 
@@ -93,16 +93,17 @@ def _quoted(name: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    """Returns a table's name without the characters that mean something in a stored path."""
+    """Return a table's name with the special characters of stored paths escaped."""
     return name.replace("%", "%25").replace("/", "%2F").replace("+", "%2B")
 
 
 @contextmanager
 def explain_sql_errors() -> Iterator[None]:
-    """Turns SQLite's errors about a select into CommandErrors."""
+    """Turn SQLite's errors about a select into CommandErrors."""
     try:
         yield
     except sqlite3.Error as error:
         raise CommandError(
-            f"The SQL can't be run: {error}. Expected one select of a key and a picture; {EXAMPLE}"
+            f"The SQL can't be run: {error}. Expected one select that returns a key and a picture; "
+            f"{EXAMPLE}"
         ) from error

@@ -1,4 +1,4 @@
-"""Walking through folders: every picture below one, in order, each real file once."""
+"""Walk through folders and collect the pictures in order, each file once."""
 
 import os
 import posixpath
@@ -15,30 +15,30 @@ BROKEN_LINK = "It is a link to a file that does not exist"
 
 
 class Walk:
-    """Collects files, in order, and settles in the end which paths of the same file to keep."""
+    """Collects files in order; finish() then decides which path of each file to keep."""
 
     def __init__(self, found: FoundPictures, folder: str, extensions: frozenset[str]):
-        """Prepares to note in `found` what is passed over below database folder `folder`."""
+        """Prepare to count skipped files in `found`. The database lies in `folder`."""
         self.found = found
         self.folder = folder
         self.extensions = extensions
         self.mounted = frozenset(mount.path for mount in mounts())
         self._mounts_around: dict[str, str | None] = {}
         self.sources: list[Source] = []
-        # Places in `sources`, of which there may be a million.
+        # Values are positions in `sources`, which may have a million entries.
         self._files: SeenPaths[int] = SeenPaths(self._path_at)
         self._folders: SeenPaths[str] = SeenPaths(str)
-        # Places of links, which only count where their file is not listed itself.
+        # Positions of links, which only count if their file is not found itself.
         self._links: list[tuple[int, int]] = []
 
     def add_file(self, path: str, info: os.stat_result) -> None:
-        """Adds a regular file that was asked for by name."""
+        """Add a regular file that was given by name."""
         self._note_mount_around(posixpath.dirname(path))
         stored = stored_path(path, self.folder)
         self._add(stored, info.st_size, info.st_mtime, looks_of(info), os.path.islink(path))
 
     def add_folder(self, top: str, exclusion: Exclusion) -> None:
-        """Adds the pictures below a folder, those of a folder before those of its folders."""
+        """Add the pictures below a folder: those in each folder before those in its subfolders."""
         real = os.path.realpath(top).rstrip("/")
         self._note_mount_around(top)
         pending: list[tuple[str, str, int | None]] = [(top, "", None)]
@@ -48,7 +48,7 @@ class Walk:
                 info = os.stat(path)
                 names = self._add_names(path, relative, exclusion, info)
             except FileNotFoundError:
-                # It was deleted a moment ago.
+                # It has just been deleted.
                 continue
             except OSError as error:
                 self._note_folder(path, error)
@@ -65,7 +65,7 @@ class Walk:
             ]
 
     def finish(self) -> list[Source]:
-        """Returns the files, with links only where their file is not among them."""
+        """Return the files, with links only to files that are not among them."""
         dropped = set()
         for place, looks in self._links:
             if self._files.find(looks, self._path_at(place)) is not None:
@@ -79,9 +79,9 @@ class Walk:
     def _add_names(
         self, path: str, relative: str, exclusion: Exclusion, info: os.stat_result
     ) -> list[str]:
-        """Adds the pictures in a folder itself, and returns the names of its folders."""
+        """Add the pictures in the folder itself; return the names of its subfolders."""
         found, folders = self.found, []
-        # Not one entry of a folder is kept: there may be a million of them.
+        # Plain tuples instead of directory entries: there may be a million of them.
         files: list[tuple[str, int, float, int, bool]] = []
         prefix = stored_path(path, self.folder).rstrip("/") + "/"
         prefix = "" if prefix == "./" else prefix
@@ -102,7 +102,7 @@ class Walk:
                     elif file := self._look_at(entry, prefix):
                         files.append(file)
         except FileNotFoundError:
-            # It was deleted a moment ago.
+            # It has just been deleted.
             return []
         except OSError as error:
             self._note_folder(path, error)
@@ -114,7 +114,7 @@ class Walk:
         try:
             return entry.is_dir(follow_symlinks=False)
         except OSError as error:
-            # Some file systems don't say it with the name, and a disk may be failing.
+            # Some file systems need another call for the type, and a disk may be failing.
             self._note(entry.path, prefix + entry.name, f"It can't be read: {error.strerror}")
             return False
 
@@ -123,7 +123,7 @@ class Walk:
         self._note(path, stored, f"The folder can't be listed: {error.strerror}")
 
     def _note_mount_around(self, path: str) -> None:
-        """Notes what device a path lies on, so that its absence can be told from deletion."""
+        """Note the mount point of a path, to tell an unmounted disk from deleted files later."""
         if path not in self._mounts_around:
             self._mounts_around[path] = around = mount_around(path, self.mounted)
             if around is not None:
@@ -132,7 +132,7 @@ class Walk:
     def _look_at(
         self, entry: os.DirEntry[str], prefix: str
     ) -> tuple[str, int, float, int, bool] | None:
-        """Returns what is to be known of a picture, or counts what is none."""
+        """Return the facts of a picture file; count any other file and return None."""
         name = entry.name
         extension = extension_of(name)
         is_picture = extension in self.extensions
@@ -171,7 +171,7 @@ class Walk:
             reason = BROKEN_LINK if is_broken else f"It can't be read: {error.strerror}"
             self._note(entry.path, prefix + entry.name, reason)
         else:
-            # It may be a folder on a disk that is not plugged in.
+            # It may be a folder on an unplugged disk.
             self.found.unseen.add(printable(entry.path))
             self.found.others[kind_of(extension_of(entry.name))] += 1
 
@@ -196,5 +196,5 @@ class Walk:
 
 
 def _join(prefix: str, name: str) -> str:
-    # A file beside the database can be named like what comes from SQL.
+    # The name of a file beside the database can look like the prefix of a row.
     return f"./{name}" if not prefix and name.startswith(SQL_PREFIX) else prefix + name

@@ -1,18 +1,16 @@
-"""The C functions that SQLite calls to run a table-valued or a scalar function.
+"""The C functions that SQLite calls to run a table-valued function.
 
-They are made once for each function of each SQLite library and never freed. An exception never
-leaves one: it becomes the text of an SQL error.
+The package's docstring shows the order in which SQLite calls them. Invariants:
 
-No Python runs when a cursor, a virtual table or a connection goes away: `sqlite3_free` does that.
-Python frees a half-read query whenever it pleases, also at interpreter exit and, more often, on the
-way of an exception, and a callback of ctypes that runs while an exception is under way ruins both.
-So a call's rows are read at once, into a list that holds on to nothing, and what nobody read to the
-end is thrown away when it is much: see scans.
+- They are made once for each function of each SQLite library, and never freed.
+- An exception never leaves one: it becomes the text of an SQL error.
+- No Python runs when a cursor, a virtual table or a connection goes away: `sqlite3_free` is called.
+  Python frees a half-read query at any moment, also while an exception is on its way, and a
+  callback that runs then would destroy both.
+- So a call reads all of its rows at once, into a list that refers to nothing else.
 """
 
 import ctypes
-import logging
-import threading
 from collections.abc import Callable, Iterable
 from ctypes import c_int, c_int64, c_void_p
 from functools import cache, partial
@@ -20,24 +18,16 @@ from itertools import islice
 from typing import Any
 
 from ...common.interrupts import heed_if_due
-from .answers import Answers
 from .caller_statement import Note
-from .declaration import MISSING, ScalarFunction, TableFunction
-from .library import (
-    FunctionError,
-    Library,
-    address_of,
-    callback,
-    connection_at,
-    keep_for_ever,
-    pointers,
-)
+from .connections import connection_of
+from .declaration import MISSING, TableFunction
+from .failures import Failures, nesting
+from .function_calls import FunctionCalls
+from .library import FunctionError, Library, address_of, callback, keep_for_ever, pointers
 from .planner import Planner
-from .scalar_cache import CachedResult, cache_result, cached_result
-from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, kept, make_room
+from .scans import MOST_BYTES, MOST_CALLS, Scan, clock, make_room, storable
 from .structures import (
     SQLITE_ERROR,
-    SQLITE_INTERRUPT,
     SQLITE_NOMEM,
     SQLITE_OK,
     Cursor,
@@ -46,148 +36,71 @@ from .structures import (
     VirtualTable,
 )
 
-MOST_NESTED = 20
-"""How deep functions may call one another by SQL: far from where Python's stack ends, because an
-exception at the very entry of a callback can't be caught."""
-
 ROWS_AT_A_TIME = 1000
 
-logger = logging.getLogger(__name__)
-
-
-class Failures:
-    """Turns exceptions into the text and the code of an SQL error."""
-
-    def __init__(self, name: str, expected: tuple[type[BaseException], ...]) -> None:
-        self._name = name
-        self._expected = (*expected, FunctionError)
-        self._log = logger
-
-    def describe(self, error: BaseException) -> tuple[bytes, int]:
-        try:
-            if isinstance(error, KeyboardInterrupt) or _is_interrupted(error):
-                return b"interrupted", SQLITE_INTERRUPT
-            if isinstance(error, self._expected):
-                text = str(error) or type(error).__name__
-                return text.replace("\0", "\\0").encode("utf-8", "replace"), SQLITE_ERROR
-            self._log.error("%s failed", self._name, exc_info=error)
-            return f"{self._name} failed: {type(error).__name__}".encode(), SQLITE_ERROR
-        except BaseException:
-            return b"an SQL function failed", 1
-
-
-def _is_interrupted(error: BaseException) -> bool:
-    # An interrupt or a time limit that stops a statement inside the function is meant for the
-    # statement outside, and programs know it by this very text.
-    return type(error).__name__ == "OperationalError" and error.args == ("interrupted",)
-
-
-class Nesting(threading.local):
-    """Counts the functions that run inside one another in a thread."""
-
-    depth = 0
-
-    def __enter__(self) -> None:
-        if self.depth >= MOST_NESTED:
-            raise FunctionError(f"SQL functions call one another more than {MOST_NESTED} deep")
-        self.depth += 1
-
-    def __exit__(self, *error: object) -> None:
-        self.depth -= 1
-
-
-nesting = Nesting()
-
-
 scans: dict[int, Scan] = {}
-"""What is being read, by the addresses of the cursors of all functions."""
+"""The calls being read, by the addresses of their cursors, of all functions."""
+
+_END: Any = object()
 
 
 @cache
-def table_callbacks(
+def module_of(
     library: Library, function: TableFunction, expected: tuple[type[BaseException], ...]
 ) -> int:
-    """Makes the callbacks of a table-valued function and returns their `sqlite3_module*`."""
-    describe = Failures(function.name, expected).describe
-    plan = Planner(library, function)
-    declaration = function.declaration.encode()
-    names = [*function.columns, *function.parameters]
-    width = len(function.columns)
-    # Whether a cursor has no row left, for SQLite to ask next: it calls the dict's own pop().
-    ended: dict[int, bool] = {}
-    end: Any = object()
-    column = plan.within
-    malloc, free, give = library.malloc, library.free, library.give
+    """Make the callbacks of a table-valued function and return their `sqlite3_module*`."""
+    callbacks = TableCallbacks(library, function, expected)
+    functions: dict[str, Callable[..., int]] = {
+        "xConnect": callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)(
+            callbacks.connect
+        ),
+        "xBestIndex": callback(c_int, c_void_p, c_void_p)(callbacks.best_index),
+        "xOpen": callback(c_int, c_void_p, c_void_p)(callbacks.open),
+        "xFilter": callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)(callbacks.filter),
+        # dict's own method: faster than one in Python, and Ctrl-C cannot raise an exception in it,
+        # which xEof could not report.
+        "xEof": callback(c_int, c_void_p)(callbacks.ended.pop),
+        "xColumn": callback(c_int, c_void_p, c_void_p, c_int)(callbacks.column),
+        "xRowid": callback(c_int, c_void_p, c_void_p)(callbacks.rowid),
+        "xNext": callback(c_int, c_void_p)(callbacks.next),
+    }
+    free = library.free_address
+    addresses = {name: address_of(function) for name, function in functions.items()}
+    module = Module(xClose=free, xDisconnect=free, xDestroy=free, **addresses)
+    keep_for_ever((module, functions))
+    return ctypes.addressof(module)
 
-    def fail(vtab: int, error: BaseException) -> int:
-        code = SQLITE_ERROR
+
+class TableCallbacks:
+    """What SQLite calls for one table-valued function; every method returns a result code."""
+
+    def __init__(
+        self, library: Library, function: TableFunction, expected: tuple[type[BaseException], ...]
+    ) -> None:
+        self._library = library
+        self._give = library.give
+        self._function = function
+        self._describe = Failures(function.name, expected).describe
+        self._declaration = function.declaration.encode()
+        self._names = [*function.columns, *function.parameters]
+        self._width = len(function.columns)
+        self._planner = Planner(library, function)
+        self._calls = FunctionCalls(library, function, self._planner, self._call)
+        self.ended: dict[int, bool] = {}
+        """Whether a cursor has no row left. It is set for each row, and xEof takes it once."""
+
+    # In the order in which SQLite calls them
+
+    def connect(
+        self, handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int
+    ) -> int:
+        """Declare the columns, and store a new VirtualTable at `vtab`."""
+        library = self._library
         try:
-            text, code = describe(error)
-            memory = malloc(len(text) + 1)
-            if memory:
-                ctypes.memmove(memory, text + b"\0", len(text) + 1)
-                table = VirtualTable.from_address(vtab)
-                free(table.zErrMsg)
-                table.zErrMsg = memory
-        except BaseException:
-            pass  # The code alone must do.
-        return code
-
-    def vtab_of(cursor: int) -> int:
-        vtab: int = Cursor.from_address(cursor).pVtab
-        return vtab
-
-    def scan_of(cursor: int) -> Scan:
-        scan = scans.get(cursor)
-        if scan is None:
-            raise FunctionError(
-                f"{function.name}() gave up its rows: more than {MOST_CALLS} calls, or "
-                f"{MOST_BYTES >> 20} MB of rows, are half read at a time"
-            )
-        return scan
-
-    def read(rows: Iterable[Any], heed: Callable[[], None]) -> list[Any]:
-        everything: list[Any] = []
-        left = iter(rows)
-        while some := list(islice(left, ROWS_AT_A_TIME)):
-            for row in some:
-                if len(row) != width:
-                    raise FunctionError(
-                        f"{function.name}() made a row of {len(row)} values; expected {width}: "
-                        f"{', '.join(names[:width])}"
-                    )
-            everything += some
-            heed()
-        return everything
-
-    def call(connection: Any, *arguments: Any, **options: Any) -> list[Any]:
-        heed = partial(heed_if_due, connection)
-        with nesting:
-            return read(function.rows(connection, *arguments, **options), heed)
-
-    answers = Answers(library, function, plan, call)
-
-    def advance(cursor: int, scan: Scan) -> None:
-        scan.row = next(scan.rows, end)
-        scan.last = next(clock)
-        if scan.numbers is None:
-            scan.number += 1
-        else:
-            scan.number = next(scan.numbers, 0)
-        if scan.row is end and scan.more is not None:
-            answers.go_on(VirtualTable.from_address(vtab_of(cursor)), scan)
-            scan.row = next(scan.rows, end)
-        if scan.row is end:
-            scans.pop(cursor, None)
-        ended[cursor] = scan.row is end
-
-    @callback(c_int, c_void_p, c_void_p, c_int, c_void_p, c_void_p, c_void_p)
-    def x_connect(handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int) -> int:
-        try:
-            code: int = library.declare_vtab(handle, declaration)
+            code: int = library.declare_vtab(handle, self._declaration)
             if code != SQLITE_OK:
                 return code
-            memory = malloc(ctypes.sizeof(VirtualTable))
+            memory = library.malloc(ctypes.sizeof(VirtualTable))
             if not memory:
                 return SQLITE_NOMEM
             ctypes.memset(memory, 0, ctypes.sizeof(VirtualTable))
@@ -199,18 +112,18 @@ def table_callbacks(
         except BaseException:
             return SQLITE_ERROR
 
-    @callback(c_int, c_void_p, c_void_p)
-    def x_best_index(vtab: int, info: int) -> int:
+    def best_index(self, vtab: int, info: int) -> int:
+        """Choose the conditions that become arguments."""
         try:
             handle = VirtualTable.from_address(vtab).handle
-            return plan.choose(handle, IndexInfo.from_address(info))
+            return self._planner.choose(handle, IndexInfo.from_address(info))
         except BaseException as error:
-            return fail(vtab, error)
+            return self._fail(vtab, error)
 
-    @callback(c_int, c_void_p, c_void_p)
-    def x_open(vtab: int, result: int) -> int:
+    def open(self, vtab: int, result: int) -> int:
+        """Store a new cursor at `result`."""
         try:
-            memory = malloc(ctypes.sizeof(Cursor))
+            memory = self._library.malloc(ctypes.sizeof(Cursor))
             if not memory:
                 return SQLITE_NOMEM
             # An earlier cursor with this address is gone.
@@ -218,131 +131,149 @@ def table_callbacks(
             c_void_p.from_address(result).value = memory
             return SQLITE_OK
         except BaseException as error:
-            return fail(vtab, error)
+            return self._fail(vtab, error)
 
-    @callback(c_int, c_void_p, c_int, c_void_p, c_int, c_void_p)
-    def x_filter(cursor: int, given: int, text: int, argc: int, argv: int) -> int:
+    def filter(self, cursor: int, number: int, note: int, argc: int, argv: int) -> int:
+        """Call the function, and move the cursor to its first row."""
         try:
             scans.pop(cursor, None)
-            table = VirtualTable.from_address(vtab_of(cursor))
-            connection = connection_at(ctypes.addressof(table) + VirtualTable.connection.offset)
-            heed = partial(heed_if_due, connection)
-            heed()
-            note = Note.from_address(text)
-            asked = plan.unpack(
-                note,
-                given,
-                pointers(argc, argv),
-                partial(answers.meaning, table, note),
-                heed,
-                partial(answers.may_lack, table, note),
-            )
-            limit = asked.first or asked.limit
-            short = tuple(map(kept, asked.arguments))
-            result = answers.rows(table, note, asked, short, limit)
-            heed()
-            places = None
-            if asked.only is not None and column is not None and asked.first is None:
-                places = result.places(column, asked.only)
-            more = (note, asked, limit) if len(result.rows) == limit and asked.first else None
-            scan = scans[cursor] = Scan(
-                cursor, table.connection, short, asked.within, result.rows, places, more
-            )
+            table = VirtualTable.from_address(_vtab_of(cursor))
+            scan = self._start(cursor, table, number, Note.from_address(note), pointers(argc, argv))
+            scans[cursor] = scan
             make_room(scans, scan)
-            advance(cursor, scan)
+            self._advance(cursor, scan)
             return SQLITE_OK
         except BaseException as error:
-            return fail(vtab_of(cursor), error)
+            return self._fail(_vtab_of(cursor), error)
 
-    @callback(c_int, c_void_p)
-    def x_next(cursor: int) -> int:
+    def column(self, cursor: int, context: int, number: int) -> int:
+        """Give a value of the row, or an argument of the call."""
         try:
-            advance(cursor, scan_of(cursor))
-            return SQLITE_OK
-        except BaseException as error:
-            return fail(vtab_of(cursor), error)
-
-    @callback(c_int, c_void_p, c_void_p, c_int)
-    def x_column(cursor: int, context: int, column: int) -> int:
-        try:
-            scan = scans.get(cursor) or scan_of(cursor)
+            scan = scans.get(cursor) or self._scan_of(cursor)
             try:
-                if column < width:
-                    give(context, scan.row[column])
+                if number < self._width:
+                    self._give(context, scan.row[number])
                 else:
-                    value = scan.argument(column - width)
-                    give(context, None if value is MISSING else value)
+                    value = scan.argument(number - self._width)
+                    self._give(context, None if value is MISSING else value)
             except FunctionError as error:
-                raise FunctionError(f"{function.name}(), column {names[column]}: {error}") from None
+                where = f"{self._function.name}(), column {self._names[number]}"
+                raise FunctionError(f"{where}: {error}") from None
             return SQLITE_OK
         except BaseException as error:
-            return fail(vtab_of(cursor), error)
+            return self._fail(_vtab_of(cursor), error)
 
-    @callback(c_int, c_void_p, c_void_p)
-    def x_rowid(cursor: int, result: int) -> int:
+    def rowid(self, cursor: int, result: int) -> int:
+        """Store the number of the row at `result`.
+
+        For the two sides of an OR, SQLite drops rows whose rowid it has already seen.
+        """
         try:
-            # For the two sides of an OR, SQLite tells the rows of two calls apart by their rowid,
-            # and drops those that it has seen.
-            c_int64.from_address(result).value = scan_of(cursor).rowid()
+            c_int64.from_address(result).value = self._scan_of(cursor).rowid()
             return SQLITE_OK
         except BaseException as error:
-            return fail(vtab_of(cursor), error)
+            return self._fail(_vtab_of(cursor), error)
 
-    x_eof = callback(c_int, c_void_p)(ended.pop)
-
-    module = Module(
-        xConnect=address_of(x_connect),
-        xBestIndex=address_of(x_best_index),
-        xDisconnect=library.free_address,
-        xDestroy=library.free_address,
-        xOpen=address_of(x_open),
-        xClose=library.free_address,
-        xFilter=address_of(x_filter),
-        xNext=address_of(x_next),
-        xEof=address_of(x_eof),
-        xColumn=address_of(x_column),
-        xRowid=address_of(x_rowid),
-    )
-    keep_for_ever((module, x_connect, x_best_index, x_open, x_filter))
-    keep_for_ever((x_next, x_eof, x_column, x_rowid))
-    return ctypes.addressof(module)
-
-
-@cache
-def scalar_callback(
-    library: Library, function: ScalarFunction, expected: tuple[type[BaseException], ...]
-) -> int | None:
-    """Makes the callback of a scalar function and returns its address."""
-    describe = Failures(function.name, expected).describe
-    least, most = function.min_arguments, function.max_arguments
-    bounds = f"at least {least}" if most < 0 else f"{least} to {most}"
-
-    @callback(None, c_void_p, c_int, c_void_p)
-    def x_func(context: int, argc: int, argv: int) -> None:
+    def next(self, cursor: int) -> int:
+        """Move the cursor to the next row."""
         try:
-            try:
-                if argc < least or -1 < most < argc:
-                    raise FunctionError(f"expected {bounds} arguments but received {argc}")
-                connection = connection_at(library.user_data(context))
-                heed_if_due(connection)
-                changes = connection.total_changes
-                if function.steady and (known := cached_result(library, context, argc, changes)):
-                    library.give(context, known.value)
-                    return
-                arguments = library.arguments(argc, argv, function.limits)
-                with nesting:
-                    value = function.function(connection, *arguments)
-                library.give(context, value)
-                if function.steady and changes == connection.total_changes:
-                    cache_result(library, context, argc, CachedResult(value, changes))
-                heed_if_due(connection)
-            except FunctionError as error:
-                raise FunctionError(f"{function.name}(): {error}") from None
+            self._advance(cursor, self._scan_of(cursor))
+            return SQLITE_OK
         except BaseException as error:
-            text, code = describe(error)
-            library.result_error(context, text, len(text))
-            if code != SQLITE_ERROR:
-                library.result_error_code(context, code)
+            return self._fail(_vtab_of(cursor), error)
 
-    keep_for_ever(x_func)
-    return address_of(x_func)
+    # The work
+
+    def _start(
+        self,
+        cursor: int,
+        table: VirtualTable,
+        number: int,
+        note: Note,
+        addresses: list[int | None],
+    ) -> Scan:
+        """Call the function for a cursor, and return its rows, none of them read."""
+        calls = self._calls
+        heed = partial(heed_if_due, connection_of(table))
+        heed()
+        request = self._planner.unpack(
+            note,
+            number,
+            addresses,
+            partial(calls.meaning, table, note),
+            heed,
+            partial(calls.may_lack, table, note),
+        )
+        limit = request.first or request.limit
+        short = tuple(map(storable, request.arguments))
+        result = calls.rows(table, note, request, short, limit)
+        heed()
+        places = None
+        column = self._planner.within
+        if request.only is not None and column is not None and request.first is None:
+            places = result.places(column, request.only)
+        has_more = request.first and len(result.rows) == limit
+        more = (note, request, limit) if has_more else None
+        return Scan(cursor, table.connection, short, request.within, result.rows, places, more)
+
+    def _call(self, connection: Any, *arguments: Any, **options: Any) -> list[Any]:
+        with nesting:
+            rows = self._function.rows(connection, *arguments, **options)
+            return self._read(rows, partial(heed_if_due, connection))
+
+    def _read(self, rows: Iterable[Any], heed: Callable[[], None]) -> list[Any]:
+        everything: list[Any] = []
+        left = iter(rows)
+        while some := list(islice(left, ROWS_AT_A_TIME)):
+            for row in some:
+                if len(row) != self._width:
+                    raise FunctionError(
+                        f"{self._function.name}() made a row of {len(row)} values; expected "
+                        f"{self._width}: {', '.join(self._function.columns)}"
+                    )
+            everything += some
+            heed()
+        return everything
+
+    def _advance(self, cursor: int, scan: Scan) -> None:
+        scan.row = next(scan.rows, _END)
+        scan.last = next(clock)
+        if scan.numbers is None:
+            scan.number += 1
+        else:
+            scan.number = next(scan.numbers, 0)
+        if scan.row is _END and scan.more is not None:
+            self._calls.read_more(VirtualTable.from_address(_vtab_of(cursor)), scan)
+            scan.row = next(scan.rows, _END)
+        if scan.row is _END:
+            scans.pop(cursor, None)
+        self.ended[cursor] = scan.row is _END
+
+    def _scan_of(self, cursor: int) -> Scan:
+        scan = scans.get(cursor)
+        if scan is None:
+            raise FunctionError(
+                f"{self._function.name}() gave up its rows: more than {MOST_CALLS} calls, or "
+                f"{MOST_BYTES >> 20} MB of rows, are half read at a time"
+            )
+        return scan
+
+    def _fail(self, vtab: int, error: BaseException) -> int:
+        """Store the text of an error in a virtual table, and return the error's code."""
+        code = SQLITE_ERROR
+        try:
+            text, code = self._describe(error)
+            memory = self._library.malloc(len(text) + 1)
+            if memory:
+                ctypes.memmove(memory, text + b"\0", len(text) + 1)
+                table = VirtualTable.from_address(vtab)
+                self._library.free(table.zErrMsg)
+                table.zErrMsg = memory
+        except BaseException:
+            pass  # The code alone must do.
+        return code
+
+
+def _vtab_of(cursor: int) -> int:
+    vtab: int = Cursor.from_address(cursor).pVtab
+    return vtab

@@ -1,19 +1,22 @@
-"""Finds the statement that a call of a table function belongs to.
+"""Find the statement that a call of a table function belongs to.
 
-SQLite hands a virtual table no statement. But while it compiles one, that is the head of the
-connection's list of statements; and what it chose goes along with the plan, in the memory of
-`idxStr`, which lives as long as the statement does. The rules, because a pointer to a statement
-that is gone would end the process:
+SQLite does not tell a virtual table which statement calls it. But a statement that is being
+compiled is the first in the connection's list of statements. And `idxStr`, which xBestIndex
+allocates and each xFilter gets back, lives as long as the statement does: it holds a Note.
 
-- A statement's address is used only where it was found in the connection's list a moment ago, or
-  where it is sure to be that of the statement whose plan is being run.
-- It is sure where no other statement of the connection is running.
-- A trigger is compiled as a statement of its own, which is gone before the first run, and so is
-  each statement that SQLite compiles again because the schema changed.
+Invariants, because a pointer to a freed statement would crash the process:
+
+- The address of a statement is used only if it has just been found in the connection's list, or is
+  sure to be the statement whose plan is running.
+- It is sure if no other statement of the connection is running.
+- A trigger is compiled as a statement of its own, which is freed before the first run. So is a
+  statement that SQLite compiles again because the schema changed.
 """
 
 import ctypes
+from collections.abc import Iterable
 from ctypes import c_ubyte, c_uint32, c_uint64, c_void_p, sizeof
+from functools import lru_cache
 from itertools import count
 
 from .library import Library
@@ -23,21 +26,31 @@ SQLITE_STMTSTATUS_RUN = 6
 RUNS_ARE_COUNTED = 3_020_000
 
 serials = count(1)
-"""Of plans, and of what is kept for them, in the order in which they are made."""
+"""Numbers for plans and cached runs, in the order in which they are made."""
 
 
 class Note(ctypes.Structure):
-    """What a plan says to the calls that follow it."""
+    """Information from the plan of a statement to the calls that follow.
+
+    Conditions on the restricting column are numbered, lists (`in (...)`) and single values apart.
+    C memory can hold no Python set, so a set of them is an integer with one bit for each: see
+    bits_of() and places_in().
+    """
 
     _fields_ = [
-        # EXPLAIN shows it as text: an empty one.
+        # EXPLAIN shows the memory as text, and a zero byte makes that empty.
         ("nothing", c_ubyte),
+        # Booleans: a call has been made; `statement` is sure; the statement may be a trigger's.
         ("called", c_ubyte),
         ("sure", c_ubyte),
         ("trigger", c_ubyte),
+        # NO_ORDER, ORDERED or DISORDERED.
         ("ordered", c_ubyte),
+        # Whether the Meaning is already here, in mode, first and the restricting sets.
         ("decided", c_ubyte),
         ("mode", c_ubyte),
+        # How many conditions there are; which of them can be passed to a call; and which of those
+        # passed, in their order, are lists.
         ("lists", c_uint32),
         ("values", c_uint32),
         ("usable_lists", c_uint32),
@@ -51,8 +64,19 @@ class Note(ctypes.Structure):
     ]
 
 
+def bits_of(places: Iterable[int]) -> int:
+    """Return a set of small numbers as an integer with one bit for each."""
+    return sum({1 << place for place in places})
+
+
+@lru_cache(256)
+def places_in(bits: int) -> frozenset[int]:
+    """Return the set that bits_of() made an integer of."""
+    return frozenset(place for place in range(bits.bit_length()) if bits >> place & 1)
+
+
 def add_note(library: Library, handle: int, info: IndexInfo) -> Note:
-    """Puts a note into a plan that is being made for the statement being compiled."""
+    """Add a Note to the plan of the statement that is being compiled."""
     memory = library.malloc(sizeof(Note))
     if not memory:
         raise MemoryError
@@ -63,17 +87,18 @@ def add_note(library: Library, handle: int, info: IndexInfo) -> Note:
     note.serial = next(serials)
     note.statement = library.next_stmt(handle, None)
     behind = library.next_stmt(handle, note.statement)
-    # One being compiled has no text yet, and doesn't run as that of an open blob does.
+    # An outer statement that is being compiled has no text yet. Nor has that of an open blob,
+    # but that one is running.
     note.trigger = bool(behind and not library.sql(behind) and not library.stmt_busy(behind))
     return note
 
 
 def running(library: Library, handle: int, note: Note) -> list[int]:
-    """Returns the statement that a plan is being run for, or all that it may be."""
+    """Return the statement that a plan runs for, or all that it may be."""
     if note.sure:
         return [note.statement]
     statement = library.next_stmt(handle, None)
-    # Most are run once, right after they were compiled, and the list may be long.
+    # The list may be long, but most statements run once, right after they were compiled.
     is_head = statement == note.statement and not note.trigger
     if not note.called and is_head and library.stmt_busy(statement):
         return [statement]
@@ -95,7 +120,7 @@ def text_of(library: Library, statement: int) -> str:
 
 
 def runs_of(library: Library, statement: int) -> int | None:
-    """Returns how often a running statement has been started, or None before SQLite 3.20."""
+    """Return how often a running statement has been started, or None before SQLite 3.20."""
     if library.version < RUNS_ARE_COUNTED:
         return None
     runs: int = library.stmt_status(statement, SQLITE_STMTSTATUS_RUN, 0)

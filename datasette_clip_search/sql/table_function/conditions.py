@@ -1,4 +1,4 @@
-"""Which conditions of a SELECT are on the column that restricts a table function."""
+"""Find the conditions of a SELECT on the column that restricts a table function."""
 
 from collections.abc import Iterator, Sequence
 
@@ -25,20 +25,20 @@ _CONSTANTS = words(
 
 
 def note_conditions(tokens: Sequence[Token], call: CallSite, column: str | None) -> None:
-    """Notes what conditions that AND joins say of the column."""
+    """Note in `call` the conditions on the column, among those that AND joins."""
     for term in _conjuncts(tokens):
         if len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside):
             note_conditions(term[0].inside, call, column)
             continue
         is_one_of = find_word(term, "or") < len(term)
         if (is_one_of or not _note(term, call, column)) and column in all_names(term):
-            # `id = 1 or id = 2` becomes a list after all others.
+            # SQLite makes a list of `id = 1 or id = 2`, after all other lists.
             call.has_more |= is_one_of or any(token.kind == "group" for token in term)
             call.is_mixed |= call.has_more and "in" in all_names(term)
 
 
 def takes_several(tokens: Sequence[Token], call: CallSite, parameters: Sequence[str]) -> bool:
-    """Tells whether conditions give an argument several values, or one for each row of a table."""
+    """Tell whether conditions give an argument several values, or one for each row of a table."""
     for term in _conjuncts(tokens):
         is_group_alone = len(term) == 1 and is_group(term, 0) and not is_query(term[0].inside)
         if is_group_alone and takes_several(term[0].inside, call, parameters):
@@ -59,7 +59,7 @@ def takes_several(tokens: Sequence[Token], call: CallSite, parameters: Sequence[
 
 
 def _note(term: Sequence[Token], call: CallSite, column: str | None) -> bool:
-    """Notes a condition that SQLite offers; tells whether it is one."""
+    """Note a condition that SQLite offers; tell whether it is one."""
     length, ours = _column_at_start(term, call, column)
     if length:
         rest = term[length:]
@@ -91,7 +91,7 @@ def _note(term: Sequence[Token], call: CallSite, column: str | None) -> bool:
 def _column_at_start(
     term: Sequence[Token], call: CallSite, column: str | None
 ) -> tuple[int, bool | None]:
-    """Returns how long the column's name is at the start, and whether it is the call's own."""
+    """Return the length of the column's name at the start, and whether it is the call's own."""
     if is_group(term, 0):
         length, ours = _column_at_start(term[0].inside, call, column)
         return (1, ours) if length and length == len(term[0].inside) else (0, None)
@@ -106,10 +106,10 @@ def _column_at_start(
 
 
 def _is_own(call: CallSite) -> bool | None:
-    """Tells whether a column without a table's name is a call's; None where that isn't sure."""
+    """Tell whether an unqualified column belongs to a call; None if that is not sure."""
     select = call.select
     if True not in select.shared:
-        # Of two tables with such a column, SQLite asks which one is meant.
+        # If two tables had such a column, SQLite would report an ambiguous name.
         return True
     if call.place == 0:
         return None if select.two_sided else True
@@ -117,13 +117,12 @@ def _is_own(call: CallSite) -> bool | None:
 
 
 def _right_side(tokens: Sequence[Token]) -> str | None:
-    """Returns what follows an IN: a list that `restricts` or `filters`, or `nothing`.
+    """Return the kind of an IN's right side: `restricts`, `filters`, `nothing`, `one` or `called`.
 
-    `one` is a value, and `called` one that takes a call. None where that is not all of the
-    condition.
+    `one` is a single value, and `called` one that a function computes. Return None if more follows.
     """
     if is_name(tokens, 0):
-        # A table, or a table function.
+        # A table or a table function.
         length = 1
         while is_operator(tokens, length, ".") and is_name(tokens, length + 1):
             length += 2
@@ -157,7 +156,7 @@ def _has_call(tokens: Sequence[Token]) -> bool:
 
 
 def is_of_a_row(tokens: Sequence[Token]) -> bool:
-    """Tells whether a value, or one of several, names a column."""
+    """Tell whether a value, or one of several, names a column."""
     for place, token in enumerate(tokens):
         if token.kind == "name" or (token.kind == "word" and token.text not in _CONSTANTS):
             if not is_group(tokens, place + 1):
@@ -168,7 +167,7 @@ def is_of_a_row(tokens: Sequence[Token]) -> bool:
 
 
 def _conjuncts(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
-    """Yields the conditions that AND joins; with an OR among them, all as one."""
+    """Yield the conditions that AND joins; if there is an OR among them, all as one."""
     cases = betweens = 0
     cuts = []
     for place, token in enumerate(tokens):

@@ -1,4 +1,4 @@
-"""How an SQL function is declared."""
+"""Declarations of SQL functions."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from .limits import Limit
 class Missing(Enum):
     MISSING = "missing"
 
-    # It is part of a key for every call, and the one of Enum is written in Python.
+    # It is part of a cache key for each call, and the hash of Enum is slow Python code.
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -20,55 +20,55 @@ class Missing(Enum):
 
 
 MISSING: Final = Missing.MISSING
-"""What an optional parameter holds when the SQL does not give it; SQL's NULL is None."""
+"""The value of an optional parameter that the SQL does not give; NULL is None."""
 
 
 MOST_PARAMETERS = 23
-"""Which parameters were given travels as bits of a C int, with three more: for limit, offset and
-whether the costly column is used."""
+"""SQLite passes one C int from a plan to its calls. It has a bit for each parameter that is given,
+and three more: for limit, offset, and whether the costly column is used."""
 
 
 @dataclass(frozen=True)
 class TableFunction:
-    """Declares an SQL function that returns a table.
+    """A declaration of an SQL function that returns a table.
 
     `rows(connection, *arguments, limit=None)` gets one argument for each of `parameters`, MISSING
-    for those not given, and returns an iterable of rows in the order of `columns`. It is read to
-    its end before SQLite gets the first row. `limit` is how many rows the SQL can use at most, None
-    when that is not known; returning more is harmless. The same arguments should give the same
-    rows: SQLite may call more than once. SQL can read the arguments back as hidden columns, except
-    one longer than scans.MOST_ARGUMENT_BYTES, which is an error.
+    for those not given, and returns an iterable of rows in the order of `columns`. All rows are
+    read before SQLite gets the first. `limit` is the most rows that the SQL can use, or None if
+    that is not known; more rows do no harm. Equal arguments should give equal rows, because SQLite
+    may call more than once. SQL can read the arguments back as hidden columns, except one longer
+    than scans.MOST_ARGUMENT_BYTES, which is an error.
 
     Only the first `required` parameters must be given. `ordered_by` names a column whose values
-    ascend (and are never NULL): SQL's `order by` on it costs nothing and keeps `limit` known.
-
+    ascend and are never NULL: an `order by` on it costs nothing and keeps `limit` known.
     `descending` names columns that descend in the same order, for `order by … desc`.
 
-    A call chooses its rows by its arguments. What the SQL around it asks of them filters the rows
-    that it chose, as it would filter a table's, with two exceptions:
+    A call chooses its rows by its arguments. Conditions of the SQL around it filter the chosen
+    rows, as they filter the rows of a table, with two exceptions:
 
-    - `within` names an INTEGER column, `id`, say. `id in (1, ?)` and `id in (select ...)` restrict
-      a call where an AND of the WHERE, or of a join's ON, has them in the very SELECT whose FROM
-      names the function: `rows` is called with `within`, a set of integers, all that every such
-      list has, and should choose among the rows that have one of them there. Else it is None. A
-      list of values from another table's columns filters, and so do `id = 5` and `id = ?`.
-    - `counted` names a parameter, the most rows wanted. Where it is not given, `rows` is called
-      with the `limit` of the SELECT that names the function, or of one around it that passes its
-      rows on, and should then make that many rows. Where conditions and joins drop rows of a
-      limited SELECT, SQLite reads on until it has enough: `rows` is called with ever larger
-      limits, and its first rows should stay the same. An ORDER BY of something else, a GROUP BY,
-      an outer join or a compound with a LIMIT is then an error that shows `example`. What a view
-      calls is never limited from outside.
+    - `within` names an INTEGER column, such as `id`. `id in (1, ?)` and `id in (select …)` restrict
+      a call if they are in the SELECT whose FROM names the function, joined by AND in its WHERE or
+      in the ON of a join. `rows` is then called with `within`, the set of integers that all such
+      lists contain, and should choose among the rows with one of these values. Without a
+      restriction, `within` is None. A list of values from columns of another table only filters,
+      and so do `id = 5` and `id = ?`.
+    - `counted` names a parameter, the most rows wanted. If it is not given, `rows` is called with
+      the `limit` of the SELECT that names the function, or of one that passes its rows on, and
+      should make that many rows. If conditions or joins drop some of them, SQLite reads on until it
+      has enough: `rows` is called again with larger limits, and its first rows should stay the
+      same. With a LIMIT, an ORDER BY of something else, a GROUP BY, an outer join or a compound is
+      an error that shows `example`. A LIMIT outside of a view does not limit the calls in it.
 
-    SQLite moves conditions of a view, a CTE or a subquery to the function; which are its own is
-    read from the text of the statement: see meaning. Where that can't be told, the error shows
-    `instead`, a statement that has a restriction in its arguments. So it does for each restriction
-    before SQLite 3.38, which hands over one value of an IN at a time.
+    SQLite moves conditions on a view, a CTE or a subquery to the function. The text of the
+    statement shows which are its own: see meaning. If that is not clear, the error shows `instead`,
+    a statement with the restriction in its arguments. Before SQLite 3.38, which passes one value of
+    an IN at a time, each restriction is this error.
 
-    `costly` names a column that takes work of its own. The function is then called with `costly`,
-    whether the SQL may use that column: where it is False, any value there will do.
+    `costly` names a column that takes extra work. `rows` is then called with `costly`, which tells
+    whether the SQL may use that column. If it is False, any value will do.
 
-    `limits` are those of the parameters, in their order; larger arguments are refused uncopied.
+    `limits` are those of the parameters, in their order; larger arguments are refused before a
+    copy.
     """
 
     name: str
@@ -115,23 +115,23 @@ class TableFunction:
 
     @property
     def declaration(self) -> str:
-        """The CREATE TABLE that tells SQLite the columns; arguments are hidden ones."""
+        """The CREATE TABLE that declares the columns to SQLite, arguments as hidden ones."""
         columns = [f"{_quote(name)} {kind}" for name, kind in self.columns.items()]
-        # A BLOB is compared as it is. Without a type, SQLite takes the word HIDDEN for one of
-        # numbers, and calls for the number 12 in query in ('12', 'dog').
+        # SQLite converts no value that is compared with a BLOB column. It would take HIDDEN alone
+        # for a numeric type, and pass 12 as a number for query in ('12', 'dog').
         hidden = [f"{_quote(name)} BLOB HIDDEN" for name in self.parameters]
         return f"CREATE TABLE {_quote(self.name)}({', '.join(columns + hidden)})"
 
 
 @dataclass(frozen=True)
 class ScalarFunction:
-    """Declares an SQL function that returns a value: `function(connection, *arguments)`.
+    """A declaration of an SQL function that returns a value: `function(connection, *arguments)`.
 
-    `max_arguments` is -1 for any number. A deterministic function gives the same result for the
-    same arguments for as long as a statement runs. So does a `steady` one, unless the connection
-    changes rows meanwhile: it is not called again for constants and parameters; but SQLite, which
-    doesn't know, refuses it in an index. `limits` are those of the arguments, the last one that of
-    all that follow; larger ones are refused uncopied.
+    `max_arguments` is -1 for any number. A deterministic function returns the same result for the
+    same arguments while a statement runs. So does a `steady` one, unless the connection changes
+    rows meanwhile: it is not called again for constants and parameters, but SQLite does not allow
+    it in an index. `limits` are those of the arguments, the last one for all further arguments;
+    larger arguments are refused before a copy.
     """
 
     name: str
@@ -152,7 +152,7 @@ class ScalarFunction:
 
 def _check_name(name: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-        raise ValueError(f"{name!r} is no name for an SQL function")
+        raise ValueError(f"{name!r} is not a name for an SQL function")
 
 
 def _quote(name: str) -> str:

@@ -1,8 +1,9 @@
-"""Reaches an SQLite that is linked into its driver and hides its functions there.
+"""Reach the functions of an SQLite that is linked into its driver without exported symbols.
 
-The Pythons of uv (python-build-standalone) are built so. SQLite hands every extension that it loads
-a table of its functions, `struct sqlite3_api_routines` of sqlite3ext.h, whose entries have had
-their places for ever. sqlite-vec's extension keeps the table's address where it can be read.
+The Pythons of uv (python-build-standalone) are built like that. SQLite passes a table of its
+functions, `struct sqlite3_api_routines` of sqlite3ext.h, to each extension that it loads. The
+places in the table never change. The extension of sqlite-vec stores the address of the table in an
+exported symbol.
 """
 
 import ctypes
@@ -47,17 +48,17 @@ PLACES = {
     "sqlite3_vtab_in_first": 260,
     "sqlite3_vtab_in_next": 261,
 }
-"""The table ends where its SQLite's own release did, so newer functions must not be looked for."""
+"""The table of an older SQLite is shorter, so never look up a function that its release lacks."""
 
 
 class HiddenForGood(Exception):
-    "A hidden SQLite cannot be reached through an extension either."
+    "The functions of a hidden SQLite cannot be reached through an extension either."
 
 
 def hidden_functions(driver: Any) -> Callable[[str], int]:
-    """Returns what finds a function's address by its name, in the SQLite of a Connection class.
+    """Return a function that finds addresses by name, in the SQLite of a Connection class.
 
-    Raises HiddenForGood where sqlite-vec is missing or its extension cannot be loaded.
+    Raises HiddenForGood if sqlite-vec is missing or its extension cannot be loaded.
     """
     try:
         import sqlite_vec
@@ -87,7 +88,7 @@ def hidden_functions(driver: Any) -> Callable[[str], int]:
 
     found = ctypes.PYFUNCTYPE(c_char_p)(find("sqlite3_sourceid"))()
     if found != sourceid.encode():
-        raise HiddenForGood(f"sqlite-vec leads to another SQLite: {found!r}")
+        raise HiddenForGood(f"sqlite-vec belongs to another SQLite: {found!r}")
     return find
 
 
@@ -102,6 +103,6 @@ def _table_of(connection: Any, path: str) -> int:
     if not table:
         raise OSError("it keeps no table of functions")
     if before:
-        # Another SQLite of this process has connections that the extension works for.
+        # Another SQLite of this process has loaded the extension, too: restore its table.
         kept.value = before
     return table

@@ -1,4 +1,4 @@
-"""The values that an SQL restriction leaves an INTEGER column."""
+"""Read the values of `column in (...)`, for an INTEGER column."""
 
 import ctypes
 import re
@@ -9,13 +9,13 @@ from .library import INT64_MAX, FunctionError, Library
 from .structures import SQLITE_BLOB, SQLITE_DONE, SQLITE_INTEGER, SQLITE_OK, SQLITE_TEXT
 
 MOST_VALUES = 1_000_000
-"""How many values an IN may have: Python takes some 100 bytes for each."""
+"""The most values of an IN: each takes some 100 bytes in Python."""
 
 NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \t-\r]*", re.I)
-"""The text that SQLite compares with an INTEGER column as the number that it spells."""
+"""Text that SQLite compares with an INTEGER column as a number."""
 
 MOST_BYTES = 400
-"""A longer text spells no such number but for zeros, and to read one takes the square of it."""
+"""A longer text is no 64-bit number, zeros aside, and parsing it takes quadratic time."""
 
 VALUES_AT_A_TIME = 5000
 
@@ -23,9 +23,9 @@ VALUES_AT_A_TIME = 5000
 def value_set(
     library: Library, address: int | None, heed: Callable[[], None] = lambda: None
 ) -> set[int]:
-    """Returns the integers in an argument that is either a list or a value.
+    """Return the integers in an argument that is either a list or a value.
 
-    `heed` is called now and then, to end a long list by an exception.
+    `heed` is called now and then, and may raise to end a long list.
     """
     left = VALUES_AT_A_TIME
     found: set[int] = set()
@@ -58,7 +58,7 @@ def _value(library: Library, address: int | None) -> Any:
     is_text = library.value_type(address) == SQLITE_TEXT
     if is_text and library.value_bytes(address) <= MOST_BYTES:
         return library.value(address, "replace")
-    # A blob is no number either.
+    # A blob is not a number either.
     return None if is_text or library.value_type(address) == SQLITE_BLOB else library.value(address)
 
 

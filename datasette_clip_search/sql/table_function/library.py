@@ -1,21 +1,11 @@
-"""Reaches the SQLite library behind a connection of Python's sqlite3, with ctypes alone.
-
-Nothing is compiled: the C functions are looked up in the very library that the connection's own
-driver uses, and the `sqlite3*` is read from the connection object.
-"""
+"""The C functions of an SQLite library, and the conversion of values to and from it."""
 
 import ctypes
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, c_char_p, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
-from functools import cache, partial
 from operator import index
-from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar, cast
 
-from ...common.drivers import driver_of
-from .hidden_symbols import HiddenForGood, hidden_functions
 from .limits import Limit
 from .structures import (
     SQLITE_BLOB,
@@ -29,16 +19,15 @@ from .structures import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 OLDEST_SQLITE = 3_010_000
-"""Eponymous virtual tables with hidden columns for their arguments came with 3.9, and which columns
-a statement uses is told from 3.10 on."""
+"""Eponymous virtual tables with hidden columns came with 3.9; 3.10 tells which columns are used."""
 
 INT64_MAX = 2**63 - 1
 
 MOST_BYTES = 64 * 2**20
-"""How much the arguments of a function with limits may have together: all are copied."""
+"""The most bytes that the arguments of a call may have together; all of them are copied."""
 
 SQLITE_OF_LISTS = 3_038_000
-"""A virtual table gets the values of an IN all at once from 3.38 on."""
+"""Since 3.38, SQLite can pass all values of an IN to a virtual table at once."""
 
 
 class NativeUnavailable(Exception):
@@ -46,25 +35,25 @@ class NativeUnavailable(Exception):
 
 
 class FunctionError(Exception):
-    "An SQL error whose text is written for the person who typed the SQL."
+    "An SQL error; its text is for the person who typed the SQL."
 
 
 class Library:
-    """The C functions of one SQLite library, and the passing of values to and from it."""
+    """The C functions of one SQLite library."""
 
     def __init__(self, find: Callable[[str], int]) -> None:
-        """Takes what returns a function's address by its name.
+        """Bind the functions; `find` returns the address of one by its name.
 
-        A function that waits for the connection's mutex must let go of the GIL, or it would wait
-        for ever on a thread that holds the mutex inside a Python callback. The others are called
-        several times for every row, and are faster without.
+        A function that waits for the connection's mutex must release the GIL. Otherwise it would
+        wait for ever for a thread that holds the mutex inside a Python callback. The others are
+        called several times for each row, and keep the GIL because that is faster.
         """
         releasing, holding = ctypes.CFUNCTYPE, ctypes.PYFUNCTYPE
 
         def bind(kind: Any, name: str, result: Any, *arguments: Any) -> Any:
             return kind(result, *arguments)(find(name))
 
-        # Before any function that an older one lacks.
+        # First, because an older SQLite lacks some of the functions below.
         self.version_number = bind(holding, "sqlite3_libversion_number", c_int)
         self.version: int = self.version_number()
         if self.version < OLDEST_SQLITE:
@@ -117,7 +106,7 @@ class Library:
             c_void_p,
             c_void_p,
         )
-        # The connection's mutex is already this thread's wherever these are called.
+        # This thread already holds the connection's mutex wherever these are called.
         self.next_stmt = bind(holding, "sqlite3_next_stmt", c_void_p, c_void_p, c_void_p)
         self.sql = bind(holding, "sqlite3_sql", c_char_p, c_void_p)
         self.stmt_busy = bind(holding, "sqlite3_stmt_busy", c_int, c_void_p)
@@ -144,15 +133,16 @@ class Library:
     def arguments(
         self, count: int, addresses: int | None, limits: Sequence[Limit] = ()
     ) -> list[Any]:
-        """Returns the values of a C array of `sqlite3_value*`; the last limit is that of the rest.
+        """Return the values of a C array of `sqlite3_value*`.
 
-        Raises FunctionError as value() does.
+        The last of `limits` applies to all further arguments. Raises FunctionError as check() and
+        value() do, and if the arguments are too large together.
         """
         values = pointers(count, addresses)
         if not limits:
             return [self.value(address) for address in values]
         last = len(limits) - 1
-        # Before the first is copied: there may be a hundred.
+        # Check all before any is copied: there may be a hundred.
         sizes = [self.check(address, limits[min(n, last)]) for n, address in enumerate(values)]
         if sum(sizes) > MOST_BYTES:
             raise FunctionError(
@@ -161,9 +151,9 @@ class Library:
         return [self.value(address) for address in values]
 
     def check(self, address: int | None, limit: Limit) -> int:
-        """Returns the bytes of a text or a blob, which are not copied; 0 for any other value.
+        """Return the size of a text or blob in bytes, without a copy; 0 for any other value.
 
-        Raises FunctionError for more than the limit.
+        Raises FunctionError if it is over the limit.
         """
         kind = self.value_type(address)
         if kind not in (SQLITE_TEXT, SQLITE_BLOB):
@@ -175,13 +165,13 @@ class Library:
         return size
 
     def value(self, address: int | None, errors: str = "strict") -> Any:
-        """Returns an int, a float, a str, bytes or None for one `sqlite3_value*`.
+        """Return one `sqlite3_value*` as int, float, str, bytes or None.
 
         Raises FunctionError for text that is not UTF-8, unless `errors` allows it.
         """
         kind = self.value_type(address)
         if kind == SQLITE_TEXT:
-            # sqlite3_value_bytes gives the length of what the call before it returned.
+            # sqlite3_value_bytes returns the length of the text that the previous call returned.
             start = self.value_text(address)
             data = ctypes.string_at(start, self.value_bytes(address))
             try:
@@ -189,7 +179,7 @@ class Library:
             except UnicodeDecodeError as error:
                 wrong = data[error.start : error.start + 4].hex()
                 raise FunctionError(
-                    f"text is not UTF-8: x'{wrong}' stands at byte {error.start}"
+                    f"text is not UTF-8: it has x'{wrong}' at byte {error.start}"
                 ) from None
         if kind == SQLITE_INTEGER:
             return self.value_int64(address)
@@ -201,9 +191,9 @@ class Library:
         return None
 
     def give(self, context: int, value: Any) -> None:
-        """Makes a Python value the result of an SQL function or of a column.
+        """Return a Python value to SQLite, as the result of a function or the value of a column.
 
-        Raises FunctionError for what SQLite cannot hold.
+        Raises FunctionError for a value that SQLite cannot store.
         """
         if value is None:
             self.result_null(context)
@@ -231,11 +221,11 @@ class Library:
             elif -INT64_MAX - 1 <= number <= INT64_MAX:
                 self.result_int64(context, number)
             else:
-                raise FunctionError("an integer does not fit in the 64 bits that SQLite has for it")
+                raise FunctionError("an integer does not fit in the 64 bits that SQLite stores")
 
 
 def pointers(count: int, start: int | None) -> list[int | None]:
-    """Returns what a C array of pointers holds."""
+    """Return the pointers of a C array."""
     return list((c_void_p * count).from_address(start)) if count and start else []
 
 
@@ -245,108 +235,22 @@ def _number(value: Any) -> int | float:
             try:
                 return convert(value)
             except TypeError:
-                pass  # An array of numbers has both methods, and they refuse.
+                pass  # A numpy array has both methods, and they raise.
     raise FunctionError(
         f"expected NULL, int, float, str or bytes but received {type(value).__name__}"
     )
 
 
-def library_of(connection: Any) -> Library:
-    """Returns the SQLite library that a connection uses, seen to be the same one.
-
-    Raises NativeUnavailable where it cannot be reached, and the driver's own ProgrammingError
-    for a connection that is closed, not initialised or another thread's.
-    """
-    if sys.implementation.name != "cpython":
-        raise NativeUnavailable(
-            f"table-valued functions need CPython; this is {sys.implementation.name}"
-        )
-    found = driver_of(type(connection))
-    if found is None:
-        raise NativeUnavailable(
-            f"{type(connection).__module__}.{type(connection).__name__} is not a connection of "
-            "Python's sqlite3 or of pysqlite3"
-        )
-    extension, driver = found
-    # The driver's own methods: a subclass may have given cursor() and execute() other meanings.
-    cursor = driver.cursor(connection)
-    cursor.row_factory = None
-    library = _open(extension, driver)
-    sourceid = library.sourceid().decode()
-    if cursor.execute("select sqlite_source_id() = ?", (sourceid,)).fetchone() != (1,):
-        raise NativeUnavailable(
-            f"{extension.__name__} uses another SQLite than its symbols lead to: {sourceid}"
-        )
-    return library
-
-
-def handle_of(connection: Any) -> int:
-    """Returns the `sqlite3*` of a connection that library_of() has accepted."""
-    handle = c_void_p.from_address(id(connection) + object.__basicsize__).value
-    if not handle:
-        raise NativeUnavailable("the connection is closed")
-    return handle
-
-
-@cache
-def _open(extension: ModuleType, driver: Any) -> Library:
-    reasons = []
-    for name in _library_names(extension):
-        try:
-            return Library(partial(_address_in, ctypes.CDLL(name)))
-        except (OSError, AttributeError) as error:
-            reasons.append(str(error))
-    try:
-        return Library(hidden_functions(driver))
-    except HiddenForGood as error:
-        reasons.append(str(error))
-    raise NativeUnavailable(
-        f"the SQLite of {extension.__name__} hides its functions: {'; '.join(reasons)}"
-    )
-
-
-def _address_in(library: ctypes.CDLL, name: str) -> int:
-    return ctypes.cast(getattr(library, name), c_void_p).value or 0
-
-
-def _library_names(extension: ModuleType) -> Iterator[str | None]:
-    # An extension built into the interpreter has no file: None is the program itself.
-    file = extension.__file__ if hasattr(extension, "__file__") else None
-    yield file
-    if sys.platform == "win32":
-        if file is not None:
-            yield str(Path(file).with_name("sqlite3.dll"))
-        yield "sqlite3.dll"
-
-
-def pointer_to(library: Library, connection: Any) -> int:
-    """Returns memory of SQLite's own that holds the address of a connection, uncounted.
-
-    A counted reference would keep the connection alive for ever. The address is only followed
-    inside a callback, and a callback runs because a statement of that very connection does.
-    """
-    memory: int | None = library.malloc(ctypes.sizeof(c_void_p))
-    if not memory:
-        raise MemoryError
-    c_void_p.from_address(memory).value = id(connection)
-    return memory
-
-
-def connection_at(memory: int) -> Any:
-    """Returns the connection whose address stands in memory."""
-    return ctypes.py_object.from_address(memory).value
-
-
 def callback(result: Any, *arguments: Any) -> Callable[[F], F]:
-    """Makes a decorator that turns a Python function into a C one."""
+    """Return a decorator that makes a C function of a Python function."""
     return cast(Callable[[F], F], ctypes.CFUNCTYPE(result, *arguments))
 
 
 def address_of(function: Callable[..., Any]) -> int | None:
-    """Returns the address of a C function made by callback()."""
+    """Return the address of a C function that callback() made."""
     return ctypes.cast(cast(Any, function), c_void_p).value
 
 
 def keep_for_ever(thing: object) -> None:
-    """Keeps an object that C code points at from ever being freed, even at interpreter exit."""
+    """Never free an object that C code points at, not even when the interpreter exits."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))

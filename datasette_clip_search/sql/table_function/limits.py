@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limit:
-    """The most bytes of text, and of a blob, that an argument may have.
+    """The most bytes that an argument may have as `text` and as `blob`, checked before a copy.
 
-    They are counted before anything is copied. `name` begins the error of a larger one, and
-    `characters` are the limit that it names for a text, where they are.
+    `name` begins the error message. If `characters` is given, the message names it as the limit of
+    a text.
     """
 
     name: str
@@ -17,7 +17,7 @@ class Limit:
     characters: int | None = None
 
     def refusal(self, size: int, is_text: bool) -> str:
-        """Returns the error of an argument of `size` bytes."""
+        """Return the error message for an argument of `size` bytes."""
         limit = str(self.text if is_text else self.blob)
         if is_text and self.characters:
             limit = f"{self.characters} characters"

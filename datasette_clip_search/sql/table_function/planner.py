@@ -1,15 +1,16 @@
-"""What SQLite's planner is told of a table-valued function, and what a call then gets."""
+"""Reply to SQLite's planner (xBestIndex), and read what a call then gets (xFilter)."""
 
 import ctypes
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from .caller_statement import Note, add_note
+from .caller_statement import Note, add_note, places_in
 from .declaration import MISSING, TableFunction
 from .in_lists import value_set
 from .library import FunctionError, Library
-from .meaning import DEFAULT, DISORDERED, LIMITED, NO_ORDER, ORDERED, Meaning
+from .meaning import PLAIN, Meaning
+from .row_limit import DEFAULT, DISORDERED, LIMITED, NO_ORDER, ORDERED
 from .structures import (
     SQLITE_CONSTRAINT,
     SQLITE_INDEX_CONSTRAINT_EQ,
@@ -20,41 +21,42 @@ from .structures import (
 )
 
 COST = 1e6
-"""A call is dear next to looking rows up: it makes the planner call once, in the outer loop."""
+"""The cost of a call. It is high, so that the planner puts the call into the outer loop."""
 
 COST_OF_NOT_GIVEN = 1e6
-"""How many times dearer a call looks for every optional parameter that is not given: `k = 1 or
-k = 2` should become two calls, not one call without k whose rows are then all dropped."""
+"""The factor for each optional parameter that is not given: `k = 1 or k = 2` should become two
+calls, not one call without k whose rows are then all dropped."""
 
 COST_WITHOUT_REQUIRED = 1e200
 ROWS = 25
 
 MOST_ARGUMENTS = 31
-"""Beyond the 32nd, SQLite cannot say which constraints and which arguments are lists."""
-
-
-PLAIN = Meaning(0, 0, DEFAULT)
+"""SQLite can tell only for the first 32 arguments whether they are lists."""
 
 
 class CallRequest(NamedTuple):
-    """What one call is asked for."""
+    """The arguments of one call, and what SQLite needs of its rows."""
 
     arguments: tuple[Any, ...]
     limit: int | None
-    """How many rows are used at most, where that is known."""
+    """The most rows that are used, if that is known."""
 
     first: int | None
-    """How many rows to begin with, where they are wanted for as long as SQLite asks for more."""
+    """How many rows to make first, if SQLite may come to ask for more."""
 
     within: set[int] | None
     only: int | None
-    """The value that the column of `within` has in every row that is used."""
+    """The value of the column of `within` in every row that is used."""
 
     costly: bool
 
 
 class Planner:
-    """Chooses, for SQLite's planner, which constraints of a query become arguments."""
+    """Chooses the constraints of a statement that become arguments of a function.
+
+    idxNum, the integer that xBestIndex returns and xFilter gets, has a bit for each parameter that
+    is given, one each for limit and offset, and `costly_bit`.
+    """
 
     def __init__(self, library: Library, function: TableFunction) -> None:
         names = list(function.columns)
@@ -86,7 +88,7 @@ class Planner:
         return None
 
     def choose(self, handle: int, info: IndexInfo) -> int:
-        """Fills in the outputs of an IndexInfo and returns an SQLite result code."""
+        """Fill in the outputs of an IndexInfo and return an SQLite result code."""
         chosen: dict[int, int] = {}
         unusable = set()
         wanted = []
@@ -109,16 +111,16 @@ class Planner:
                 unusable.add(bit)
         filtered |= bool(unusable)
         if any(bit < self.parameters for bit in unusable - chosen.keys()):
-            # The argument comes from a table that this order of joining reads later.
+            # The argument comes from a table that this order of joins reads later.
             return SQLITE_CONSTRAINT
         ordered = self._is_ordered(info)
         info.orderByConsumed = int(ordered)
         note.ordered = NO_ORDER if not info.nOrderBy else ORDERED if ordered else DISORDERED
-        # SQLite offers its limit even where it drops or sorts rows afterwards.
+        # SQLite offers its limit even if it drops or sorts rows afterwards.
         if filtered or self.limit not in chosen or note.ordered == DISORDERED:
             chosen.pop(self.limit, None)
             chosen.pop(self.offset, None)
-        # SQLite goes on to compare what it gives in the first places with every row.
+        # These conditions come first. SQLite still checks them for each row.
         for place, position in enumerate(wanted, 1):
             info.aConstraintUsage[position].argvIndex = place
         given = 0
@@ -130,18 +132,18 @@ class Planner:
         info.idxNum = given
         if self.costly is not None and info.colUsed >> min(self.costly, 63) & 1:
             info.idxNum |= self.costly_bit
-        # Not an error here: SQLite also asks for plans of one side of an OR, without the rest.
+        # A missing argument is no error here: SQLite also asks about one side of an OR alone.
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
         info.estimatedCost = (
             COST * COST_OF_NOT_GIVEN**lacking if complete else COST_WITHOUT_REQUIRED
         )
-        # Else the planner drops a plan that waits for another table to tell the value.
+        # With more rows, the planner would drop a plan that gets the value from another table.
         info.estimatedRows = 1 if wanted else ROWS
         return SQLITE_OK
 
     def _offer(self, note: Note, info: IndexInfo, position: int) -> bool:
-        """Notes a list or value that the column has to have; tells whether a call can get it."""
+        """Note a condition on the restricting column; tell whether it can be passed to a call."""
         library, address = self.library, ctypes.addressof(info)
         is_list = library.takes_lists and library.vtab_in(address, position, -1)
         usable = info.aConstraint[position].usable and position < MOST_ARGUMENTS
@@ -149,7 +151,7 @@ class Planner:
             note.usable_lists |= bool(usable) << min(note.lists, 31)
             note.lists += 1
             if usable:
-                # All values at once.
+                # Ask for all values at once.
                 library.vtab_in(address, position, 1)
                 note.are_lists |= 1 << (
                     note.usable_lists.bit_count() + note.usable_values.bit_count() - 1
@@ -163,7 +165,7 @@ class Planner:
         if not info.nOrderBy:
             return False
         first = info.aOrderBy[0].iColumn, info.aOrderBy[0].desc
-        # No two rows have the same rank, so nothing is left for other columns to order.
+        # No two rows have the same rank, so further columns cannot change the order.
         return first in self.orders and (info.nOrderBy == 1 or first == (self.unique, 0))
 
     def unpack(
@@ -175,28 +177,32 @@ class Planner:
         heed: Callable[[], None] = lambda: None,
         may_withhold: Callable[[], bool] = lambda: False,
     ) -> CallRequest:
-        """Returns what the arguments that xFilter got ask for.
+        """Return the request in the arguments that xFilter got.
 
-        `decide` is called with those of the function, where it takes knowing what the SQL means,
-        and `heed` now and then, to end a long list by an exception. `may_withhold` tells whether
-        SQLite may not offer a condition at all.
+        `decide` gets the function's arguments and returns what the SQL means; it is called only if
+        that matters. `heed` is called now and then, and may raise to end a long list.
+        `may_withhold` tells whether SQLite may hide a condition.
         """
         given = number & (self.costly_bit - 1)
         count = len(addresses) - given.bit_count()
+        places = [bit for bit in range(self.offset + 1) if given >> bit & 1]
+        passed = list(zip(places, addresses[count:], strict=True))
+        everything: list[Any] = [MISSING] * (self.offset + 1)
+        library = self.library
         try:
-            bits = (bit for bit in range(self.offset + 1) if given >> bit & 1)
-            for bit, address in zip(bits, addresses[count:], strict=True):
-                if bit < len(self.limits):
-                    self.library.check(address, self.limits[bit])
-            left = iter([self.library.value(address) for address in addresses[count:]])
+            # Check all sizes before any value is copied.
+            for place, address in passed:
+                if place < len(self.limits):
+                    library.check(address, self.limits[place])
+            for place, address in passed:
+                everything[place] = library.value(address)
         except FunctionError as error:
             raise FunctionError(f"{self.name}(): {error}") from None
-        everything = [next(left) if given >> bit & 1 else MISSING for bit in range(self.offset + 1)]
         *listed, limit, offset = everything
-        lacking = [
-            name for name, value in zip(self.needed, listed, strict=False) if value is MISSING
-        ]
-        if lacking:
+        if given & self.required != self.required:
+            lacking = [
+                name for name, value in zip(self.needed, listed, strict=False) if value is MISSING
+            ]
             raise FunctionError(
                 f"{self.name}() needs {' and '.join(lacking)}: select * from {self.signature}"
             )
@@ -225,7 +231,7 @@ class Planner:
         addresses: Iterable[int | None],
         heed: Callable[[], None],
     ) -> tuple[set[int] | None, int | None, bool]:
-        """Returns what restricts a call, a value that filters it, and whether anything does."""
+        """Return the ids that restrict a call, an id that filters it, and whether anything does."""
         within: set[int] | None = None
         only: int | None = None
         filters = False
@@ -246,16 +252,17 @@ class Planner:
 
 @lru_cache(256)
 def _kinds(
-    are_lists: int, usable_lists: int, usable_values: int, lists: int, values: int
+    are_lists: int,
+    usable_lists: int,
+    usable_values: int,
+    lists: frozenset[int],
+    values: frozenset[int],
 ) -> list[tuple[bool, bool]]:
-    """Tells of every list and value that a call gets whether it is a list, and restricts."""
-    numbers = {
-        True: [place for place in range(32) if usable_lists >> place & 1],
-        False: [place for place in range(32) if usable_values >> place & 1],
-    }
+    """Return for each condition that a call gets whether it is a list, and whether it restricts."""
+    numbers = {True: sorted(places_in(usable_lists)), False: sorted(places_in(usable_values))}
     kinds = []
     for place in range(len(numbers[True]) + len(numbers[False])):
-        is_list = bool(are_lists >> place & 1)
+        is_list = place in places_in(are_lists)
         number = numbers[is_list].pop(0)
-        kinds.append((is_list, bool((lists if is_list else values) >> number & 1)))
+        kinds.append((is_list, number in (lists if is_list else values)))
     return kinds

@@ -1,13 +1,13 @@
-"""The rows of the last calls, for the statement that asks for them again.
+"""A cache of the rows of equal calls within one run of a statement.
 
-SQLite calls a table function once for every row of an outer join, a correlated subquery or the
-inner table of a join, mostly with the same arguments. Its answer can't change in between, because
-a running statement reads one state of the database, unless the connection itself writes. What is
-kept therefore belongs to one run of one statement:
+SQLite calls a table function once for each row of an outer join, a correlated subquery or the inner
+table of a join, mostly with the same arguments. The answer cannot change meanwhile: a running
+statement reads one state of the database, unless its own connection writes. So a cache belongs to
+one run of one statement. It is the same run as long as
 
-- the address of the statement, and how often it has been started;
-- a plan made before: a later statement at the same address has a later plan;
-- as many changed rows of the connection as when the run first called.
+- the address of the statement is the same, and the number of times that it has been started;
+- its plan is older than the cache: a later statement at the same address has a later plan;
+- the connection has changed no rows since the first call.
 """
 
 from collections import OrderedDict
@@ -19,21 +19,21 @@ from .caller_statement import serials
 from .scans import weight
 
 MOST_RUNS = 16
-"""How many running or lately run statements of the process are remembered."""
+"""How many runs have a cache, in the whole process."""
 
 MOST_RESULTS = 64
-"""How many calls with different arguments one of them keeps."""
+"""How many calls with different arguments the cache of a run holds."""
 
 MOST_BYTES_OF_RUN = 8 * 2**20
 MOST_BYTES = 16 * 2**20
-"""How much one of them keeps, and all of them together."""
+"""How much the cache of a run holds, and all of them together."""
 
 ROWS_WEIGHED = 4
-"""Weighing more would take longer than a call whose rows are known."""
+"""How many rows are sampled for their size. More would take longer than a call from the cache."""
 
 
 class Result:
-    """The rows of a call, found by the value of one column where that is asked for."""
+    """The rows of a call, with an index by the value of one column."""
 
     __slots__ = ("_places", "bytes", "rows")
 
@@ -43,7 +43,7 @@ class Result:
         self._places: dict[int, list[int]] | None = None
 
     def places(self, column: int, value: int) -> list[int]:
-        """Returns where the rows are that have a value in a column."""
+        """Return the positions of the rows that have a value in a column."""
         if self._places is None:
             self._places = {}
             for place, row in enumerate(self.rows):
@@ -52,11 +52,11 @@ class Result:
 
 
 class Run:
-    """The results of one run of a statement."""
+    """The cache of one run of a statement."""
 
     def __init__(self, started: int, changes: int, serial: int) -> None:
         self.started, self.changes = started, changes
-        # No plan made later belongs to it.
+        # A plan with a higher number belongs to a later statement.
         self.serial = serial
         self.results: OrderedDict[Hashable, Result] = OrderedDict()
         self.bytes = 0
@@ -84,7 +84,7 @@ _changing = Lock()
 
 
 def _heed_size() -> None:
-    """Throws the oldest runs away while all together take too much."""
+    """Drop the oldest runs while all together are too large."""
     if not _large:
         return
     size = sum([kept.bytes for kept in _runs.values()])
@@ -94,9 +94,9 @@ def _heed_size() -> None:
 
 
 def run_of(statement: int, started: int, changes: int, plan: int) -> Run | None:
-    """Returns the run that a call belongs to; None where rows have changed since it began.
+    """Return the run that a call belongs to, or None if rows have changed since it began.
 
-    `plan` is the serial number of the plan that the call is made by.
+    `plan` is the serial number of the plan of the call.
     """
     run = _runs.get(statement)
     if run is None or run.started != started or plan > run.serial:

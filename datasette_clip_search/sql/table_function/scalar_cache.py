@@ -1,8 +1,8 @@
-"""The result of a scalar function, for the next row that has the same constant arguments.
+"""A cache of the results of scalar functions, for rows with the same constant arguments.
 
-SQLite keeps a pointer beside an argument for as long as a statement runs, if the argument is a
-constant or a parameter, and none beside others. It is that of a number here, under which the
-result is kept, so that no Python runs when SQLite throws the pointer away.
+SQLite can keep a pointer with an argument (its auxiliary data) while a statement runs, if the
+argument is a constant or a parameter. The pointer leads to a number, which is the key of the
+result here. So SQLite can free the pointer without a call of Python.
 """
 
 from collections import OrderedDict
@@ -21,7 +21,7 @@ _numbers = count(1)
 
 
 class CachedResult(NamedTuple):
-    """A result, and how many rows the connection had changed when it was worked out."""
+    """A result, and how many rows the connection had changed by then."""
 
     value: Any
     changes: int
@@ -31,9 +31,9 @@ _kept: OrderedDict[int, CachedResult] = OrderedDict()
 
 
 def cached_result(library: Library, context: int, count: int, changes: int) -> CachedResult | None:
-    """Returns what a call with the same constants gave in the running statement, if that is kept.
+    """Return the result of an earlier call with the same constants in the running statement.
 
-    Where the connection has changed rows since then, it is not.
+    Return None if there is none, or if the connection has changed rows since then.
     """
     number = 0
     for place in range(count):
@@ -47,14 +47,15 @@ def cached_result(library: Library, context: int, count: int, changes: int) -> C
     known = _kept.get(number)
     if known is None or known.changes != changes:
         return None
-    # What calls with columns gave is thrown away first. Another thread may just have done so.
+    # Results of calls with columns are never found again, so they are dropped first. Another
+    # thread may have dropped this one.
     with suppress(KeyError):
         _kept.move_to_end(number)
     return known
 
 
 def cache_result(library: Library, context: int, count: int, known: CachedResult) -> None:
-    """Keeps a result beside the arguments of its call."""
+    """Cache a result, and attach its key to the arguments of the call."""
     value = known.value
     if not 0 < count <= MOST_ARGUMENTS:
         return
@@ -68,5 +69,5 @@ def cache_result(library: Library, context: int, count: int, known: CachedResult
         memory = library.malloc(sizeof(c_uint64))
         if memory:
             c_uint64.from_address(memory).value = number
-            # SQLite frees it, at once where the argument is no constant.
+            # SQLite frees it, and does so at once if the argument is not a constant.
             library.set_auxdata(context, place, memory, library.free_address)

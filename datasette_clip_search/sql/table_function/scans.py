@@ -1,7 +1,7 @@
-"""What the calls being read hold, and how much of it is kept.
+"""The rows of the calls that are being read, within limits.
 
-Nothing tells a call that was given up from one that will be read on: no Python runs when a cursor
-goes away. So both keep their rows, within bounds, and those read from least recently go first.
+No Python runs when a cursor goes away, so an abandoned call looks like one that will be read on.
+Both keep their rows until there are too many; then the least recently read ones are dropped.
 """
 
 from array import array
@@ -13,18 +13,18 @@ from typing import Any, NamedTuple
 from .library import INT64_MAX, FunctionError
 
 MOST_CALLS = 100
-"""How many half-read calls of a connection keep their rows; those given up are among them."""
+"""How many half-read calls of a connection keep their rows, abandoned ones included."""
 
 MOST_BYTES = 64 * 2**20
-"""How much they hold together: some 150,000 rows of a path and a few numbers. The latest call is
-kept, however large."""
+"""How much they may hold together: some 150,000 rows of a path and a few numbers. The latest call
+keeps its rows, however many."""
 
 MOST_CALLS_IN_ALL = 1000
 MOST_BYTES_IN_ALL = 256 * 2**20
-"""The same for all connections: above these alone does one connection cost another its rows."""
+"""The same for all connections. Only above these can one connection cost another its rows."""
 
 MOST_ARGUMENT_BYTES = 2**16
-"""A longer argument, such as a picture, is not kept to be given back as a hidden column."""
+"""A longer argument, such as a picture, cannot be read back as a hidden column."""
 
 ROWS_WEIGHED = 16
 
@@ -32,14 +32,14 @@ clock = count()
 
 
 class Large(NamedTuple):
-    """Stands for an argument that is too long to be kept."""
+    """A placeholder for an argument that is too long to keep."""
 
     size: int
     digest: str
 
 
 class Scan:
-    """What one cursor is reading; `last` tells the order in which scans were read from."""
+    """The rows that one cursor is reading; `last` grows each time that it reads one."""
 
     __slots__ = (
         "_bytes",
@@ -67,9 +67,10 @@ class Scan:
         places: list[int] | None = None,
         more: Any = None,
     ) -> None:
-        """Reads rows, or those in some places; `more` is how there come to be others after.
+        """Take all rows, or those at some `places`.
 
-        `arguments` are as kept() returns them.
+        `arguments` are as storable() returns them. `more` is the note, the request and the limit of
+        a call that can be repeated with a larger limit, or None.
         """
         self.cursor = cursor
         self.owner = owner
@@ -85,10 +86,10 @@ class Scan:
         self.number = 0
         self.last = next(clock)
 
-    def go_on(self, rows: list[Any], key: int) -> None:
-        """Reads what follows of rows that start like those that were read.
+    def add_rows(self, rows: list[Any], key: int) -> None:
+        """Continue with the rows of a repeated call, which start with the rows already read.
 
-        Where they don't quite, none is read twice: `key` is the column that tells rows apart.
+        If they start otherwise, skip each row already read; `key` is the column that identifies it.
         """
         read = self._everything
         if [row[key] for row in rows[: len(read)]] != [row[key] for row in read]:
@@ -100,12 +101,12 @@ class Scan:
 
     @property
     def read(self) -> int:
-        """How many rows there are until now."""
+        """How many rows there are so far."""
         return len(self._everything)
 
     @property
     def bytes(self) -> int:
-        """About how much memory it holds."""
+        """The approximate size in memory."""
         if self._bytes is None:
             self._bytes = (
                 weight(self._everything)
@@ -116,19 +117,19 @@ class Scan:
         return self._bytes
 
     def argument(self, place: int) -> Any:
-        """Returns an argument; raises FunctionError where it was too long to be kept."""
+        """Return an argument; raise FunctionError if it was too long to keep."""
         value = self.arguments[place]
         if isinstance(value, Large):
             raise FunctionError(
-                f"an argument of {value.size} bytes is not given back; the most is "
-                f"{MOST_ARGUMENT_BYTES}. Take it from where the SQL has it"
+                f"an argument of {value.size} bytes cannot be read back; the limit is "
+                f"{MOST_ARGUMENT_BYTES}. Use the value that the SQL passed"
             )
         return value
 
     def rowid(self) -> int:
-        """Returns a number that only the same row of a call with the same arguments has too."""
+        """Return a number that is the same only for the same row of an equal call."""
         if self._start is None:
-            # The repr of such values tells their types apart.
+            # The repr differs for values of different types.
             digest = blake2b(repr(self.arguments).encode(), digest_size=8)
             if self._within is not None:
                 digest.update(array("q", sorted(self._within)))
@@ -136,7 +137,8 @@ class Scan:
         return (self._start + self.number) & INT64_MAX
 
 
-def kept(argument: Any) -> Any:
+def storable(argument: Any) -> Any:
+    """Return an argument, or a Large in place of one that is too long to keep."""
     if isinstance(argument, str) and len(argument) * 4 > MOST_ARGUMENT_BYTES:
         data = argument.encode()
     elif isinstance(argument, bytes):
@@ -150,14 +152,14 @@ def kept(argument: Any) -> Any:
 
 
 def weight(rows: list[Any], weighed: int = ROWS_WEIGHED) -> int:
-    """Returns about how many bytes rows take, by a few of them."""
+    """Return the approximate size of rows in bytes, from a sample of them."""
     sample = rows[:: 1 + len(rows) // weighed]
     size = sum(map(getsizeof, chain(sample, *sample)))
     return getsizeof(rows) + size * len(rows) // max(1, len(sample))
 
 
 def make_room(scans: dict[int, Scan], newest: Scan) -> None:
-    """Throws away what was read from least recently, until the bounds are kept."""
+    """Drop the least recently read scans until the limits are met."""
     if len(scans) == 1:
         return
     everything = list(scans.values())

@@ -1,4 +1,4 @@
-"""What an SQL text says of a table function, of its FROM, and of what is around that."""
+"""The SELECTs of an SQL text, and the calls of a table function in their FROMs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,14 +8,14 @@ from .sql_tokens import Token, literal
 
 @dataclass(eq=False)
 class Query:
-    """One SELECT, or several that a compound makes one of, with their ORDER BY and LIMIT."""
+    """A SELECT, or a compound of several, with its ORDER BY and LIMIT."""
 
     kind: str
-    """Where it stands: a statement, view or trigger, a `from` or `cte`, an `in`, or a `value`."""
+    """Its place: `statement`, `view`, `trigger`, `from`, `cte`, `in` or `value`."""
 
     parent: "Select | None" = None
     name: str = ""
-    """What a FROM calls it."""
+    """Its name in a FROM."""
 
     compound: bool = False
     order: Sequence[Token] = ()
@@ -24,64 +24,63 @@ class Query:
 
 @dataclass(eq=False)
 class Select:
-    """What decides how the rows of a FROM become those of its SELECT."""
+    """The parts of a SELECT that decide which rows of its FROM it returns."""
 
     query: Query
     grouped: bool = False
     aggregate: bool = False
     window: bool = False
     froms: list[str] = field(default_factory=list)
-    """The tables by their names, "" for a subquery."""
+    """The names of its tables; "" for a subquery."""
 
     shared: list[bool] = field(default_factory=list)
-    """For each of the tables, whether its join is, or may be, one by the column's name alone."""
+    """For each table, whether its join is by the restricting column, or may be."""
 
     has_lists: bool = False
-    """Whether one of its conditions is a list, or may become one."""
+    """Whether a condition is a list, or can become one."""
 
     two_sided: bool = False
-    """Whether a join is a RIGHT or FULL one."""
+    """Whether there is a RIGHT or FULL JOIN."""
 
 
 @dataclass(eq=False)
 class CallSite:
-    """A FROM that names the function."""
+    """A place in the text that calls the function: its name in a FROM."""
 
     select: Select
     alias: str
     arguments: Sequence[Sequence[Token]] | None
     place: int
-    """Which of the tables of the FROM it is."""
+    """Its position among the tables of the FROM."""
 
     is_for_every_row: bool = False
-    """Whether an argument is a column of another table, or has several values."""
+    """Whether it is called several times: an argument is a column, or has several values."""
 
     outer: bool = False
-    """Whether an outer join may make up rows for it, or search for each row of another table."""
+    """Whether an outer join may add rows of NULLs, or call it for each row of another table."""
 
     lists: list[str] = field(default_factory=list)
-    """Every `column in (...)`, in the order in which SQLite offers them: it `restricts`, or
-    `filters` because its values come from another table, or does so `perhaps`, where the column
-    may be another table's."""
+    """Each `column in (...)`, in the order in which SQLite offers them: `restricts`; or `filters`,
+    if its values come from another table; or `perhaps`, if the column may be another table's."""
 
     values: list[str] = field(default_factory=list)
-    """The same of every `column = ...`, which filters, and every `column in (one value)`."""
+    """The same for each `column = ...`, which filters, and each `column in (one value)`."""
 
     called: list[tuple[int, int, str]] = field(default_factory=list)
-    """The same of every `column in (f(1))`: SQLite makes a list or a value of it, at these places
-    among the others."""
+    """The same for each `column in (f(1))`, with its places in `lists` and `values`: SQLite makes
+    either a list or a value of it."""
 
     fixed: bool = False
-    """Whether one of `values` compares with a constant, which SQLite may put in a list's place."""
+    """Whether one of `values` is a constant, which SQLite may pass in place of a list."""
 
     has_more: bool = False
-    """Whether SQLite may make other lists of its SELECT's conditions."""
+    """Whether SQLite may make more lists of the conditions of its SELECT."""
 
     is_mixed: bool = False
-    """Whether it may offer such a list before those in `lists`."""
+    """Whether SQLite may offer such a list before those in `lists`."""
 
     def matches(self, arguments: Sequence[object], missing: object) -> bool:
-        """Tells whether a call with these arguments can be this one."""
+        """Tell whether a call with these arguments can come from here."""
         for tokens, value in zip(self.arguments or (), arguments, strict=False):
             known = literal(tokens)
             if value is missing or (known and (type(known[0]), known[0]) != (type(value), value)):
@@ -90,15 +89,15 @@ class CallSite:
 
     @property
     def restricts(self) -> bool:
-        """Whether it says what it is restricted by, or may do so."""
+        """Whether a condition restricts it, or may."""
         return bool(self.called) or not {"restricts", "perhaps"}.isdisjoint(
             [*self.lists, *self.values]
         )
 
     def conditions(self, lists: int, is_exposed: bool) -> tuple[list[str], list[str]] | None:
-        """Returns `lists` and `values`, given how many lists SQLite offers.
+        """Return `lists` and `values`, given the number of lists that SQLite offers.
 
-        None where it can't be told which of the two is `called`.
+        Return None if it is not clear to which of the two a `called` condition belongs.
         """
         if not self.called:
             return self.lists, self.values

@@ -1,7 +1,7 @@
-"""Where an SQL text names a table function, and what the SELECT that names it says of it.
+"""Find the calls of a table function in an SQL text, and the conditions of their SELECTs.
 
-SQLite shows a virtual table the conditions that reach it, but not the SELECT that they were written
-in: those on a view, a CTE or a subquery it moves inside. The text tells the two apart.
+SQLite shows a virtual table the conditions that reach it, but not the SELECT where they were
+written: it moves conditions on a view, a CTE or a subquery inside. The text shows which is which.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _AGGREGATES = words(
 
 
 class SQLText:
-    """The calls of a function in the text of a statement, or of a view or a trigger."""
+    """The calls of a function in the text of a statement, a view or a trigger."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class SQLText:
         parameters: tuple[str, ...] = (),
         kind: str = "statement",
     ) -> None:
-        """Reads a text; `column` is the one that restricts, and names are in lower case."""
+        """Read a text; `column` is the restricting column, and names are in lower case."""
         self._function, self._column, self._parameters = function, column, parameters
         self.calls: list[CallSite] = []
         self.selects: list[Select] = []
@@ -55,7 +55,7 @@ class SQLText:
         if function in self.names:
             for part in split(tokens, ";", "begin") if kind == "trigger" else [tokens]:
                 self._statement(part, kind)
-        # Such as in the FROM of an UPDATE, which is no SELECT.
+        # Calls outside of a SELECT, such as in the FROM of an UPDATE.
         self.has_others = _uses(tokens, function) > len(
             [call for call in self.calls if call.arguments is not None]
         )
@@ -69,7 +69,7 @@ class SQLText:
                 self._values(tokens[start : start + 1], None)
 
     def _values(self, tokens: Sequence[Token], parent: Select | None) -> None:
-        """Looks through an expression for SELECTs in it."""
+        """Read the SELECTs in an expression."""
         for place, token in enumerate(tokens):
             if token.kind == "group":
                 if is_query(token.inside):
@@ -97,7 +97,7 @@ class SQLText:
                 self._values(core, None)
 
     def _with(self, tokens: Sequence[Token], query: Query) -> int:
-        """Reads the CTEs, and returns where what follows them starts."""
+        """Read the CTEs, and return where the rest starts."""
         if not is_word(tokens, 0, "with"):
             return 0
         place = 1 + is_word(tokens, 1, "recursive")
@@ -112,7 +112,7 @@ class SQLText:
             if not is_operator(tokens, place, ","):
                 break
             place += 1
-        # INSERT, UPDATE and DELETE may stand between.
+        # INSERT, UPDATE or DELETE may come before the SELECT.
         start = min(find_word(tokens, "select", "values", after=place), len(tokens))
         self._values(tokens[place:start], None)
         return start
@@ -135,8 +135,7 @@ class SQLText:
         calls: list[CallSite] = []
         ons = self._from(tokens[start + 1 : min(where, stop)], select, calls)
         for call in calls:
-            # What stands alone between double quotes is a string to SQLite, if no column has the
-            # name.
+            # SQLite takes a double-quoted name for a string if there is no such column.
             call.is_for_every_row = len(select.froms) > 1 and any(
                 is_of_a_row(argument) and not (len(argument) == 1 and argument[0].kind == "name")
                 for argument in call.arguments or ()
@@ -155,7 +154,7 @@ class SQLText:
     def _from(
         self, tokens: Sequence[Token], select: Select, calls: list[CallSite]
     ) -> list[tuple[list[CallSite], Sequence[Token]]]:
-        """Reads a FROM into `calls`; returns its ONs, each with the calls that it restricts."""
+        """Read a FROM into `calls`; return its ONs, each with the calls that it restricts."""
         ons: list[tuple[list[CallSite], Sequence[Token]]] = []
         place, outer = 0, False
         while place < len(tokens):
@@ -191,7 +190,7 @@ class SQLText:
     def _table(
         self, tokens: Sequence[Token], place: int, select: Select, calls: list[CallSite]
     ) -> int:
-        """Reads one table of a FROM, and returns where it ends."""
+        """Read one table of a FROM, and return where it ends."""
         natural, self._natural = self._natural, False
         name = ""
         arguments: list[Sequence[Token]] | None = None
@@ -261,7 +260,7 @@ def _alias_length(tokens: Sequence[Token], place: int) -> int:
 
 
 def _uses(tokens: Sequence[Token], function: str) -> int:
-    """Counts where a function is called."""
+    """Count the calls of a function."""
     count = 0
     for place, token in enumerate(tokens):
         if token.kind == "group":

@@ -1,4 +1,4 @@
-"""Splits SQL text into tokens, nested by their parentheses.
+"""Split SQL text into tokens, nested by parentheses.
 
 nested("select id from near('a')") == [word("select"), word("id"), word("from"), word("near"),
                                       Token("group", "", (Token("string", "'a'"),))]
@@ -11,7 +11,7 @@ from typing import NamedTuple
 MOST_CHARACTERS = 1_000_000
 MOST_DEPTH = 60
 MOST_TOKENS = 20_000
-"""Looking at so many takes some 60 ms, for which no other thread runs."""
+"""Reading so many takes some 60 ms, during which no other thread runs."""
 
 _NUMBER = r"(?:0x[0-9a-f]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:e[+-]?\d+)?)"
 _CONSTANT = rf"(?:-?{_NUMBER}|\?)"
@@ -32,14 +32,14 @@ _TOKENS = re.compile(
 
 
 class Unreadable(Exception):
-    "The text is too long, or nested too deep, to be looked at."
+    "The text is too long, or nested too deeply, to be read."
 
 
 class Token(NamedTuple):
-    """A token; `text` is in lower case where SQL takes no notice of the case.
+    """A token; `text` is in lower case where SQL ignores case.
 
-    `many` is a list of eight constants or more, which may be very long. The tokens between two
-    parentheses are a `group`.
+    A `group` holds the tokens between two parentheses. `many` stands for a list of eight constants
+    or more, which may be very long.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class Token(NamedTuple):
 
 
 def nested(text: str) -> list[Token]:
-    """Returns the tokens of an SQL text; raises Unreadable."""
+    """Return the tokens of an SQL text; raise Unreadable if it is too long or too deep."""
     if len(text) > MOST_CHARACTERS:
         raise Unreadable
     levels: list[list[Token]] = [[]]
@@ -81,7 +81,7 @@ def nested(text: str) -> list[Token]:
 
 
 def is_word(tokens: Sequence[Token], place: int, *words: str) -> bool:
-    """Tells whether one of these keywords stands at a place."""
+    """Tell whether the token at a place is one of these keywords."""
     if not 0 <= place < len(tokens):
         return False
     return tokens[place].kind == "word" and tokens[place].text in words
@@ -102,12 +102,12 @@ def is_group(tokens: Sequence[Token], place: int) -> bool:
 
 
 def is_query(tokens: Sequence[Token]) -> bool:
-    """Tells whether tokens between parentheses are a SELECT."""
+    """Tell whether the tokens of a group are a SELECT."""
     return is_word(tokens, 0, "select", "with", "values")
 
 
 def split(tokens: Sequence[Token], *separators: str) -> list[list[Token]]:
-    """Splits tokens at keywords or operators of their own level."""
+    """Split tokens at keywords or operators of their own level."""
     parts: list[list[Token]] = [[]]
     for token in tokens:
         if token.kind in ("word", "operator") and token.text in separators:
@@ -118,7 +118,7 @@ def split(tokens: Sequence[Token], *separators: str) -> list[list[Token]]:
 
 
 def all_names(tokens: Sequence[Token]) -> list[str]:
-    """Returns every name in tokens, however deep, keywords among them."""
+    """Return every name and keyword in tokens, at any depth."""
     found: list[str] = []
     waiting = [tokens]
     while waiting:
@@ -131,7 +131,7 @@ def all_names(tokens: Sequence[Token]) -> list[str]:
 
 
 def literal(tokens: Sequence[Token]) -> tuple[object] | None:
-    """Returns the value of a literal, in a tuple, or None for anything else."""
+    """Return the value of a literal, in a tuple, or None for anything else."""
     sign = 1
     if is_operator(tokens, 0, "-", "+") and len(tokens) == 2 and tokens[1].kind == "number":
         sign = -1 if tokens[0].text == "-" else 1
@@ -149,12 +149,12 @@ def literal(tokens: Sequence[Token]) -> tuple[object] | None:
 
 
 def words(text: str) -> frozenset[str]:
-    """Returns the words of a text."""
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
 def find_word(tokens: Sequence[Token], *words: str, after: int = 0) -> int:
-    """Returns where a keyword stands, or else where the tokens end."""
+    """Return the place of the first of these keywords, or the number of tokens if there is none."""
     for place in range(after, len(tokens)):
         if is_word(tokens, place, *words) and not is_operator(tokens, place - 1, "."):
             return place

@@ -1,4 +1,4 @@
-"""The constants and structures of SQLite's C interface that virtual tables need."""
+"""The constants and structs of SQLite's C interface that virtual tables need."""
 
 import ctypes
 from ctypes import POINTER, c_double, c_int, c_int64, c_ubyte, c_uint64, c_void_p
@@ -19,7 +19,7 @@ SQLITE_INDEX_CONSTRAINT_OFFSET = 74
 
 
 class Module(ctypes.Structure):
-    """`sqlite3_module`, version 0; every member is the address of a C function or NULL."""
+    """`sqlite3_module`, version 0; each member is the address of a C function, or NULL."""
 
     _fields_ = [
         ("iVersion", c_int),
@@ -46,7 +46,7 @@ class Module(ctypes.Structure):
 
 
 class VirtualTable(ctypes.Structure):
-    """`sqlite3_vtab`, then the borrowed addresses of the Python connection and the `sqlite3*`."""
+    """`sqlite3_vtab`, followed by the addresses of the Python connection and its `sqlite3*`."""
 
     _fields_ = [
         ("pModule", c_void_p),
@@ -87,7 +87,7 @@ class ConstraintUsage(ctypes.Structure):
 
 
 class IndexInfo(ctypes.Structure):
-    """`sqlite3_index_info`, as SQLite 3.10 had it."""
+    """`sqlite3_index_info`, as of SQLite 3.10."""
 
     _fields_ = [
         ("nConstraint", c_int),

@@ -21,7 +21,7 @@ import numpy as np
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.cores import cores
 from datasette_clip_search.embedding import EmbedOptions, embed_images
-from datasette_clip_search.embedding.model_loading import Loaded
+from datasette_clip_search.embedding.model_loading import RunCache
 from datasette_clip_search.models.device import torch_settings
 from datasette_clip_search.models.encoding import PictureEncoder
 from datasette_clip_search.pictures.decode import decode_picture
@@ -70,13 +70,13 @@ def bound(model: float, decoding: float) -> float:
 
 
 def main(model: str, weights: str, precision: str, few: str, *folders: str) -> None:
-    loaded = Loaded()
+    loaded = RunCache()
     options = EmbedOptions(model=model, pretrained=weights, precision=precision, text_tower="none")
     with tempfile.TemporaryDirectory() as place:
-        embed_images(Path(place, "photos.db"), [few], options, loaded=loaded)
-    assert loaded.encoder is not None
-    rate = model_alone(loaded.encoder)
-    seconds = {folder: decoding_alone(loaded.encoder, Path(folder)) for folder in folders}
+        embed_images(Path(place, "photos.db"), [few], options, cache=loaded)
+    assert loaded.model is not None
+    rate = model_alone(loaded.model.encoder)
+    seconds = {folder: decoding_alone(loaded.model.encoder, Path(folder)) for folder in folders}
     bounds = {folder: bound(rate, each) for folder, each in seconds.items()}
     print(json.dumps({"model": rate, "seconds": seconds, "bound": bounds}))
 

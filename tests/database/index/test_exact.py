@@ -1,4 +1,4 @@
-"""Exact search by rounded vectors: the same answer as from all exact ones, whatever lies near."""
+"""Exact search by rounded vectors: the same answer as from all exact vectors, in every case."""
 
 import sqlite3
 from contextlib import closing
@@ -21,7 +21,7 @@ DIMENSION = 32
 
 
 def rounded(vectors):
-    """An exact index with rounded vectors, as a file holds it."""
+    """Make an exact index with rounded vectors, as a file holds it."""
     index = faiss.index_factory(vectors.shape[1], FLAT.factory, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
     return Index(index, np.arange(len(vectors)) * 3, FLAT)
@@ -75,10 +75,10 @@ def test_it_is_the_answer_of_all_exact_vectors(seed, make, count, k, share, leng
 
 
 def test_the_rounded_ones_do_the_work():
-    """Of vectors that lie apart, few exact ones are looked at."""
+    """Where vectors lie apart, few exact ones are read."""
     vectors = clustered(2000)
     base = rounded(vectors)
-    # Were they looked at, all but the nearest to the first would be as good as any.
+    # If they were read, all but the nearest to the first would be equally good.
     exact = faiss.rev_swig_ptr(base._exact.get_xb(), vectors.size).reshape(vectors.shape)
     near = np.argsort(-(vectors @ vectors[0]))[:100]
     exact[np.setdiff1d(np.arange(2000), near)] = vectors[0]

@@ -1,4 +1,4 @@
-"""Index files with a right checksum, made to harm: none is used, and none ends the process."""
+"""Index files with a valid checksum, made to harm: none is used, and none ends the process."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def database(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def indexes(database, tmp_path_factory):
-    """The parts of a good index file of each kind: FAISS's bytes, the ids, and the facts."""
+    """The parts of a good index file of each kind: FAISS's bytes, the ids, and the header."""
     parts = {}
     for kind in KINDS:
         copy = tmp_path_factory.mktemp(kind) / "p.db"
@@ -63,7 +63,7 @@ def taken_apart(whole):
 
 
 def fields_of(monkeypatch, body, facts, tmp_path):
-    """Returns name, offset and length of every field that the check looks at."""
+    """Return name, offset and length of every field that is checked."""
     fields, take = [], layout._Walk.take
 
     def noted(walk, what, size):
@@ -80,7 +80,7 @@ def fields_of(monkeypatch, body, facts, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_is_as_we_write_it(indexes, kind, tmp_path, monkeypatch):
-    """Every byte that is not a number of a vector, changed in several ways."""
+    """Every byte outside the vectors, changed in several ways."""
     body, _, facts = indexes[kind]
     fields = fields_of(monkeypatch, body, facts, tmp_path)
     assert sum(size for _, _, size in fields) > len(body) - 8
@@ -189,7 +189,7 @@ def test_ids_of_pictures_ascend(indexes, change, tmp_path):
 
 
 def others(vectors):
-    """Indexes that FAISS reads, with as many vectors as ours, and none of ours."""
+    """Indexes that FAISS reads, with as many vectors as ours, but not of our kinds."""
     wild = np.arange(COUNT, dtype=np.int64) + (1 << 40)
     base = faiss.IndexIDMap(faiss.IndexFlatIP(D))
     base.add_with_ids(vectors, wild)
@@ -229,13 +229,13 @@ def others(vectors):
 
 
 def test_a_search_survives_them(indexes, database, tmp_path):
-    """In a process of its own; every answer is that of a database without an index."""
+    """In a separate process, every answer is that of a database without an index."""
     vectors = clustered(COUNT, D)
     hostile = {
         name: put_together(padded(index), indexes[kind][1], {**indexes[kind][2], "kind": kind})
         for name, kind, index, _ in others(vectors)
     }
-    # FAISS's reader calls itself for each.
+    # FAISS's reader calls itself for each level.
     box = b"IxMp" + struct.pack("<iqqq?i", D, COUNT, 1 << 20, 1 << 20, True, 0)
     hostile["boxes in boxes"] = put_together(box * 20_000, *indexes["flat"][1:])
     for kind, (body, ids, facts) in indexes.items():
@@ -254,7 +254,7 @@ def test_a_search_survives_them(indexes, database, tmp_path):
         os.link(paths[0], path)
         index_path(path, 1).write_bytes(content)
         paths.append(path)
-    # The one that would never end, were it read.
+    # Reading this one would never end.
     paths.append(tmp_path / "pipe.db")
     os.link(paths[0], paths[-1])
     os.mkfifo(index_path(paths[-1], 1))
@@ -274,7 +274,7 @@ def test_a_search_survives_them(indexes, database, tmp_path):
 
 
 def test_a_file_without_end_is_not_read(indexes, database, tmp_path, connect, caplog):
-    """It takes a stranger no room, and would take a minute to read."""
+    """It takes a stranger no space, and would take a minute to read."""
     path = tmp_path / "p.db"
     shutil.copy(database, path)
     body, ids, facts = indexes["flat"]
@@ -293,7 +293,7 @@ def test_a_file_without_end_is_not_read(indexes, database, tmp_path, connect, ca
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_files_are_used(indexes, database, kind, tmp_path):
-    """The means of these tests change nothing by themselves."""
+    """The helpers of these tests change nothing by themselves."""
     path = tmp_path / "p.db"
     os.link(database, path)
     index_path(path, 1).write_bytes(put_together(*indexes[kind]))
@@ -303,7 +303,7 @@ def test_good_files_are_used(indexes, database, kind, tmp_path):
 
 
 def test_few_lists_with_vectors_in_them(tmp_path):
-    """FAISS writes the lists of very uneven collections in another way."""
+    """FAISS writes the lists of very uneven collections in another format."""
     vectors = np.repeat(clustered(3, D), 400, axis=0)
     path = make(tmp_path / "p.db", vectors)
     file = build(path, "ivf-sq8")

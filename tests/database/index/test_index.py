@@ -1,4 +1,4 @@
-"""The kinds of index and their files: what they find, and what they are not believed."""
+"""The kinds of index and their files: their recall, and the damage that they detect."""
 
 import json
 import os
@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 import pytest
 
-from datasette_clip_search.cli.index_options import KINDS as OPTIONS
+from datasette_clip_search.cli.options import KINDS as OPTIONS
 from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.common.errors import CommandError
 from datasette_clip_search.database.index import (
@@ -50,7 +50,7 @@ def made(tmp_path_factory, vectors):
 
 @pytest.fixture(scope="module", params=KINDS)
 def indexed(request, tmp_path_factory, made):
-    """A database with an index of each kind."""
+    """A database with an index, of each kind."""
     copy = tmp_path_factory.mktemp(request.param) / "p.db"
     shutil.copy(made, copy)
     build_index(copy, IndexChoice(request.param))
@@ -58,7 +58,7 @@ def indexed(request, tmp_path_factory, made):
 
 
 def base_of(path, connection):
-    """The index that searches of a connection use."""
+    """Return the index that a connection's searches use."""
     _, model = default_model(connection)
     return snapshot_for(connection, model).index
 
@@ -77,7 +77,7 @@ def test_every_kind_is_used_and_ranks_by_exact_vectors(indexed, connect, vectors
             ids, scores = found(connection, query, k)
             expected, best = truth(connection, query, k)
             assert len(ids) == len(set(ids)) == k
-            # What it returns has the cosine of the stored vector, best first.
+            # Each result has the cosine of its stored vector, and the best is first.
             stored = vectors[np.array(ids) - 1] @ query
             assert scores == pytest.approx(stored, abs=1e-6)
             assert (np.diff(scores) <= 1e-6).all()
@@ -105,7 +105,7 @@ def test_every_kind_finds_as_many_as_there_are(indexed, connect):
 @pytest.mark.parametrize("share", [0.002, 0.1, 0.6])
 def test_every_kind_searches_within(indexed, connect, share, configured):
     path, _ = indexed
-    # Both ways are gone: fetching all of them, and looking through the lists.
+    # Covers both ways: reading all of their vectors, and probing the lists.
     configured(fetched_within=300)
     connection = connect(path)
     modulus = round(1 / share)
@@ -121,7 +121,7 @@ def test_every_kind_searches_within(indexed, connect, share, configured):
 
 
 def test_copies_are_as_good_as_each_other():
-    """Of pictures that are alike, which ones are among the ten nearest is chance."""
+    """Among pictures that are alike, chance decides which are the ten nearest."""
     vectors = np.repeat(clustered(60), 25, axis=0)
     ids = np.arange(len(vectors))
     sample = Sample(ids, vectors)
@@ -155,7 +155,7 @@ def test_recall_is_measured_and_reached(indexed):
         assert recall == 1
     else:
         assert recall == pytest.approx(facts.recall, abs=0.03)
-        # So few numbers, of a bit or two, may not do, and the command says so.
+        # So few numbers of a bit or two may not be enough, and the command says so.
         if kind not in ("ivf-rabitq", "ivf-rabitq2"):
             assert facts.recall >= CONFIG.recall_wanted
 
@@ -178,7 +178,7 @@ def test_a_watch_is_told_of_every_stage(made, tmp_path):
     build_index(
         copy,
         IndexChoice("ivf-sq8"),
-        watch=lambda what, *done: told.setdefault(what, []).append(done),
+        on_progress=lambda what, *done: told.setdefault(what, []).append(done),
     )
     assert list(told) == ["Training", "Indexing", "Filling", "Measuring"]
     for what in ("Training", "Indexing", "Filling"):
@@ -200,7 +200,7 @@ def test_choice_by_size_and_memory():
     assert choose(1_000_000, 512, 4 * 10**8).name == "ivf-sq4"
     assert choose(1_000_000, 512, 2 * 10**8).name == "ivf-rabitq2"
     assert choose(1_000_000, 512, 10**8).name == "ivf-rabitq"
-    # Where nothing fits it is the smallest, and the recall says how well that goes.
+    # If nothing fits, it is the smallest, and the recall shows how good that is.
     assert choose(1_000_000, 512, 1000).name == "ivf-rabitq"
     assert choose(10_000, 512, 10**7).name == "ivf-sq8"
     assert [lists_for(count) for count in (0, 1, 1000, 10**6, 10**7)] == [1, 1, 32, 1024, 4096]
@@ -209,12 +209,12 @@ def test_choice_by_size_and_memory():
 def test_a_few_pictures_are_always_searched_exactly(tmp_path):
     kept = build_index(make(tmp_path / "p.db", clustered(300)), IndexChoice("ivf-sq8"))
     assert kept.header.kind == "flat"
-    # The choice stands for when there are more.
+    # The choice is kept for when there are more.
     assert kept.header.choice == IndexChoice("ivf-sq8")
 
 
 def test_more_vectors_than_memory_has_room_for(tmp_path, connect, configured, caplog):
-    """Without an index they are read anew for every search, and found all the same."""
+    """Without an index, every search reads them again, and finds the same."""
     path = make(tmp_path / "p.db", clustered(1001))
     configured(max_unindexed_numbers=1000 * 32)
     connection, query = connect(path), clustered(1, seed=2)[0]
@@ -249,7 +249,7 @@ def test_the_wish_is_kept(made, tmp_path):
 
 
 def test_every_mutated_byte_is_noticed(tmp_path, connect, caplog):
-    """Flips, cuts, and additions: none is used, and each is told of once."""
+    """Flips, cuts and additions: none is used, and each is logged once."""
     path = make(tmp_path / "p.db", clustered(1200, 8))
     build_index(path, IndexChoice("ivf-sq8"))
     file = index_path(path, 1)
@@ -293,7 +293,7 @@ def test_files_that_are_not_of_these_vectors(tmp_path, connect, caplog, what):
             connection.execute("update clip_models set fingerprint = 'another'")
         reason = "another model"
     elif what == "database":
-        # A backup that was changed since has as many changes, but others.
+        # A backup that was changed since has as many changes, but different ones.
         other = make(tmp_path / "other.db", clustered(1200, 8, seed=4))
         build_index(other)
         shutil.copy(index_path(other, 1), file)
@@ -361,7 +361,7 @@ def test_a_reader_keeps_what_was_replaced_under_it(indexed, connect, vectors):
     query = vectors[17]
     search = base.exact if kind == "flat" else base.candidates
     before = search(query, 10, None)[0].tolist()
-    build_index(path, anew=True)
+    build_index(path, force=True)
     index_path(path, 1).rename(path.with_name("elsewhere"))
     assert search(query, 10, None)[0].tolist() == before
     path.with_name("elsewhere").rename(index_path(path, 1))
@@ -418,7 +418,10 @@ def test_command(made, tmp_path):
     assert told["recall_at_10"] >= 0.96
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [5, COUNT + 1], clustered(2, seed=9))
-    assert "2 changed since" in run("clip-index", path, "--status").output
+    assert (
+        "searches compare the 2 that have changed one by one"
+        in run("clip-index", path, "--status").output
+    )
     told = json.loads(run("clip-index", path, "--memory", "250KB", "--json").stdout)
     assert (told["kind"], told["pictures"]) == ("ivf-sq4", COUNT + 1)
 
@@ -437,8 +440,8 @@ def test_embedding_keeps_to_the_wish(tiny_database, pictures):
 def test_command_says_where_a_wish_is_not_met(tmp_path):
     path = make(tmp_path / "p.db", clustered(300))
     said = run("clip-index", path, "--index", "ivf-sq8", "--memory", "5KB").stdout
-    assert "ivf-sq8 is for 1000 pictures or more; of fewer, every one is looked at" in said
-    assert "no kind takes as little as 5.0 KB" in said
+    assert "ivf-sq8 needs at least 1000 pictures; with fewer, searches compare every vector" in said
+    assert "no kind of index fits into 5.0 KB" in said
     assert "Note" not in run("clip-index", path, "--index", "auto").stdout
 
 
@@ -460,12 +463,12 @@ def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configure
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--memory", "lots"], "'lots' is no size of memory"),
-        (["--memory", "0GB"], "no size of memory"),
-        (["--memory", "-1GB"], "no size of memory"),
+        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "0GB"], "is not a size"),
+        (["--memory", "-1GB"], "is not a size"),
         (["--index", "hnsw"], "'hnsw' is not one of"),
         (["--model", "nobody"], "There is no model 'nobody'"),
-        (["--status", "--memory", "1GB"], "--status builds nothing"),
+        (["--status", "--memory", "1GB"], "--status does not build an index"),
     ],
 )
 def test_command_refuses(made, arguments, message):

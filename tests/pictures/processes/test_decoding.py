@@ -1,4 +1,4 @@
-"""Decoders that crash, hang, print or eat all memory: only their own picture is lost."""
+"""A picture that crashes, hangs, prints or fills memory while decoding costs only itself."""
 
 import os
 import shutil
@@ -35,25 +35,25 @@ from support.traps import PLUGIN, make_trap
 from support.waiting import wait_until
 
 REASONS = {
-    "crash": "It crashes its decoder (Segmentation fault)",
+    "crash": "It crashes the decoder (Segmentation fault)",
     "hang": "Decoding it took longer than 1.5 seconds and was stopped",
-    "memory": "Decoding it takes more memory than there is",
-    "leave": "It crashes its decoder (exit status 3)",
-    "exit": "It crashes its decoder (exit status 1)",
-    "kill": "Decoding it was killed, perhaps for lack of memory",
+    "memory": "There is not enough memory to decode it",
+    "leave": "It crashes the decoder (exit status 3)",
+    "exit": "It crashes the decoder (exit status 1)",
+    "kill": "Its decoding process was killed, perhaps for lack of memory",
 }
 SETTINGS = Settings(None, 150, thumbnails=True)
 
 
 @pytest.fixture(autouse=True)
 def no_query_decoder() -> None:
-    """Ends the process of other tests' searches, which is none of a run's."""
+    """End the decoding process that other tests' searches left, which is not one of a run."""
     query_decoder.close()
 
 
 @pytest.fixture
 def traps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets decoding processes know the format of traps."""
+    """Teach decoding processes the format of traps."""
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(PLUGIN)
@@ -85,7 +85,7 @@ def test_traps_among_pictures(tmp_path, traps, tiny_model, configured):
         for path in folder.iterdir()
         if path.stem[-1] in "ab" or path.stem.endswith("print")
     )
-    # In the order of their paths, whatever happened between them.
+    # Ids follow the order of the paths, whatever happened in between.
     assert [path for (path,) in rows(database, "select path from images order by id")] == good
     reasons = rows(database, "select path, reason from clip_failures order by path")
     assert dict(reasons) == {
@@ -96,7 +96,7 @@ def test_traps_among_pictures(tmp_path, traps, tiny_model, configured):
     for way in ("crash", "hang"):
         assert f"p/{ways.index(way):02} {way}.png: {REASONS[way]}" in result.stderr
     assert not decoding_processes(os.getpid())
-    # What another machine, or another day, would mend is tried again: lack of memory.
+    # Only lack of memory is tried again: another machine or another day can mend it.
     again = run(*command)
     tried = {line.split(" ")[1].split(".")[0] for line in again.stderr.splitlines() if "p/" in line}
     assert tried == {"kill", "memory"}
@@ -113,7 +113,7 @@ def test_processes_that_do_not_start(tmp_path, pictures, tiny_model, monkeypatch
     errors = [line for line in result.stderr.splitlines() if "Error: " in line]
     assert len(errors) == 1
     assert errors[0].startswith(
-        "Error: The process that decodes pictures does not start. To see why: "
+        "Error: The process that decodes pictures does not start. To see why, run: "
     )
     assert not database.exists()
 
@@ -124,7 +124,7 @@ def test_what_it_says_to_see_why_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with DecoderPool(1) as decoders, pytest.raises(ClipSearchError) as raised:
         decoders.submit(source(tmp_path / "PIL" / "__init__.py"), None, SETTINGS).result(60)
-    command = str(raised.value).split("To see why: ")[1].split()
+    command = str(raised.value).split("To see why, run: ")[1].split()
     assert command[0] == sys.executable
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert "ImportError: no Pillow" in result.stderr
@@ -172,7 +172,7 @@ def job(path: Path) -> Job:
 
 
 def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_decoder):
-    """Whatever becomes of some: the ones before and after them are decoded, each once."""
+    """Whatever happens to some pictures, those before and after them are decoded once."""
     ways = ["good", "crash", "good", "not needed", "hang", "missing", "kill", "memory", "good"]
     paths, asked = [], []
     for number, way in enumerate(ways):
@@ -212,7 +212,7 @@ def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_de
 
 
 def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatch):
-    """Nobody can tell which it was, so that each is tried alone."""
+    """Nobody can say which of them it was, so each is tried alone."""
     sent: list[int] = []
     send = process.DecoderProcess._send
 
@@ -232,7 +232,7 @@ def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatc
 
 
 def test_many_small_pictures_are_given_together(tmp_path, monkeypatch, configured):
-    """But not so many that others have none, nor large ones."""
+    """But a batch leaves work for the other processes, and large pictures go alone."""
     given: list[int] = []
     answers = process.DecoderProcess.answers
 
@@ -250,7 +250,7 @@ def test_many_small_pictures_are_given_together(tmp_path, monkeypatch, configure
     assert all(isinstance(outcome, Decoded) for outcome in outcomes)
     assert sum(given) == 39
     assert max(given) == CONFIG.decoded_together
-    # The last ones are shared.
+    # The last ones are shared among the processes.
     assert min(given) <= 2
     given.clear()
     configured(decoded_together_bytes=sources[0].size)
@@ -299,7 +299,7 @@ def test_process_that_ended_between_two_pictures(pictures):
 
 
 def close_in_time(decoders: DecoderPool) -> None:
-    """Closes decoders in a thread, so that one that hangs is an error and not a hanging test."""
+    """Close decoders in a thread, so that one that hangs fails the test instead of hanging it."""
     closing = threading.Thread(target=decoders.__exit__, args=(None, None, None), daemon=True)
     closing.start()
     closing.join(15)
@@ -312,7 +312,7 @@ def close_in_time(decoders: DecoderPool) -> None:
 @pytest.mark.parametrize("moment", ["starting", "working"])
 @pytest.mark.parametrize("delay", [0, 0.3])
 def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, delay):
-    """Also where the threads go on to the next pictures before the last process is killed."""
+    """Even if threads go on to the next pictures before the last process is killed."""
     kill = process.DecoderProcess.kill
 
     def kill_slowly(decoder: process.DecoderProcess) -> None:
@@ -332,7 +332,7 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
     if moment == "working":
         assert began.wait(60)
     running = wait_until(lambda: decoding_processes(os.getpid()))
-    # Such a thread must not start a new process for it, which nobody would end.
+    # The thread must not start a new process, because nobody would end it.
     close_in_time(decoders)
     assert_ended(running)
     assert all(future.done() for future in futures)
@@ -348,7 +348,7 @@ def test_nothing_is_decoded_in_a_pause(pictures):
             later = decoders.submit(picture, None, SETTINGS)
             time.sleep(0.3)
             assert not later.done()
-            # Those that were under way had been waited for.
+            # Pictures that were being decoded are already done.
             assert [future.done() for future in before] == done
         assert all(isinstance(future.result(60), Decoded) for future in [*before, later])
 
@@ -380,7 +380,7 @@ def test_error_inside_closes_too(pictures):
 
 
 def test_names_and_folders_do_not_matter(tmp_path, pictures, monkeypatch):
-    """Decoding processes import nothing from where the command is run."""
+    """Decoding processes import nothing from the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError")

@@ -1,4 +1,4 @@
-"""A file that arrives slowly is not a picture that is slow to decode."""
+"""Time limits tell a file that arrives slowly from a picture that is slow to decode."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from support.pictures import make_picture
 from support.processes import start
 from support.waiting import PATIENCE, wait_until
 
-# In a decoding process: the named files are delivered in pieces, or after a pause, or never.
+# In a decoding process, these files arrive in pieces, after a pause, or never.
 SHARE = """
 import builtins, sys, time
 
@@ -85,7 +85,7 @@ def test_what_could_not_be_read_is_tried_again(share, tiny_model, configured, mo
     reason = "It can't be read: no byte of it arrived for 2 seconds. The next run tries again"
     assert f"p/never.png: {reason}" in told
     assert f"p/late.png: {reason}" in told
-    # What trickles has a limit of its own.
+    # A file that trickles has a limit of its own.
     assert "Embedded:     3" in told
     use_a_fast_disk(share, monkeypatch)
     again = embed(share, tiny_model)
@@ -115,7 +115,7 @@ def test_a_file_that_only_trickles(share, tiny_model, configured):
 
 def test_no_interrupt_waits_for_a_slow_file(share, tiny_model):
     make_picture(share / "p" / "never.png", 9)
-    # Those that are read together with the slow one wait for it, too.
+    # Files in the same batch wait for the slow one.
     for number in range(40):
         make_picture(share / "p" / f"b{number}.png", 10 + number)
     arguments = [share / "p", "--pretrained", tiny_model, "--text-tower", "none"]
@@ -138,7 +138,7 @@ def _count(database: Path) -> int:
 
 
 def test_pictures_that_are_sent_have_the_limit_of_decoding(tmp_path, monkeypatch):
-    """What comes from strangers is in memory already."""
+    """Bytes that strangers send are already in memory, so reading needs no limit."""
     assert process.CONFIG.decode_seconds < process.CONFIG.read_pause_seconds
     decoder = process.DecoderProcess()
     try:

@@ -1,4 +1,4 @@
-"""Equal inode numbers are no proof that two files, or two folders, are the same."""
+"""Equal inode numbers do not prove that two files or folders are the same."""
 
 import os
 import sqlite3
@@ -18,7 +18,7 @@ from support.pictures import make_picture
 
 @pytest.fixture
 def one_number(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Gives all files and folders whose names end alike one inode number, size and time."""
+    """Give all files and folders with the same name ending one inode number, size and time."""
 
     def fake(*endings: str) -> None:
         real_stat, real_scandir = os.stat, os.scandir
@@ -74,7 +74,7 @@ def test_folders_with_one_number(tmp_path, one_number):
     one_number("trip1", "trip2", "deep")
     expected = ["trip1/a.jpg", "trip1/deep/b.jpg", "trip2/a.jpg", "trip2/deep/c.jpg"]
     assert names(tmp_path) == expected
-    # Each once, nevertheless.
+    # Still, each file is found once.
     assert names(tmp_path, "trip2", ".", "trip1") == [*expected[2:], *expected[:2]]
     (tmp_path / "link").symlink_to(tmp_path / "trip1")
     assert names(tmp_path, "link", "trip1") == ["link/a.jpg", "link/deep/b.jpg"]
@@ -123,7 +123,7 @@ def test_hard_links_are_one_file_still(tmp_path):
 
 
 def test_spellings_of_a_system_that_ignores_case(tmp_path, monkeypatch):
-    """macOS opens a file by any spelling, and none of them tells the real one."""
+    """macOS opens a file by any spelling, and does not say which one is on disk."""
     put(tmp_path, "Photos/a.jpg")
     assert same.is_same(str(tmp_path / "Photos" / "a.jpg"), str(tmp_path / "photos" / "A.jpg"))
     put(tmp_path, "photos/A.jpg")

@@ -1,4 +1,4 @@
-"""Names are the same in either form of Unicode, however they were typed and are stored."""
+"""Names match in any Unicode form, whichever was typed and whichever is on disk."""
 
 import io
 import os
@@ -72,7 +72,7 @@ def test_exclude(here, typed, stored, pattern):
     excluded = [form(typed, pattern.format(here=here))]
     expected = {f"photos/{held[1]}"}
     if pattern == "Privé/*":
-        # With a slash, it is a path from the folder that is searched.
+        # A pattern with a slash is a path from the searched folder.
         found = find_pictures([form(stored, "photos/Été")], here, excluded)
         assert names(found) == set()
         return
@@ -158,7 +158,7 @@ def test_paths_and_globs(here, typed, stored, argument):
     put(here, name)
     found = find_pictures([form(typed, argument.format(here=here))], here)
     assert names(found) == {name}
-    # And what is excluded stays so.
+    # What is excluded stays excluded.
     for pattern in ("é.jpg", "Été/Privé/é.jpg", "**/é.jpg"):
         excluded = [form(typed, pattern)]
         assert not names(find_pictures([form(typed, argument.format(here=here))], here, excluded))
@@ -181,7 +181,7 @@ def test_lists_and_rows(here, typed, stored):
 @pytest.mark.parametrize("pattern", ["Privé", "Été/Privé", "{here}/photos/Été/Privé", "é.jpg"])
 @pytest.mark.parametrize("database", ["photos", "elsewhere"])
 def test_exclude_of_paths_in_rows(here, typed, stored, pattern, database):
-    """A path from the folder of the database, or from the root."""
+    """A path in a row is relative to the database's folder, or absolute."""
     put(here, form(stored, "photos/Été/Privé/é.jpg"), "photos/b.jpg", "elsewhere/c.jpg")
     connection = sqlite3.connect(":memory:")
     connection.execute("create table p (id integer primary key, path text)")

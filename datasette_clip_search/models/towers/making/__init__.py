@@ -1,4 +1,5 @@
-"""Makes and checks the towers that `models.towers` runs; needs PyTorch.
+"""Makes towers from a model in torch, checks them, and stores them in a database.
 
-Only `embed` and `models.towers.keep_*` import it.
+`keep` and `make_int8` import torch and onnx only when they make a tower. Only `embed` imports this
+package, and `cli` the reports of `keep`.
 """

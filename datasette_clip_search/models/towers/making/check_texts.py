@@ -1,4 +1,4 @@
-"""What a text tower is checked with: what people search for, and what they had better not."""
+"""The texts that check a text tower: common searches, and odd ones."""
 
 TEXTS = (
     # Words and phrases.

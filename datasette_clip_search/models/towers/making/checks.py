@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ....common.answers import shares_found
 from ....common.arrays import Vectors
 from ....common.config import CONFIG
 from ....common.cores import on_all_cores
@@ -14,7 +14,7 @@ from ....common.errors import EncoderUnavailable
 from ....common.stopping import Stopped
 from ...device import torch_settings
 from ...encoding import least_cosine, unit
-from ..stored import StoredTower, TowerUnusable, pack_tower
+from ..stored import SelfTestFailed, StoredTower, TowerUnusable, pack_tower
 
 AUTO, NONE = "auto", "none"
 BITS = {"8-bit": 8, "16-bit": 16, "32-bit": 32}
@@ -23,6 +23,8 @@ FAITHFUL = {"8-bit": 0.995, "16-bit": 0.9999, "32-bit": 0.9999}
 # The least share of each query's nearest pictures that the tower must find as well.
 AGREEMENT = 0.95
 NEIGHBOURS = 10
+# Among fewer pictures, the ten nearest would agree by chance.
+_PICTURES_AT_LEAST = 100
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,9 @@ class TowerCheck:
             facts, sections = build(precision)
             try:
                 vectors = encode(pack_tower(facts, sections)[1])
+            except SelfTestFailed as error:
+                rejections.append(Rejection(precision, error.cosine))
+                continue
             except TowerUnusable as error:
                 rejections.append(Rejection(precision, problem=str(error)))
                 continue
@@ -119,10 +124,10 @@ class TowerCheck:
         )
 
     def _agreement(self, vectors: Vectors) -> float | None:
-        if len(self.pictures) < CONFIG.text_tower_pictures_at_least:
+        if len(self.pictures) < _PICTURES_AT_LEAST:
             return None
-        scores = (each @ self.pictures.T for each in (vectors, self.exact))
-        return _mean_overlap(*(_best(each, NEIGHBOURS) for each in scores))
+        pictures = self.pictures.T
+        return _mean_share(self.exact @ pictures, vectors @ pictures, NEIGHBOURS)
 
 
 def neighbour_agreement(exact: Vectors, other: Vectors, neighbours: int = NEIGHBOURS) -> float:
@@ -141,25 +146,21 @@ def neighbour_agreement(exact: Vectors, other: Vectors, neighbours: int = NEIGHB
             f"and {len(other)}"
         )
     k = max(1, min(neighbours, (len(exact) - 1) // 2))
-    return _mean_overlap(_nearest_others(exact, k), _nearest_others(other, k))
+    return _mean_share(_cosines_of_others(exact), _cosines_of_others(other), k)
 
 
-def _nearest_others(vectors: Vectors, k: int) -> NDArray[np.intp]:
+def _cosines_of_others(vectors: Vectors) -> Vectors:
+    """Return the cosines (n, n) of pictures to each other, and minus infinity to themselves."""
     units = unit(vectors)
-    scores = units @ units.T
-    np.fill_diagonal(scores, -np.inf)
-    return _best(scores, k)
+    cosines: Vectors = units @ units.T
+    np.fill_diagonal(cosines, -np.inf)
+    return cosines
 
 
-def _best(scores: Vectors, k: int) -> NDArray[np.intp]:
-    """Return the columns of the k highest scores of each row."""
-    # Stable, so that equal scores are in the same order for both.
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-
-
-def _mean_overlap(found: NDArray[np.intp], expected: NDArray[np.intp]) -> float:
-    common = [len(np.intersect1d(*rows)) for rows in zip(found, expected, strict=True)]
-    return float(np.mean(common) / expected.shape[1])
+def _mean_share(exact: Vectors, scores: Vectors, k: int) -> float:
+    """Return the mean share of the k nearest pictures by `exact` that `scores` find, by rows."""
+    found = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+    return float(shares_found(np.take_along_axis(exact, found, axis=1), exact, k).mean())
 
 
 def encode_in_batches(

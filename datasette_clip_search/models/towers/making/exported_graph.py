@@ -1,4 +1,4 @@
-"""Any text tower that torch can export as an ONNX graph, for texts of one length."""
+"""A text tower of any kind that torch can export to ONNX, for texts of one length."""
 
 import importlib
 import tempfile
@@ -16,10 +16,10 @@ from .open_clip_graph import INPUT, OUTPUT
 
 
 def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
-    """Returns the text tower of an OpenCLIP model as an ONNX file, whatever it is built of.
+    """Return the text tower of an OpenCLIP model as an ONNX file, whatever its parts are.
 
-    `model` is float32, on the CPU; `tokens` are those of two texts, (2, length), as its tokenizer
-    makes them. Everything stays as it is, but for matrices and embeddings, which take `bits`.
+    `model` is float32, on the CPU; `tokens` (2, length) are its tokenizer's, of two texts. Matrices
+    and embeddings take `bits`; the rest stays as it is.
 
     Raises EncoderUnavailable where torch can't export it.
     """
@@ -35,7 +35,7 @@ def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
         try:
             _export(model, tokens, file)
         except Exception as error:
-            # Each of torch.export and the ONNX exporter has its own.
+            # torch.export and the ONNX exporter have an exception each.
             reason = (str(error).strip().splitlines() or [""])[0]
             raise EncoderUnavailable(
                 f"Its text tower can't be exported: {type(error).__name__}: {reason}"
@@ -43,7 +43,7 @@ def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
         exported = onnx.load(file)
     length = tokens.shape[1]
     graph = GraphBuilder(bits)
-    rewrite(graph, exported.graph)
+    copy_graph(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["n", length])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
     model_proto = graph.model(inputs, outputs, exported.opset_import)
@@ -57,7 +57,7 @@ def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
 def _export(model: Any, tokens: Any, file: Path) -> None:
     import torch
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class TextModule(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = shallow_copy(model)
@@ -65,11 +65,11 @@ def _export(model: Any, tokens: Any, file: Path) -> None:
         def forward(self, tokens: Any) -> Any:
             return self.model.encode_text(tokens)
 
-    to_onnx(Tower().eval(), tokens, file, INPUT, OUTPUT)
+    to_onnx(TextModule().eval(), tokens, file, INPUT, OUTPUT)
 
 
-def rewrite(graph: GraphBuilder, exported: Any) -> None:
-    """Copies a graph's nodes, with products, convolutions and embeddings by constants made anew."""
+def copy_graph(graph: GraphBuilder, exported: Any) -> None:
+    """Copy a graph's nodes, and rebuild its products, convolutions and embeddings by constants."""
     constants = {constant.name: constant for constant in exported.initializer}
     for node in exported.node:
         name = None
@@ -90,7 +90,7 @@ def rewrite(graph: GraphBuilder, exported: Any) -> None:
     used = {name for node in graph.nodes for name in node.input}
     graph.constants += [constants[name] for name in constants if name in used]
     for part in [*graph.nodes, *graph.constants]:
-        # The exporter describes each by the lines of Python it came from.
+        # The exporter notes the lines of Python that each came from.
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
 

@@ -1,9 +1,9 @@
-"""Building ONNX graphs whose weights take 8, 16 or 32 bits.
+"""A builder of ONNX graphs whose weights take 8, 16 or 32 bits.
 
-In 8 bits, matrices have a scale for every few weights of an output (ONNX Runtime's MatMulNBits),
-and so have activations while they are multiplied, each row by itself: unlike with one scale per
-tensor, a text's vector doesn't depend on which others are encoded with it. Embeddings of tokens
-have a scale for each token.
+In 8 bits, a matrix has a scale for every few weights of an output (ONNX Runtime's MatMulNBits).
+Activations have scales too while they are multiplied, each row its own: with one scale per tensor,
+a text's vector would depend on the others in its batch. Embeddings of tokens have a scale for each
+token.
 """
 
 from collections.abc import Iterable
@@ -17,18 +17,18 @@ from onnx import helper, numpy_helper
 Array = NDArray[Any]
 
 MICROSOFT = "com.microsoft"
-# LayerNormalization came with 17; no release of ONNX Runtime in use lacks it.
+# LayerNormalization came with opset 17, which every release of ONNX Runtime in use has.
 OPSET, IR_VERSION = 18, 9
 BITS = (8, 16, 32)
 
-# Weights that share a scale, the first of which divides the rows of a matrix.
+# How many weights share a scale: the first of these numbers that divides a matrix's rows.
 _BLOCKS = (64, 32, 16)
-# MatMulNBits: activations are multiplied as 8-bit integers.
+# The accuracy level of MatMulNBits that multiplies activations as 8-bit integers.
 _IN_INTEGERS = 4
 
 
 class GraphBuilder:
-    """Nodes and constants, named as they come."""
+    """The nodes and constants of a new graph, numbered in their order."""
 
     def __init__(self, bits: int):
         self.bits = bits
@@ -36,7 +36,7 @@ class GraphBuilder:
         self.constants: list[Any] = []
 
     def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Adds a node with one output, and returns that one's name."""
+        """Add a node with one output, and return the output's name."""
         name = f"own_{len(self.nodes)}"
         self.nodes.append(
             helper.make_node(operator, list(inputs), [name], domain=domain, **attributes)
@@ -44,13 +44,13 @@ class GraphBuilder:
         return name
 
     def constant(self, value: Array) -> str:
-        """Adds a constant, and returns its name."""
+        """Add a constant, and return its name."""
         name = f"constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
     def product(self, x: str, matrix: Array, bias: Array | None = None) -> str:
-        """Adds x @ matrix + bias, with a matrix (in, out) float32 and a bias (out,)."""
+        """Add x @ matrix + bias, for a matrix (in, out), float32, and a bias (out,)."""
         if self.bits == 8:
             return self._integer_product(x, matrix, bias)
         if self.bits == 16:
@@ -78,7 +78,7 @@ class GraphBuilder:
         )  # fmt: skip
 
     def rows(self, table: Array, numbers: str) -> str:
-        """Adds the rows of a table, (n, d) float32, that integers of any shape number."""
+        """Add a lookup of rows of a table (n, d), float32, by their numbers, in any shape."""
         if self.bits == 8:
             integers, scales = _integers(table)
             rows = self._widened(self.add("Gather", self.constant(integers), numbers))
@@ -88,7 +88,7 @@ class GraphBuilder:
         return self.add("Gather", self.constant(table.astype(np.float32)), numbers)
 
     def kernel(self, weights: Array) -> str:
-        """Adds the weights of a convolution, (out, in, …) float32, with a scale for each output."""
+        """Add the weights of a convolution (out, in, …), float32, with a scale for each output."""
         if self.bits == 8:
             integers, scales = _integers(weights.reshape(len(weights), -1))
             integers, scales = (
@@ -100,12 +100,12 @@ class GraphBuilder:
             return self._widened(self.constant(_halves(weights)))
         return self.constant(weights.astype(np.float32))
 
-    def model(self, tokens: Any, features: Any, opsets: Iterable[Any] = ()) -> Any:
-        """Returns the whole, with what goes in and what comes out (two ValueInfoProtos).
+    def model(self, given: Any, features: Any, opsets: Iterable[Any] = ()) -> Any:
+        """Return the model with this input and output, two ValueInfoProtos.
 
         `opsets` are those of nodes that were not added here.
         """
-        graph = helper.make_graph(self.nodes, "text", [tokens], [features], self.constants)
+        graph = helper.make_graph(self.nodes, "tower", [given], [features], self.constants)
         others = [opset for opset in opsets if opset.domain != MICROSOFT]
         opsets = others or [helper.make_opsetid("", OPSET)]
         opsets = [*opsets, helper.make_opsetid(MICROSOFT, 1)]
@@ -116,7 +116,7 @@ class GraphBuilder:
 
 
 def _integers(values: Array) -> tuple[Array, Array]:
-    """Returns int8 and the float32 scales, of which each run along the last axis has one."""
+    """Return int8 values and float32 scales, one for each run along the last axis."""
     largest = np.abs(values).max(axis=-1, keepdims=True)
     scales = (np.where(largest > 0, largest, 127) / 127).astype(np.float32)
     return np.clip(np.rint(values / scales), -127, 127).astype(np.int8), scales

@@ -1,4 +1,4 @@
-"""A float32 ONNX graph made an int8 one: which activations it quantises, and how."""
+"""Rewrite a float32 ONNX graph to int8: the activations to quantise, and their operators."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from ..int8_ranges import MOST_SHIFT
+
 Array = NDArray[Any]
 Range = tuple[float, float, list[int]]
-"""The lowest and highest value of an activation once its channels are divided by powers of two."""
+"""The lowest and highest value of an activation after its channels are divided by powers of two,
+and those powers."""
 
 # Activation functions that ONNX Runtime merges into the convolution before them.
 MERGED = {"Relu", "Clip"}
@@ -18,10 +21,10 @@ MICROSOFT = "com.microsoft"
 
 
 def activations(graph: Any) -> dict[str, Array | None]:
-    """Returns the activations that `to_int8` makes integers, in the graph's order.
+    """Return the activations that `to_int8` quantises, in the graph's order.
 
-    One that only products with constant matrices read comes with the largest absolute weight of
-    each of its channels, float32 (c,), others with None.
+    An activation that only products with constant matrices read comes with the largest absolute
+    weight of each of its channels (c,), float32, the others with None.
     """
     constants = {constant.name: constant for constant in graph.initializer}
     paired = _paired(graph, constants, _users(graph))
@@ -35,28 +38,28 @@ def activations(graph: Any) -> dict[str, Array | None]:
 
 
 def channel_shifts(low: Array, high: Array, weights: Array) -> list[int]:
-    """Returns by which powers of two to divide the channels of an activation, for equal ranges.
+    """Return the powers of two by which to divide an activation's channels, for more equal ranges.
 
-    A few channels of a transformer are many times as large as the others, which a scale for all
+    A few channels of a transformer are many times as large as the others, which a common scale
     would round away. Their weights are multiplied instead, half-way to where only the weights
-    would differ (SmoothQuant, Xiao et al., 2023, with its alpha 0.5). Powers of two lose nothing.
+    would differ (SmoothQuant, Xiao et al., 2023, with alpha 0.5). Powers of two lose nothing.
 
-    `low`, `high` and `weights` are the extremes and the largest absolute weights, (c,).
+    `low`, `high` and `weights` are the extremes and the largest absolute weights (c,).
     """
     largest = np.maximum(np.abs(low), np.abs(high))
     used = (largest > 0) & (weights > 0)
     if not used.any():
         return [0] * len(largest)
     ratio = np.log2(np.where(used, largest, 1) / np.where(used, weights, 1)) / 2
-    # Truncated, so that nothing is divided in a model whose channels are much alike.
+    # Truncated, so that a model whose channels are alike stays as it is.
     shifts = np.where(used, np.trunc(ratio - np.median(ratio[used])), 0)
-    return [int(shift) for shift in np.clip(shifts, -12, 12)]
+    return [int(shift) for shift in np.clip(shifts, -MOST_SHIFT, MOST_SHIFT)]
 
 
 def watch(graph: Any, names: Mapping[str, Array | None]) -> None:
-    """Adds outputs to a graph: of each activation its lowest and its highest value, in that order.
+    """Add outputs to a graph: the lowest, then the highest value of each activation.
 
-    `names` is from `activations`; what comes with weights is watched channel by channel.
+    `names` is from `activations`; an activation with weights is watched channel by channel.
     """
     for number, (name, weights) in enumerate(names.items()):
         prefix = f"watch_{number}"
@@ -75,17 +78,17 @@ def watch(graph: Any, names: Mapping[str, Array | None]) -> None:
 
 
 def to_int8(model: Any, ranges: Mapping[str, Range]) -> None:
-    """Rewrites `model` in place.
+    """Rewrite `model` in place.
 
     A product with a constant matrix becomes ONNX Runtime's MatMulIntegerToFloat: integers in,
-    float32 out, since what follows is in float32. A convolution is put between pairs of
-    QuantizeLinear and DequantizeLinear, which ONNX Runtime turns into QLinearConv.
+    float32 out for the operators after it. A convolution goes between pairs of QuantizeLinear and
+    DequantizeLinear, which ONNX Runtime turns into QLinearConv.
     """
     _Quantizer(model.graph, ranges).run()
     imported = {opset.domain for opset in model.opset_import}
     if MICROSOFT not in imported:
         model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
-    # The exporter describes each node by the lines of Python it came from.
+    # The exporter notes the lines of Python that each node came from.
     model.doc_string = ""
     for part in [model, model.graph, *model.graph.node, *model.graph.initializer]:
         part.ClearField("metadata_props")
@@ -149,7 +152,7 @@ class _Quantizer:
         )
 
     def _bias_after(self, node: Any) -> tuple[str, str] | None:
-        """Returns the bias that alone is added to a product, and the name of the sum."""
+        """Return the bias added to a product that nothing else reads, and the name of the sum."""
         users = self.users[node.output[0]]
         if len(users) != 1 or users[0].op_type != "Add":
             return None
@@ -176,7 +179,7 @@ class _Quantizer:
         self._other(convolution)
 
     def _other(self, node: Any) -> None:
-        """Keeps a node, which reads a quantised activation back as floats."""
+        """Keep a node. It reads a quantised activation as floats again."""
         for position, name in enumerate(node.input):
             if name in self.paired:
                 node.input[position] = f"{name}_float"
@@ -190,7 +193,7 @@ class _Quantizer:
         self.nodes.append(node)
 
     def _quantize(self, name: str) -> tuple[str, str, str]:
-        """Returns the names of an activation's integers, their scale and their zero."""
+        """Return the names of an activation's integers, scale and zero point."""
         if name not in self.quantized:
             low, high, shifts = self.ranges[name]
             source = name
@@ -222,7 +225,7 @@ class _Quantizer:
 
 
 def _symmetric(weights: Array, axis: int) -> tuple[Array, Array]:
-    """Returns int8 weights and the float32 scale of each index of `axis`."""
+    """Return int8 weights and the float32 scale of each index of `axis`."""
     others = tuple(other for other in range(weights.ndim) if other != axis)
     largest = np.abs(weights).max(axis=others, keepdims=True)
     # A channel of zeros has no scale of its own.
@@ -232,7 +235,7 @@ def _symmetric(weights: Array, axis: int) -> tuple[Array, Array]:
 
 
 def _affine(low: float, high: float) -> tuple[Array, Array]:
-    """Returns the scale, float32, and the zero, uint8, that map a range, and 0 exactly."""
+    """Return the scale, float32, and the zero point, uint8, of a range. They map 0 exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / 255) or np.float32(1)
     zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
@@ -244,14 +247,14 @@ def _users(graph: Any) -> dict[str, list[Any]]:
     for node in graph.node:
         for name in node.input:
             users[name].append(node)
-    # The graph's own outputs are used by whoever runs it, so nothing merges across them.
+    # The caller uses the graph's own outputs, so nothing may merge across them.
     for output in graph.output:
         users[output.name] += [output, output]
     return users
 
 
 def _paired(graph: Any, constants: Collection[str], users: Mapping[str, list[Any]]) -> set[str]:
-    """Returns the activations that are quantised for all their users: those of convolutions."""
+    """Return the activations that are quantised for all of their users: those of convolutions."""
     names = set()
     for node in graph.node:
         if is_convolution(node, constants):
@@ -260,7 +263,7 @@ def _paired(graph: Any, constants: Collection[str], users: Mapping[str, list[Any
 
 
 def _merged_output(convolution: Any, users: Mapping[str, list[Any]]) -> str:
-    """Returns what a convolution gives with the activation function that is merged into it."""
+    """Return the output of a convolution with the activation function that merges into it."""
     output: str = convolution.output[0]
     following = users.get(output, [])
     if len(following) == 1 and following[0].op_type in MERGED:
@@ -269,7 +272,7 @@ def _merged_output(convolution: Any, users: Mapping[str, list[Any]]) -> str:
 
 
 def is_product(node: Any, constants: Mapping[str, Any]) -> bool:
-    """Tells whether a node multiplies by a matrix that is constant."""
+    """Return whether a node multiplies by a constant matrix."""
     if node.op_type not in ("MatMul", "Gemm") or node.input[1] not in constants:
         return False
     if len(constants[node.input[1]].dims) != 2:
@@ -283,13 +286,13 @@ def is_product(node: Any, constants: Mapping[str, Any]) -> bool:
 
 
 def matrix_of(node: Any, constants: Mapping[str, Any]) -> Array:
-    """Returns the matrix (in, out) of a product."""
+    """Return the matrix (in, out) of a product."""
     matrix: Array = numpy_helper.to_array(constants[node.input[1]])
     return matrix.T if _attributes(node).get("transB") else matrix
 
 
 def is_convolution(node: Any, constants: Collection[str]) -> bool:
-    """Tells whether a node is a convolution by weights that are constant."""
+    """Return whether a node is a convolution with constant weights."""
     return node.op_type == "Conv" and all(name in constants for name in node.input[1:] if name)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from ....common.arrays import Pixels, Vectors
-from ....common.config import CONFIG
 from ....common.errors import ClipSearchError, EncoderUnavailable
 from ....common.stopping import Stopped
 from ....database.connection import fetch, transaction
@@ -38,6 +37,11 @@ _NEEDED = {
     IMAGE: ("torch", "open_clip", "onnx", "onnxscript"),
 }
 
+# Pictures that an image tower is checked with; torch embeds them once more, in float32.
+_PIXELS = 32
+# The most vectors of the collection that a tower's answers are compared on.
+_VECTORS = 5_000
+
 
 @dataclass(frozen=True)
 class TowerReport:
@@ -60,7 +64,7 @@ class TowerReport:
 
 @dataclass(frozen=True)
 class TowerKeeper:
-    """Keeps the towers of one model in a database.
+    """Makes and stores the towers of one model in a database.
 
     `load` returns the model in float32 on the CPU, and `sample` decodes some pictures of the run.
     `making` is called, with the kind of tower, before one is made.
@@ -152,7 +156,7 @@ class TowerKeeper:
         """
         pictures = self._sample_vectors()
         is_image = kind == IMAGE
-        pixels = self.sample(model.preprocess, CONFIG.image_tower_sample) if is_image else None
+        pixels = self.sample(model.preprocess, _PIXELS) if is_image else None
         try:
             if pixels is None:
                 from .make_text import make_text_tower
@@ -170,7 +174,7 @@ class TowerKeeper:
 
     def _sample_vectors(self) -> Vectors:
         """Return vectors (n, d), float32, from all over the collection."""
-        most = CONFIG.text_tower_pictures
+        most = _VECTORS
         step = max(1, count_vectors(self.connection, self.model) // most)
         sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
             order by image_id limit ?"""

@@ -16,7 +16,7 @@ from ...torch_model import TorchModel
 from ..image import INPUT, OUTPUT, ImageTower
 from ..stored import StoredTower
 from .checks import AUTO, BITS, CheckedTower, Parts, TowerCheck, encode_in_batches
-from .exported_graph import rewrite
+from .exported_graph import copy_graph
 from .graph_builder import GraphBuilder
 from .onnx_export import export_tower
 
@@ -81,7 +81,7 @@ def _shrink(file: Path, bits: int, size: tuple[int, int]) -> bytes:
     """Return an exported image tower as an ONNX file whose weights take this many bits."""
     exported = onnx.load(file)
     graph = GraphBuilder(bits)
-    rewrite(graph, exported.graph)
+    copy_graph(graph, exported.graph)
     inputs = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["n", 3, *size])
     outputs = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["n", "d"])
     try:

@@ -20,6 +20,10 @@ from ..stored import INT8, StoredTower, pack_tower, read_manifest, write_tower
 from .checks import AGREEMENT, neighbour_agreement
 from .quantize import build_int8
 
+# Pictures of a run that int8 is calibrated and checked with, and the fewest that will do.
+INT8_SAMPLE = 144
+_SAMPLE_AT_LEAST = 30
+
 
 @dataclass(frozen=True)
 class MadeInt8:
@@ -45,10 +49,10 @@ def make_int8_tower(
     if ranges is not None:
         return _build(model, ranges), []
     count = 0 if sample is None else len(sample)
-    if sample is None or count < CONFIG.int8_sample_at_least:
+    if sample is None or count < _SAMPLE_AT_LEAST:
         raise CommandError(
             f"--precision int8 is calibrated and checked with pictures, at least "
-            f"{CONFIG.int8_sample_at_least} of them, and there are {count} to embed. "
+            f"{_SAMPLE_AT_LEAST} of them, and there are {count} to embed. "
             "Use --precision auto"
         )
     is_calibrating = np.arange(count) % 3 == 0

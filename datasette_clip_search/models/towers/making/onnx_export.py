@@ -1,4 +1,4 @@
-"""OpenCLIP's image towers as ONNX graphs, in float32 and in the form that int8 gains most from."""
+"""Export OpenCLIP's image towers to ONNX, in float32 and in the form that suits int8 best."""
 
 import copy
 import logging
@@ -14,17 +14,17 @@ from ....common.errors import EncoderUnavailable
 from ...onnx_file.session import open_file
 
 INPUT, OUTPUT = "pixels", "features"
-# The least cosine between a vector of the graph in float32 and torch's own.
+# The least cosine between a vector of the exported graph and torch's.
 SAME = 0.99999
 
 
 def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
-    """Writes the image tower of an OpenCLIP model as an ONNX file with its weights beside it.
+    """Write the image tower of an OpenCLIP model as an ONNX file, with its weights beside it.
 
-    `model` is in eval mode, float32, on the CPU, and is left as it was; `image_size` is (height,
-    width). The graph takes "pixels", float32 (n, 3, height, width), preprocessed, and gives
-    "features", float32 (n, d), not normalised; n is free. Weights go to `file` + ".data", as ONNX
-    files can't pass 2 GB.
+    `model` is in eval mode, float32, on the CPU, and stays as it is; `image_size` is (height,
+    width). The graph's input is "pixels" (n, 3, height, width), float32, preprocessed, and its
+    output "features" (n, d), float32, not normalised, for any n. The weights go to `file` +
+    ".data", because an ONNX file can't exceed 2 GB.
 
     Raises EncoderUnavailable when the exporter can't express the model.
     """
@@ -40,7 +40,7 @@ def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
             to_onnx(_tower(shallow_copy(model), simplified), pixels, file, INPUT, OUTPUT)
             features = _run(file, pixels.numpy())
         except Exception as error:
-            # Each of torch.export, the ONNX exporter and ONNX Runtime has its own.
+            # torch.export, the ONNX exporter and ONNX Runtime have an exception each.
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
             continue
         norms = np.linalg.norm(features, axis=1) * np.linalg.norm(exact, axis=1)
@@ -54,16 +54,16 @@ def export_tower(model: Any, image_size: tuple[int, int], file: Path) -> None:
 
 
 def shallow_copy(model: Any) -> Any:
-    """Returns a copy that shares its parameters: only the modules around them are new."""
+    """Return a copy of a model that shares its parameters: only the modules are new."""
     shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
     return copy.deepcopy(model, shared)
 
 
 def to_onnx(module: Any, example: Any, file: Path, input_name: str, output_name: str) -> None:
-    """Exports a module of one tensor, (n, …), as an ONNX file with its weights beside it."""
+    """Export a module that takes one tensor (n, …), with its weights in a file beside it."""
     import torch
 
-    with quiet(), torch.no_grad():
+    with silence_exporter(), torch.no_grad():
         torch.onnx.export(
             module,
             (example,),
@@ -79,14 +79,14 @@ def to_onnx(module: Any, example: Any, file: Path, input_name: str, output_name:
 
 def _run(file: Path, pixels: Any) -> Any:
     session = open_file(file, optimised=False)
-    # One more than in the export, which may have taken its number for a constant.
+    # One more than in the export, which may have made a constant of n.
     return session.run(None, {INPUT: np.concatenate([pixels, pixels[:1]])})[0][: len(pixels)]
 
 
 def _tower(model: Any, simplified: bool) -> Any:
     import torch
 
-    class Tower(torch.nn.Module):  # type: ignore[misc]
+    class PictureModule(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.model = model
@@ -96,14 +96,14 @@ def _tower(model: Any, simplified: bool) -> Any:
 
     if simplified:
         _simplify(model)
-    return Tower().eval()
+    return PictureModule().eval()
 
 
 def _simplify(model: Any) -> None:
-    """Replaces modules by ones that compute the same with operators that ONNX Runtime is fast at.
+    """Replace modules by equivalent ones whose operators are fast in ONNX Runtime.
 
-    Attention becomes one operator instead of some thirty, most of which only move data.
-    A convolution whose windows do not overlap becomes a multiplication of matrices.
+    Attention becomes one operator instead of about thirty, most of which only move data. A
+    convolution whose windows do not overlap becomes a matrix product.
     """
     import torch
 
@@ -157,7 +157,7 @@ def _linear(weight: Any, bias: Any) -> Any:
     import torch
 
     linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    # The exporter only sees through weights that are whole tensors of their own.
+    # The exporter only follows weights that are whole tensors of their own.
     linear.weight = torch.nn.Parameter(weight.detach().clone(), requires_grad=False)
     if bias is not None:
         linear.bias = torch.nn.Parameter(bias.detach().clone(), requires_grad=False)
@@ -191,8 +191,8 @@ def _takes_patches(module: Any) -> bool:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silences the exporter, which tells of its progress, warns and logs."""
+def silence_exporter() -> Iterator[None]:
+    """Silence the exporter, which prints its progress, warns and logs."""
     loggers = [logging.getLogger(name) for name in ("torch", "torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -9,16 +9,16 @@ from .graph_builder import MICROSOFT, Array, GraphBuilder
 
 INPUT, OUTPUT = "tokens", "features"
 
-# Where a text's vector is read off: with these, what follows the end can't change it.
+# With these kinds of pooling, tokens after the end of a text can't change its vector.
 _AT_THE_END = ("argmax", "eos", "first")
 
 
 def build_text_graph(model: Any, bits: int) -> tuple[bytes, bool] | None:
-    """Returns the text tower of an OpenCLIP model as an ONNX file, None if it isn't of this kind.
+    """Return the text tower of an OpenCLIP model as an ONNX file, None if it is of another kind.
 
-    `model` is float32, on the CPU. The graph takes "tokens", int64 (n, length), and gives
-    "features", float32 (n, d), not normalised. Also tells whether tokens after the end of a text
-    may be left out: where each token sees those before it only, and the end is what is read.
+    `model` is float32, on the CPU. The graph's input is "tokens" (n, length), int64, and its output
+    "features" (n, d), float32, not normalised. Also return whether tokens after the end of a text
+    may be left out: they may where each token sees only those before it, and the end is read.
     """
     tower = _tower(model)
     if tower is None:
@@ -38,7 +38,7 @@ def build_text_graph(model: Any, bits: int) -> tuple[bytes, bool] | None:
                 graph, block.ln_2, x
             )))
         )  # fmt: skip
-    # Each token is normalised by itself, so only the one that is read has to be.
+    # Each token is normalised by itself, so it is enough to normalise the one that is read.
     x = _normalised(graph, tower.ln_final, _pooled(graph, x, *pooling))
     projection = tower.text_projection
     if hasattr(projection, "weight"):
@@ -54,7 +54,7 @@ def build_text_graph(model: Any, bits: int) -> tuple[bytes, bool] | None:
 
 
 def _tower(model: Any) -> Any:
-    """Returns the module that holds the text tower, None for one that is otherwise built."""
+    """Return the module that holds the text tower, None for one of another kind."""
     import torch
     from open_clip import transformer
     from open_clip.model import CLIP, CustomTextCLIP
@@ -80,7 +80,7 @@ def _tower(model: Any) -> Any:
 
 
 def _pooling(model: Any, tower: Any) -> tuple[str, int]:
-    """Returns how a text's vector is read off, and the token that ends a text."""
+    """Return the kind of pooling, and the token that ends a text."""
     if tower is model:
         return model.text_pool_type, model.text_eos_id
     return tower.pool_type, tower.eos_id

@@ -1,10 +1,10 @@
-"""Image towers in int8: calibrated once, run by ONNX Runtime, blind to what else is in a batch.
+"""Quantise an image tower to int8: calibrated once, and independent of the rest of a batch.
 
-Weights are int8, symmetric, one scale per output channel; activations are uint8 with one scale
-per tensor, fixed beforehand from a sample (static quantisation, as in Jacob et al., "Quantization
-and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Only
-matrix multiplications and convolutions are in integers; normalisation, attention and activation
-functions stay in float32.
+Weights are int8, symmetric, with one scale per output channel. Activations are uint8 with one scale
+per tensor, fixed beforehand with a sample (static quantisation, as in Jacob et al., "Quantization
+and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", 2018). Only matrix
+products and convolutions use integers; normalisation, attention and activation functions stay in
+float32.
 """
 
 import importlib
@@ -30,17 +30,15 @@ def build_int8(
     sample: Iterable[Vectors] | Ranges,
     folder: Path | None = None,
 ) -> tuple[bytes, Ranges]:
-    """Makes the int8 image tower of an OpenCLIP model, and the ranges that make it again.
+    """Return the int8 image tower of an OpenCLIP model, for Int8Session, and its ranges.
 
-    It is an ONNX file, for Int8Session.
+    `model` is in eval mode, float32, on the CPU; `image_size` is (height, width). `sample` is
+    batches of preprocessed pixels (n, 3, h, w), float32, to calibrate with, or the ranges of an
+    earlier calibration, which make the same tower again. Temporary files of four bytes a weight go
+    to a new folder in `folder`, or in the system's folder for them.
 
-    `model` is in eval mode, float32, on the CPU; `image_size` is (height, width). `sample` gives
-    batches of preprocessed pixels, (n, 3, h, w) float32, to calibrate with, or is the ranges of an
-    earlier calibration. Files of four bytes a weight are written to a new folder in `folder`, or
-    where temporary files go, and removed.
-
-    Raises EncoderUnavailable where ONNX Runtime is missing or can't express the model, or where
-    `sample` has the ranges of another model.
+    Raises EncoderUnavailable where ONNX Runtime is missing or can't express the model, and for the
+    ranges of another model.
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         _import(module)
@@ -55,11 +53,11 @@ def build_int8(
 
 
 def calibrate(file: Path, batches: Iterable[Vectors]) -> Ranges:
-    """Returns the range of each activation to be quantised, over preprocessed pixels.
+    """Return the range of each activation to be quantised, over a sample of preprocessed pixels.
 
-    `file` is from `export_tower`; each of `batches` is (n, 3, h, w) float32. Pictures go through
-    one at a time and only their extremes are kept, so that memory does not grow with the sample
-    and the batches do not matter.
+    `file` is from `export_tower`; each of `batches` is (n, 3, h, w), float32. Pictures run one at a
+    time and only the extremes are kept, so memory does not grow with the sample, and its division
+    into batches does not matter.
 
     Raises ValueError without any picture.
     """
@@ -70,7 +68,7 @@ def calibrate(file: Path, batches: Iterable[Vectors]) -> Ranges:
     weights = activations(onnx.load(file).graph)
     model = onnx.load(file, load_external_data=False)
     watch(model.graph, weights)
-    # Beside the original, whose weights it refers to.
+    # Beside the original, because it refers to the original's weights.
     onnx.save(model, watching)
     try:
         session = open_file(watching)
@@ -100,12 +98,12 @@ def calibrate(file: Path, batches: Iterable[Vectors]) -> Ranges:
 
 
 def quantize(file: Path, ranges: Ranges, output: Path) -> None:
-    """Writes the int8 model of a float32 one to `output`, the same bytes for the same arguments.
+    """Write the int8 model of a float32 one to `output`: the same bytes for the same arguments.
 
     `file` is from `export_tower` and `ranges` from `calibrate`.
 
-    Raises EncoderUnavailable when `ranges` are of another graph, as another release of torch may
-    make.
+    Raises EncoderUnavailable for the ranges of another graph, which another release of torch may
+    export.
     """
     onnx = _import("onnx")
     from .int8_graph import activations, to_int8
@@ -114,8 +112,8 @@ def quantize(file: Path, ranges: Ranges, output: Path) -> None:
     missing = [name for name in activations(model.graph) if name not in ranges]
     if missing:
         raise EncoderUnavailable(
-            f"The int8 ranges kept in the database do not fit the model: {len(missing)} are "
-            "missing. It was calibrated by another release of torch, or for another model"
+            f"The int8 ranges in the database do not fit the model: {len(missing)} are missing. "
+            "They are from another release of torch, or for another model"
         )
     to_int8(model, ranges)
     onnx.save(model, output)

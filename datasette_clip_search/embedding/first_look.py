@@ -1,0 +1,35 @@
+"""A look at a few files before a model is fetched for them: they may all be no pictures."""
+
+from collections.abc import Sequence
+
+from ..common.config import CONFIG
+from ..common.terminal_text import visible
+from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
+from .outcomes import Failed
+from .plan import Work
+
+# Failures that an error lists.
+_LISTED = 10
+
+
+def find_only_failures(
+    work: Sequence[Work], decoders: DecoderPool, settings: Settings
+) -> list[Failed]:
+    """Return why each of a few files is no picture; nothing if one is, or there are more files."""
+    if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
+        return []
+    failures: list[Failed] = []
+    for source, _ in work:
+        outcome = decoders.submit(source, None, settings).result()
+        if not isinstance(outcome, DecodeFailure):
+            return []
+        failures.append(Failed(source, outcome.advice))
+    return failures
+
+
+def describe_failures(failed: Sequence[tuple[str, str]]) -> str:
+    """Return the error for a new database that gets no picture, by stored paths and reasons."""
+    shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:_LISTED])
+    more = f"\n  and {len(failed) - _LISTED} more" if len(failed) > _LISTED else ""
+    count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"
+    return f"{count} could not be embedded:\n{shown}{more}"
