@@ -1,9 +1,11 @@
 """Fixtures that tests of every folder use."""
 
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +16,34 @@ from support.commands import run
 from support.models import make_model
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.pictures import make_picture
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+
+# What --quick does without, as where it is not installed: whatever imports it is skipped.
+HEAVY = ("torch", "open_clip", "playwright")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="Skip what needs PyTorch or a browser, or is slow"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes seconds of a processor, so --quick skips it")
+    if config.getoption("--quick"):
+        for name in HEAVY:
+            assert name not in sys.modules, f"{name} was imported before the tests"
+            sys.modules[name] = None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="--quick skips slow tests"))
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +69,19 @@ def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     is_torch_installed.cache_clear()
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of six pictures in three formats, one in a folder of its own."""
-    folder = tmp_path / "pictures"
+@pytest.fixture(scope="session")
+def six_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures in three formats, one in a folder of its own. Only to be copied."""
+    folder = tmp_path_factory.mktemp("six") / "pictures"
     for seed, name in enumerate(["a.jpg", "b.png", "c.webp", "d.jpg", "e.jpg", "deep/f.jpg"]):
         make_picture(folder / name, seed)
     return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, six_pictures: Path) -> Path:
+    """A test's own copy of the six pictures, with their times of change."""
+    return shutil.copytree(six_pictures, tmp_path / "pictures")
 
 
 @pytest.fixture
@@ -88,10 +124,45 @@ def demo_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
-@pytest.fixture
-def tiny_database(tmp_path: Path, pictures: Path, tiny_model: Path) -> Path:
-    """The six pictures, embedded by the model that means nothing."""
-    database = tmp_path / "photos.db"
-    result = run("embed-images", database, pictures, "--pretrained", tiny_model)
+@pytest.fixture(scope="session")
+def six_embedded(six_pictures: Path, tiny_model: Path) -> Path:
+    """The database of the six pictures, beside their folder. Only to be copied."""
+    database = six_pictures.with_name("photos.db")
+    result = run("embed-images", database, six_pictures, "--pretrained", tiny_model)
     assert result.exit_code == 0, result.output
     return database
+
+
+@pytest.fixture
+def tiny_database(tmp_path: Path, pictures: Path, six_embedded: Path) -> Path:
+    """The six pictures, embedded by the model that means nothing; a test's own copy."""
+    # And the files beside it, such as its index.
+    for file in six_embedded.parent.glob("photos.db*"):
+        shutil.copy(file, tmp_path)
+    return tmp_path / "photos.db"
+
+
+@pytest.fixture
+def serve(
+    configured: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., "Datasette"]]:
+    """Make Datasettes; `config` is 1.0's configuration, which is 0.65's metadata."""
+    from datasette.app import Datasette
+
+    from support.web import ONE, wait_for_loading
+
+    opened: list[Datasette] = []
+    configured(load_after_seconds=0)
+    # With rich, which development tools bring, Datasette 0.65 fails at addresses without a route.
+    monkeypatch.setattr("datasette.handle_exception.rich", None, raising=False)
+
+    def serve(*files: Path, config: object = None, **options: object) -> Datasette:
+        options["config" if ONE else "metadata"] = config or {}
+        opened.append(Datasette([str(file) for file in files], **options))
+        return opened[-1]
+
+    yield serve
+    wait_for_loading()
+    for datasette in opened:
+        if ONE:
+            datasette.close()

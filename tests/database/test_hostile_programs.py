@@ -13,7 +13,7 @@ from datasette_clip_search.common.config import CONFIG
 from support.hostile_tables import ENDLESS, SHADOWS, shadow, view
 from support.web import wait_for_loading
 
-pytest_plugins = ["support.web_fixtures", "support.hostile_tables"]
+pytest_plugins = ["support.hostile_tables"]
 # The model of these made-up vectors has no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 

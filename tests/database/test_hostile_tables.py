@@ -14,7 +14,7 @@ from datasette_clip_search.database.schema import OWN_TABLES
 from datasette_clip_search.embedding.store import Store
 from support.hostile_tables import SHADOWS, shadow, view
 
-pytest_plugins = ["support.web_fixtures", "support.hostile_tables"]
+pytest_plugins = ["support.hostile_tables"]
 # The model of these made-up vectors has no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 

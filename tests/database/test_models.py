@@ -16,7 +16,6 @@ from support.pictures import make_picture
 from support.web import PAGE, images
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 # The first two models make vectors of one length, so only their ids tell them apart.
 DIMENSIONS = {"first": 16, "second": 16, "wide": 24}

@@ -19,6 +19,7 @@ from support.commands import run
 from support.indexes import build_index, everything
 from support.paths import TESTS
 from support.vector_database import clustered, found, make, put, truth
+from support.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -215,10 +216,10 @@ def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
     readers = [start("read", path, seed, stop) for seed in range(8)]
     writer = start("write", path, 12, kind)
     try:
-        _, errors = writer.communicate(timeout=240)
+        _, errors = writer.communicate(timeout=PATIENCE)
         stop.touch()
         assert writer.returncode == 0, errors
-        ended = [reader.communicate(timeout=120) for reader in readers]
+        ended = [reader.communicate(timeout=PATIENCE) for reader in readers]
     finally:
         for process in (*readers, writer):
             process.kill()

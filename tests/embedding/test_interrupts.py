@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from support.databases import rows
 from support.models import make_model
 from support.pictures import make_picture
 from support.processes import assert_ended, decoding_processes, start, wait_for_decoders
+from support.waiting import PATIENCE, wait_until
 
 pytest.importorskip("open_clip")
 
@@ -81,7 +82,7 @@ def runs(place: Path) -> Iterator[dict[str, Future[Interrupted]]]:
         database = place / f"{number}.db"
         process = start(database, arguments(place), {"config": EAGER, "signals": signals})
         decoders = wait_for_decoders(process)
-        stdout, stderr = process.communicate(timeout=240)
+        stdout, stderr = process.communicate(timeout=PATIENCE)
         return Interrupted(database, process.returncode, stdout, stderr, decoders)
 
     with ThreadPoolExecutor(2) as threads:
@@ -164,7 +165,7 @@ def test_interrupt_from_outside(place, undisturbed):
     wait_until(lambda: process.poll() is not None or _count(database) > 0)
     decoders = decoding_processes(process.pid)
     os.killpg(process.pid, INT)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert_ended(decoders)
     assert "Traceback" not in stderr
     if process.returncode:
@@ -181,11 +182,9 @@ def _count(database: Path) -> int:
         return 0
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it does not happen"
-        time.sleep(0.05)
+def runs_ended(lines: Path) -> int:
+    """Return how many runs of a --watch have ended, by the lines of a disturbed run."""
+    return lines.read_text().count("end") if lines.exists() else 0
 
 
 class Watch:
@@ -211,16 +210,16 @@ class Watch:
         return {path for (path,) in rows(self.database, "select path from clip_failures")}
 
     def runs(self) -> int:
-        return len(self.lines.read_text().splitlines())
+        return self.lines.read_text().count("run")
+
+    def wait_for_end(self, before: int = 0) -> None:
+        """Waits until more runs than before have ended."""
+        wait_until(lambda: runs_ended(self.lines) > before, self.process)
 
     def wait_for(self, *paths: str) -> None:
         """Waits for just these rows."""
 
-        def holds() -> bool:
-            assert self.process.poll() is None, self.process.communicate()
-            return self.paths() == set(paths)
-
-        wait_until(holds)
+        wait_until(lambda: self.paths() == set(paths), self.process)
 
     def settle(self) -> None:
         """Waits until no run has begun for longer than changes are collected."""
@@ -231,7 +230,7 @@ class Watch:
 
     def end(self, number: int) -> tuple[int, str, str]:
         os.killpg(self.process.pid, number)
-        stdout, stderr = self.process.communicate(timeout=60)
+        stdout, stderr = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, stdout, stderr
 
 
@@ -278,8 +277,8 @@ def test_watch(watch):
 
 
 def test_watch_that_a_service_ends(watch):
-    watch.wait_for("0.png", "1.png", "2.png", "3.png")
-    time.sleep(2)
+    watch.wait_for_end()
+    watch.settle()
     status, _, stderr = watch.end(TERM)
     assert status == 0
     assert "Traceback" not in stderr
@@ -296,9 +295,10 @@ def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
     """The folder of an unmounted disk is empty; the rows of its pictures are kept."""
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     watch.settle()
+    before = runs_ended(watch.lines)
     for path in watch.folder.glob("*.png"):
         path.unlink()
-    time.sleep(4)
+    watch.wait_for_end(before)
     assert len(watch.paths()) == 4
     make_picture(watch.folder / "new.png", 20)
     watch.wait_for("new.png")
@@ -307,27 +307,32 @@ def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
     assert "The 4 that the database has from there are kept, as a disk may not be" in stderr
 
 
-@pytest.mark.parametrize("pause", [0, 3])
+@pytest.mark.parametrize("pause", [False, True])
 def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
     pytest.importorskip("watchfiles")
     folder, database = tmp_path / "p", tmp_path / "d.db"
     for number in range(2):
         make_picture(folder / f"{number}.png", number)
-    process = start(database, [folder, "--pretrained", tiny_model, "--watch"], {})
+    lines = tmp_path / "runs"
+    arguments = [folder, "--pretrained", tiny_model, "--watch"]
+    process = start(database, arguments, {"runs": str(lines)})
     try:
-        wait_until(lambda: process.poll() is not None or _count(database) == 2)
-        time.sleep(3)
+        wait_until(lambda: runs_ended(lines), process)
+        # Until it listens again.
+        time.sleep(1)
+        before = runs_ended(lines)
         shutil.rmtree(folder)
-        time.sleep(pause)
+        if pause:
+            wait_until(lambda: runs_ended(lines) > before, process)
         for number in range(5):
             make_picture(folder / f"new{number}.png", 10 + number)
-        wait_until(lambda: process.poll() is not None or _count(database) == 5, 20)
+        wait_until(lambda: _count(database) == 5, process)
         # Its changes are noticed again.
         make_picture(folder / "another.png", 20)
-        wait_until(lambda: process.poll() is not None or _count(database) == 6, 20)
+        wait_until(lambda: _count(database) == 6, process)
     finally:
         os.killpg(process.pid, INT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     if pause:
         assert stderr.count(f"There are no pictures in {folder} any more") == 1
@@ -338,14 +343,14 @@ def test_watch_goes_on_when_the_database_is_busy(watch):
     watch.settle()
     other = sqlite3.connect(watch.database, isolation_level=None)
     other.execute("begin immediate")
+    before = runs_ended(watch.lines)
     make_picture(watch.folder / "new.png", 20)
-    # Longer than changes are collected, and than a run first waits for the database.
-    time.sleep(4)
+    # The run that finds the database busy.
+    watch.wait_for_end(before)
     other.execute("rollback")
     other.close()
     make_picture(watch.folder / "newer.png", 21)
-    wait_until(lambda: watch.process.poll() is not None or "newer.png" in watch.paths(), 30)
-    assert watch.process.poll() is None, watch.process.communicate()
+    wait_until(lambda: "newer.png" in watch.paths(), watch.process)
     assert {"new.png", "newer.png"} < watch.paths()
 
 
@@ -355,11 +360,12 @@ def test_watch_of_a_glob(tmp_path, tiny_model):
     for number in range(2):
         make_picture(tmp_path / "p" / f"{number}.png", number)
     arguments = [tmp_path / "p" / "*.png", "--pretrained", tiny_model, "--watch"]
-    process = start(tmp_path / "d.db", arguments, {})
-    wait_until(lambda: process.poll() is not None or _count(tmp_path / "d.db") == 2)
-    time.sleep(2)
+    lines = tmp_path / "runs"
+    process = start(tmp_path / "d.db", arguments, {"runs": str(lines)})
+    wait_until(lambda: process.poll() is not None or runs_ended(lines))
+    time.sleep(1)
     make_picture(tmp_path / "p" / "2.png", 2)
-    wait_until(lambda: process.poll() is not None or _count(tmp_path / "d.db") == 3, 20)
+    wait_until(lambda: process.poll() is not None or _count(tmp_path / "d.db") == 3)
     if process.poll() is None:
         process.kill()
         process.communicate()

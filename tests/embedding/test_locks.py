@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from support.undisturbed import (
     committed,
     embed_by_command,
 )
+from support.waiting import PATIENCE, wait_until
 
 pytest.importorskip("open_clip")
 
@@ -118,11 +118,9 @@ def _race(folder: Path, database: Path, model: Path, folders: list[Path]) -> Non
         start(database, [pictures, "--pretrained", model, "--batch-size", BATCH], disturbance)
         for pictures in folders
     ]
-    while len(list(folder.glob("gate.*"))) < len(processes):
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.02)
+    wait_until(lambda: len(list(folder.glob("gate.*"))) == len(processes), processes[0])
     gate.touch()
-    said = [process.communicate(timeout=240)[1] for process in processes]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     for process, stderr in zip(processes, said, strict=True):
         assert process.returncode == 0, stderr
         assert "Traceback" not in stderr

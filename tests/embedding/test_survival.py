@@ -31,6 +31,7 @@ from support.undisturbed import (
     committed,
     embed_by_command,
 )
+from support.waiting import PATIENCE
 
 pytest.importorskip("open_clip")
 
@@ -125,7 +126,7 @@ def _kill_at(
     disturbance = {"config": EAGER, "signals": [[step, time_, signal.SIGKILL, False]]}
     process = start(database, undisturbed.arguments(database), disturbance)
     decoders = wait_for_decoders(process)
-    _, stderr = process.communicate(timeout=240)
+    _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL, (step, stderr)
     assert decoders
     assert_ended(decoders)
@@ -145,7 +146,7 @@ def test_killed_at_any_time(tmp_path, undisturbed):
         time.sleep(random_.random() * 0.1)
         decoders = decoding_processes(process.pid)
         process.kill()
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
         assert_ended(decoders)
         held = committed(database)
         assert_is_part(held, undisturbed.contents)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from support.databases import rows
 from support.paths import PROGRAMS
 from support.pictures import make_picture
 from support.processes import start
+from support.waiting import PATIENCE, wait_until
 
 pytest.importorskip("watchfiles")
 
@@ -45,7 +45,7 @@ class Listening:
         for line in self.process.stdout:
             self.lines.put(line.strip())
 
-    def next_run(self, seconds: float = 30) -> None:
+    def next_run(self, seconds: float = PATIENCE) -> None:
         """Waits for a run, and collects notes that come before."""
         while True:
             try:
@@ -236,7 +236,8 @@ def test_network_drives_are_looked_at(tmp_path, monkeypatch, kind, is_network, w
     monkeypatch.setattr(listen, "mounts", lambda: mounted)
     told = Told([str(tmp_path)], quiet)
     next(told.runs)
-    timer = threading.Timer(1.5, told.stop.set)
+    # What is not looked at comes to nothing, in the time of three looks.
+    timer = threading.Timer(PATIENCE if is_network else 0.7, told.stop.set)
     timer.start()
     assert (next(told.runs, "none") is None) == is_network
     timer.cancel()
@@ -282,29 +283,22 @@ def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
         except Exception:
             return []
 
-    def wait_until(holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not holds():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
     try:
-        wait_until(lambda: len(held()) == 4)
+        wait_until(lambda: len(held()) == 4, process)
         before = held()
         # Its folder goes, too, as when a desktop unmounts a disk.
         disk.rename(away)
         make_picture(home / "new.png", 20)
-        wait_until(lambda: len(held()) == 5)
+        wait_until(lambda: len(held()) == 5, process)
         (home / "0.png").unlink()
-        wait_until(lambda: len(held()) == 4)
+        wait_until(lambda: len(held()) == 4, process)
         make_picture(away / "newer.png", 30)
         away.rename(disk)
-        wait_until(lambda: len(held()) == 5)
+        wait_until(lambda: len(held()) == 5, process)
         assert {row for row in before if "disk" in row[1]} < set(held())
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, stderr
     assert "Traceback" not in stderr
     assert stderr.count(f"2 kept: not found in {disk}") == 1

@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import pytest
@@ -29,6 +28,8 @@ from support.hostile_towers import (
     rewrite,
 )
 from support.pictures import make_picture
+from support.servers import wait_until_up
+from support.waiting import PATIENCE
 
 pytest.importorskip("open_clip")
 
@@ -208,15 +209,17 @@ def test_servers_answer_for_others_and_end(slow, sound):
         text=True,
     )
     try:
-        _wait_until_up(f"http://127.0.0.1:{port}/-/versions.json")
+        wait_until_up(f"http://127.0.0.1:{port}", server)
         root = f"http://127.0.0.1:{port}/-/clip-search"
         vain = f"{root}/a_stranger.json?q=dog"
         threading.Thread(target=_ask_in_vain, args=[vain], daemon=True).start()
         for number in range(3):
-            with urllib.request.urlopen(f"{root}/photos.json?q=dog{number}", timeout=60) as answer:
+            with urllib.request.urlopen(
+                f"{root}/photos.json?q=dog{number}", timeout=PATIENCE
+            ) as answer:
                 assert len(json.load(answer)["results"]) == 3
         server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=120)
+        _, errors = server.communicate(timeout=PATIENCE)
         assert "Traceback" not in errors
         assert "terminate" not in errors
     finally:
@@ -224,19 +227,9 @@ def test_servers_answer_for_others_and_end(slow, sound):
         server.wait()
 
 
-def _wait_until_up(address):
-    latest = time.monotonic() + 120
-    while True:
-        try:
-            return urllib.request.urlopen(address, timeout=60).close()
-        except OSError:
-            assert time.monotonic() < latest
-            time.sleep(0.1)
-
-
 def _ask_in_vain(address):
     with contextlib.suppress(OSError, http.client.HTTPException):
-        urllib.request.urlopen(address, timeout=120)
+        urllib.request.urlopen(address, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

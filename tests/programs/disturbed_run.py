@@ -1,4 +1,4 @@
-"""A run of embed-images that something happens to.
+"""Run embed-images and disturb it.
 
 In tests/: python -m programs.disturbed_run DISTURBANCE ARGUMENTS… where DISTURBANCE is JSON with
 
@@ -6,7 +6,7 @@ In tests/: python -m programs.disturbed_run DISTURBANCE ARGUMENTS… where DISTU
     signals  a list of [name of a step, which time it comes, number of a signal, whether to the
              whole process group], sent by the process to itself before that step
     wait_for a file that must exist before the run begins, so that two begin together
-    runs     a file that gets a line for each run of --watch
+    runs     a file that gets the lines `run` and `end` for each run of --watch
 """
 
 import json
@@ -27,7 +27,7 @@ from datasette_clip_search.embedding.store import Store
 from datasette_clip_search.models.torch_model import TorchModel
 from support.config import set_config
 
-# Steps by their names; each is a function that is called when it begins.
+# The steps of a run by name: the function that each begins with.
 STEPS = {
     "load": (TorchModel, "__init__"),
     "tables": (Store, "use_model"),
@@ -44,8 +44,8 @@ STEPS = {
 
 
 def main() -> None:
-    """Arranges the disturbance and runs the command."""
-    # What a shell starts in the background, such as a run of all tests, ignores Ctrl-C.
+    """Arrange the disturbance and run the command."""
+    # A program that a shell starts in the background, such as all tests, ignores Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     disturbance = json.loads(sys.argv[1])
     set_config(**disturbance.get("config", {}))
@@ -62,19 +62,25 @@ def main() -> None:
 
 
 def count_runs(file: Path) -> None:
-    """Has every run of --watch counted."""
+    """Write a line to `file` when a run of --watch begins and one when it ends."""
     run = watch.embed_images
 
-    def counted(*arguments: Any, **named: Any) -> Any:
+    def say(line: str) -> None:
         with file.open("a") as lines:
-            lines.write("run\n")
-        return run(*arguments, **named)
+            lines.write(f"{line}\n")
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        say("run")
+        try:
+            return run(*arguments, **named)
+        finally:
+            say("end")
 
     watch.embed_images = counted
 
 
 def arrange(signals: list[list[Any]]) -> None:
-    """Has signals sent before steps; `after:` before a name means when it is done."""
+    """Send signals before steps; `after:NAME` means once that step is done."""
     times: Counter[str] = Counter()
 
     def happens(step: str) -> None:
@@ -85,7 +91,7 @@ def arrange(signals: list[list[Any]]) -> None:
                     os.killpg(0, number)
                 else:
                     os.kill(os.getpid(), number)
-                # Another thread may be the one to get it, and on a busy machine take a while.
+                # Another thread may receive it, which takes a while on a busy machine.
                 time.sleep(0.3)
 
     def disturbed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,8 +16,6 @@ from support.databases import rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 from support.web import ONE, images, links
 
-pytest_plugins = ["support.web_fixtures"]
-
 PAGE = "/-/clip-search/pictures"
 URL = "https://example.org/my photos/{path}".replace(" ", "%20")
 

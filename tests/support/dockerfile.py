@@ -1,24 +1,23 @@
-"""Builds and runs an application folder by its own Dockerfile, without a container engine.
+"""Build and run an application folder by its own Dockerfile, without a container engine.
 
-A fresh virtual environment stands for the image. What is run is run as nobody, where the tests
-are root's, on a folder that can't be written to.
+A new virtual environment stands for the image. Where root runs the tests, the commands run as
+nobody, on a folder that nobody can write to.
 """
 
-import contextlib
 import os
 import pwd
 import re
 import shlex
 import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from support.servers import wait_until_up
+from support.waiting import PATIENCE
 
 
 @dataclass
@@ -33,7 +32,7 @@ class Dockerfile:
 
 
 def read(folder: Path) -> Dockerfile:
-    """Reads a Dockerfile; fails for instructions that are not known here."""
+    """Read a Dockerfile; fail for an instruction that this module does not know."""
     found = Dockerfile()
     text = (folder / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
     for line in text.splitlines():
@@ -56,7 +55,7 @@ def read(folder: Path) -> Dockerfile:
 
 
 def build_environment(folder: Path, environment: Path, wheels: Path) -> None:
-    """Runs the commands of a folder's Dockerfile, with our package from a folder of wheels."""
+    """Run the commands of a folder's Dockerfile, with our package from a folder of wheels."""
     for command in read(folder).commands:
         result = subprocess.run(
             command,
@@ -78,7 +77,7 @@ def build_environment(folder: Path, environment: Path, wheels: Path) -> None:
 
 @contextmanager
 def served_folder(folder: Path, environment: Path, temporary: Path) -> Iterator[str]:
-    """Starts a folder by its Dockerfile, and gives its address once it answers."""
+    """Start a folder by its Dockerfile; yield its address once it answers."""
     dockerfile = read(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -104,27 +103,23 @@ def served_folder(folder: Path, environment: Path, temporary: Path) -> Iterator[
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 60
-            while True:
-                with contextlib.suppress(urllib.error.URLError):
-                    urllib.request.urlopen(f"{address}/-/versions.json").read()
-                    break
+            try:
+                wait_until_up(address, process)
+            except AssertionError as error:
                 log.seek(0)
-                assert process.poll() is None, log.read()
-                assert time.monotonic() < deadline, log.read()
-                time.sleep(0.05)
+                raise AssertionError(log.read()) from error
             yield address
             log.seek(0)
             assert "Traceback" not in log.read()
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE)
             folder.chmod(0o755)
     assert _state(folder) == before
 
 
 def as_nobody() -> dict[str, Any]:
-    """Returns how subprocess runs something as nobody; as oneself for those who may not."""
+    """Return options with which subprocess runs as nobody, or none where only root could."""
     if os.geteuid():
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -132,7 +127,7 @@ def as_nobody() -> dict[str, Any]:
 
 
 def _bare(environment: Path) -> dict[str, str]:
-    """Returns the variables of an image, in which nothing of ours is but the environment."""
+    """Return the environment variables of an image: of ours, only the virtual environment."""
     proxies = {
         name: value for name, value in os.environ.items() if re.match("pip_|.*_proxy", name, re.I)
     }

@@ -1,22 +1,22 @@
-"""Runs in processes of their own, what they leave behind, and disks that are full."""
+"""Runs of embed-images in processes of their own, their decoding processes, and full disks."""
 
 import json
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from support.paths import TESTS
+from support.waiting import wait_until
 
 
 def start(
     database: Path, arguments: Sequence[object], disturbance: dict[str, Any]
 ) -> subprocess.Popen[str]:
-    """Starts a disturbed run, in a process group of its own as a terminal does."""
+    """Start a disturbed run in its own process group, as a terminal does."""
     module = ["-m", "programs.disturbed_run"]
     command = [sys.executable, *module, json.dumps(disturbance), database, *arguments]
     return subprocess.Popen(
@@ -30,7 +30,7 @@ def start(
 
 
 def decoding_processes(parent: int) -> set[int]:
-    """Returns the decoding processes that a process has running."""
+    """Return the ids of the decoding processes that a process runs."""
     found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         process = int(folder.name)
@@ -40,7 +40,7 @@ def decoding_processes(parent: int) -> set[int]:
 
 
 def is_running(process: int) -> bool:
-    """Tells whether there is a decoding process of this id, and not only what is left of it."""
+    """Return whether this id is that of a decoding process, other than a zombie."""
     try:
         command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
@@ -49,7 +49,7 @@ def is_running(process: int) -> bool:
 
 
 def _status(process: int) -> list[str]:
-    """Returns a process's state and its parent."""
+    """Return the state and the parent's id of a process."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[:2]
     except OSError:
@@ -57,25 +57,27 @@ def _status(process: int) -> list[str]:
 
 
 def wait_for_decoders(process: subprocess.Popen[str]) -> set[int]:
-    """Returns the decoding processes of a run as soon as they are two, or none if it ends."""
-    while process.poll() is None:
-        if len(found := decoding_processes(process.pid)) >= 2:
-            return found
-        time.sleep(0.02)
-    return set()
+    """Return the decoding processes of a run as soon as there are two, or none if it ends."""
+    found: set[int] = set()
+
+    def is_over() -> bool:
+        nonlocal found
+        found = decoding_processes(process.pid)
+        return len(found) >= 2 or process.poll() is not None
+
+    wait_until(is_over)
+    return found if len(found) >= 2 else set()
 
 
 def assert_ended(processes: set[int]) -> None:
-    """Fails unless decoding processes end by themselves within some seconds."""
-    deadline = time.monotonic() + 20
-    while alive := {process for process in processes if is_running(process)}:
-        assert time.monotonic() < deadline, f"{alive} are still running"
-        time.sleep(0.05)
+    """Fail unless decoding processes end by themselves, before any limit could end them."""
+    what = f"Some of {processes} are still running"
+    wait_until(lambda: not any(map(is_running, processes)), what=what, seconds=50)
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """Lets no file grow beyond a size, as a full disk does; decoding processes inherit it."""
+    """Limit the size of every file, as a full disk does; decoding processes inherit the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

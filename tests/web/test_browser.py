@@ -4,11 +4,10 @@ import re
 
 import pytest
 
-from support.browser import loaded, shown
+from support.browser import has_loaded, shown_rows
 from support.paths import DEMO_MODEL
 
 sync_api = pytest.importorskip("playwright.sync_api")
-pytest_plugins = ["support.browser_fixtures"]
 pytestmark = pytest.mark.skipif(not DEMO_MODEL.is_dir(), reason="demo/model is not there")
 
 
@@ -16,36 +15,36 @@ def test_search_then_more_like_this_then_back(site, open_page, truth):
     page = open_page(f"{site}/demo")
     page.locator("summary", has=page.locator("#actions-menu-links-title")).click()
     page.get_by_text("Search pictures").click()
-    assert loaded(page)
+    assert has_loaded(page)
     start = page.url
     page.get_by_role("searchbox").fill("dog on beach")
     page.get_by_role("button", name="Search", exact=True).click()
-    page.wait_for_url(f"{start}?q=dog+on+beach", timeout=60_000)
-    assert loaded(page)
-    first = shown(page, truth)[0]
+    page.wait_for_url(f"{start}?q=dog+on+beach")
+    assert has_loaded(page)
+    first = shown_rows(page, truth)[0]
     assert (first["thing"], first["place"]) == ("dog", "beach")
 
     card = page.locator(".clip-grid li").first
     name = card.locator(".clip-name").inner_text()
     card.get_by_text("More like this").click()
-    page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
+    page.wait_for_url(re.compile(r"\?like=\d+$"))
     sync_api.expect(page.get_by_role("heading", name=f"Like {name}")).to_be_visible()
-    assert loaded(page)
-    assert {"dog", "beach"}.intersection(shown(page, truth)[0].values())
+    assert has_loaded(page)
+    assert {"dog", "beach"}.intersection(shown_rows(page, truth)[0].values())
 
     page.go_back()
     sync_api.expect(page.get_by_role("searchbox")).to_have_value("dog on beach")
     card.locator("a.clip-picture").click()
-    page.wait_for_url(re.compile(r"/demo/images/\d+$"), timeout=60_000)
+    page.wait_for_url(re.compile(r"/demo/images/\d+$"))
 
 
 def test_keyboard_alone_is_enough(site, open_page, truth):
     page = open_page(f"{site}/-/clip-search")
     # The search box has the focus from the start.
-    sync_api.expect(page.get_by_role("searchbox")).to_be_focused(timeout=60_000)
+    sync_api.expect(page.get_by_role("searchbox")).to_be_focused()
     page.keyboard.type("dog on beach")
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"q=dog\+on\+beach"), timeout=60_000)
+    page.wait_for_url(re.compile(r"q=dog\+on\+beach"))
     page.get_by_role("searchbox").focus()
     visited = []
     while "More like" not in (visited or [""])[-1]:
@@ -58,15 +57,15 @@ def test_keyboard_alone_is_enough(site, open_page, truth):
         assert outline != "0px", visited
     assert visited[:4] == ["Search", "Search by a picture", "SQL", "JSON"]
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"\?like=\d+$"), timeout=60_000)
-    assert len(shown(page, truth)) == 24
+    page.wait_for_url(re.compile(r"\?like=\d+$"))
+    assert len(shown_rows(page, truth)) == 24
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("query", ["", "?q=dog+on+beach", "?like=1", "?q=" + "x" * 300])
 def test_fits_a_phone(site, open_page, scheme, query):
     page = open_page(f"{site}/-/clip-search/demo{query}", width=360, color_scheme=scheme)
-    assert loaded(page)
+    assert has_loaded(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     columns = page.locator(".clip-grid li").evaluate_all(
         "all => new Set(all.map(each => each.getBoundingClientRect().left)).size"
@@ -101,7 +100,7 @@ def test_nothing_moves_while_pictures_load(site, open_page):
     page = open_page(f"{site}/-/clip-search/demo?q=dog")
     boxes = "all => all.map(each => each.getBoundingClientRect().height)"
     heights = page.locator(".clip-picture").evaluate_all(boxes)
-    assert loaded(page)
+    assert has_loaded(page)
     assert page.locator(".clip-picture").evaluate_all(boxes) == heights
     assert len({round(height) for height in heights}) == 1
 
@@ -109,7 +108,7 @@ def test_nothing_moves_while_pictures_load(site, open_page):
 def test_thumbnails_fill_their_boxes(site, open_page):
     """Some thumbnails have 250 pixels, and a column is wider."""
     page = open_page(f"{site}/-/clip-search/demo?q=dog")
-    assert loaded(page)
+    assert has_loaded(page)
     fills = """all => all.filter(each => each.naturalWidth).map(each => {
         const box = each.parentElement.getBoundingClientRect(), own = each.getBoundingClientRect();
         const shape = each.naturalWidth / each.naturalHeight;

@@ -7,11 +7,10 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from support.browser import loaded, shown
+from support.browser import has_loaded, shown_rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
 
 sync_api = pytest.importorskip("playwright.sync_api")
-pytest_plugins = ["support.browser_fixtures"]
 pytestmark = pytest.mark.skipif(not DEMO_MODEL.is_dir(), reason="demo/model is not there")
 
 
@@ -37,12 +36,12 @@ def test_search_by_an_uploaded_picture(site, open_page, truth, large):
         }"""
     )
     page.get_by_label("Search by a picture").set_input_files(large)
-    page.wait_for_url(re.compile(r"\?vector=[^&]+&k=6$"), timeout=60_000)
+    page.wait_for_url(re.compile(r"\?vector=[^&]+&k=6$"))
     sync_api.expect(page.get_by_role("heading", name="Like your picture")).to_be_visible()
     sync_api.expect(page.get_by_alt_text("Your picture")).to_be_visible()
-    assert loaded(page)
-    assert shown(page, truth)[0]["file"] == "2023-summer/IMG_2041.jpg"
-    assert len(shown(page, truth)) == 6
+    assert has_loaded(page)
+    assert shown_rows(page, truth)[0]["file"] == "2023-summer/IMG_2041.jpg"
+    assert len(shown_rows(page, truth)) == 6
     # The browser shrinks it before the upload.
     assert 10_000 < int(page.evaluate("sessionStorage.getItem('sent')")) < 500_000
     page.go_back()
@@ -60,7 +59,7 @@ def test_pictures_that_the_server_refuses_are_sent_as_jpeg(
     assert (tmp_path / name).stat().st_size < 1_000_000
     page = open_page(f"{site}/-/clip-search/demo")
     page.get_by_label("Search by a picture").set_input_files(tmp_path / name)
-    page.wait_for_url(re.compile(r"\?vector=[^&]+$"), timeout=60_000)
+    page.wait_for_url(re.compile(r"\?vector=[^&]+$"))
     sync_api.expect(page.get_by_alt_text("Your picture")).to_be_visible()
 
 
@@ -95,8 +94,8 @@ HTML = {"text/html": "<img src='https://example.org/a.jpg'>"}
 def test_a_picture_may_be_dropped_or_pasted(site, open_page, truth, how, texts):
     page = open_page(f"{site}/-/clip-search/demo")
     assert give(page, how, PHONE.read_bytes(), texts)
-    page.wait_for_url(re.compile(r"\?vector=[^&]+$"), timeout=60_000)
-    assert shown(page, truth)[0]["file"] == f"phone/{PHONE.name}"
+    page.wait_for_url(re.compile(r"\?vector=[^&]+$"))
+    assert shown_rows(page, truth)[0]["file"] == f"phone/{PHONE.name}"
 
 
 def hold(page):
@@ -148,8 +147,8 @@ def test_the_last_picture_wins(site, open_page, truth):
     page.wait_for_timeout(200)
     sync_api.expect(page.get_by_role("status")).to_contain_text("Searching by your picture")
     second.continue_()
-    page.wait_for_url(re.compile(r"\?vector=[^&]+$"), timeout=60_000)
-    assert shown(page, truth)[0]["file"] == f"phone/{PHONE.name}"
+    page.wait_for_url(re.compile(r"\?vector=[^&]+$"))
+    assert shown_rows(page, truth)[0]["file"] == f"phone/{PHONE.name}"
 
 
 def test_a_shared_address_does_not_show_the_uploaded_picture(site, open_page):
@@ -157,7 +156,7 @@ def test_a_shared_address_does_not_show_the_uploaded_picture(site, open_page):
         vector = json.load(response)["query"]["vector"]
     page = open_page(f"{site}/-/clip-search/demo?vector={vector}")
     sync_api.expect(page.get_by_role("heading", name="Like your picture")).to_be_visible()
-    assert loaded(page)
+    assert has_loaded(page)
     sync_api.expect(page.get_by_alt_text("Your picture")).to_be_hidden()
 
 
@@ -177,5 +176,5 @@ def test_the_page_reports_a_file_that_is_not_a_picture(site, browser, tmp_path):
         page.goto(f"{site}/-/clip-search/demo")
         page.get_by_label("Search by a picture").set_input_files(tmp_path / "notes.txt")
         told = page.get_by_role("status")
-        sync_api.expect(told).to_contain_text("can't be used for a search", timeout=60_000)
+        sync_api.expect(told).to_contain_text("can't be used for a search")
         assert page.url == f"{site}/-/clip-search/demo"

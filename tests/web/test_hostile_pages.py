@@ -16,7 +16,6 @@ from support.indexes import padded, put_together
 from support.web import PAGE
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 ADDRESSES = (f"{PAGE}?like=1", f"{PAGE}.json?like=1&k=5", f"{PAGE}?q=dog", PAGE)
 

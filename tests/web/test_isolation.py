@@ -25,9 +25,9 @@ from datasette_clip_search.database.index import snapshot_cache as loaded
 from datasette_clip_search.database.model import default_model
 from datasette_clip_search.web import answer, lookup
 from support.vector_database import clustered, make, snapshot_of
+from support.waiting import PATIENCE, wait_until
 from support.web import ONE
 
-pytest_plugins = ["support.web_fixtures"]
 # The vectors are invented, so there are no weights to look for.
 pytestmark = pytest.mark.usefixtures("no_torch")
 
@@ -242,8 +242,8 @@ def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
         # Follows lines of the server's own log.
         assert b"begun\n" in server.stdout
         server.send_signal(number)
-        server.wait(60)
-        visitor.join(60)
+        server.wait(PATIENCE)
+        visitor.join(PATIENCE)
         assert "the server is shutting down" in answers[0]["error"]
     finally:
         server.kill()
@@ -252,7 +252,7 @@ def test_a_server_ends_while_a_database_is_searched(two, tmp_path, number):
 
 
 def _get(url):
-    for _ in range(200):
+    def answer():
         try:
             with urlopen(url) as response:
                 return json.load(response)
@@ -260,5 +260,6 @@ def _get(url):
             with error:
                 return json.load(error)
         except OSError:
-            time.sleep(0.1)
-    raise AssertionError(f"no answer from {url}")
+            return None
+
+    return wait_until(answer, what=f"No answer from {url}")

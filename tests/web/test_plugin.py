@@ -15,7 +15,6 @@ from support.databases import change
 from support.web import PAGE, wait_for_loading
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 
 @pytest.mark.parametrize("path", ["/photos", "/photos/images"])
@@ -95,9 +94,16 @@ def test_hooks_only_take_what_both_versions_offer():
         assert parameters <= offered[name]
 
 
-def test_json_is_json(made):
+def test_json_is_json(thirty_embedded):
     result = subprocess.run(
-        [sys.executable, "-m", "datasette", made / "photos.db", "--get", f"{PAGE}.json?q=red&k=1"],
+        [
+            sys.executable,
+            "-m",
+            "datasette",
+            thirty_embedded / "photos.db",
+            "--get",
+            f"{PAGE}.json?q=red&k=1",
+        ],
         capture_output=True,
         text=True,
     )

@@ -12,7 +12,6 @@ from support.pictures import make_picture
 from support.web import ONE, PAGE, ROOT_ACTOR, as_actor, images
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 DENIED = {
     "instance": {"allow": ROOT_ACTOR},

@@ -23,7 +23,6 @@ from support.pictures import make_picture
 from support.web import ONE, PAGE, ROOT_ACTOR, as_actor, images, links
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 
 async def test_starts_with_the_newest_pictures(photos):

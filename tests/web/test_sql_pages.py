@@ -11,8 +11,6 @@ from support.commands import run
 from support.vector_database import clustered, make, truth
 from support.web import ONE
 
-pytest_plugins = ["support.web_fixtures"]
-
 QUERY = "/-/query" if ONE else ""
 LIKE_7 = "(select embedding from clip_embeddings where image_id = 7)"
 QUERIES = {

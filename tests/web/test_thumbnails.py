@@ -10,7 +10,6 @@ from support.databases import change, rows
 from support.web import PAGE, images
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 
 async def test_thumbnail(folder, photos):

@@ -20,7 +20,6 @@ from support.pictures import make_picture
 from support.web import PAGE
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 JSON = f"{PAGE}.json"
 SETTINGS = Settings(None, 50, thumbnails=False, formats=("JPEG", "PNG"), seconds=100)

@@ -14,7 +14,6 @@ from support.models import make_model
 from support.web import PAGE, ROOT_ACTOR, images, links
 
 pytest.importorskip("open_clip")
-pytest_plugins = ["support.web_fixtures"]
 
 JSON = f"{PAGE}.json"
 BYTES = {"content-type": "application/octet-stream"}

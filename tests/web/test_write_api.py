@@ -7,7 +7,6 @@ from support.rebuilds import COUNT, counts, delete, found_ids, make_photos, near
 from support.web import ONE
 
 pytestmark = pytest.mark.skipif(not ONE, reason="Datasette 0.65 has no write API")
-pytest_plugins = ["support.web_fixtures"]
 
 
 @pytest.fixture

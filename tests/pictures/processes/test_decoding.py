@@ -32,6 +32,7 @@ from support.embedding import summary
 from support.pictures import make_picture
 from support.processes import assert_ended, decoding_processes, is_running
 from support.traps import PLUGIN, make_trap
+from support.waiting import wait_until
 
 REASONS = {
     "crash": "It crashes the decoder (Segmentation fault)",
@@ -330,8 +331,7 @@ def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, de
     futures = [decoders.submit(source(trap), None, SETTINGS, is_wanted) for _ in range(9)]
     if moment == "working":
         assert began.wait(60)
-    running = decoding_processes(os.getpid())
-    assert running
+    running = wait_until(lambda: decoding_processes(os.getpid()))
     # The thread must not start a new process, because nobody would end it.
     close_in_time(decoders)
     assert_ended(running)

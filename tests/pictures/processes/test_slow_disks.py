@@ -13,6 +13,7 @@ from support.commands import run
 from support.databases import rows
 from support.pictures import make_picture
 from support.processes import start
+from support.waiting import PATIENCE, wait_until
 
 # In a decoding process, these files arrive in pieces, after a pause, or never.
 SHARE = """
@@ -121,13 +122,9 @@ def test_no_interrupt_waits_for_a_slow_file(share, tiny_model):
     config = {"commit_seconds": 0.0, "cpu_batch_size": 1}
     run_ = start(share / "d.db", arguments, {"config": config})
     try:
-        deadline = time.monotonic() + 60
-        while not _count(share / "d.db"):
-            assert run_.poll() is None, run_.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: _count(share / "d.db"), run_)
         run_.send_signal(signal.SIGINT)
-        _, stderr = run_.communicate(timeout=60)
+        _, stderr = run_.communicate(timeout=PATIENCE)
     finally:
         run_.kill()
     assert "Finished pictures are stored" in stderr
