@@ -146,7 +146,7 @@ def test_limits_of_the_system(listening, limit, value, name):
     (note,) = heard.notes
     assert name in note
     assert f"sudo sysctl {name.split()[0]}=" in note
-    assert "looked at every 0.5 seconds" in note
+    assert "checked every 0.5 seconds" in note
     assert "--poll SECONDS" in note
 
 
