@@ -119,7 +119,7 @@ def test_interruption(place, runs, undisturbed, name):
         assert interrupted.stderr.count("Finishing the pictures in progress and the index.") == 1
         last = interrupted.stderr.splitlines()[-1]
         assert last.startswith(GO_ON)
-        assert ("the database has no text tower yet" in last) == bool(held)
+        assert ("The database has no text tower yet" in last) == bool(held)
     if "model" in name:
         assert held == {}
     elif "index" in name:
