@@ -11,7 +11,7 @@ ARGS =
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 LOWEST := .venvs/lowest
 # The tests that ask Datasette, which are run on both of its lines.
-WITH_DATASETTE := tests/web tests/database/test_hostile_tables.py \
+WITH_DATASETTE := tests/web tests/database/test_hostile_programs.py \
     tests/publish/test_published_pages.py
 # Pages with generated parts: tests/support/readme.py makes them.
 DOCS := README.md $(wildcard docs/*.md)

@@ -73,7 +73,7 @@ class Config:
     max_duplicate_numbers: int = 550_000_000
     max_published_duplicate_numbers: int = 55_000_000
 
-    # What is kept in memory
+    # Caches
 
     # Snapshots of vectors, and encoders.
     snapshot_cache_entries: int = 8
@@ -116,7 +116,7 @@ class Config:
     # Temporary index files this old were left by runs that were killed.
     abandoned_after_seconds: float = 3600
 
-    # Databases by strangers
+    # Databases from strangers
 
     # A database's own number sizes memory, up to its square; OpenCLIP's models have 1,536 at most.
     max_dimension: int = 4096

@@ -49,10 +49,10 @@ def embed(
     other arguments are the command's options of the same names, but for `thumbnails=False`, which
     is --no-thumbnails, and `memory`, which is in bytes.
 
-    It prints nothing. `progress` is called with a stage such as "Embedding", how much of it is
-    done, and how much there is; both numbers are 0 where they are not known. `progress=print`
-    shows them. Ctrl-C ends the run between two batches: what is embedded is kept, and the report's
-    `interrupted` is true.
+    It prints nothing, but for the progress of a download. `progress` is called with a stage such as
+    "Embedding", how much of it is done, and how much there is; both numbers are 0 if they are not
+    known. `progress=print` shows them. Ctrl-C ends the run between two batches: what is embedded is
+    kept, and the report's `interrupted` is true.
 
     Raises ClipSearchError, before anything is written, for pictures, options, models and databases
     that can't be used. A picture that can't be embedded is no error: the report's `failed` has its

@@ -60,7 +60,7 @@ class Listener:
         self._seconds = seconds
         self._watch = watch
         self._tell = tell
-        self._told: set[str] = set()
+        self._noted: set[str] = set()
         # Whether to listen to folders one by one.
         self._is_single = False
         self._looked = time.monotonic()
@@ -161,8 +161,8 @@ class Listener:
                 )
 
     def _say(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._noted:
+            self._noted.add(text)
             self._tell(f"{text}. Change that with --poll SECONDS")
 
 

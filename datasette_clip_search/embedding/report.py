@@ -122,13 +122,13 @@ class EmbedProgress:
 class Watcher:
     """Methods that --watch calls. Here they do nothing."""
 
-    def first_run(self, summary: EmbedReport) -> None:
+    def first_run(self, report: EmbedReport) -> None:
         """The first run has ended."""
 
-    def change(self, summary: EmbedReport) -> None:
+    def change(self, report: EmbedReport) -> None:
         """A later run changed the database."""
 
-    def kept(self, summary: EmbedReport) -> None:
+    def kept(self, report: EmbedReport) -> None:
         """The places in doubt are not those of the run before."""
 
     def note(self, text: str) -> None:

@@ -116,11 +116,11 @@ class EmbedRequest:
             )
         others = sum(found.others.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in found.others.most_common(5))
-        beside = [f"{others} other files: {kinds}"] if others else []
+        other = [f"{others} other files: {kinds}"] if others else []
         if found.excluded:
-            beside.append(f"{found.excluded} excluded")
-        told = f" ({'; '.join(beside)})" if beside else ""
-        raise CommandError(f"There are no pictures in {where}{told}")
+            other.append(f"{found.excluded} excluded")
+        instead = f" ({'; '.join(other)})" if other else ""
+        raise CommandError(f"There are no pictures in {where}{instead}")
 
     def _held(self, found: FoundPictures) -> int:
         """Count the database's pictures in the places that were searched."""

@@ -81,7 +81,7 @@ class _Later:
         kept, failed = before.kept, before.failed
         for _ in listener.changes():
             try:
-                summary = embed_images(
+                report = embed_images(
                     self._database, self._pictures, self._options, cache=self._cache
                 )
             except (ClipSearchError, OSError, sqlite3.Error) as error:
@@ -91,14 +91,14 @@ class _Later:
                 continue
             problem = ""
             # A folder that can't be listed fails in every run: report it once.
-            told, failed = failed, summary.failed
-            summary.failed = [each for each in failed if each not in told]
-            if summary.changed:
-                self._watcher.change(summary)
-            if summary.kept != kept:
-                kept = summary.kept
-                self._watcher.kept(summary)
-            if summary.interrupted:
+            reported, failed = failed, report.failed
+            report.failed = [each for each in failed if each not in reported]
+            if report.changed:
+                self._watcher.change(report)
+            if report.kept != kept:
+                kept = report.kept
+                self._watcher.kept(report)
+            if report.interrupted:
                 break
 
 

@@ -21,10 +21,6 @@ WORTHWHILE = 1.15
 _TRIES = 3
 # How many batches a GPU is timed with: each takes milliseconds.
 _GPU_RUNS = 5
-INT8_SAMPLE = 144
-"""Pictures that int8 is made with: a third of them calibrates it, the others check it."""
-
-_INT8_SAMPLE_AT_LEAST = 30
 
 
 @dataclass

@@ -111,9 +111,9 @@ def _decode(
             if format not in {"JPEG", "MPO"} or "truncated" not in str(error):
                 raise
             # Importing numpy takes longer than decoding most pictures.
-            from .truncated import load_what_is_there
+            from .truncated import load_truncated
 
-            loaded = load_what_is_there(data, image, scale.open)
+            loaded = load_truncated(data, image, scale.open)
         turn = orientation or facts.orientation
         # Pillow turns a TIFF itself, and pillow-heif a HEIC, whose orientation then reads 1.
         if format != "TIFF" and turn > 1:

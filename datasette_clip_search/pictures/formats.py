@@ -87,7 +87,7 @@ def picture_extensions() -> frozenset[str]:
     return frozenset(known | HEIF_EXTENSIONS | RAW_EXTENSIONS)
 
 
-def why_no_picture(data: bytes) -> str:
+def explain_no_picture(data: bytes) -> str:
     """Return the reason why no decoder accepts these bytes."""
     if not data:
         return "The file is empty"

@@ -6,7 +6,7 @@ import struct
 from PIL import Image, UnidentifiedImageError
 
 from ..common.errors import PictureTooLarge
-from .formats import why_no_picture
+from .formats import explain_no_picture
 
 _EARLY = re.compile("truncated|unexpected end|not enough|end of file|ran out|too short", re.I)
 _MAKES_NO_SENSE = (
@@ -33,7 +33,7 @@ def check_megapixels(width: int, height: int, max_megapixels: float) -> None:
 def explain_decode_error(error: Exception, data: bytes) -> str:
     """Return a reason in plain words for any of the many exceptions that Pillow raises."""
     if not data or isinstance(error, UnidentifiedImageError):
-        return why_no_picture(data)
+        return explain_no_picture(data)
     text = " ".join(_PRIVATE.sub("", str(error)).split())
     if isinstance(error, Image.DecompressionBombError):
         return "It has more pixels than Pillow's limit"

@@ -34,9 +34,7 @@ Open = Callable[[bytes], Image.Image]
 """Opens bytes as a JPEG at the wanted scale."""
 
 
-def load_what_is_there(
-    data: bytes, strict: ImageFile.ImageFile, open_at_scale: Open
-) -> Image.Image:
+def load_truncated(data: bytes, strict: ImageFile.ImageFile, open_at_scale: Open) -> Image.Image:
     """Decode a JPEG that ends early as far as it goes.
 
     `strict` is the image that failed to load. Raise PictureError if too much is missing.

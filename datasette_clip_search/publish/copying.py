@@ -15,7 +15,7 @@ from ..models.towers.stored import IMAGE, TEXT
 from .options import PublishProgress
 from .public_facts import COLUMNS, IMAGE_COLUMNS, PublicFacts
 from .public_thumbnails import plain_thumbnail
-from .public_towers import published_manifest
+from .public_towers import public_manifest
 
 # The ids of the chosen pictures, in the reading connection's temporary database.
 CHOSEN = "temp.clip_chosen"
@@ -59,7 +59,8 @@ class Copy:
             f"create {CHOSEN.replace('temp.', 'temp table ')} (id integer primary key)"
         )
         among = "" if ids is None else "and e.image_id = ?"
-        sql = f"""insert or ignore into {CHOSEN} select e.image_id from {self.of(EMBEDDINGS, "e")}
+        sql = f"""insert or ignore into {CHOSEN} select e.image_id
+            from {self.current_rows(EMBEDDINGS, "e")}
             where e.model_id in ({self._model_ids}) {among}"""
         if ids is None:
             self.reader.execute(sql)
@@ -67,7 +68,7 @@ class Copy:
             self.reader.executemany(sql, ((image_id,) for image_id in ids))
         return self.count(f"select count(*) from {CHOSEN}")
 
-    def of(self, table: str, name: str) -> str:
+    def current_rows(self, table: str, name: str) -> str:
         """Return SQL for the vectors or thumbnails made from the pictures' current content.
 
         The statement refers to them by `name`, and to the pictures as `i`.
@@ -106,7 +107,7 @@ class Copy:
             self._add_column(name)
 
         def change(row: Row) -> Row:
-            own = {name: published.own(self.table, name, row[name]) for name in columns}
+            own = {name: published.user_value(self.table, name, row[name]) for name in columns}
             return published.picture(row) | own
 
         where = f"id in (select id from {CHOSEN}) order by id"
@@ -116,7 +117,7 @@ class Copy:
         """Copy the vectors of each model; `vector` converts one, given its picture's id."""
         names = self._published(EMBEDDINGS)
         for model in self.models:
-            sql = f"""select {_listed(names, "e.")} from {self.of(EMBEDDINGS, "e")}
+            sql = f"""select {_listed(names, "e.")} from {self.current_rows(EMBEDDINGS, "e")}
                 where e.model_id = ? and e.image_id in (select id from {CHOSEN})
                 order by e.image_id"""
             place, blob = names.index("image_id"), names.index("embedding")
@@ -138,7 +139,7 @@ class Copy:
             return plain and row | dict(zip(("format", "data"), plain, strict=True))
 
         names = self._published(THUMBNAILS)
-        sql = f"""select {_listed(names, "t.")} from {self.of(THUMBNAILS, "t")}
+        sql = f"""select {_listed(names, "t.")} from {self.current_rows(THUMBNAILS, "t")}
             where t.image_id in (select id from {CHOSEN}) order by t.image_id"""
         self._write(THUMBNAILS, names, change, fetch(self.reader, sql))
         return failed
@@ -153,7 +154,7 @@ class Copy:
             and (model_id, tower) in (select model_id, tower from main.{TOWERS} where part > 0)"""
 
         def change(row: Row) -> Row:
-            return row if row["part"] else row | {"data": published_manifest(row["data"])}
+            return row if row["part"] else row | {"data": public_manifest(row["data"])}
 
         self._copy(TOWERS, where, change)
 
@@ -182,7 +183,10 @@ class Copy:
         required = dict(fetch(self.reader, sql, row[0]))
         absent = [b"" if required[each] else None for each in names]
         rows = (
-            [published.own(row[0], *value) for value in zip(names, values, absent, strict=True)]
+            [
+                published.user_value(row[0], *value)
+                for value in zip(names, values, absent, strict=True)
+            ]
             for values in fetch(self.reader, f"select {_listed(names)} from main.{quote(row[0])}")
         )
         try:

@@ -18,6 +18,7 @@ _LIKE_PATH = " or ".join(
     f"{{0}} like '{pattern}'"
     for pattern in ("/%/%", "_:\\%", "~/%", "file:/%", "%/home/%", "%/Users/%", "%\\Users\\%")
 )
+_IS_CHOSEN = f"id in (select id from {CHOSEN})"
 # Facts that not every picture has are shown with the number of pictures that have them.
 _COUNTED = ("gps", "key", "taken", "camera")
 
@@ -46,17 +47,28 @@ def find_notices(
     tables: Sequence[str],
 ) -> Iterator[str]:
     """Yield what was left out or changed, and what may reveal more than intended."""
-    images = quote(copy.table)
-    chosen = f"id in (select id from {CHOSEN})"
+    yield from _position_notices(copy, published)
+    yield from _path_notices(paths)
+    yield from _left_out_notices(copy, options)
+    yield from _original_notices(copy, published, paths)
+    yield from _paths_in(copy, copy.table, options.columns)
+    for table in tables:
+        yield from _paths_in(copy, table, copy.columns(table))
+
+
+def _position_notices(copy: Copy, published: PublicFacts) -> Iterator[str]:
     position = select_facts(copy.reader, copy.table, "id", "latitude", "longitude")
-    sql = f"""select count(*) from (select {position} from main.{images}) where {chosen}
-        and latitude is not null and longitude is not null"""
+    sql = f"""select count(*) from (select {position} from main.{quote(copy.table)})
+        where {_IS_CHOSEN} and latitude is not null and longitude is not null"""
     if positions := copy.count(sql):
         pictures = counted(positions, "picture")
         if "gps" in published.revealed:
-            yield f"Published: GPS positions of {pictures}; --drop gps leaves them out"
+            yield f"Published: GPS positions of {pictures}"
         else:
             yield f"Left out: GPS positions of {pictures}; --keep-gps keeps them"
+
+
+def _path_notices(paths: PublicPaths) -> Iterator[str]:
     if names := paths.shortened_to_names:
         yield (
             f"Shortened to file names: paths of {counted(names, 'picture')} outside the database's "
@@ -67,8 +79,11 @@ def find_notices(
         example = min(paths.folders)
         example = example if example.isprintable() else ascii(example)
         yield f"Published: names of {folders}, such as {example}; --drop folder leaves them out"
+
+
+def _left_out_notices(copy: Copy, options: PublishOptions) -> Iterator[str]:
     if options.condition is None:
-        sql = f"select count(*) from main.{images} where not {chosen}"
+        sql = f"select count(*) from main.{quote(copy.table)} where not {_IS_CHOSEN}"
         if others := copy.count(sql):
             yield f"Left out: {counted(others, 'picture')} that the model has not embedded"
     if lost := sum(len(lost_ids(copy.reader, model)) for model in copy.models):
@@ -78,31 +93,28 @@ def find_notices(
         )
     if options.thumbnail_size != 0:
         sql = f"""select count(*) from {CHOSEN}
-            where id not in (select t.image_id from {copy.of(THUMBNAILS, "t")})"""
+            where id not in (select t.image_id from {copy.current_rows(THUMBNAILS, "t")})"""
         if bare := copy.count(sql):
             yield f"Without a thumbnail: {counted(bare, 'picture')}; the page shows only names"
     if failures := copy.count(f"select count(*) from main.{FAILURES}"):
         yield f"Left out: {FAILURES}, which has the paths of {counted(failures, 'file')}"
-    known = {
-        name
-        for (name,) in fetch(copy.writer, "select name from temp.pragma_table_info(?)", copy.table)
-    }
     sql = "select name from temp.pragma_table_info(?)"
+    known = {name for (name,) in fetch(copy.writer, sql, copy.table)}
     own = [name for (name,) in fetch(copy.reader, sql, copy.table) if name not in known]
     if own:
         yield f"Left out: your own columns {', '.join(own)}; --with-column {own[0]} keeps one"
+
+
+def _original_notices(copy: Copy, published: PublicFacts, paths: PublicPaths) -> Iterator[str]:
     for place, number in published.originals.items():
         files = f"{counted(number, 'picture file')} in {place}"
         if "original" in published.revealed:
-            yield f"Published: {files}, with all metadata; --drop original leaves them out"
+            yield f"Published: {files}, with all metadata"
         else:
             yield f"Left out: {files}; --keep original keeps them"
     template = originals_template(copy.writer)
     if template and paths.changed and ("{path}" in template or "{name}" in template):
         yield "Links to originals use the shortened paths"
-    yield from _paths_in(copy, copy.table, options.columns)
-    for table in tables:
-        yield from _paths_in(copy, table, copy.columns(table))
 
 
 def _paths_in(copy: Copy, table: str, columns: Iterable[str]) -> Iterator[str]:

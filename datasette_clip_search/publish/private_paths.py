@@ -72,7 +72,7 @@ class PublicPaths:
         """Return whether to publish the name of a table, and which pictures are its rows."""
         return "table" in self._kept and self.keeps_key(table)
 
-    def published(self, image_id: object, stored: object, format: object = None) -> str:
+    def public_path(self, image_id: object, stored: object, format: object = None) -> str:
         """Return the public path for a stored one."""
         if isinstance(stored, str) and self._is_kept(stored):
             self._note_revealed(stored, stored)

@@ -98,7 +98,7 @@ class PublicFacts:
     def picture(self, facts: dict[str, object]) -> dict[str, object]:
         """Return the public form of a row of the pictures' table, given by its columns."""
         changed: dict[str, object] = {
-            "path": self._paths.published(facts["id"], facts["path"], facts.get("format"))
+            "path": self._paths.public_path(facts["id"], facts["path"], facts.get("format"))
         }
         if facts.get("key") is not None:
             changed |= self._key(facts)
@@ -110,7 +110,7 @@ class PublicFacts:
         changed |= {name: value for name, value in absent.items() if name not in self._kept}
         return facts | {name: value for name, value in changed.items() if name in facts}
 
-    def own(self, table: str, column: str, value: object, absent: object = None) -> object:
+    def user_value(self, table: str, column: str, value: object, absent: object = None) -> object:
         """Return a value of the user's own table or column; `absent` replaces a picture file."""
         if not isinstance(value, bytes) or not _FILE.match(value):
             return value
@@ -123,7 +123,7 @@ class PublicFacts:
         name = str(facts["name"])
         changed = {
             "name": self._paths.shortened(name) if is_absolute(name) else name,
-            "pretrained": published_place(str(facts["pretrained"])),
+            "pretrained": public_pretrained(str(facts["pretrained"])),
         }
         if "model" not in self._kept:
             changed = {"name": f"model-{facts['id']}", "pretrained": "./model"}
@@ -145,7 +145,7 @@ class PublicFacts:
         return hmac.new(self._secret, str(content_hash).encode(), hashlib.sha256).hexdigest()
 
 
-def published_place(pretrained: str) -> str:
+def public_pretrained(pretrained: str) -> str:
     """Return a model's `pretrained` without the name of any folder or file of the owner's.
 
     Weights beside the published database are found by it, and it never looks like a tag.

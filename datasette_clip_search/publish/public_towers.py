@@ -20,7 +20,7 @@ _PUBLIC = frozenset(
 _WITHHELD = "pictures"
 
 
-def published_manifest(manifest: object) -> str:
+def public_manifest(manifest: object) -> str:
     """Return a tower's manifest without dates, reasons and counts of the owner's.
 
     An unreadable manifest becomes an empty one, which is just as unusable.

@@ -33,8 +33,8 @@ from .sizes import part_sizes
 from .target import check_target, replace_whole, scratch_folder
 
 _VECTORS_AT_ONCE = 4096
-# Pictures whose nearest ones are compared where vectors are rounded: they tell the recall to half a
-# percent, in a second or two for each 100,000 pictures.
+# How many pictures to measure the loss of rounding with. They give the recall to half a percent, in
+# a second or two for each 100,000 pictures.
 _RECALL_SAMPLE = 200
 
 
@@ -159,7 +159,7 @@ def _fill(
     copy.copy_towers(options.image_search)
     tables = [copy.copy_table(name, published) for name in options.tables]
     progress.start("Copying", _count_vectors(copy, chosen))
-    copy.copy_vectors(partial(_stored, options.vectors == "fp16"))
+    copy.copy_vectors(partial(_published_vector, options.vectors == "fp16"))
     progress.finish()
     copy.finish()
     url = options.originals_url or originals_template(reader)
@@ -169,13 +169,13 @@ def _fill(
     )
     writer.execute("commit")
     if options.vectors == "fp16":
-        chunks = partial(_both, copy, chosen[0])
+        chunks = partial(_vector_chunks, copy, chosen[0])
         count = _count_vectors(copy, chosen[:1])
         report.recall, report.asked = published_recall(chunks, count, _RECALL_SAMPLE)
-    report.has_words = _have(writer, chosen, TEXT)
+    report.has_words = _all_have_tower(writer, chosen, TEXT)
     report.revealed, report.left_out = private_facts(copy, published)
     report.warnings += find_notices(copy, options, published, paths, tables)
-    if options.image_search and not _have(writer, chosen, IMAGE):
+    if options.image_search and not _all_have_tower(writer, chosen, IMAGE):
         report.warnings.append(
             "Visitors can't search by their own pictures: that needs an image tower, which this "
             "database does not have. Run sqlite-utils embed-images with --with-image-search, then "
@@ -187,12 +187,12 @@ def _fill(
 def _count_vectors(copy: Copy, chosen: Iterable[Model]) -> int:
     which = ", ".join(str(model.id) for model in chosen)
     return copy.count(
-        f"""select count(*) from {copy.of(EMBEDDINGS, "e")}
+        f"""select count(*) from {copy.current_rows(EMBEDDINGS, "e")}
         where e.model_id in ({which}) and e.image_id in (select id from {CHOSEN})"""
     )
 
 
-def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
+def _published_vector(is_halved: bool, model: Model, image_id: int, value: object) -> bytes:
     if isinstance(value, bytes) and has_length(value, model.dimension):
         [vector] = decode_vectors([value], model.dimension)
         if np.isfinite(vector).all():
@@ -205,11 +205,11 @@ def _stored(is_halved: bool, model: Model, image_id: int, value: object) -> byte
     )
 
 
-def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
+def _vector_chunks(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
     sql = """select e.image_id, e.embedding from {} where e.model_id = ? and {}
         order by e.image_id"""
     chosen = f"e.image_id in (select id from {CHOSEN})"
-    before = fetch(copy.reader, sql.format(copy.of(EMBEDDINGS, "e"), chosen), model.id)
+    before = fetch(copy.reader, sql.format(copy.current_rows(EMBEDDINGS, "e"), chosen), model.id)
     after = fetch(copy.writer, sql.format(f"main.{EMBEDDINGS} as e", "true"), model.id)
     while rows := before.fetchmany(_VECTORS_AT_ONCE):
         published = after.fetchmany(_VECTORS_AT_ONCE)
@@ -220,7 +220,7 @@ def _both(copy: Copy, model: Model) -> Iterator[tuple[Ids, Vectors, Vectors]]:
         )
 
 
-def _have(writer: sqlite3.Connection, chosen: Iterable[Model], tower: str) -> bool:
+def _all_have_tower(writer: sqlite3.Connection, chosen: Iterable[Model], tower: str) -> bool:
     """Return whether all models have one kind of tower."""
     if not has_table(writer, TOWERS):
         return False

@@ -13,13 +13,13 @@ import operator
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
-from ..common.errors import CommandError, NotAPicture, PictureError, QueryError
+from ..common.errors import CommandError, QueryError
 from ..database.connection import open_database
 from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
@@ -28,7 +28,7 @@ from . import nearest
 from .duplicates import Duplicate, duplicates
 from .hits import Hit, Hits, HitSource
 from .mix import mixed_vector
-from .own_picture import decode_own, encode_own, upright_rgb
+from .own_picture import is_image, own_picture_vector
 from .query import Value, picture_vector, query_vector
 from .tags import Tag, tags
 from .where import PYTHON, ids_where
@@ -130,7 +130,7 @@ class Collection:
 
     def mix(
         self,
-        terms: "Mapping[Query, float] | Iterable[tuple[Query, float]]",
+        terms: "Mapping[Any, float] | Iterable[tuple[Query, float]]",
         *,
         k: int = CONFIG.default_k,
         where: str | None = None,
@@ -144,7 +144,7 @@ class Collection:
         arguments, and the errors, are those of search().
         """
         pairs = terms.items() if isinstance(terms, Mapping) else terms
-        vector = self._mixed([(self._value(query), weight) for query, weight in pairs])
+        vector = self._mixed([(self._value(query), _plain(weight)) for query, weight in pairs])
         return self._search(_blob(vector), k, where, parameters, within)
 
     def duplicates(self, threshold: float = CONFIG.duplicate_threshold) -> list[Duplicate]:
@@ -154,7 +154,7 @@ class Collection:
         `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
         """
         table, model = self._chosen()
-        return list(duplicates(self._connection, model, table, threshold))
+        return list(duplicates(self._connection, model, table, _plain(threshold)))
 
     def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
         """Return labels with their probabilities for a query, as clip_tags() does, best first.
@@ -162,7 +162,12 @@ class Collection:
         `query` is usually the id of a picture. Raises QueryError for one that can't be searched
         for, and for labels that are blank, repeated, too long or too many.
         """
-        listed = json.dumps(list(labels))
+        if isinstance(labels, str):
+            raise QueryError('labels is a text. Expected a list, such as ["dog", "cat"]')
+        try:
+            listed = json.dumps(list(labels))
+        except TypeError as error:
+            raise QueryError(f"A label must be text: {error}") from error
         table, model = self._chosen()
         return list(tags(self._connection, model, table, self._value(query), listed))
 
@@ -196,13 +201,14 @@ class Collection:
         parameters: Sequence[object] | Mapping[str, object],
         within: Iterable[int] | Ids | None,
     ) -> Hits:
+        if where is None and len(parameters):
+            raise QueryError("parameters are the values of ? or :name in where, but there is none")
         table, model = self._chosen()
         ids = None if within is None else _ids(within)
         if where is not None:
             meeting = ids_where(self._connection, table, model, where, parameters, PYTHON)
             ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
-        wanted = int(k) if isinstance(k, np.integer) else k
-        found = nearest.search(self._connection, model, table, value, wanted, ids)
+        found = nearest.search(self._connection, model, table, value, _plain(k), ids)
         source = HitSource(self._connection, table)
         return Hits(
             Hit(hit.id, hit.rank, hit.score, hit.z_score, hit.path, source) for hit in found
@@ -218,11 +224,14 @@ class Collection:
             return query
         if isinstance(query, np.ndarray):
             return self._checked(query)
-        if isinstance(query, os.PathLike):
+        if hasattr(query, "__index__"):
+            return _integer("The id of a picture", query)
+        if isinstance(query, os.PathLike) or is_image(query):
             return self._picture(query)
-        if _is_image(query):
-            return self._picture(query)
-        return _integer("The id of a picture", query)
+        raise QueryError(
+            f"The query is a {type(query).__name__}. Expected words, the id of a picture, a Path, "
+            "a Pillow image, a vector, or bytes"
+        )
 
     def _picture(self, picture: "Picture") -> bytes:
         """Return the vector of a picture that need not be in the database, as a blob."""
@@ -230,23 +239,7 @@ class Collection:
         if isinstance(picture, bytes):
             return _blob(picture_vector(self._connection, model, picture))
         encoder = picture_encoder_of(self._connection, model)
-        if isinstance(picture, str | os.PathLike):
-            path = os.path.expanduser(picture)
-            try:
-                with open(path, "rb") as file:
-                    decoded = decode_own(file.read(), encoder, path)
-            except OSError as error:
-                raise QueryError(f"{path} can't be read: {error.strerror}") from error
-            except PictureError as error:
-                raise NotAPicture(f"{path}: {error}") from error
-            size = decoded.width, decoded.height
-            return _blob(encode_own(model, encoder, decoded.image, size))
-        if not _is_image(picture):
-            raise QueryError(
-                f"image is a {type(picture).__name__}. Expected a path, the bytes of a picture "
-                "file, or a Pillow image"
-            )
-        return _blob(encode_own(model, encoder, upright_rgb(picture)))
+        return _blob(own_picture_vector(model, encoder, picture))
 
     def _checked(self, vector: Vectors) -> bytes:
         dimension = self.model.dimension
@@ -269,10 +262,9 @@ def _blob(vector: Vectors) -> bytes:
         return vector.astype("<f4").tobytes()
 
 
-def _is_image(value: object) -> "TypeGuard[Image]":
-    from PIL.Image import Image
-
-    return isinstance(value, Image)
+def _plain(number: Any) -> Any:
+    """Return a number of numpy's as Python's."""
+    return number.item() if isinstance(number, np.generic) else number
 
 
 def _integer(name: str, value: object) -> int:

@@ -1,12 +1,13 @@
-"""Pictures of the caller's own as queries: decoded in this process, in every format of embed's."""
+"""Pictures of the caller as queries: decoded in this process, in every format that embed takes."""
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 
 from ..common.arrays import Vectors
 from ..common.config import CONFIG
-from ..common.errors import NotAPicture
+from ..common.errors import NotAPicture, PictureError, QueryError
 from ..database.model import Model
 from ..database.vectors import check_query_vectors
 from ..models.encoding import PictureEncoder
@@ -46,11 +47,40 @@ def encode_own(
     return vector
 
 
-def upright_rgb(image: "Image") -> "Image":
-    """Return a Pillow image as pictures are decoded: upright, and 8-bit sRGB on white.
+def own_picture_vector(
+    model: Model, encoder: PictureEncoder, picture: "str | os.PathLike[str] | Image"
+) -> Vectors:
+    """Return the unit vector (d,) float32 of a picture file or a Pillow image.
 
-    Raises NotAPicture for an image that Pillow can't load.
+    Raises QueryError for a file that can't be read or is no picture, and for anything else.
     """
+    if is_image(picture):
+        return encode_own(model, encoder, _upright_rgb(picture))
+    if not isinstance(picture, str | os.PathLike):
+        raise QueryError(
+            f"image is a {type(picture).__name__}. Expected a path, the bytes of a picture "
+            "file, or a Pillow image"
+        )
+    path = os.path.expanduser(picture)
+    try:
+        with open(path, "rb") as file:
+            decoded = decode_own(file.read(), encoder, path)
+    except OSError as error:
+        raise QueryError(f"{path} can't be read: {error.strerror}") from error
+    except PictureError as error:
+        raise NotAPicture(f"{path}: {error}") from error
+    return encode_own(model, encoder, decoded.image, (decoded.width, decoded.height))
+
+
+def is_image(value: object) -> "TypeGuard[Image]":
+    """Tell whether a value is a Pillow image."""
+    from PIL.Image import Image
+
+    return isinstance(value, Image)
+
+
+def _upright_rgb(image: "Image") -> "Image":
+    """Return a Pillow image as pictures are decoded: upright, and 8-bit sRGB on white."""
     from PIL import ImageOps
 
     from ..pictures.colour import to_srgb

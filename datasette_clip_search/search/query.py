@@ -111,7 +111,7 @@ def _given_vector(model: Model, blob: bytes) -> Vectors:
     vector = given.astype(np.float64)
     length = math.sqrt(vector.dot(vector))
     if not math.isfinite(length):
-        raise QueryError("The embedding has a number that is not finite")
+        raise QueryError("The embedding holds a number that is not finite")
     if length == 0:
         raise QueryError("The embedding is all zeros, so it has no direction to search in")
     unit: Vectors = (vector / length).astype(np.float32)

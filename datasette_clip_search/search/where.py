@@ -70,8 +70,9 @@ def ids_where(
             values,
         )
         return [int(image_id) for (image_id,) in rows]
-    # Before Python 3.12, more than one statement raised a Warning.
-    except (sqlite3.Error, sqlite3.Warning) as error:
+    # Before Python 3.12, more than one statement raised a Warning. Python itself refuses numbers
+    # and texts that SQLite does not have.
+    except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError) as error:
         # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")

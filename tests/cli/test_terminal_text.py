@@ -57,7 +57,7 @@ EXACT = {
     "cli/clip_index.py": ["json.dumps(report, indent=4)"],
     "cli/search_output.py": [
         "os.fsencode(file + end)",
-        "_sheet(question, hits, lambda _: None)",
+        "_sheet(request, hits, lambda _: None)",
         "text",
     ],
     "cli/embed_output.py": [

@@ -1,4 +1,4 @@
-"""Decoding before the model is loaded, for what it is expected to see."""
+"""Decoding begins before the model is loaded, with the preprocessing expected of it."""
 
 import json
 import shutil
@@ -61,7 +61,7 @@ def test_a_folder_that_says_nothing(tmp_path, broken):
 
 @pytest.fixture
 def archive(tmp_path, pictures) -> Path:
-    """Pictures that can only be read once and in order, and one that can't be read."""
+    """Pictures that can be read only once and in order, and one that can't be read."""
     (pictures / "broken.jpg").write_bytes(b"nonsense")
     with tarfile.open(tmp_path / "archive.tar.gz", "w:gz") as tar:
         tar.add(pictures, "in")
@@ -85,7 +85,7 @@ def test_wrong_expectation(tmp_path, pictures, archive, tiny_model, monkeypatch)
 def test_model_of_the_database_that_sees_something_else_now(
     tmp_path, tiny_database, pictures, tiny_model
 ):
-    """A few new pictures are decoded before anything is loaded."""
+    """A few new pictures are decoded before the model is loaded."""
     make_picture(pictures / "new.jpg", 99)
     run("embed-images", tmp_path / "right.db", pictures, "--pretrained", tiny_model)
     with closing(sqlite3.connect(tiny_database)) as connection, connection:
@@ -107,7 +107,7 @@ def test_decoding_begins_before_the_model_is_loaded(
     load = Loader.load
 
     def spy(self, *arguments):
-        # Waits for pictures, for which no model is here.
+        # This waits for pictures, before there is a model.
         assert self._loaded is None
         decoded.append(arguments[-1].sample(2))
         return load(self, *arguments)
@@ -144,7 +144,7 @@ def test_as_many_wait_as_memory_is_given(ahead, pictures, configured):
 
 
 def test_contents_that_were_read_are_part_of_it(ahead, archive, configured):
-    # So that nothing but contents counts.
+    # Only contents count.
     configured(waiting_bytes=100, thumbnail_bytes=-30_000)
     some = ahead(archive)
     some.fill()

@@ -1,42 +1,23 @@
 """Folders that change between runs: nothing is embedded twice, and nothing is lost."""
 
 import os
-import random
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
 
 from support.commands import run
 from support.contents import contents, ids
 from support.databases import rows
-from support.embedding import embed, summary, vectors
-from support.models import make_model
+from support.embedding import assert_as_fresh, embed, summary, vectors
 from support.pictures import make_picture
 
 pytest.importorskip("open_clip")
-
-
-def fresh(database: Path, folder: Path, model: Path) -> dict[str, tuple]:
-    """Returns the contents of a new database, beside another one, of the same folder."""
-    other = database.with_name("fresh.db")
-    other.unlink(missing_ok=True)
-    embed(other, folder, "--pretrained", model)
-    return contents(other)
-
-
-def assert_as_fresh(database: Path, folder: Path, model: Path) -> None:
-    """Fails unless a database holds what a new one of the same folder would hold."""
-    assert contents(database) == fresh(database, folder, model)
 
 
 @pytest.fixture
@@ -61,7 +42,7 @@ def test_touched_files_cost_nothing(tiny_database, pictures, no_model):
     assert told["Index"].endswith("(up to date)")
     after = contents(tiny_database)
     for path in before:
-        # All but the time of the file.
+        # Everything but the time of the file.
         assert before[path][:2] + before[path][3:] == after[path][:2] + after[path][3:]
     assert after["pictures/a.jpg"][2] != before["pictures/a.jpg"][2]
 
@@ -162,7 +143,7 @@ def test_equal_new_files_are_embedded_once(tmp_path, tiny_model):
 
 @pytest.mark.parametrize("prune", [[], ["--prune"]])
 def test_copies_of_a_file_that_is_deleted(tiny_database, pictures, tiny_model, prune):
-    """One of them takes its row over, in one run; the other is a copy of that."""
+    """One copy takes over the row, in one run; the other is a copy of it."""
     before = ids(tiny_database)["pictures/a.jpg"]
     shutil.copy(pictures / "a.jpg", pictures / "x.jpg")
     shutil.copy(pictures / "a.jpg", pictures / "y.jpg")
@@ -222,7 +203,7 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
 
 
 def _search(database: Path) -> list[int]:
-    """Returns the ids that a search for a stored vector finds, by way of the index file."""
+    """Returns the ids that a search for a stored vector finds through the index file."""
     from datasette_clip_search.database.changes import moment_of
     from datasette_clip_search.database.index import index_path, open_index
     from datasette_clip_search.database.model import models
@@ -246,7 +227,7 @@ def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, t
     shutil.rmtree(tmp_path / "elsewhere")
     (pictures / "deep" / "f.jpg").unlink()
     (pictures / "a.jpg").unlink()
-    # A file that is given by its name says nothing of those beside it.
+    # A file that is given by name says nothing about its neighbours.
     (pictures / "d.jpg").unlink()
     assert "Deleted" not in embed(tiny_database, pictures / "e.jpg", "--prune")
     assert len(contents(tiny_database)) == 9
@@ -257,7 +238,7 @@ def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, t
 
 
 def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_model):
-    """Run by another user where the tests run as root, to whom everything is readable."""
+    """Root can read everything, so tests that run as root start another user."""
     make_picture(pictures / "deep" / "g.jpg", 44)
     make_picture(pictures / "shut" / "h.jpg", 45)
     embed(tiny_database, pictures)
@@ -272,7 +253,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
     (pictures / "deep").chmod(0)
     (pictures / "shut").chmod(0o444)  # Can be listed, but not looked into.
     code = (
-        # Which that user may not be able to import.
+        # The other user may not be able to import it.
         "import mmap, os, sys, termios\n"
         "from sqlite_utils.cli import cli\n"
         "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
@@ -292,7 +273,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
 
 @pytest.mark.parametrize("way", ["emptied", "deleted"])
 def test_empty_folder_deletes_nothing(tiny_database, pictures, way):
-    """A disk that is not plugged in leaves an empty folder behind."""
+    """The folder of an unplugged disk is empty."""
     before = contents(tiny_database)
     shutil.rmtree(pictures)
     if way == "emptied":
@@ -327,7 +308,7 @@ def test_strict(tiny_database, pictures):
     assert run("embed-images", tiny_database, pictures, "--strict").exit_code == 0
     (pictures / "broken.jpg").write_bytes(b"nonsense")
     for _ in range(2):
-        # The second time it is an old failure.
+        # The second time, it is a failure of before.
         result = run("embed-images", tiny_database, pictures, "--strict")
         assert result.exit_code == 1
         assert "Error: --strict: 1 of the pictures could not be embedded" in result.stderr
@@ -365,227 +346,12 @@ def test_no_thumbnail_outlives_what_it_shows(tiny_database, pictures):
     embed(tiny_database, pictures, "--no-thumbnails")
     changed = ids(tiny_database)["pictures/a.jpg"]
     sql = "select count(*) from clip_thumbnails where image_id = ?"
-    # The one of what the file held before is gone.
+    # The thumbnail of the old content is gone.
     assert rows(tiny_database, sql, changed) == [(0,)]
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A database with a table of blobs and paths, as people have them."""
-    database = tmp_path / "photos.db"
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute("create table photos (id integer primary key, title, data, path)")
-        for key in range(1, 7):
-            path = make_picture(tmp_path / "files" / f"{key}.png", key)
-            held = (key * 10, f"picture {key}", path.read_bytes(), f"files/{key}.png")
-            connection.execute("insert into photos values (?, ?, ?, ?)", held)
-    connection.close()
-    return database
-
-
-def _change(database: Path, sql: str, *parameters: object) -> None:
-    connection = sqlite3.connect(database)
-    with connection:
-        connection.execute(sql, parameters)
-    connection.close()
-
-
-def test_blobs(photos, tiny_model, tmp_path, connect):
-    select = "select id, data from photos"
-    told = embed(photos, "--sql", select, "--pretrained", tiny_model)
-    assert told["Embedded"] == "6"
-    joined = connect(photos).execute(
-        "select photos.title from clip_search(?, 3) join images using(id) "
-        "join photos on photos.id = images.key order by score desc",
-        ((tmp_path / "files" / "4.png").read_bytes(),),
-    )
-    assert joined.fetchall()[0] == ("picture 4",)
-    told = embed(photos, "--sql", select)
-    assert (told["Embedded"], told["Unchanged"]) == ("0", "6")
-    before = ids(photos)
-    changed = make_picture(tmp_path / "changed.png", 77).read_bytes()
-    _change(photos, "update photos set data = ? where id = 10", changed)
-    _change(photos, "delete from photos where id = 20")
-    told = embed(photos, "--sql", select)
-    assert (told["Embedded"], told["Unchanged"]) == ("1", "4")
-    assert told["Missing"].startswith("1 ")
-    assert ids(photos) == before
-    told = embed(photos, "--sql", select, "--prune")
-    assert told["Deleted"].startswith("1 ")
-    keys = rows(photos, "select key from images order by key")
-    assert keys == [(10,), (30,), (40,), (50,), (60,)]
-
-
-def test_rows_of_paths(photos, tiny_model, tmp_path, connect):
-    select = "select id, path from photos"
-    assert embed(photos, "--sql", select, "--pretrained", tiny_model)["Embedded"] == "6"
-    sql = "select path, key from images order by key"
-    assert rows(photos, sql)[:2] == [("files/1.png", 10), ("files/2.png", 20)]
-    found = connect(photos).execute(
-        "select photos.title from clip_search(?, 1) join images using(id) "
-        "join photos on photos.id = images.key",
-        ((tmp_path / "files" / "3.png").read_bytes(),),
-    )
-    assert found.fetchall() == [("picture 3",)]
-    make_picture(tmp_path / "files" / "1.png", 50, (80, 80))
-    told = embed(photos, "--sql", select)
-    assert (told["Embedded"], told["Unchanged"]) == ("1", "5")
-
-
-def _zip(path: Path, folder: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*.*")):
-            archive.write(file, file.relative_to(folder))
-
-
-def _tar(path: Path, folder: Path) -> None:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-        archive.add(folder, "in")
-
-
-@pytest.mark.parametrize(("name", "pack"), [("p.zip", _zip), ("p.tar", _tar), ("p.tar.gz", _tar)])
-def test_archives(tmp_path, pictures, tiny_model, name, pack: Callable[[Path, Path], None]):
-    archive, database = tmp_path / name, tmp_path / "d.db"
-    pack(archive, pictures)
-    assert embed(database, archive, "--pretrained", tiny_model)["Embedded"] == "6"
-    by_file = {hash: row for hash, *row in fresh(database, pictures, tiny_model).values()}
-    for hash, *row in contents(database).values():
-        # Vector and thumbnail are those of the file outside.
-        assert (row[10], row[12]) == (by_file[hash][10], by_file[hash][12])
-    told = embed(database, archive)
-    assert (told["Embedded"], told["Unchanged"]) == ("0", "6")
-    before = ids(database)
-    make_picture(pictures / "a.jpg", 90)
-    (pictures / "b.png").unlink()
-    make_picture(pictures / "new.png", 91)
-    pack(archive, pictures)
-    os.utime(archive, (2e9, 2e9))
-    told = embed(database, archive, "--prune")
-    assert (told["Embedded"], told["Deleted"][:2], told["Unchanged"]) == ("2", "1 ", "4")
-    after = ids(database)
-    assert len(after) == 6
-    gone = next(path for path in before if path.endswith("b.png"))
-    assert {path: id for path, id in before.items() if path != gone}.items() <= after.items()
-
-
-def test_list_on_standard_input(tmp_path, pictures, tiny_model):
-    from sqlite_utils.cli import cli
-
-    listed = f"{pictures / 'a.jpg'}\n{pictures / 'deep' / 'f.jpg'}\n"
-    arguments = ["embed-images", str(tmp_path / "d.db"), "-", "--pretrained", str(tiny_model)]
-    result = CliRunner().invoke(cli, arguments, input=listed)
-    assert result.exit_code == 0, result.output
-    assert sorted(contents(tmp_path / "d.db")) == ["pictures/a.jpg", "pictures/deep/f.jpg"]
-
-
-def test_globs(tmp_path, pictures, tiny_model):
-    embed(tmp_path / "d.db", pictures / "**" / "*.jpg", "--pretrained", tiny_model)
-    assert len(contents(tmp_path / "d.db")) == 4
-
-
-class Folder:
-    """A folder that something happens to, with times that always go on."""
-
-    def __init__(self, path: Path, seed: int):
-        self.path = path
-        self.random = random.Random(seed)
-        self.clock = 1_500_000_000
-        self.made = 0
-
-    def files(self) -> list[Path]:
-        return sorted(path for path in self.path.rglob("*.*") if path.is_file())
-
-    def change(self) -> str:
-        ways = [self.add, self.delete, self.rename, self.swap, self.copy, self.modify, self.touch]
-        way = self.random.choice(ways if len(self.files()) > 4 else [self.add])
-        way()
-        return way.__name__
-
-    def one(self) -> Path:
-        return self.random.choice(self.files())
-
-    def name(self) -> Path:
-        """Returns a path that is often one that there was before."""
-        below = self.random.choice(["", "x", "y", "x/z"])
-        path = self.path / below / f"{self.random.randrange(12)}.bmp"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def stamp(self, path: Path) -> None:
-        self.clock += 1
-        os.utime(path, (self.clock, self.clock))
-
-    def add(self) -> None:
-        self.made += 1
-        self.stamp(make_picture(self.name(), self.made))
-
-    def modify(self) -> None:
-        self.made += 1
-        self.stamp(make_picture(self.one(), self.made))
-
-    def touch(self) -> None:
-        self.stamp(self.one())
-
-    def delete(self) -> None:
-        self.one().unlink()
-
-    def rename(self) -> None:
-        self.one().replace(self.name())
-
-    def copy(self) -> None:
-        name = self.name()
-        source = self.one()
-        if name != source:
-            shutil.copy(source, name)
-            self.stamp(name)
-
-    def swap(self) -> None:
-        one, other, between = self.one(), self.one(), self.path / "between"
-        one.rename(between)
-        if other.exists():
-            other.rename(one)
-        between.rename(other)
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory):
-    """A model that is loaded once for many runs, and its folder."""
-    from datasette_clip_search.embedding.model_loading import RunCache
-
-    return RunCache(), make_model(tmp_path_factory.mktemp("loaded") / "tiny")
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed):
-    from datasette_clip_search.embedding import EmbedOptions, embed_images
-
-    held, model = loaded
-    options = EmbedOptions(pretrained=str(model), prune=True)
-    folder, database = Folder(tmp_path / "p", seed), tmp_path / "d.db"
-    for _ in range(8):
-        folder.add()
-    embed_images(database, [folder.path], options, cache=held)
-    # What a file was when it was last looked at: its row may only be kept for the same content.
-    before = {path: path.read_bytes() for path in folder.files()}
-    for round in range(8):
-        ids_before = ids(database)
-        done = [folder.change() for _ in range(folder.random.randrange(1, 5))]
-        embed_images(database, [folder.path], options, cache=held)
-        other = tmp_path / f"fresh{round}.db"
-        embed_images(other, [folder.path], options, cache=held)
-        assert contents(database) == contents(other), done
-        after = {path: path.read_bytes() for path in folder.files()}
-        ids_after = ids(database)
-        for path in before.keys() & after.keys():
-            if before[path] == after[path]:
-                stored = path.relative_to(tmp_path).as_posix()
-                assert ids_after[stored] == ids_before[stored], done
-        before = after
-
-
 def test_picture_without_a_time(tmp_path, tiny_model):
-    """Reproducible builds set every time to 0, which must not make files look new."""
+    """Reproducible builds set all times to 0, which does not make a file look new."""
     picture = make_picture(tmp_path / "p" / "a.png", 1)
     os.utime(picture, (0, 0))
     embed(tmp_path / "d.db", tmp_path / "p", "--pretrained", tiny_model)

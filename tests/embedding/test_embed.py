@@ -1,4 +1,4 @@
-"""What embed-images writes, and what a second run leaves alone."""
+"""The rows that embed-images writes, and those that a second run leaves alone."""
 
 import os
 import shutil
@@ -119,7 +119,7 @@ def test_silent_prints_nothing(tmp_path, pictures, tiny_model):
 
 
 def test_second_run_loads_no_model(tiny_database, pictures):
-    """The command is run in a process of its own, which tells what it imported."""
+    """The command runs in its own process, which prints the modules that it imported."""
     code = (
         "import sys; from sqlite_utils.cli import cli\n"
         f"cli(['embed-images', {str(tiny_database)!r}, {str(pictures)!r}], standalone_mode=False)\n"

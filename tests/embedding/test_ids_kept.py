@@ -1,4 +1,4 @@
-"""Pictures that are pruned and come back, ids that nobody else gets, and deletions in parts."""
+"""Pruned pictures that come back get their ids, and deletions are done in parts."""
 
 import shutil
 import sqlite3
@@ -28,12 +28,12 @@ def test_a_folder_that_comes_back(tiny_database, pictures, tmp_path):
     shutil.move(pictures / "deep", away)
     (pictures / "e.jpg").rename(tmp_path / "e.jpg")
     assert embed(tiny_database, pictures, "--prune")["Deleted"].startswith("2 ")
-    # Others get none of the ids that may be wanted again.
+    # Other pictures get none of these ids.
     make_picture(pictures / "new.png", 50)
     embed(tiny_database, pictures)
     assert ids(tiny_database)["pictures/new.png"] == 7
     shutil.move(away, pictures / "deep")
-    # Under another name, and beside a copy.
+    # They come back under another name, and beside a copy.
     shutil.copy(tmp_path / "e.jpg", pictures / "a copy.jpg")
     (tmp_path / "e.jpg").rename(pictures / "renamed.jpg")
     embed(tiny_database, pictures)
@@ -90,7 +90,7 @@ def test_what_is_noted_of_pruned_pictures_is_not_published(tiny_database, pictur
 
 
 def test_many_are_deleted_in_parts(tmp_path, configured, monkeypatch):
-    """What is done stays done, and another program gets in between."""
+    """Finished parts stay, and another program can write between them."""
     configured(rows_at_once=10, part_seconds=0, pause_seconds=0)
     path = make(tmp_path / "p.db", clustered(45))
     pauses = []

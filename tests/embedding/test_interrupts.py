@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(place: Path) -> list[object]:
-    """Returns how the command is told of the pictures."""
+    """Returns the arguments of the command."""
     return [place / "pictures", "--pretrained", place / "tiny", "--batch-size", "4"]
 
 
@@ -116,7 +116,7 @@ def test_interruption(place, runs, undisturbed, name):
     if name in AT_ONCE:
         assert "Aborted!" in interrupted.stderr
     else:
-        assert interrupted.stderr.count("Finishing what is under way, and the index.") == 1
+        assert interrupted.stderr.count("Finishing the pictures in progress and the index.") == 1
         last = interrupted.stderr.splitlines()[-1]
         assert last.startswith(GO_ON)
         assert ("the database has no text tower yet" in last) == bool(held)
@@ -127,11 +127,11 @@ def test_interruption(place, runs, undisturbed, name):
     else:
         assert 0 < len(held) < PICTURES
     if held and name not in AT_ONCE:
-        # Words find what was kept, here; an install without torch is told what it lacks.
+        # Words find the kept pictures here. Without torch, an error names what is missing.
         found = run("clip-search", interrupted.database, "a dog", "--csv")
         assert len(found.stdout.splitlines()) == min(len(held), 10) + 1, found.output
         assert without_torch(interrupted.database).endswith(NO_TOWER + "\n")
-        # The index holds what was embedded before it stopped.
+        # The index holds the pictures that were embedded before the interrupt.
         again = run("embed-images", interrupted.database, place / next(iter(held)))
         assert "(up to date)" in again.stdout, again.output
     result = run("embed-images", interrupted.database, *arguments(place))
@@ -142,7 +142,7 @@ def test_interruption(place, runs, undisturbed, name):
 
 
 def without_torch(database: Path) -> str:
-    """Returns what an install without torch says of a search for words."""
+    """Returns the answer to a search for words in an install without torch."""
     command = [sys.executable, "-c", WITHOUT_TORCH, str(database)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
@@ -159,7 +159,7 @@ def test_what_it_says_while_it_finishes(runs):
 
 
 def test_interrupt_from_outside(place, undisturbed):
-    """At no step in particular, but as soon as there are rows."""
+    """At no particular step, but as soon as there are rows."""
     database = place / "outside.db"
     process = start(database, arguments(place), {"config": EAGER})
     wait_until(lambda: process.poll() is not None or _count(database) > 0)
@@ -188,7 +188,7 @@ def runs_ended(lines: Path) -> int:
 
 
 class Watch:
-    """A --watch in a process of its own, with database and index among the pictures."""
+    """--watch in its own process, with database and index among the pictures."""
 
     def __init__(self, folder: Path, model: Path, *options: object):
         self.folder = folder / "photos"
@@ -254,7 +254,7 @@ def test_watch(watch):
     make_picture(folder / "deep" / "new.png", 10)
     watch.wait_for("0.png", "1.png", "2.png", "3.png", "deep/new.png")
     watch.settle()
-    # The index's temporary file, whose name begins with a dot, starts none.
+    # The temporary file of the index, whose name begins with a dot, starts no run.
     assert watch.runs() == first + 1
     (folder / "1.png").rename(folder / "renamed.png")
     watch.wait_for("0.png", "renamed.png", "2.png", "3.png", "deep/new.png")
@@ -292,7 +292,7 @@ def test_watch_sees_what_came_during_the_first_run(watch):
 
 
 def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
-    """A disk that isn't mounted is an empty folder: what was on it is kept."""
+    """The folder of an unmounted disk is empty; the rows of its pictures are kept."""
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     watch.settle()
     before = runs_ended(watch.lines)
@@ -327,7 +327,7 @@ def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
         for number in range(5):
             make_picture(folder / f"new{number}.png", 10 + number)
         wait_until(lambda: _count(database) == 5, process)
-        # And is heard of again.
+        # Its changes are noticed again.
         make_picture(folder / "another.png", 20)
         wait_until(lambda: _count(database) == 6, process)
     finally:
@@ -355,7 +355,7 @@ def test_watch_goes_on_when_the_database_is_busy(watch):
 
 
 def test_watch_of_a_glob(tmp_path, tiny_model):
-    """watchfiles knows folders and files; a glob is not one."""
+    """watchfiles takes folders and files, but no globs."""
     pytest.importorskip("watchfiles")
     for number in range(2):
         make_picture(tmp_path / "p" / f"{number}.png", number)
@@ -370,7 +370,7 @@ def test_watch_of_a_glob(tmp_path, tiny_model):
         process.kill()
         process.communicate()
         return
-    # A refusal that says so is an answer too.
+    # An error that says so is also an answer.
     _, stderr = process.communicate()
     assert "None" not in stderr
     assert "Traceback" not in stderr
@@ -384,7 +384,7 @@ def test_watch_of_nothing(tmp_path, tiny_model):
 
 
 def test_processes_survive_only_as_long_as_their_run(tmp_path, tiny_model, monkeypatch):
-    """A decoder that hangs when its run is killed does not hang for ever."""
+    """A decoder that hangs ends with its run."""
     from support.traps import PLUGIN, make_trap
 
     (tmp_path / "site").mkdir()

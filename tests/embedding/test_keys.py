@@ -1,4 +1,4 @@
-"""The keys that pictures have from --sql: of which row of which table each is."""
+"""The keys of pictures from --sql: the row and table that each comes from."""
 
 import shutil
 import sqlite3
@@ -18,7 +18,7 @@ KEYS = "select path, key, key_table from images order by path"
 
 @pytest.fixture
 def photos(tmp_path):
-    """A database with two tables whose keys are the same, of files and of blobs."""
+    """A database with a table of files and one of blobs, with the same keys."""
     database = tmp_path / "photos.db"
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("create table photos (id integer primary key, title, file)")
@@ -60,7 +60,7 @@ def test_files_that_are_embedded_already_get_their_keys(photos, tmp_path, tiny_m
     if way == "folder":
         assert told["Keys"] == "3 set  (for pictures embedded earlier)"
         assert "Keys" not in embed(photos, *FILES)
-        # A run that knows of no rows takes no key away.
+        # A run without rows keeps the keys.
         make_picture(tmp_path / "files" / "2.png", 77)
         assert embed(photos, tmp_path / "files")["Embedded"] == "1"
         (tmp_path / "files" / "3.png").rename(tmp_path / "files" / "4.png")

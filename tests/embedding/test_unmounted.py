@@ -21,8 +21,8 @@ KEPT = (
 )
 
 
-class Collection:
-    """Two folders, of which `disk` can be a device of its own, and their database."""
+class MountedPhotos:
+    """Two folders and their database; `disk` can be a mount point."""
 
     def __init__(self, folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch):
         self.folder, self.model = folder, model
@@ -78,8 +78,8 @@ class Collection:
 
 
 @pytest.fixture
-def collection(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Collection:
-    return Collection(tmp_path, tiny_model, monkeypatch)
+def collection(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> MountedPhotos:
+    return MountedPhotos(tmp_path, tiny_model, monkeypatch)
 
 
 UNMOUNTED = pytest.mark.parametrize("way", ["emptied", "removed"])
@@ -98,7 +98,7 @@ def test_a_disk_that_is_not_mounted(collection, way, given):
         assert "Deleted" not in told
         if given != ["photos/*"] or way == "emptied":
             assert told["Kept"] == collection.kept("photos/disk")
-    # What is gone elsewhere is deleted as ever.
+    # Missing pictures of other places are deleted as usual.
     (collection.folder / "photos" / "home" / "0.png").unlink()
     assert collection.embed(*given, "--prune")["Deleted"].startswith("1 ")
     collection.mount()
@@ -117,7 +117,7 @@ def test_deleting_takes_naming_the_place_alone(collection, way):
     message += "they are gone for good: sqlite-utils embed-images d.db photos/disk --prune"
     assert message in collection.fail("photos/disk")
     assert len(collection.rows()) == 6
-    # With anything else beside it, it is not alone.
+    # With another argument, it is not named alone.
     for others in (["photos/home"], ["photos/*"], ["--sql", "select 1, 'photos/home/0.png'"]):
         collection.embed("photos/disk", *others, "--prune")
         assert len(collection.rows()) == 6
@@ -129,7 +129,7 @@ def test_deleting_takes_naming_the_place_alone(collection, way):
 
 
 def test_nothing_is_left_of_a_database(collection):
-    """A command that runs every night names one folder alone, too."""
+    """A nightly command also names one folder alone."""
     collection.embed("photos")
     shutil.rmtree(collection.folder / "photos")
     for _ in range(2):
@@ -164,14 +164,14 @@ def test_an_argument_that_was_never_there_is_an_error(collection):
     collection.embed("photos")
     assert "There is no file or folder photos/typo" in collection.fail("photos", "photos/typo")
     assert "There is no file or folder photos/hom" in collection.fail("photos/hom", "--prune")
-    # Nor are the names of pictures places.
+    # A single picture is no place.
     (collection.folder / "photos" / "home" / "0.png").unlink()
     assert "There is no file or folder" in collection.fail("photos/home/0.png", "--prune")
     assert len(collection.rows()) == 6
 
 
 def test_pictures_that_were_put_below_the_disk(collection):
-    """Programs that write to a disk which is not mounted write into the empty folder."""
+    """Programs that write to an unmounted disk write into the empty folder."""
     collection.embed("photos")
     before = collection.rows()
     collection.unmount()
@@ -194,7 +194,7 @@ def test_a_disk_that_became_an_ordinary_folder(collection):
 
 
 def test_a_root_inside_a_disk(collection):
-    """The parent of what was given is the mount, and is searched from above later."""
+    """The given folder lies below the mount point, whose parent is searched later."""
     collection.embed("photos/home", "photos/disk/deep")
     assert rows(collection.database, "select path from clip_places") == [("photos/disk",)]
     before = collection.rows()
@@ -343,7 +343,7 @@ def test_copies_elsewhere_take_no_rows_of_a_disk(collection):
 
 
 def test_pictures_moved_from_one_root_to_another_keep_their_rows(collection):
-    """Where no disk is missing, an empty folder is one that was emptied."""
+    """If no disk is missing, an empty folder was emptied."""
     collection.is_mounted = False
     collection.embed("photos/home", "photos/disk")
     before = [id for id, _ in collection.rows()]
@@ -415,7 +415,7 @@ embed --prune
 
 
 def test_real_mounts(tmp_path, tiny_model):
-    """Also one of the same device, which only the table of mounts tells of."""
+    """Also a bind mount of the same device, which only the table of mounts shows."""
     for name in ("photos/My disk", "photos/bound", "other"):
         (tmp_path / name).mkdir(parents=True)
     for number in range(3):

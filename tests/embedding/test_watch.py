@@ -1,4 +1,4 @@
-"""--watch goes on with what it can listen to, and looks at the rest from time to time."""
+"""--watch listens to the folders that it can, and polls the rest."""
 
 import os
 import queue
@@ -28,7 +28,7 @@ SCRIPT = PROGRAMS / "listening.py"
 
 
 class Listening:
-    """A Listener in a process of its own."""
+    """A Listener in its own process."""
 
     def __init__(self, command: Sequence[str], *arguments: object):
         whole = [*command, sys.executable, str(SCRIPT), *map(str, arguments)]
@@ -88,7 +88,7 @@ def listening(tmp_path: Path) -> Iterator[Callable[..., Listening]]:
 
 
 def limited(limit: str, value: int) -> list[str]:
-    """Returns a command under which a limit of inotify's is low, where there can be one."""
+    """Returns a command that runs another with a low limit of inotify, if that is possible."""
     command = ["unshare", "-Ur", "sh", "-c", f"echo {value} > /proc/sys/user/{limit} && exec $@"]
     command[4] = f'echo {value} > /proc/sys/user/{limit} && exec "$@"'
     try:
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_listed(listening, tmp_path):
     try:
         heard = listening(*command, seconds=1000)
         heard.next_run()
-        # All others are heard of, and new ones, and what is in those.
+        # Changes in all other folders are noticed, also in new ones.
         for name in ("a/x.jpg", "e/x.jpg", "new/x.jpg", "new/y.jpg"):
             (tmp_path / "p" / name).parent.mkdir(exist_ok=True)
             (tmp_path / "p" / name).touch()
@@ -217,7 +217,7 @@ def test_an_interrupt_is_no_failure_of_watchfiles(tmp_path):
 
 
 def quiet(*roots, stop_event, **_):
-    """An imitation of watchfiles that hears of nothing."""
+    """An imitation of watchfiles that reports nothing."""
     while not stop_event.wait(0.05):
         yield set()
 
@@ -286,7 +286,7 @@ def test_a_watched_disk_that_is_unmounted_and_comes_back(tmp_path, tiny_model):
     try:
         wait_until(lambda: len(held()) == 4, process)
         before = held()
-        # Its folder goes, too, as where a desktop mounts disks.
+        # Its folder goes, too, as when a desktop unmounts a disk.
         disk.rename(away)
         make_picture(home / "new.png", 20)
         wait_until(lambda: len(held()) == 5, process)

@@ -49,15 +49,6 @@ def vectors_of(database, after=0):
     return {id: np.frombuffer(blob, "<f4") for id, blob in rows(database, sql, after)}
 
 
-@pytest.fixture(autouse=True)
-def nothing_remembered(monkeypatch):
-    from datasette_clip_search.models.queries import picture_encoder
-    from datasette_clip_search.models.queries.tower_cache import TowerCache
-
-    towers = TowerCache("image", picture_encoder.ImageTower)
-    monkeypatch.setattr(picture_encoder, "_towers", towers)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with a model, six pictures, and their database with both towers; to be copied."""
@@ -141,29 +132,13 @@ def test_precisions(folder, exported_once):
 @pytest.mark.parametrize(
     ("amounts", "options", "expected"),
     [
-        ((0.1, 0), [], "32-bit image tower, .*not 16-bit: "),
-        ((0.1, 0), ["--image-tower", "16-bit"], NONE_PASSES),
-        ((0, 0.3), ["--image-tower", "8-bit"], NONE_PASSES),
+        ({16: 0.1}, [], "32-bit image tower, .*not 16-bit: "),
+        ({16: 0.1}, ["--image-tower", "16-bit"], NONE_PASSES),
+        ({8: 0.3}, ["--image-tower", "8-bit"], NONE_PASSES),
     ],
 )
-def test_spoilt_towers_are_refused(folder, exported_once, monkeypatch, amounts, options, expected):
-    from datasette_clip_search.models.towers.making import graph_builder
-
-    halves, integers = graph_builder._halves, graph_builder._integers
-    noise = np.random.default_rng(0)
-
-    def spoilt_halves(values):
-        values = halves(values)
-        error = noise.normal(size=values.shape) * np.abs(values).max() * amounts[0]
-        return (values + error).astype(np.float16)
-
-    def spoilt_integers(values):
-        made, scales = integers(values)
-        error = noise.normal(size=made.shape) * 127 * amounts[1]
-        return np.clip(made + error, -127, 127).astype(np.int8), scales
-
-    monkeypatch.setattr(graph_builder, "_halves", spoilt_halves)
-    monkeypatch.setattr(graph_builder, "_integers", spoilt_integers)
+def test_spoilt_towers_are_refused(folder, exported_once, spoil, amounts, options, expected):
+    spoil(amounts)
     change(folder / "photos.db", "delete from clip_towers where tower = 'image'")
     asked = ["--with-image-search", *options]
     result = run("embed-images", folder / "photos.db", folder / "pictures", *asked)

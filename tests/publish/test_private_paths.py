@@ -3,8 +3,8 @@
 import pytest
 
 from datasette_clip_search.publish.private_paths import EVERYTHING, PublicPaths
-from datasette_clip_search.publish.public_facts import published_place
-from datasette_clip_search.publish.public_towers import published_manifest
+from datasette_clip_search.publish.public_facts import public_pretrained
+from datasette_clip_search.publish.public_towers import public_manifest
 from support.databases import rows
 from support.paths import DEMO_PICTURES
 from support.publishing import publish
@@ -31,7 +31,7 @@ def test_paths():
     paths = PublicPaths([stored for stored, _ in PATHS], ["/mnt/disk"])
     place = {stored: number for number, (stored, _) in enumerate(PATHS)}
     place["/home/me/a.jpg"], place["/home/me/b/a.jpg"] = 1, 2
-    assert [paths.published(place[stored], stored) for stored, _ in PATHS] == [
+    assert [paths.public_path(place[stored], stored) for stored, _ in PATHS] == [
         published for _, published in PATHS
     ]
     assert paths.changed == sum(stored != published for stored, published in PATHS)
@@ -75,7 +75,7 @@ UNTOLD = [
 @pytest.mark.parametrize(("stored", "expected"), UNTOLD)
 def test_paths_that_tell_of_the_machine(stored, expected):
     paths = PublicPaths([stored], [], "/srv/pictures", EVERYTHING, (), HOME)
-    assert paths.published(1, stored, "JPEG") == expected
+    assert paths.public_path(1, stored, "JPEG") == expected
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_paths_that_tell_of_the_machine(stored, expected):
 )
 def test_databases_above_a_home_folder(folder, stored, expected):
     paths = PublicPaths([stored], [], folder, EVERYTHING, (), HOME)
-    assert paths.published(1, stored, "JPEG") == expected
+    assert paths.public_path(1, stored, "JPEG") == expected
 
 
 def test_names_that_are_left_out_are_still_different():
     stored = ["a.jpg", "b/a.jpg", "2.jpeg", "/x/c.png"]
     paths = PublicPaths(stored, [], kept={"key", "table"})
-    assert [paths.published(n, path, "JPEG") for n, path in enumerate(stored)] == [
+    assert [paths.public_path(n, path, "JPEG") for n, path in enumerate(stored)] == [
         "0.jpeg", "1.jpeg", "2.jpeg", "3.jpeg"
     ]  # fmt: skip
     paths = PublicPaths(stored, [], kept={"name"})
-    assert [paths.published(n, path, "<b>") for n, path in enumerate(stored)] == [
+    assert [paths.public_path(n, path, "<b>") for n, path in enumerate(stored)] == [
         "a.jpg", "a-1.jpg", "2.jpeg", "c.png"
     ]  # fmt: skip
 
@@ -119,9 +119,9 @@ def test_names_that_are_left_out_are_still_different():
     ],
 )
 def test_places_of_weights(pretrained, published):
-    assert published_place(pretrained) == published
+    assert public_pretrained(pretrained) == published
 
 
 @pytest.mark.parametrize("manifest", [None, b"{}", "", "[1]", "{", "[" * 100_000])
 def test_manifests_that_cannot_be_read_say_nothing(manifest):
-    assert published_manifest(manifest) == "{}"
+    assert public_manifest(manifest) == "{}"

@@ -72,12 +72,15 @@ def test_overwrites_its_own_and_what_it_is_told_to(tiny_database, tmp_path):
     [
         ([], "Name the file to write"),
         (["p.db", "--to-folder", "x"], "Give either the file "),
-        (["p.db", "-p", "a", "b"], "there is no --where"),
+        (["p.db", "-p", "a", "b"], "-p sets the value of a :name in --where"),
         (["p.db", "--where", "nonsense"], "no such column: nonsense"),
         (["p.db", "--where", "id < 0"], "No picture matches --where"),
         (["p.db", "--model", "x"], "There is no model 'x'"),
         (["p.db", "--model", "1", "--all-models"], "Give one of them"),
-        (["p.db", "--no-thumbnails", "--thumbnail-size", "9"], "--no-thumbnails leaves out"),
+        (
+            ["p.db", "--no-thumbnails", "--thumbnail-size", "9"],
+            "--no-thumbnails and --thumbnail-size exclude each other",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(tiny_database, tmp_path, monkeypatch, arguments, said):

@@ -68,15 +68,15 @@ def test_picture_files_of_the_users_stay_at_home(kind):
     data = io.BytesIO()
     Image.new("RGB", (64, 48), "red").save(data, kind)
     published = PublicFacts(kept_facts((), ()), PublicPaths([]))
-    assert published.own("photos", "data", data.getvalue()) is None
-    assert published.own("photos", "data", data.getvalue(), b"") == b""
+    assert published.user_value("photos", "data", data.getvalue()) is None
+    assert published.user_value("photos", "data", data.getvalue(), b"") == b""
     assert published.originals == {"photos.data": 2}
     published = PublicFacts(kept_facts(["original"], ()), PublicPaths([]))
-    assert published.own("photos", "data", data.getvalue()) == data.getvalue()
+    assert published.user_value("photos", "data", data.getvalue()) == data.getvalue()
 
 
 @pytest.mark.parametrize("value", [None, 7, "GIF89a", b"", b"GI", b"text", zlib.compress(b"x")])
 def test_other_values_of_the_users_are_published(value):
     published = PublicFacts(kept_facts((), ()), PublicPaths([]))
-    assert published.own("photos", "data", value, b"") is value
+    assert published.user_value("photos", "data", value, b"") is value
     assert published.originals == {}

@@ -109,7 +109,7 @@ def test_mixes(photos, sql):
     assert plain(photos.mix({"zebra": 1, "stripes": -0.7}, k=5)) == sql(statement)
     statement = f"{SEARCH}(clip_mix(42, 1, 'snow', 0.5), 5)"
     assert plain(photos.mix({42: 1, "snow": 0.5}, k=5)) == sql(statement)
-    pairs = [(photos.vector(42), 1), ("snow", 0.5)]
+    pairs = [(photos.vector(42), np.int8(1)), ("snow", np.float32(0.5))]
     assert plain(photos.mix(pairs, k=5)) == sql(statement)
     assert photos.mix({PICTURE: 1}, k=1)[0].path.endswith(PICTURE.name)
 
@@ -258,7 +258,7 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.search(""), "The query is empty"),
         (lambda p: p.search(like="dog.jpg"), "like must be an integer, but it is 'dog.jpg'"),
         (lambda p: p.search(like=2**63), "like must be an integer of 64 bits"),
-        (lambda p: p.search([1, 2]), "must be an integer, but it is [1, 2]"),
+        (lambda p: p.search([1, 2]), "The query is a list. Expected words, the id of a picture"),
         (lambda p: p.search(image="nowhere.jpg"), "nowhere.jpg can't be read: No such file"),
         (lambda p: p.search(image=__file__), "test_collection.py: "),
         (lambda p: p.search(image=b"nothing"), ""),
@@ -269,6 +269,12 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.search(np.array(["x"] * 128)), "has the shape (128,) and the type <U1"),
         (lambda p: p.search("dog", within=[1.5]), "An id of within must be an integer, but it is"),
         (lambda p: p.search("dog", within="12"), "An id of within must be an integer, but it is"),
+        (lambda p: p.search("dog", parameters=[1]), "values of ? or :name in where, but there is"),
+        (lambda p: p.search("dog", where="id = ?", parameters=[2**70]), "where can't be run: "),
+        (lambda p: p.search("dog", where="id = '\ud800'"), "where can't be run: "),
+        (lambda p: p.tags(42, "dog"), "labels is a text. Expected a list"),
+        (lambda p: p.tags(42, [b"dog"]), "A label must be text: "),
+        (lambda p: p.tags(42, ["dog", 3]), "number 2 is 3"),
         (lambda p: p.mix({}), "The weights of the mix are all 0"),
         (lambda p: p.mix({f"dog {n}": 1 for n in range(17)}), "The mix has 17 queries"),
     ],

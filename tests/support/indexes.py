@@ -13,13 +13,23 @@ from datasette_clip_search.common.config import CONFIG
 from datasette_clip_search.database.index.file import _PIECE, MAGIC
 from datasette_clip_search.database.index.index import Effort
 from datasette_clip_search.database.index.maintenance import keep_index
+from datasette_clip_search.database.index.snapshot_cache import snapshot_for
 from datasette_clip_search.database.model import default_model
+
+COUNT = 6000
+"""The pictures of the databases that tests of indexes share."""
 
 
 def build_index(path, choice=None, **options):
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         _, model = default_model(connection)
         return keep_index(connection, path, model, choice, **options)
+
+
+def index_in_use(path, connection):
+    """Return the index that a connection's searches use."""
+    _, model = default_model(connection)
+    return snapshot_for(connection, model).index
 
 
 def put_together(body, ids, facts):

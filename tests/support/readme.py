@@ -72,8 +72,14 @@ def show_python(code: str) -> None:
     """
     lines = []
     with chdir(demo().parent):
+        imports = False
         for node in ast.parse(code).body:
             source = ast.get_source_segment(code, node) or ""
+            is_import = isinstance(node, ast.Import | ast.ImportFrom)
+            if imports and not is_import:
+                # As ruff formats it.
+                lines.append("")
+            imports = is_import
             lines.append(source)
             if isinstance(node, ast.Expr):
                 value = eval(source, _names)
@@ -117,7 +123,10 @@ def json_answer() -> str:
 
 
 def config() -> str:
-    """Returns every field of the configuration, its value, and the comment above it."""
+    """Return every field of the configuration, its value, and the comment above it.
+
+    A comment with nothing below it is the title of a section.
+    """
     from datasette_clip_search.common import config
 
     rows: list[tuple[list[str], list[str], list[str]]] = []
@@ -131,6 +140,9 @@ def config() -> str:
         elif found := re.match(r"    (\w+): [^=]+ = ", line):
             rows[-1][0].append(f"`{found[1]}`")
             rows[-1][1].append(_value(getattr(config.CONFIG, found[1])))
+            in_comment = False
+        elif not line and in_comment:
+            rows[-1] = ([f"**{rows[-1][2][0]}**"], [], [])
             in_comment = False
     lines = [f"| {', '.join(a)} | {'; '.join(b)} | {' '.join(c)} |" for a, b, c in rows]
     return "\n".join(["| name | value | reason |", "|---|---|---|", *lines])

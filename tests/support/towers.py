@@ -1,5 +1,6 @@
 """Helpers for the tests of towers: encoders, and programs without torch."""
 
+import re
 import subprocess
 import sys
 
@@ -35,3 +36,16 @@ def without_torch(code, *arguments):
     )
     assert result.returncode == 0, result.stderr
     return result
+
+
+def open_text_tower(connection):
+    from datasette_clip_search.database.model import default_model
+    from datasette_clip_search.models.queries.text_encoder import text_encoder_of
+
+    return text_encoder_of(connection, default_model(connection)[1])
+
+
+def text_line(result):
+    """Return the line of a run's output about text queries."""
+    assert result.exit_code == 0, result.output
+    return re.search("Text queries: (.*)\n", result.stdout)[1]

@@ -1,4 +1,4 @@
-"""The encoder of a query: the tower that a database brings, or else the model itself in torch.
+"""The encoder of a query: the tower of its database, or else the model in torch.
 
 `search`, `web` and `cli` may import it; nothing else in `models` does.
 """

@@ -3,7 +3,7 @@
 `find_pictures` searches folders, files, globs, archives and lists of paths; `find_rows` searches
 the rows of a select. Neither reads a picture: they return sources, which do.
 
-Imports `common` and the formats of `pictures`. `embed`, `publish` and `cli` import it.
+Imports `common` and the formats of `pictures`. `embedding`, `publish` and `cli` import it.
 """
 
 from .find import find_pictures

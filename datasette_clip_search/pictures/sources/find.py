@@ -12,7 +12,7 @@ from .archives import list_archive
 from .exclude import Exclusion
 from .found import FoundPictures, SearchedPlace, extension_of, kind_of
 from .globs import expand, fixed_part, is_glob
-from .same import SeenPaths, looks_of
+from .same import SeenPaths, hash_stat
 from .source import NOT_REGULAR, absolute, printable, stored_path
 from .spelling import as_on_disk
 from .walk import BROKEN_LINK, Walk
@@ -155,15 +155,15 @@ class _Finder:
     def _add_archive(self, path: str, info: os.stat_result) -> bool:
         """Add the pictures in an archive; return False if the file is not one."""
         found = self.found
-        looks = looks_of(info)
-        if self.archives.find(looks, path) is not None:
+        stat_hash = hash_stat(info)
+        if self.archives.find(stat_hash, path) is not None:
             return True
         place = SearchedPlace(Exclusion(self.exclude, path), True, self.extensions)
         stored = printable(stored_path(path, self.folder))
         listing = list_archive(path, stored, info, place)
         if listing is None:
             return False
-        self.archives.add(looks, path)
+        self.archives.add(stat_hash, path)
         found.places[printable(path)] = place
         self.walk.sources.extend(listing.members.values())
         found.unreadable += listing.unreadable

@@ -12,7 +12,7 @@ from typing import ClassVar
 from ...common.errors import CommandError, PictureUnreadable
 from .exclude import Exclusion
 from .found import FoundPictures
-from .same import SeenPaths, looks_of
+from .same import SeenPaths, hash_stat
 from .source import (
     MISNAMED,
     NOT_REGULAR,
@@ -220,8 +220,8 @@ class _RowLister:
             self._note(printable(stored), "It is a folder" if is_folder else NOT_REGULAR)
         elif not is_utf8(stored):
             self._note(printable(stored), MISNAMED)
-        elif self.files.find(looks := looks_of(info), path) is None:
-            self.files.add(looks, path)
+        elif self.files.find(stat_hash := hash_stat(info), path) is None:
+            self.files.add(stat_hash, path)
             self.found.sources.append(
                 DiskFile(stored, info.st_size, info.st_mtime, self.folder, key, self.name)
             )

@@ -18,11 +18,11 @@ from .mounts import mounts, place_on_device
 T = TypeVar("T")
 
 
-def looks_of(info: os.stat_result) -> int:
+def hash_stat(info: os.stat_result) -> int:
     """Return a hash that all paths of a file or folder share, and few others do."""
     # One number is half the memory of a tuple.
-    looks = (info.st_dev, info.st_ino)
-    return hash(looks if stat.S_ISDIR(info.st_mode) else (*looks, info.st_size, info.st_mtime))
+    inode = (info.st_dev, info.st_ino)
+    return hash(inode if stat.S_ISDIR(info.st_mode) else (*inode, info.st_size, info.st_mtime))
 
 
 class SeenPaths(Generic[T]):
@@ -34,21 +34,21 @@ class SeenPaths(Generic[T]):
         # Different files with the same hash, which are very rare.
         self._others: dict[int, list[T]] = {}
 
-    def find(self, looks: int, path: str) -> T | None:
+    def find(self, stat_hash: int, path: str) -> T | None:
         """Return the value whose path leads to the same file or folder, or None."""
-        if looks not in self._first:
+        if stat_hash not in self._first:
             return None
-        for value in [self._first[looks], *self._others.get(looks, [])]:
+        for value in [self._first[stat_hash], *self._others.get(stat_hash, [])]:
             if is_same(path, self._path_of(value)):
                 return value
         return None
 
-    def add(self, looks: int, value: T) -> None:
+    def add(self, stat_hash: int, value: T) -> None:
         """Remember a value."""
-        if looks in self._first:
-            self._others.setdefault(looks, []).append(value)
+        if stat_hash in self._first:
+            self._others.setdefault(stat_hash, []).append(value)
         else:
-            self._first[looks] = value
+            self._first[stat_hash] = value
 
 
 def is_same(path: str, other: str) -> bool:

@@ -8,7 +8,7 @@ from errno import ELOOP
 from .exclude import Exclusion, is_hidden
 from .found import FoundPictures, extension_of, kind_of
 from .mounts import mount_around, mounts
-from .same import SeenPaths, looks_of
+from .same import SeenPaths, hash_stat
 from .source import NOT_REGULAR, SQL_PREFIX, DiskFile, Source, is_utf8, printable, stored_path
 
 BROKEN_LINK = "It is a link to a file that does not exist"
@@ -35,7 +35,7 @@ class Walk:
         """Add a regular file that was given by name."""
         self._note_mount_around(posixpath.dirname(path))
         stored = stored_path(path, self.folder)
-        self._add(stored, info.st_size, info.st_mtime, looks_of(info), os.path.islink(path))
+        self._add(stored, info.st_size, info.st_mtime, hash_stat(info), os.path.islink(path))
 
     def add_folder(self, top: str, exclusion: Exclusion) -> None:
         """Add the pictures below a folder: those in each folder before those in its subfolders."""
@@ -67,11 +67,11 @@ class Walk:
     def finish(self) -> list[Source]:
         """Return the files, with links only to files that are not among them."""
         dropped = set()
-        for place, looks in self._links:
-            if self._files.find(looks, self._path_at(place)) is not None:
+        for place, stat_hash in self._links:
+            if self._files.find(stat_hash, self._path_at(place)) is not None:
                 dropped.add(place)
             else:
-                self._files.add(looks, place)
+                self._files.add(stat_hash, place)
         if not dropped:
             return self.sources
         return [source for place, source in enumerate(self.sources) if place not in dropped]
@@ -85,10 +85,10 @@ class Walk:
         files: list[tuple[str, int, float, int, bool]] = []
         prefix = stored_path(path, self.folder).rstrip("/") + "/"
         prefix = "" if prefix == "./" else prefix
-        looks = looks_of(info)
-        if self._folders.find(looks, path) is not None:
+        stat_hash = hash_stat(info)
+        if self._folders.find(stat_hash, path) is not None:
             return []
-        self._folders.add(looks, path)
+        self._folders.add(stat_hash, path)
         try:
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -106,8 +106,8 @@ class Walk:
             return []
         except OSError as error:
             self._note_folder(path, error)
-        for name, size, mtime, looks, is_link in sorted(files):
-            self._add(_join(prefix, name), size, mtime, looks, is_link)
+        for name, size, mtime, stat_hash, is_link in sorted(files):
+            self._add(_join(prefix, name), size, mtime, stat_hash, is_link)
         return sorted(folders)
 
     def _is_folder(self, entry: os.DirEntry[str], prefix: str) -> bool:
@@ -155,7 +155,7 @@ class Walk:
         elif not stat.S_ISREG(info.st_mode):
             self._note(entry.path, prefix + name, NOT_REGULAR)
         else:
-            return name, info.st_size, info.st_mtime, looks_of(info), is_link
+            return name, info.st_size, info.st_mtime, hash_stat(info), is_link
         return None
 
     def _note_failed(
@@ -179,13 +179,14 @@ class Walk:
         self.found.unreadable.append((printable(stored), reason))
         self.found.unseen.add(printable(path))
 
-    def _add(self, stored: str, size: int, mtime: float, looks: int, is_link: bool) -> None:
+    def _add(self, stored: str, size: int, mtime: float, stat_hash: int, is_link: bool) -> None:
+        path = printable(posixpath.join(self.folder, stored))
         if is_link:
-            self._links.append((len(self.sources), looks))
-        elif self._files.find(looks, printable(posixpath.join(self.folder, stored))) is not None:
+            self._links.append((len(self.sources), stat_hash))
+        elif self._files.find(stat_hash, path) is not None:
             return
         else:
-            self._files.add(looks, len(self.sources))
+            self._files.add(stat_hash, len(self.sources))
         if is_utf8(stored):
             self.sources.append(DiskFile(stored, size, mtime, self.folder))
         else:

@@ -127,7 +127,7 @@ def test_no_interrupt_waits_for_a_slow_file(share, tiny_model):
         _, stderr = run_.communicate(timeout=PATIENCE)
     finally:
         run_.kill()
-    assert "What was embedded is kept" in stderr
+    assert "Finished pictures are stored" in stderr
 
 
 def _count(database: Path) -> int:
