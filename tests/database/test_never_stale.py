@@ -195,6 +195,7 @@ def test_every_vector_is_in_the_history(path):
         assert changes.changes_since(connection, model, start._replace(revision=1)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
 @pytest.mark.parametrize("wal", [False, True])
 def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):

@@ -58,6 +58,7 @@ def names_in(file: Path) -> set[str]:
     return {name.decode() for name in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tests", "at_least"),
     [

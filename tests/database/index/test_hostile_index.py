@@ -78,6 +78,7 @@ def fields_of(monkeypatch, body, facts, tmp_path):
     return fields
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_is_as_we_write_it(indexes, kind, tmp_path, monkeypatch):
     """Every byte outside the vectors, changed in several ways."""

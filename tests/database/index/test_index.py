@@ -24,6 +24,8 @@ from support.commands import run
 from support.indexes import COUNT, build_index, index_in_use
 from support.vector_database import clustered, found, make, put, truth
 
+pytestmark = pytest.mark.slow
+
 METRIC = faiss.METRIC_INNER_PRODUCT
 
 

@@ -27,6 +27,8 @@ from support.indexes import COUNT, build_index, index_in_use
 from support.paths import TESTS
 from support.vector_database import clustered, found, make, put, truth
 
+pytestmark = pytest.mark.slow
+
 METRIC = faiss.METRIC_INNER_PRODUCT
 
 

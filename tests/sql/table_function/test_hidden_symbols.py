@@ -111,6 +111,7 @@ def test_what_is_needed_and_what_is_left_as_it_was(drivers):
     assert told[1:] == ["no such function: vec_version"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     hasattr(sqlite3.Connection, "enable_load_extension"), reason="this Python loads extensions"
 )

@@ -41,6 +41,7 @@ def test_a_connection_is_freed(driver, request):
     assert gone() is None
 
 
+@pytest.mark.slow
 def use_and_close(driver):
     db = connect(driver)
     rows_of(db, "select value, query, describe(rank) from series(1, 3), top(value, 2)")
