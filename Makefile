@@ -8,7 +8,7 @@ DATASETTE_1 := $(VENV)/datasette-1
 # What to test, such as ARGS="tests/web -k upload"; empty means everything.
 ARGS =
 # Two files of tests at a time: a test often waits for what it has started.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LOWEST := .venvs/lowest
 # The tests that ask Datasette, which are run on both of its lines.
 WITH_DATASETTE := tests/web tests/database/test_hostile_programs.py \

@@ -39,7 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
             sys.modules[name] = None
 
 
+# The files that take longest. They come first, so that no process waits for another's at the end.
+LONGEST = ("test_pythons.py", "test_published_install.py", "test_survival.py", "test_interrupts.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if config.getoption("--quick"):
         for item in items:
             if item.get_closest_marker("slow"):
