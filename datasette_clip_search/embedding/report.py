@@ -22,17 +22,17 @@ class ModelInUse:
 class EmbedReport:
     """The result of a run.
 
-    `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
-    alone until they change. `missing` are stored paths of pictures in what was searched whose
-    files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
-    of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
-    would be passed over now. `without_vector` counts pictures that the model has not embedded,
-    wherever they are. `keyed` counts those embedded before that got the key of their row, `rekeyed`
-    those of them that had another's. `restored` are what was missing from the tables, in words.
-    `notes` are sentences about the choice of device and number format. `text_tower` and
-    `image_tower` report the towers, None where there is nothing to report. `lacks_text_tower` says
-    that an interrupted run has not come to make it. `other_default` is the model that searches
-    use, where it is not the one of this run, and `used` is that one.
+    `failed` are stored paths and reasons of this run; `failed_before` counts earlier failures,
+    which are skipped until they change. `missing` are stored paths of pictures in the searched
+    places whose files are gone, and `pruned` counts those that were deleted. `kept` are places that
+    show none of their pictures, which are kept, and `excluded_before` counts embedded pictures that
+    a new run would skip. `without_vector` counts pictures that the model has not embedded, wherever
+    they are. `keyed` counts earlier pictures that got the key of their row, and `rekeyed` those
+    among them that had another key. `restored` names what was missing from the tables. `notes` are
+    sentences about the choice of device and number format. `text_tower` and `image_tower` report
+    the towers, None where there is nothing to report. `lacks_text_tower` says that an interrupted
+    run has not made the text tower yet. `other_default` is the model that searches use if it is not
+    the one of this run, which is `used`.
     """
 
     embedded: int = 0
@@ -110,7 +110,7 @@ class EmbedProgress:
         """The text or image tower is about to be made and checked."""
 
     def finishing(self) -> None:
-        """The person asked to stop. The run finishes the batches under way."""
+        """The user asked to stop. The run finishes the batches in progress."""
 
     def finish(self) -> None:
         """All pictures are done, or the run ends early."""
@@ -138,4 +138,4 @@ class Watcher:
         """A run failed. The next change starts another."""
 
     def stopped(self) -> None:
-        """The person pressed Ctrl-C."""
+        """The user pressed Ctrl-C."""

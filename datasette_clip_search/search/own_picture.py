@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def decode_own(data: bytes, encoder: PictureEncoder, name: str) -> "Picture":
     """Return a picture file decoded for an encoder, and for a thumbnail.
 
-    Raises PictureError. Only decode what a person chose: nothing but its megapixels is limited.
+    Raises PictureError. Decode only files that the user chose: nothing but their megapixels is
+    limited.
     """
     from ..pictures.decode import decode_picture, without_pillow_limit
 

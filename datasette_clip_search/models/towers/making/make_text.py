@@ -51,7 +51,7 @@ def make_text_tower(
         return facts, {"tokenizer": data, "example": json.dumps(example).encode(), "onnx": onnx}
 
     def encode(stored: StoredTower) -> Vectors:
-        # Each by itself, as queries come, and so cut to its own length.
+        # Encode each by itself, as queries arrive, so that it is cut to its own length.
         tower = TextTower(stored)
         return np.concatenate([tower.encode_texts([text]) for text in TEXTS])
 
