@@ -1,4 +1,4 @@
-"""Pictures of the caller as queries: decoded in this process, in every format that embed takes."""
+"""Decode the caller's own pictures as queries, in this process and in every format of embed()."""
 
 import os
 from typing import TYPE_CHECKING, TypeGuard

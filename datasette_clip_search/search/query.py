@@ -28,7 +28,7 @@ _texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries
 
 
 def describe_value(value: Value) -> str:
-    """Return a value of SQL as an error message shows it."""
+    """Return an SQL value in the form that error messages show."""
     if value is None:
         return "NULL"
     return "a blob" if isinstance(value, bytes) else repr(value)[:40]

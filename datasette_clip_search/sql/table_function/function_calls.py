@@ -1,4 +1,4 @@
-"""Call a table function: for as many rows as SQLite needs, and not twice for the same rows."""
+"""Call a table function: for as many rows as SQLite needs, and never twice for the same rows."""
 
 from collections.abc import Callable
 from typing import Any
