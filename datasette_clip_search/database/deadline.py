@@ -19,7 +19,7 @@ from typing import Any
 from ..common.config import CONFIG
 from ..common.errors import TookTooLong
 
-# Datasette looks at its clock as often, and heed_time_limit() relies on it.
+# Datasette checks its clock as often, and heed_time_limit() relies on it.
 _OPERATIONS = 1000
 _LIMIT_LENGTH = 0
 
@@ -39,7 +39,7 @@ _ending = _Work()
 def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Limit the time of statements on a connection that has no other time limit.
 
-    Raises TookTooLong for a statement that was ended, and for one that begins too late.
+    Raises TookTooLong for a statement that was ended, and for one that starts too late.
     """
     work, deadline = _Work(), time.monotonic() + seconds
 

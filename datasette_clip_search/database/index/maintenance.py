@@ -42,7 +42,7 @@ def keep_index(
 ) -> KeptIndex:
     """Rebuild the index file of a model if too much has changed; with `force`, rebuild it always.
 
-    Without a choice, the kind stays as it was last chosen. Raises CommandError if the file can't be
+    Without a choice, the last choice of a kind applies. Raises CommandError if the file can't be
     written.
     """
     file = index_path(database, model.id)
