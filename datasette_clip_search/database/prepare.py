@@ -33,8 +33,8 @@ def create_tables(connection: sqlite3.Connection, table: str) -> list[str]:
 def restore_database(connection: sqlite3.Connection) -> list[str]:
     """Bring the tables of a database up to date, and delete rows that belong to no picture.
 
-    Returns descriptions of the missing parts and of the deleted rows. Raises DatabaseError as images_table()
-    does, and for what cannot be restored.
+    Returns descriptions of the missing parts and the deleted rows. Raises DatabaseError as
+    images_table() does, and for what cannot be restored.
     """
     try:
         images = images_table(connection)

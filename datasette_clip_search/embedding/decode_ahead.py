@@ -38,7 +38,7 @@ class Ahead:
         work: Sequence[Work],
         is_stopped: Callable[[], bool],
     ):
-        """`settings` has the preprocessing that is expected of the model, until `use` is called.
+        """Take settings with the preprocessing expected of the model, until `use` replaces it.
 
         Once `is_stopped` returns true, it yields no more pictures, decoded or not.
         """

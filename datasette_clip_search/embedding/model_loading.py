@@ -62,7 +62,7 @@ class Loader:
     def __init__(
         self, connection: sqlite3.Connection, model: RunModel, loaded: LoadedModel | None = None
     ):
-        """`loaded` is the model if an earlier run has loaded it."""
+        """Take the model as `loaded` if an earlier run has loaded it."""
         self._connection = connection
         self._model = model
         self._loaded = loaded

@@ -64,7 +64,7 @@ class Pipeline:
         load_encoder: Callable[[], PictureEncoder],
         batch_size: int | None,
     ):
-        """`load_encoder` is called by load(), or when the first picture needs a vector.
+        """Take a loader of the encoder, called by load() or for the first picture without a vector.
 
         When `ahead` stops, the batches in progress are finished.
         """

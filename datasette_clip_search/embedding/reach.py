@@ -51,7 +51,7 @@ class Places:
         gone: Collection[str],
         deleted: str | None = None,
     ):
-        """`noted` are absolute paths of mount points; `known` and `gone` are stored paths.
+        """Take absolute paths of `noted` mount points, and stored paths `known` and `gone`.
 
         The database has the `known` ones; those `gone` were searched for and not found. `deleted`
         is the place whose missing pictures are to be deleted.

@@ -95,47 +95,47 @@ class EmbedProgress:
     """Methods that a run calls in the thread that started it. Here they do nothing."""
 
     def looking(self) -> None:
-        """The search for pictures begins."""
+        """Note that the search for pictures begins."""
 
     def loading(self, model: str) -> None:
-        """The model is about to be loaded, and fetched first if it is not here."""
+        """Note that the model is about to be loaded, and fetched first if it is not here."""
 
     def start(self, pictures: int) -> None:
-        """This many pictures are about to be embedded."""
+        """Note that this many pictures are about to be embedded."""
 
     def advance(self, pictures: int) -> None:
-        """This many more are done."""
+        """Note that this many more are done."""
 
     def making_tower(self, tower: str) -> None:
-        """The text or image tower is about to be made and checked."""
+        """Note that the text or image tower is about to be made and checked."""
 
     def finishing(self) -> None:
-        """The user asked to stop. The run finishes the batches in progress."""
+        """Note that the user asked to stop; the run finishes the batches in progress."""
 
     def finish(self) -> None:
-        """All pictures are done, or the run ends early."""
+        """Note that all pictures are done, or that the run ends early."""
 
     def indexing(self, what: str, done: int, of: int) -> None:
-        """The index is being built: the stage, how much of it is done, and the total."""
+        """Note the progress of the index: the stage, how much of it is done, and the total."""
 
 
 class Watcher:
     """Methods that --watch calls. Here they do nothing."""
 
     def first_run(self, report: EmbedReport) -> None:
-        """The first run has ended."""
+        """Note the end of the first run."""
 
     def change(self, report: EmbedReport) -> None:
-        """A later run changed the database."""
+        """Note a later run that changed the database."""
 
     def kept(self, report: EmbedReport) -> None:
-        """The places in doubt are not those of the run before."""
+        """Note that the places in doubt are not those of the previous run."""
 
     def note(self, text: str) -> None:
-        """The system does not report changes: the reason, and the fallback."""
+        """Note that the system does not report changes: the reason, and the fallback."""
 
     def problem(self, error: str) -> None:
-        """A run failed. The next change starts another."""
+        """Note that a run failed; the next change starts another."""
 
     def stopped(self) -> None:
-        """The user pressed Ctrl-C."""
+        """Note that the user pressed Ctrl-C."""

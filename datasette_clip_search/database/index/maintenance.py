@@ -29,7 +29,7 @@ class KeptIndex:
 
 
 def ignore_progress(what: str, done: int, of: int) -> None:
-    """An OnProgress that does nothing."""
+    """Ignore progress: an OnProgress that does nothing."""
 
 
 def keep_index(
