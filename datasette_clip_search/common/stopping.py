@@ -40,4 +40,4 @@ class Stopping:
 
 
 class Stopped(Exception):
-    "The work was told to end"
+    "The work was asked to end"

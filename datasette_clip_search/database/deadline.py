@@ -1,9 +1,10 @@
 """Deadlines for a server's own work on a database.
 
-Datasette limits the SQL of visitors, but not what a server reads for itself. This does:
+Datasette limits the SQL of visitors, but not a server's own reads. This module does:
 
 - A statement of ours ends at its deadline, even inside SQLite, which Python can't stop.
-- Ctrl-C, and the signal that ends services, end what is running: a server waits for its threads.
+- Ctrl-C, and the signal that ends services, end running statements, because a server waits for its
+  threads.
 - No value is read that could fill the memory.
 """
 

@@ -55,8 +55,8 @@ def embed(
     kept, and the report's `interrupted` is true.
 
     Raises ClipSearchError, before anything is written, for pictures, options, models and databases
-    that can't be used. A picture that can't be embedded is no error: the report's `failed` has its
-    path and the reason.
+    that can't be used. A picture that can't be embedded is not an error: the report's `failed` has
+    its path and the reason.
     """
     arguments = _paths(pictures)
     if not arguments and sql is None:

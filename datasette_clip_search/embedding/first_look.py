@@ -15,7 +15,7 @@ _LISTED = 10
 def find_only_failures(
     work: Sequence[Work], decoders: DecoderPool, settings: Settings
 ) -> list[Failed]:
-    """Return why each of a few files is no picture; nothing if one is, or if there are more."""
+    """Return why a few files are not pictures; nothing if one is, or if there are more files."""
     if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
         return []
     failures: list[Failed] = []

@@ -105,7 +105,7 @@ class Listener:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            # watchfiles raises a dozen kinds of error, and panics that are no Exceptions.
+            # watchfiles raises a dozen kinds of error, and panics that are not Exceptions.
             if isinstance(error, PermissionError) and not self._is_single:
                 self._is_single = True
             else:

@@ -49,7 +49,7 @@ class LoadedModel:
 
 @dataclass
 class RunCache:
-    """What consecutive runs share: the loaded model, and the reports of its towers."""
+    """The state that consecutive runs share: the loaded model, and the reports of its towers."""
 
     model: LoadedModel | None = None
     text_tower: TowerReport | None = None

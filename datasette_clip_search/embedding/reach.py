@@ -33,7 +33,7 @@ class KeptPlace:
 
     @property
     def shown(self) -> str:
-        """The path to type, relative to the working directory if it lies below it."""
+        """The path to type, relative to the working directory if it is below that."""
         here = os.getcwd()
         below = self.path != here and is_within(self.path, here)
         shown = os.path.relpath(self.path, here) if below else self.path
@@ -103,7 +103,7 @@ class Places:
         return {*self._absent_disks, *self.doubtful.intersection(self._noted)}
 
     def _lost(self, places: Collection[str]) -> set[str]:
-        """Return the places that lie on a disk that is not mounted now."""
+        """Return the places on disks that are not mounted now."""
         disks = self._absent_disks
         return {place for place in places if any(is_within(place, disk) for disk in disks)}
 

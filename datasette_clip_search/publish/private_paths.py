@@ -169,7 +169,7 @@ class PublicPaths:
         parts = path.split("/")
         if ".." in parts or self._is_home(parts):
             return True
-        # The database may lie above its owner's home folder, or in part of its path.
+        # The database may be above its owner's home folder, or in part of its path.
         return not self._is_at_home and self._is_home([*self._inside, *parts])
 
     def _is_home(self, parts: list[str]) -> bool:

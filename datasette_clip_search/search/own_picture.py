@@ -53,7 +53,7 @@ def own_picture_vector(
 ) -> Vectors:
     """Return the unit vector (d,) float32 of a picture file or a Pillow image.
 
-    Raises QueryError for a file that can't be read or is no picture, and for anything else.
+    Raises QueryError for a file that can't be read or is not a picture, and for anything else.
     """
     if is_image(picture):
         return encode_own(model, encoder, _upright_rgb(picture))

@@ -35,7 +35,7 @@ _PART = 50_000
 _LONG, _EXPLAINED = 10_000, 250_000
 # An id has 64 bits.
 _MOST_DIGITS = 19
-# Replaces each digit by 0, what may stand between integers by a space, and all else by x.
+# Maps digits to 0, characters that may separate integers to a space, and all others to x.
 _KINDS = bytes(
     ord("0" if chr(n) in "0123456789" else " " if chr(n) in ",-" + _SPACE else "x")
     for n in range(256)

@@ -40,7 +40,7 @@ class Crowd:
         too small, or all alike.
 
         The median stands in for the mean, because pictures that match pull the mean towards
-        themselves: a quarter of a collection, all alike, can't lie 2 above the mean.
+        themselves: a quarter of a collection, all alike, can't be 2 above the mean.
         """
         crowd = self._cosines(vector)
         if without is not None:

@@ -52,7 +52,7 @@ KINDS = {
     )
 }
 
-# Stands in where there is no index.
+# A placeholder where there is no index.
 NONE = Kind("none", "", 0)
 
 

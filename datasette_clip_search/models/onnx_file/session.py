@@ -53,7 +53,7 @@ class Session:
         open, `given` holds the largest sizes that are ever fed. Without `given`, the file's own
         input counts. A `careful` session never saturates. `stopping` ends the loading.
 
-        Raises OnnxRefused or another ValueError for a file that is none of our towers, and any
+        Raises OnnxRefused or another ValueError for a file that is not one of our towers, and any
         exception of ONNX Runtime.
         """
         model = read_model(data)

@@ -116,7 +116,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def stored_path(path: str, folder: str) -> str:
-    """Return the stored form of an absolute path: relative to `folder` if it lies below it."""
+    """Return the stored form of an absolute path: relative to `folder` if it is below that."""
     if path == folder:
         return "."
     below = folder.rstrip("/") + "/"

@@ -82,7 +82,7 @@ class TowerKeeper:
 
         `wanted` is a precision, "auto", "none", which deletes the tower, or None, which leaves it
         as it is. Return None when stopped, and where there is no tower and none is wanted. A tower
-        that can't be made is no error: queries go on with torch.
+        that can't be made is not an error: queries then use torch.
         """
         if wanted == NONE:
             with transaction(self.connection):

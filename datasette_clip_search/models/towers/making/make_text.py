@@ -27,7 +27,7 @@ def make_text_tower(
 ) -> CheckedTower:
     """Make the text tower of a model, which is in float32 on the CPU.
 
-    `pictures` (n, d), float32, are unit vectors of the collection that it is to search. "auto" is
+    `pictures` (n, d), float32, are unit vectors of the collection that it will search. "auto" is
     the first of PRECISIONS that passes.
 
     Raises EncoderUnavailable where none passes or a part of the model can't be stored, and Stopped.
