@@ -20,7 +20,7 @@ from ..database.connection import fetch, quote
 from ..database.recognition import select_facts
 from ..database.thumbnails import Thumbnail, read_thumbnail
 from ..pictures.sources.source import SQL_PREFIX
-from ..search.nearest import Hit
+from ..search.nearest import RankedPicture
 from . import contact_sheet, terminal_pictures
 from .picture_files import read_unchanged
 from .search_request import SearchRequest
@@ -29,7 +29,9 @@ from .terminal import say
 from .thumbnails import create_thumbnail_of_file
 
 
-def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, Any]) -> None:
+def print_rows(
+    ctx: click.Context, hits: Sequence[RankedPicture], options: Mapping[str, Any]
+) -> None:
     """Print rows as sqlite-utils' own query command does, with its output options."""
     unsafe = [hit for hit in hits if visible(hit.path) != hit.path]
     is_seen = (options["csv"] or options["tsv"]) and sys.stdout.isatty()
@@ -39,13 +41,13 @@ def print_rows(ctx: click.Context, hits: Sequence[Hit], options: Mapping[str, An
         # The same JSON value, but harmless in a terminal.
         options = {**options, "ascii_": True}
     rows = sqlite3.connect(":memory:")
-    names = Hit._fields
+    names = RankedPicture._fields
     rows.execute(f"create table hits ({', '.join(map(quote, names))})")
     rows.executemany(f"insert into hits values ({', '.join('?' * len(names))})", hits)
     ctx.invoke(query_command, path=rows, sql="select * from hits order by rowid", **options)
 
 
-def print_paths(request: SearchRequest, hits: Sequence[Hit], end: str) -> None:
+def print_paths(request: SearchRequest, hits: Sequence[RankedPicture], end: str) -> None:
     """Print the paths of files, relative to the working directory."""
     found = [(hit, request.files.find(hit.path)) for hit in hits]
     files = [file for _, file in found if file]
@@ -77,7 +79,7 @@ def _is_elsewhere(request: SearchRequest, path: str) -> bool:
     return not path.startswith(SQL_PREFIX) and not request.files.are_allowed(path)
 
 
-def write_sheet(request: SearchRequest, hits: Sequence[Hit], html: str) -> None:
+def write_sheet(request: SearchRequest, hits: Sequence[RankedPicture], html: str) -> None:
     """Write a contact sheet to a file, or to standard output for `-`."""
     if html == "-":
         # Without links, because the folder that it will be in is unknown.
@@ -88,7 +90,7 @@ def write_sheet(request: SearchRequest, hits: Sequence[Hit], html: str) -> None:
         write_sheet_file(html, text)
 
 
-def open_sheet(request: SearchRequest, hits: Sequence[Hit], html: str | None) -> None:
+def open_sheet(request: SearchRequest, hits: Sequence[RankedPicture], html: str | None) -> None:
     """Open a contact sheet in the browser: the one written to `html`, or a temporary one.
 
     Raises CommandError if no browser can be started.
@@ -103,7 +105,9 @@ def open_sheet(request: SearchRequest, hits: Sequence[Hit], html: str | None) ->
         raise CommandError(f"No browser could be started. The contact sheet is in {html}")
 
 
-def _sheet(request: SearchRequest, hits: Sequence[Hit], link: Callable[[str], str | None]) -> str:
+def _sheet(
+    request: SearchRequest, hits: Sequence[RankedPicture], link: Callable[[str], str | None]
+) -> str:
     return contact_sheet.render(
         title=str(request),
         facts=_facts(request, len(hits)),
@@ -112,7 +116,7 @@ def _sheet(request: SearchRequest, hits: Sequence[Hit], link: Callable[[str], st
     )
 
 
-def show_pictures(request: SearchRequest, hits: Sequence[Hit]) -> None:
+def show_pictures(request: SearchRequest, hits: Sequence[RankedPicture]) -> None:
     """Draw the pictures in the terminal. Raises CommandError if it can't show them."""
     way = terminal_pictures.way_of(os.environ, sys.stdout.isatty())
     tiles = ((_thumbnail(request, hit), _caption(hit), hit.path) for hit in hits)
@@ -121,7 +125,7 @@ def show_pictures(request: SearchRequest, hits: Sequence[Hit]) -> None:
         click.echo(text, nl=False, color=True)
 
 
-def _caption(hit: Hit) -> str:
+def _caption(hit: RankedPicture) -> str:
     return f"id {hit.id}  {hit.score:.3f}  "
 
 
@@ -133,7 +137,7 @@ def _facts(request: SearchRequest, found: int) -> str:
 
 
 def _on_sheet(
-    request: SearchRequest, hit: Hit, link: Callable[[str], str | None]
+    request: SearchRequest, hit: RankedPicture, link: Callable[[str], str | None]
 ) -> dict[str, Any]:
     names = ("width", "height", "taken")
     shown = select_facts(request.connection, request.table, *names)
@@ -144,7 +148,7 @@ def _on_sheet(
     return {**known, **hit._asdict(), "thumbnail": thumbnail, "link": link(file) if file else None}
 
 
-def _thumbnail(request: SearchRequest, hit: Hit) -> Thumbnail | None:
+def _thumbnail(request: SearchRequest, hit: RankedPicture) -> Thumbnail | None:
     if stored := read_thumbnail(request.connection, hit.id):
         return stored
     file = request.files.find(hit.path)

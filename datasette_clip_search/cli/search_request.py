@@ -20,7 +20,7 @@ from ..database.vectors import count_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
 from ..pictures.sources.source import absolute, is_utf8, printable, stored_path
 from ..search.mix import mixed_vector
-from ..search.nearest import Hit, check_k, search
+from ..search.nearest import RankedPicture, check_k, search
 from ..search.own_picture import decode_own, encode_own
 from ..search.query import Value
 from ..search.where import ids_where
@@ -145,7 +145,7 @@ class SearchRequest:
         return f"List its paths: sqlite-utils rows {self.database} {self.table} -c id -c path"
 
 
-def find_hits(request: SearchRequest, k: Value) -> list[Hit]:
+def find_hits(request: SearchRequest, k: Value) -> list[RankedPicture]:
     """Return the k nearest pictures, best first, without those that are terms themselves.
 
     Raises ClipSearchError.

@@ -21,7 +21,7 @@ _IDS_AT_A_TIME = 10_000
 _TRIES = 10
 
 
-class Hit(NamedTuple):
+class RankedPicture(NamedTuple):
     """A picture that matches a query; `rank` counts from 1, and `score` is the cosine.
 
     `z_score` is the number of standard deviations between this cosine and the median of all
@@ -43,7 +43,7 @@ def search(
     k: Value = CONFIG.default_k,
     within: Iterable[int] | Ids | None = None,
     z_scores: bool = True,
-) -> Iterator[Hit]:
+) -> Iterator[RankedPicture]:
     """Yield the k nearest pictures, best first. For the id of a picture, leave that one out.
 
     `model` and `table` are as choose_model() returns them. `within` holds the ids of the only
@@ -64,7 +64,7 @@ def search(
         distrust_snapshot(connection, model)
         _, model = choose_model(connection, model.id)
     there = [(id, paths[id], score, z_score) for id, score, z_score in found if id in paths]
-    return (Hit(rank, *hit) for rank, hit in enumerate(there, 1))
+    return (RankedPicture(rank, *hit) for rank, hit in enumerate(there, 1))
 
 
 def _find_nearest(

@@ -9,7 +9,7 @@ from ..common.errors import CommandError
 from ..database.connection import fetch, quote
 from ..database.model import Model
 from ..database.schema import EMBEDDINGS
-from .nearest import Hit
+from .nearest import RankedPicture
 
 
 class Words(NamedTuple):
@@ -90,7 +90,7 @@ def _explain_error(connection: sqlite3.Connection, table: str, said: str, words:
             name
             for (name,) in fetch(connection, "select name from temp.pragma_table_info(?)", table)
         ]
-        if found[1].lower() in {*Hit._fields} - {*columns}:
+        if found[1].lower() in {*RankedPicture._fields} - {*columns}:
             return (
                 f"{found[1]} is a column of the result, not of {table}. Filter the result in SQL: "
                 "\"select * from clip_search('dog', 1000) where z_score > 2\""

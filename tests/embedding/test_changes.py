@@ -254,7 +254,7 @@ def test_prune_spares_folders_that_cannot_be_read(tiny_database, pictures, tiny_
     (pictures / "shut").chmod(0o444)  # Can be listed, but not looked into.
     code = (
         # The other user may not be able to import it.
-        "import mmap, os, sys\n"
+        "import mmap, os, sys, termios\n"
         "from sqlite_utils.cli import cli\n"
         "import datasette_clip_search.embedding, datasette_clip_search.cli.embed_output\n"
         "os.getuid() or os.setuid(65534)\n"

@@ -1,4 +1,4 @@
-"""Helpers for the tests of towers: programs without torch, and changed databases."""
+"""Helpers for the tests of towers: encoders, and programs without torch."""
 
 import re
 import subprocess
