@@ -82,7 +82,7 @@ class Ahead:
         self._held_bytes += len(picture.data or b"")
 
     def use(self, preprocess: Preprocess) -> None:
-        """Use the preprocessing of the model; decode pictures again that were decoded for another."""
+        """Use the preprocessing of the model; decode again what was decoded with another."""
         expected = self._settings.preprocess
         self._settings = replace(self._settings, preprocess=preprocess)
         if expected and expected.shows_the_same(preprocess):
