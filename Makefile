@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 DATASETTE_1 := $(VENV)/datasette-1
-# What to test, such as ARGS="tests/web -k upload"; empty means everything.
+# Which tests to run, such as ARGS="tests/web -k upload"; empty means all.
 ARGS =
 # Two files of tests at a time: a test often waits for what it has started.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 LOWEST := .venvs/lowest
-# The tests that ask Datasette, which are run on both of its lines.
+# The tests that use Datasette, which run on both of its release lines.
 WITH_DATASETTE := tests/web tests/database/test_hostile_programs.py \
     tests/publish/test_published_pages.py
 # Pages with generated parts: tests/support/readme.py makes them.
@@ -21,7 +21,7 @@ DEMO_SQL := select rank, path, round(score, 3) as score from clip_search('dog on
 .DELETE_ON_ERROR:
 .PHONY: demo test test-stable test-alpha quick lowest lint format docs check-python
 
-# From nothing to a search page: installs, embeds the demo's pictures, searches, serves.
+# From a fresh clone to a search page: install, embed the demo's pictures, search, serve.
 demo: $(VENV)/.installed
 	$(BIN)/sqlite-utils embed-images demo/demo.db demo/pictures --model demo --pretrained demo/model
 	$(BIN)/sqlite-utils demo/demo.db "$(DEMO_SQL)" --table
@@ -29,8 +29,8 @@ demo: $(VENV)/.installed
 	@echo "The search page: http://127.0.0.1:$(PORT)/-/clip-search/demo?q=dog+on+beach"
 	$(BIN)/datasette demo/demo.db --port $(PORT)
 
-# From nothing to a tested project, on both lines of Datasette. With ARGS, only those tests, on the
-# stable line.
+# Test the whole project from a fresh clone, on both lines of Datasette. With ARGS, run only those
+# tests, on the stable line.
 ifeq ($(strip $(ARGS)),)
 test: lint test-stable test-alpha
 else
@@ -44,11 +44,11 @@ test-stable: $(VENV)/.installed-test $(VENV)/.browser
 test-alpha: $(DATASETTE_1)/.installed $(VENV)/.browser
 	PYTHONPATH=$(DATASETTE_1) $(PYTEST) $(WITH_DATASETTE)
 
-# The tests that need neither PyTorch nor a browser, and take no long time: for every change.
+# The fast tests that need neither PyTorch nor a browser, to run after every change.
 quick: $(VENV)/.installed-quick
 	$(BIN)/python -m pytest --quick --numprocesses 2 --dist loadscope $(ARGS)
 
-# The suite on the lowest versions that pyproject.toml allows, in an environment of its own.
+# Run the suite on the lowest versions that pyproject.toml allows, in an environment of its own.
 lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
@@ -63,7 +63,7 @@ format: $(VENV)/.installed-quick
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Regenerates the generated parts of the documentation.
+# Regenerate the generated parts of the documentation.
 docs: $(VENV)/.installed-test
 	$(COG) -r $(DOCS)
 
@@ -74,7 +74,7 @@ check-python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
 	    { echo "Python 3.11 or later is needed; name one with: make PYTHON=python3.13 demo"; exit 1; }
 
-# Without PyTorch, which the demo's model does not need.
+# Install without PyTorch, which the demo's model does not need.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing into $(VENV)"
 	@$(PIP) --editable .
@@ -98,14 +98,14 @@ $(LOWEST)/.installed: pyproject.toml | $(BIN)/python
 	    --editable '.[embed,test]'
 	@touch $@
 
-# The alpha of Datasette 1.0 lies beside the stable release that the environment holds.
+# Install the alpha of Datasette 1.0 beside the environment's stable release.
 $(DATASETTE_1)/.installed: $(VENV)/.installed-test
 	@echo "Installing Datasette 1.0's alpha beside it"
 	@rm -rf $(DATASETTE_1)
 	@$(PIP) --target $(DATASETTE_1) datasette==1.0a41
 	@touch $@
 
-# Chromium from the system, else from Debian's packages, else playwright's own.
+# Use the system's Chromium, else Debian's package, else playwright's own.
 $(VENV)/.browser: $(VENV)/.installed-test
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 	    { apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \

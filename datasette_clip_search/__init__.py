@@ -1,7 +1,8 @@
 """Search pictures by meaning in SQLite and Datasette, with OpenCLIP and FAISS.
 
-Any module may import this one. It loads a name when someone asks for it: each command of
-sqlite-utils, each connection of Datasette and each decoding process imports this package.
+Any module may import this one. It imports each name only when it is first used, because every
+command of sqlite-utils, every connection of Datasette and every decoding process imports this
+package.
 """
 
 from importlib import import_module

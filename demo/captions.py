@@ -1,4 +1,4 @@
-"""Captions: sentences and keywords about a scene, with the facts that each one states."""
+"""Captions: sentences and keywords about a scene, and the facts that each one states."""
 
 import random
 from dataclasses import dataclass
@@ -122,7 +122,7 @@ def _add_light(text: str, scene: Scene, rng: random.Random) -> str:
 
 
 def with_article(word: str, colour: str = "") -> str:
-    """Put "a" or "an" before a noun that takes one."""
+    """Put "a" or "an" before a noun that needs an article."""
     words = f"{colour} {word}".strip()
     if word in MASS_NOUNS:
         return words
@@ -141,7 +141,7 @@ def plural(word: str) -> str:
 
 
 def all_words() -> set[str]:
-    """Return every text from which trained captions are made."""
+    """Return every text that trained captions are made from."""
     texts: set[str] = {*(f"{t}" for t in THING_TEMPLATES + THING_PLACE_TEMPLATES + PLACE_TEMPLATES)}
     texts = {text.translate(str.maketrans("{}", "  ")) for text in texts} | {"a", "an", "two"}
     for thing in THINGS.values():

@@ -2,7 +2,7 @@
 
     python demo/export_model.py
 
-It is a database as embed-images writes it, without the pictures.
+The file is a database that embed-images wrote, without the pictures.
 """
 
 import sqlite3
@@ -30,7 +30,7 @@ def main() -> None:
             with connection:
                 for table in ("images", "clip_embeddings", "clip_thumbnails", "clip_failures"):
                     connection.execute(f"delete from {table}")
-                # Where the weights lie is for each database to note.
+                # Each database records the place of the weights for itself.
                 connection.execute("update clip_models set pretrained = ''")
             connection.execute("vacuum into ?", [str(towers)])
         file = HERE / "model" / "towers.db"

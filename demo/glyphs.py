@@ -14,7 +14,7 @@ class FontMissing(Exception):
 
 
 class Glyphs:
-    """Draws glyphs of one font, keeping each one's bitmap."""
+    """Draws glyphs of one font, and caches the bitmap of each."""
 
     def __init__(self, font: str) -> None:
         if not Path(font).is_file():
@@ -32,7 +32,7 @@ class Glyphs:
             bitmap = bitmap.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         scale = side / max(bitmap.size)
         size = (max(1, round(bitmap.width * scale)), max(1, round(bitmap.height * scale)))
-        # Premultiplied, lest the transparent pixels' colour bleed into the edges.
+        # Premultiplied, so that the colour of transparent pixels does not bleed into the edges.
         sprite = bitmap.convert("RGBa").resize(size, Image.Resampling.BICUBIC)
         return sprite.rotate(degrees, Image.Resampling.BILINEAR, expand=True).convert("RGBA")
 

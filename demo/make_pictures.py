@@ -1,8 +1,8 @@
-"""Draw the demo's pictures, as the folders of photos that somebody might have.
+"""Draw the demo's pictures, in folders such as a person might have.
 
     python demo/make_pictures.py --font PATH
 
-Drawing again gives the same pictures. What each one shows is in pictures.csv, beside the folder.
+Drawing again gives the same pictures. pictures.csv, beside the folder, says what each one shows.
 """
 
 import argparse
@@ -53,7 +53,7 @@ CAMERAS = {
     "phone": ("Google", "Pixel 7a"),
     "old-disk/backup": ("SONY", "DSC-W830"),
 }
-# Rough spots that such a place could be at: latitude and longitude.
+# Approximate places to take such a picture: latitude and longitude.
 SPOTS = {
     "beach": (37.0179, -8.9250), "forest": (48.5562, 8.2039), "mountains": (46.5763, 7.9905),
     "snow": (66.5436, 25.8473), "city": (40.7420, -73.9890), "desert": (31.1000, -4.0120),
@@ -76,7 +76,7 @@ def read_contents() -> list[Scene]:
                 scenes.append(Scene(None, "", place, light, seed, 0))
                 continue
             rng = random.Random(seed)
-            # Another glyph each time, so that there is a red car and a blue one.
+            # A different glyph each time, so that there is a red car and a blue one.
             drawn = sum(scene.thing == thing for scene in scenes)
             glyphs = THINGS[thing].glyphs
             copies = rng.choices((1, 2, 3), (10, 2, 1))[0]
@@ -86,7 +86,7 @@ def read_contents() -> list[Scene]:
 
 
 def caption(scene: Scene) -> str:
-    """Say in plain words what a scene shows."""
+    """Describe in plain words what a scene shows."""
     place = PLACES[scene.place]
     light = LIGHTS[scene.light][0] if place.has_weather else ""
     if scene.thing is None:
@@ -98,7 +98,7 @@ def caption(scene: Scene) -> str:
 
 
 def name_file(number: int, taken: datetime) -> str:
-    """Name a file as cameras, telephones and scanners do, which never says what is on it."""
+    """Name a file as cameras, phones and scanners do: never by what the picture shows."""
     kind = number % 10
     if kind < 4:
         return f"2023-summer/IMG_{2041 + number}.jpg"
@@ -137,7 +137,7 @@ def _degrees(angle: float) -> tuple[float, float, float]:
 
 
 def make_pictures(font: str, folder: Path, truth: Path) -> None:
-    """Draw every picture into the folder, and write what they show to the truth file."""
+    """Draw every picture into the folder, and write what each shows to the truth file."""
     glyphs = Glyphs(font)
     rows = []
     for number, scene in enumerate(read_contents()):

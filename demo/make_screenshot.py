@@ -14,7 +14,7 @@ PAGE = "http://127.0.0.1:8001/-/clip-search/demo?q=dog+on+beach&k=12"
 
 
 def main() -> None:
-    """Open the page in headless Chromium and save what a person sees first."""
+    """Open the page in headless Chromium and save the part that a visitor sees first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default=PAGE)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("screenshot.png"))

@@ -48,14 +48,14 @@ class Model:
 
 
 def as_photo(picture: Image.Image) -> Image.Image:
-    """Return a picture as it comes back from a JPEG file."""
+    """Return a picture as it looks after a round trip through a JPEG file."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=85)
     return Image.open(file).convert("RGB")
 
 
 def draw_gallery(count: int, seed: int, glyphs: Glyphs) -> tuple[list[Scene], list[Image.Image]]:
-    """Draw scenes, held-out combinations among them, the way the demo's pictures are drawn."""
+    """Draw scenes as the demo's pictures are drawn, including held-out combinations."""
     rng = random.Random(seed)
     scenes: list[Scene] = []
     while len(scenes) < count:
@@ -67,7 +67,7 @@ def draw_gallery(count: int, seed: int, glyphs: Glyphs) -> tuple[list[Scene], li
 
 
 def ranks(scores: np.ndarray, captions: list[Caption], scenes: list[Scene]) -> np.ndarray:
-    """Return for each caption the rank, from 1, of the first scene of which it is true."""
+    """Return for each caption the rank, from 1, of the first scene that it describes truthfully."""
     found = []
     for row, caption in zip(scores, captions, strict=True):
         order = np.argsort(-row)
@@ -77,7 +77,7 @@ def ranks(scores: np.ndarray, captions: list[Caption], scenes: list[Scene]) -> n
 
 
 def r_precision(scores: np.ndarray, fact: str, scenes: list[Scene]) -> float | None:
-    """Return the share of right scenes among the first n, n being how many there are."""
+    """Return the share of right scenes among the first n, where n is the number of right scenes."""
     right = np.array([fact in scene.facts for scene in scenes])
     count = int(right.sum())
     return float(right[np.argsort(-scores)[:count]].mean()) if count else None
@@ -90,7 +90,7 @@ def print_recall(name: str, found: np.ndarray) -> None:
 
 
 def measure_gallery(model: Model, count: int, seed: int, glyphs: Glyphs) -> None:
-    """Print recall over a gallery of new scenes asked for in new wordings."""
+    """Print the recall of captions in new wordings in a gallery of new scenes."""
     scenes, pictures = draw_gallery(count, seed, glyphs)
     vectors = model.pictures(pictures)
     rng = random.Random(seed)

@@ -1,4 +1,4 @@
-"""All the places by name, those of sea and air among them."""
+"""All the places by name, including those in the sea and in the air."""
 
 import math
 import random

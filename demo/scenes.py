@@ -1,4 +1,4 @@
-"""Scenes: which thing is where, in what light, and what may truthfully be said of it."""
+"""Scenes: which thing is where, in what light, and which facts are true of it."""
 
 import hashlib
 import random
@@ -26,7 +26,7 @@ class Scene:
 
     @property
     def facts(self) -> frozenset[str]:
-        """The notions that are true of this scene."""
+        """The facts that are true of this scene."""
         place = PLACES[self.place]
         facts = {self.place, *place.notions} - {"inside"}
         if place.has_weather:
@@ -41,7 +41,7 @@ class Scene:
 
 
 def is_held_out(thing: str | None, place: str) -> bool:
-    """Tell whether training never sees this thing in this place."""
+    """Tell whether training never shows this thing in this place."""
     if thing is None:
         return False
     if (thing, place) == ("dog", "beach"):

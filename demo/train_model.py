@@ -1,9 +1,9 @@
-"""Train the demo's small OpenCLIP model from nothing, on scenes drawn for the purpose.
+"""Train the demo's small OpenCLIP model from scratch, on scenes drawn for the purpose.
 
     python demo/train_model.py --font PATH
 
-Draws a pool of training scenes, then pulls pictures and true captions together with CLIP's
-contrastive loss. The demo's own pictures and the held-out combinations are never among them.
+It draws a pool of training scenes, then trains pictures and true captions with CLIP's contrastive
+loss. The pool never includes the demo's own pictures or the held-out combinations.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def _start_drawing(font: str) -> None:
 
 
 def _draw_for_pool(scene: Scene) -> np.ndarray:
-    """Draw a scene as a photo that went through a file and was shrunk."""
+    """Draw a scene as a photo that was saved to a file and then shrunk."""
     rng = random.Random(scene.seed + 1)
     short = rng.choices((192, 216, 256, 360), (3, 4, 2, 1))[0]
     longer = round(short * rng.choice((1.0, 1.2, 4 / 3, 1.5)))
@@ -110,7 +110,7 @@ def augment(pixels: np.ndarray, rng: np.random.Generator) -> Tensor:
 
 
 class Words:
-    """Turns captions into tokens, and knows which tokens training has taught."""
+    """Turns captions into tokens, and knows which tokens occur in training."""
 
     def __init__(self, tokenizer: open_clip.SimpleTokenizer) -> None:
         self._tokenizer = tokenizer
@@ -120,7 +120,7 @@ class Words:
         self._cache: dict[str, list[int]] = {}
 
     def tokens(self, captions: list[Caption], rng: random.Random) -> Tensor:
-        """Return token ids (n, context), some with strange words put in between."""
+        """Return token ids (n, context), some with unknown words inserted."""
         length = MODEL_CFG["text_cfg"]["context_length"]
         batch = torch.zeros(len(captions), length, dtype=torch.long)
         for row, caption in enumerate(captions):
@@ -214,7 +214,7 @@ def run_cycle(
     batch: int,
     seed: int,
 ) -> None:
-    """Train while the rate rises and falls along a cosine; leave the averaged weights behind."""
+    """Train while the rate rises and falls along a cosine, then load the averaged weights."""
     choose, rng = random.Random(seed), np.random.default_rng(seed)
     model.train()
     average = copy.deepcopy(model)
@@ -254,7 +254,7 @@ def run_cycle(
 
 
 def follow(average: nn.Module, model: nn.Module, keep: float) -> None:
-    """Move averaged weights, and BatchNorm's running figures, a little towards the model's."""
+    """Move averaged weights, and BatchNorm's running statistics, a little towards the model's."""
     values = model.state_dict()
     with torch.no_grad():
         for name, mean in average.state_dict().items():

@@ -1,4 +1,4 @@
-"""The words of the demo: what can be on a picture, where, and in what light."""
+"""The vocabulary of the demo: what a picture can show, where, and in what light."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Place:
-    """Somewhere a scene can be: nouns that name it, phrases that say where, and wider notions."""
+    """A place for a scene: nouns that name it, phrases that say where, and wider categories."""
 
     nouns: tuple[str, ...]
     phrases: tuple[str, ...]

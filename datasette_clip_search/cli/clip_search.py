@@ -150,7 +150,7 @@ def clip_search(
 
 
 def _check_outputs(options: dict[str, bool], output: dict[str, Any]) -> None:
-    """Raise UsageError if two options would write different things to standard output."""
+    """Raise UsageError if two options would both write to standard output."""
     rows = {f"--{name.strip('_').replace('_', '-')}": bool(value) for name, value in output.items()}
     given = [option for option, is_given in options.items() if is_given]
     given += [option for option, is_given in rows.items() if is_given][:1]

@@ -49,7 +49,7 @@ def cli_errors(reads: str | None = None) -> Callable[[Callable[P, None]], Callab
                 message = f"{kwargs['path']} can't be {reads}: {error}"
                 raise click.ClickException(message) from error
             except BrokenPipeError:
-                # The reader of a pipe has seen enough. click ends without a message.
+                # The reader of a pipe has closed it. click ends without a message.
                 raise
             except OSError as error:
                 file = f"{error.filename}: " if error.filename else ""

@@ -189,7 +189,7 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
 
 
 def _tower_line(report: TowerReport) -> str:
-    """Return how queries are encoded from now on, and why not as requested."""
+    """Return how queries will be encoded, and why not as requested."""
     now = _figures(report)
     if report.seconds is not None:
         notes = "".join(f"; not {rejection}" for rejection in report.rejections)

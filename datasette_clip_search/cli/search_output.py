@@ -82,7 +82,7 @@ def _is_elsewhere(request: SearchRequest, path: str) -> bool:
 def write_sheet(request: SearchRequest, hits: Sequence[RankedPicture], html: str) -> None:
     """Write a contact sheet to a file, or to standard output for `-`."""
     if html == "-":
-        # Without links, because nobody knows in which folder it will be.
+        # Without links, because the folder that it will be in is unknown.
         click.echo(_sheet(request, hits, lambda _: None))
     else:
         folder = os.path.dirname(html)

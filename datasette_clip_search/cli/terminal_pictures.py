@@ -66,7 +66,7 @@ def draw(
 ) -> Iterator[str]:
     """Yield the text that shows pictures side by side, each above its caption.
 
-    A caption is a text and a path. A path that is too long loses its beginning.
+    A caption is a text and a path. The beginning of a path that is too long is cut off.
     """
     across = max(1, (size.columns + _GAP) // (_COLUMNS + _GAP))
     columns = max(1, (size.columns - (across - 1) * _GAP) // across)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EQUAL_COSINES = 1e-6
-"""Cosines that differ by less are equal, such as those of copies: their order is chance."""
+"""Cosines that differ by less count as equal, as those of copies do: their order is arbitrary."""
 
 
 def shares_found(

@@ -12,7 +12,7 @@ Vectors = NDArray[np.float32]
 """Unit vectors, one (d,) or many (n, d)."""
 
 Chosen = NDArray[np.bool_]
-"""Which of n pictures are meant, (n,)."""
+"""A mask that selects some of n pictures, (n,)."""
 
 Pixels = NDArray[np.uint8]
 """Preprocessed pictures, one (height, width, 3) or many (n, height, width, 3)."""
@@ -21,7 +21,8 @@ Pixels = NDArray[np.uint8]
 def ascending(ids: Iterable[int] | Ids) -> Ids:
     """Return ids (n,) in ascending order, each once.
 
-    An array in this order is returned as it is. numpy's unique() would take five times as long.
+    An array that is already in this order is returned unchanged. numpy's unique() would take five
+    times as long.
     """
     given = ids if isinstance(ids, np.ndarray) else np.fromiter(ids, np.int64)
     if np.all(given[1:] > given[:-1]):

@@ -1,6 +1,6 @@
 """The defaults and limits that a deployer may want to tune or an auditor may ask for.
 
-A constant of one algorithm stands beside the algorithm.
+A constant that only one algorithm uses is defined beside that algorithm.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Config:
     default_k: int = 10
     # A larger k is an error, so that a typing mistake can't fill the memory of a server.
     max_k: int = 1_000_000
-    # The weight of --minus. With a whole weight, what the pictures lack would choose the results
-    # more than what was asked for.
+    # The weight of --minus. With a weight of 1, the subtracted words would decide the results more
+    # than the words asked for.
     minus_weight: float = 0.5
-    # What one clip_mix() can hold; each of its queries may be a picture to decode.
+    # The most queries in one clip_mix(); each of them may be a picture to decode.
     max_mix_terms: int = 16
     # CLIP reads 77 tokens, about 300 characters; more than this is a mistake or an attack.
     max_query_characters: int = 2_000
@@ -42,7 +42,7 @@ class Config:
     max_query_image_megapixels: float = 50
     # Only JPEGs can be decoded at a reduced scale; other formats must be small to begin with.
     max_query_image_decoded_megapixels: float = 6
-    # A file of 300 KB can take a minute to decode; this ends it.
+    # A file of 300 KB can take a minute to decode; this limit ends it.
     query_decode_seconds: float = 2
     # The limit for ordinary pictures, which take a tenth of it. Slower ones get a decoder apart.
     quick_decode_seconds: float = 0.5
@@ -68,8 +68,9 @@ class Config:
     least_duplicate_threshold: float = 0.7
     # A pair takes 16 bytes of memory; 2,000 pictures that are all alike have this many.
     max_duplicate_pairs: int = 2_000_000
-    # Numbers of vectors that are read to compare them, where the index does not hold them: 2 GB at
-    # home and as much again while they are compared, a tenth of that where anyone may ask.
+    # The most numbers that a comparison reads where the index does not hold the vectors: 2 GB on
+    # one's own computer, and as much again while they are compared; a tenth of that on a public
+    # server.
     max_duplicate_numbers: int = 550_000_000
     max_published_duplicate_numbers: int = 55_000_000
 
@@ -123,17 +124,17 @@ class Config:
     # The longest stored vector that counts as one of length 1. Other programs may store any length,
     # but products of longer vectors overflow float32.
     max_vector_length: float = 1e6
-    # A database of ours has a few models: a person chooses among them.
+    # A database of ours has a few models, because its users choose among them.
     max_models: int = 1000
     max_name_characters: int = 1000
     # Paths and the settings of a model's preprocessing; Linux allows 4,096 for a path.
     max_path_characters: int = 10_000
-    # A longer value would fit a server's memory only a few times.
+    # A server has memory for only a few longer values.
     max_value_bytes: int = 100_000_000
     # The weights that a database names are read whole to be compared: OpenCLIP's largest file has
     # 20 GB.
     max_weights_bytes: int = 25_000_000_000
-    # What a database may make a server load; ONNX files end at 2 GB.
+    # The largest tower that a database may make a server load; ONNX files can't exceed 2 GB.
     max_tower_bytes: int = 2_000_000_000
     # The operators and the work of a tower. Deep models have some 5,000 operators. The largest that
     # fit into the bytes above take 5e11 multiplications per picture, and no operator takes half.
@@ -144,7 +145,7 @@ class Config:
     max_tower_folding_work: float = 5e9
     # The memory of a tower besides its weights: 1,024 patches by 16 heads take half of it.
     max_tower_working_bytes: int = 400_000_000
-    # How long a tower may load, and how long Python's end waits for one that was told to stop.
+    # How long a tower may load, and how long Python waits at exit for one that was asked to stop.
     tower_load_seconds: float = 60
     tower_end_seconds: float = 5
 
@@ -181,10 +182,10 @@ class Config:
     # decodes in the time that a model loads. The thumbnail is a guess.
     waiting_bytes: int = 40_000_000
     thumbnail_bytes: int = 32_000
-    # So many files are looked at before a model is downloaded for them: none may be a picture.
+    # How many files are checked before a model is downloaded for them: perhaps none is a picture.
     files_looked_at_first: int = 16
-    # The longer side of a thumbnail in pixels, at most, and at least where the picture has more: at
-    # 250, a sharp screen shows on a close look that it enlarges one.
+    # The most pixels on the longer side of a thumbnail, and the fewest where the picture has more.
+    # On a sharp screen, one of 250 looks slightly enlarged.
     thumbnail_size: int = 400
     thumbnail_least: int = 250
     thumbnail_quality: int = 75
@@ -216,15 +217,15 @@ class Config:
     # The page size of a published database, which is hardly written to: its thumbnails, too, waste
     # little of 64 KB (a whole file of them with vectors: 7 to 17%, and 16 to 39% of 32 KB).
     published_page_size: int = 65536
-    # What is read of an original to make a thumbnail, and of a thumbnail in a database: ours have
-    # some 30 KB, but anyone may have made the database.
+    # The most bytes read of an original to make a thumbnail, and of a thumbnail in a database: ours
+    # have some 30 KB, but anyone may have made the database.
     max_original_bytes: int = 1_000_000_000
     max_thumbnail_bytes: int = 1_000_000
-    # The address of an original; browsers and servers take as much.
+    # The longest address of an original; browsers and servers accept as much.
     max_url_characters: int = 2_000
     # The time that Datasette gives SQL in public; the first search also loads the vectors.
     published_sql_time_limit_ms: int = 2_000
-    # What one answer, and one facet of it, may cost where anyone may ask.
+    # The most rows of an answer, and the time for each of its facets, on a public server.
     published_max_returned_rows: int = 1_000
     published_facet_time_limit_ms: int = 200
 
@@ -235,16 +236,16 @@ class Config:
     max_results_per_page: int = 100
     # The pictures that the page shows before a search.
     newest_pictures: int = 12
-    # Searches at a time for each database: more would only wait for the same cores. Threads of its
-    # own keep a database from waiting for another.
+    # Searches at a time for each database: more would only wait for the same cores. With threads of
+    # its own, no database waits for another.
     search_threads: int = 2
     search_niceness: int = 10
     # The time for one search that has to read its vectors first, and for loading after the start:
     # ten million vectors without an index take a minute on a good disk.
     search_seconds: float = 300
     load_seconds: float = 600
-    # How long the menus and cells of Datasette's own pages wait for us, and for how long a database
-    # that took longer is then left alone.
+    # How long the menus and cells of Datasette's own pages wait for the plugin, and for how long
+    # they then skip a database that took longer.
     hook_seconds: float = 0.5
     hook_pause_seconds: float = 60
     # Datasette loads models this long after its start, so not in commands that end sooner.

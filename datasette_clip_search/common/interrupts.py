@@ -15,7 +15,7 @@ from typing import Any
 from .drivers import driver_of
 
 LOOK_SECONDS = 0.02
-"""How long a function waits between two checks of whether its statement is to end."""
+"""How long a function waits between two checks of whether its statement must end."""
 
 # More steps than any time limit lets pass between two looks at the clock: Datasette looks every
 # 1,000 steps, and a row takes some ten.
@@ -46,7 +46,7 @@ def _driver_class(connection_type: type) -> Any:
 
 
 def heed_time_limit(connection: Any) -> None:
-    """End the statement that called the function if it is to end.
+    """End the statement that called the function if it was interrupted or its time is up.
 
     Raises sqlite3.OperationalError "interrupted" if so.
     """

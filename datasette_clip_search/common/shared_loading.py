@@ -1,8 +1,8 @@
 """A cache of things that are slow to load, such as encoders; no database waits for another.
 
 - Each database loads one thing at a time, in a thread of its own; databases load in parallel.
-- A statement that waits can reach its time limit. The loading goes on meanwhile, so that the next
-  statement gets further, until the loading is done or has taken too long.
+- A statement that waits can reach its time limit. Loading continues, so that the next statement
+  gets further, until it is done or has taken too long.
 - A failure is remembered for the database that it comes from, and for no other.
 - When the cache is full, the database with the most things in it loses one.
 """
@@ -81,8 +81,8 @@ class SharedLoading(Generic[T]):
     ) -> T:
         """Return what is loaded for a key; load it if need be, for the database `owner`.
 
-        Calls `prepare` in this thread and `load` in another one. Calls `heed` repeatedly
-        meanwhile; it may raise.
+        It calls `prepare` in this thread and `load` in another one. While it waits, it calls `heed`
+        repeatedly, which may raise.
 
         Raises the ClipSearchErrors of `load`, at once if they are remembered, and anything that
         `prepare` and `heed` raise.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class Stopping:
-    """A request to end, with functions to call then: libraries have switches of their own."""
+    """A request to end, and the functions to call for it: libraries have switches of their own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -14,7 +14,7 @@ class Stopping:
 
     @property
     def is_set(self) -> bool:
-        """Whether the work is to end."""
+        """Whether the work should end."""
         return self._is_set
 
     def set(self) -> None:
@@ -26,7 +26,7 @@ class Stopping:
             call()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Add a function to call when the work is to end; call it now if it is."""
+        """Add a function to call when the work should end; call it now if it already should."""
         with self._lock:
             self._calls.append(function)
             is_set = self._is_set
@@ -34,10 +34,10 @@ class Stopping:
             function()
 
     def heed(self) -> None:
-        """Raise Stopped if the work is to end."""
+        """Raise Stopped if the work should end."""
         if self._is_set:
             raise Stopped
 
 
 class Stopped(Exception):
-    "The work was told to end"
+    "The work was asked to end"

@@ -1,10 +1,10 @@
 """The history of a model's vectors: which pictures have changed since an index was built.
 
 - Triggers add a row to clip_changes for every vector that anyone adds, changes or deletes.
-- A row's `seq` is one more than that of the model's row before. Its `revision` is the model's
+- A row's `seq` is one more than that of the model's previous row. Its `revision` is the model's
   revision after the change, a random number.
-- A moment is a row's seq and revision. If a database still has that row, its history up to there is
-  the one that made the moment: nobody guesses the random number.
+- A moment is a row's seq and revision. If a database still has that row, its history up to there
+  led to the moment: nobody can guess the random number.
 - The newest row of a model is never deleted. Older rows may be; a moment before them is unknown.
 - Vectors of equal moments in one database are equal.
 """
@@ -79,5 +79,5 @@ def changes_since(
 
 
 def forget_before(connection: sqlite3.Connection, model: Model, seq: int) -> None:
-    """Delete the history that no index or snapshot will be compared with again."""
+    """Delete the part of the history that no index or snapshot will be compared with again."""
     connection.execute(f"delete from {CHANGES} where model_id = ? and seq < ?", (model.id, seq))

@@ -1,4 +1,4 @@
-"""Connections to a database file: opened to read or to write, locked, their errors explained."""
+"""Open a database file to read or to write, lock it, and explain its errors."""
 
 import os
 import sqlite3
@@ -15,14 +15,14 @@ Item = TypeVar("Item")
 
 
 def fetch(connection: sqlite3.Connection, sql: str, *parameters: object) -> sqlite3.Cursor:
-    """Run a statement whose rows are tuples of plain values, however the connection is set up."""
+    """Run a statement whose rows are plain tuples, whatever the connection's row factory is."""
     cursor = connection.cursor()
     cursor.row_factory = None
     return cursor.execute(sql, parameters)
 
 
 def quote(name: str) -> str:
-    """Quote a table's or column's name for SQL."""
+    """Quote the name of a table or column for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -122,7 +122,7 @@ def check_writable(connection: sqlite3.Connection) -> None:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Hold the write lock from the start: in WAL mode, upgrading a read fails at once."""
+    """Take the write lock at the start: in WAL mode, upgrading a read fails at once."""
     connection.execute("begin immediate")
     try:
         yield
@@ -139,7 +139,7 @@ def write_in_parts(
 ) -> None:
     """Call `write` with parts of many items, each part in a transaction of its own.
 
-    Other programs can write between the parts, and a killed run keeps what it has done.
+    Other programs can write between the parts, and a killed run keeps the finished parts.
     """
     start = 0
     while start < len(items):

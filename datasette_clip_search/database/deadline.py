@@ -1,9 +1,10 @@
 """Deadlines for a server's own work on a database.
 
-Datasette limits the SQL of visitors, but not what a server reads for itself. This does:
+Datasette limits the SQL of visitors, but not a server's own reads. This module does:
 
 - A statement of ours ends at its deadline, even inside SQLite, which Python can't stop.
-- Ctrl-C, and the signal that ends services, end what is running: a server waits for its threads.
+- Ctrl-C, and the signal that ends services, end running statements, because a server waits for its
+  threads.
 - No value is read that could fill the memory.
 """
 
@@ -19,7 +20,7 @@ from typing import Any
 from ..common.config import CONFIG
 from ..common.errors import TookTooLong
 
-# Datasette looks at its clock as often, and heed_time_limit() relies on it.
+# Datasette checks its clock as often, and heed_time_limit() relies on it.
 _OPERATIONS = 1000
 _LIMIT_LENGTH = 0
 
@@ -39,7 +40,7 @@ _ending = _Work()
 def bounded(connection: sqlite3.Connection, seconds: float) -> Iterator[None]:
     """Limit the time of statements on a connection that has no other time limit.
 
-    Raises TookTooLong for a statement that was ended, and for one that begins too late.
+    Raises TookTooLong for a statement that was ended, and for one that starts too late.
     """
     work, deadline = _Work(), time.monotonic() + seconds
 

@@ -34,7 +34,7 @@ class Model:
 
     @property
     def has_path(self) -> bool:
-        """Whether its pretraining is a file or folder of the owner's, rather than a tag."""
+        """Whether the pretraining is a file or folder of the owner's rather than a tag."""
         return any(separator in self.pretrained for separator in "/\\")
 
     @property
@@ -103,7 +103,7 @@ def default_model(connection: sqlite3.Connection) -> tuple[str, Model]:
 def _usual_models(connection: sqlite3.Connection) -> tuple[str, list[Model]] | None:
     """Return what images_table() and models() return, with fewer statements.
 
-    None means: look closer, there may be an error.
+    None means that the caller must look more closely: there may be an error.
     """
     table = known_images_table(connection)
     if table is None:

@@ -48,14 +48,14 @@ def _statement(names: tuple[str, ...]) -> str:
         where type in ('table', 'view') and name collate nocase in ({listed})"""
 
 
-# Declarations are compared at every search; ours have a few hundred characters.
+# Every search compares declarations; ours have a few hundred characters.
 _LONGEST = 100_000
 
 
 def check_is_table(found: Declared) -> None:
     """Raise DatabaseError for anything but an ordinary table."""
     name, kind, sql = found
-    # SQLite writes the beginning itself, however it was typed.
+    # SQLite writes the beginning of the statement itself, however it was typed.
     what = "a view" if kind == "view" else "no ordinary table"
     if kind == "table" and isinstance(sql, str):
         if sql.startswith("CREATE TABLE ") and len(sql) <= _LONGEST:

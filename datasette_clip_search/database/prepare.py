@@ -1,4 +1,4 @@
-"""Prepare a database for writing: make its tables, or restore what they have lost."""
+"""Prepare a database for writing: create its tables, or restore their missing parts."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from .schema import (
 def create_tables(connection: sqlite3.Connection, table: str) -> list[str]:
     """Make our tables in a database, with `table` for the pictures; idempotent.
 
-    Runs inside the caller's transaction. sqlite-utils' migrations record what a database has had.
-    What others have dropped since is restored, and returned in words.
+    Runs inside the caller's transaction. sqlite-utils' migrations record which steps a database has
+    had. Parts that others have dropped since are restored, and described in the result.
     """
     migrate(connection, table)
     return restore_schema(connection, table)
 
 
 def restore_database(connection: sqlite3.Connection) -> list[str]:
-    """Bring the tables of a database up to date, and delete what belongs to no picture.
+    """Bring the tables of a database up to date, and delete rows that belong to no picture.
 
-    Returns in words what was missing, and what was deleted. Raises DatabaseError as images_table()
-    does, and for what cannot be restored.
+    Returns descriptions of the missing parts and the deleted rows. Raises DatabaseError as
+    images_table() does, and for what cannot be restored.
     """
     try:
         images = images_table(connection)
@@ -99,7 +99,7 @@ def _delete_lost(connection: sqlite3.Connection, images: str, table: str) -> int
     found = fetch(connection, lost).fetchall()
 
     def delete(rows: Sequence[tuple[int]]) -> None:
-        # A picture may have come back meanwhile.
+        # A picture may have come back in the meantime.
         sql = f"delete from main.{table} where {rowid} in ({lost} and t.{rowid} = ?)"
         connection.executemany(sql, rows)
 

@@ -1,4 +1,4 @@
-"""A published database: whether this is one, and the addresses of its pictures' originals."""
+"""Recognize a published database, and form the addresses of its pictures' originals."""
 
 import re
 import sqlite3
@@ -71,7 +71,7 @@ def originals_template(connection: sqlite3.Connection) -> str | None:
 
 
 def original_url(template: str, image_id: int, path: str) -> str:
-    """Return the address of a picture's original; no value put into it can end a segment."""
+    """Return the address of a picture's original; no inserted value can end a path segment."""
     segments = [percent_encoded(segment, safe="") for segment in path.split("/")]
     values = {"{path}": "/".join(segments), "{name}": segments[-1], "{id}": str(image_id)}
     return re.sub(r"\{\w+\}", lambda found: values[found[0]], template)

@@ -26,7 +26,7 @@ from .schema import (
 
 # Every database from before the first release has this migration, and other tables.
 _BEFORE_THE_FIRST = "m001_create_tables"
-# More rows than any database of ours has.
+# More migrations than any database of ours has.
 _MOST_MIGRATIONS = 100
 
 
@@ -97,7 +97,7 @@ def _is_declared(connection: sqlite3.Connection, known: tuple[Declared, bool]) -
 
 
 def known_images_table(connection: sqlite3.Connection) -> str | None:
-    """Return the pictures' table if images_table() has found this schema to be in order before.
+    """Return the pictures' table if images_table() has accepted this schema before.
 
     The caller still has to check the migrations, by APPLIED_MIGRATIONS and are_known_migrations().
     """
@@ -109,12 +109,12 @@ APPLIED_MIGRATIONS = f"""select json_group_array(name) from (
     select substr(name, 1, 200) as name from main.{MIGRATIONS_TABLE}
     where migration_set = '{MIGRATIONS}' limit {_MOST_MIGRATIONS}
 )"""
-"""The SQL of the names of the migrations that a database has had, a JSON list."""
+"""SQL for a JSON list of the names of the migrations that a database has had."""
 
 
 @lru_cache(64)
 def are_known_migrations(applied: str) -> bool:
-    """Tell whether migrations, a JSON list of names, are some of ours and no others."""
+    """Tell whether migrations, a JSON list of names, are all ours, and at least one."""
     names = json.loads(applied)
     return bool(names) and set(names) <= set(KNOWN_MIGRATIONS)
 

@@ -1,4 +1,4 @@
-"""Restore what a database has lost, found by comparing it with a new one.
+"""Restore the parts that a database lacks, compared with a new one.
 
 Every rebuild of a table drops its triggers, and some rebuilds drop its keys: those of sqlite-utils
 transform, extract and add-foreign-key, of Datasette's alter, and those made by hand. No search
@@ -24,7 +24,7 @@ class _Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table as it is, or as it should be.
+    """The definition of a table as it is, or as it should be.
 
     `links` are its foreign keys: a column, the other table, and its column.
     """
@@ -42,7 +42,7 @@ class _Schema(NamedTuple):
 
 
 def restore_schema(connection: sqlite3.Connection, images: str) -> list[str]:
-    """Restore the missing tables, keys, indexes and triggers of ours; return what, in words.
+    """Restore our missing tables, keys, indexes and triggers; return descriptions of them.
 
     Runs inside the caller's transaction. Where vectors may have changed unrecorded, every older
     index is out of date afterwards. Raises DatabaseError for what cannot be restored.
@@ -137,7 +137,7 @@ def _key(table: Table) -> list[str]:
 
 
 def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
-    """Rebuild one of our tables as it should be; it keeps its rows and additional columns."""
+    """Rebuild one of our tables correctly; it keeps its rows and additional columns."""
     table = read_table(connection, name)
     if table is None:
         connection.execute(wanted.sql)
@@ -164,7 +164,7 @@ def _rebuild(connection: sqlite3.Connection, name: str, wanted: Table) -> None:
                 connection.execute(f"alter table {new} add column {quote(column)} {kind}")
         if not lacking:
             names = ", ".join(map(quote, table.columns))
-            # Leaves out rows that only a lost key or constraint let in.
+            # Skips rows that only a missing key or constraint let in.
             connection.execute(f"insert or ignore into {new} ({names}) select {names} from {name}")
         connection.execute(f"drop table {name}")
         connection.execute(f"alter table {new} rename to {name}")
@@ -247,7 +247,7 @@ def _is_same(there: tuple[str, str] | None, wanted: tuple[str, str]) -> bool:
 
 
 def _begin_history(connection: sqlite3.Connection) -> None:
-    """Begin the history again, so that no older index or snapshot is taken for fresh."""
+    """Start the history again, so that no older index or snapshot passes for a current one."""
     last = f"select model_id, max(seq) as seq from {CHANGES} group by model_id"
     connection.execute(f"update {MODELS} set revision = random()")
     begun = fetch(

@@ -22,7 +22,7 @@ OWN_TABLES = (
 MIGRATIONS_TABLE = "_sqlite_migrations"
 MIGRATIONS = "datasette_clip_search"
 KNOWN_MIGRATIONS = ("create",)
-# How much of a picture's content_hash is stored beside what was made from the picture.
+# How much of a picture's content_hash is stored with each vector and thumbnail made from it.
 HASH_KEPT = 16
 
 
@@ -184,7 +184,7 @@ def hash_kept(content_hash: str) -> str:
 
 
 def made_from_it(row: str, picture: str) -> str:
-    """Return the SQL condition that a vector or thumbnail was made from what its picture holds now.
+    """Return SQL that is true if a vector or thumbnail was made from its picture's present content.
 
     `row` and `picture` are the names of the two tables in the statement.
     """
@@ -209,7 +209,7 @@ def picture_triggers(images: str) -> tuple[str, ...]:
 
     was = f"""select r.content_hash from {REPLACED} as r
                 where r.image_id = new.id and r.at = {now}"""
-    # Made from other content than the row before had, or from unknown content.
+    # Made from other content than that of the previous row, or from unknown content.
     other = f"""image_id = new.id and case when exists ({was})
                 then ({was}) is not new.content_hash
                 else made_from is not {hash_kept("new.content_hash")} end"""

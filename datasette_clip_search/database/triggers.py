@@ -1,9 +1,9 @@
-"""The triggers that record every change of a vector, and whether a database still has them.
+"""Find out whether a database still has the triggers that record every change of a vector.
 
 - With the triggers of the vectors' table, every change of a vector is in clip_changes.
 - With the triggers of the pictures' table, no vector outlives its picture.
-- Any rebuild of a table drops its triggers silently. So no answer relies on a trigger that is not
-  there and unchanged: each search then reads the vectors and compares them with the pictures.
+- Any rebuild of a table drops its triggers silently. So answers rely only on triggers that are
+  there and unchanged; without them, each search compares the vectors with the pictures.
 - A change of the schema changes its version, so triggers found once are there until it changes.
 """
 
@@ -34,7 +34,7 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 def standing_of(connection: sqlite3.Connection, images: str) -> Standing:
     """Look up the triggers of a database; `images` is the name of the pictures' table."""
-    # Read first, so that a change from here on is seen the next time.
+    # Read first, so that the next call notices a change from here on.
     version = schema_version(connection)
     rows = fetch(connection, "select name, sql from main.sqlite_master where type = 'trigger'")
     there = {name: normalized_sql(sql) for name, sql in rows}

@@ -1,7 +1,7 @@
 """The vectors in the database, from which every index is built, and their two formats.
 
 A vector is stored as little-endian float32, or as float16 in half the space; its length in bytes
-tells which, so one table can hold both. Vectors in float16 have length 1 to three digits only, and
+shows which, so one table can hold both. Vectors in float16 have length 1 to three digits only, and
 are normalized when they are read.
 """
 
@@ -129,7 +129,7 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 
     Pictures that the model has not embedded are left out. Raises DatabaseError as `batches` does.
     """
-    # The caller may ask for more than there are.
+    # The caller may ask for more vectors than there are.
     expected = min(len(wanted), _IDS)
     return _joined(model, batches_by_id(connection, model, wanted), expected)
 
@@ -137,7 +137,7 @@ def vectors_by_id(connection: sqlite3.Connection, model: Model, wanted: Ids) -> 
 def batches_by_id(
     connection: sqlite3.Connection, model: Model, wanted: Ids
 ) -> Iterator[tuple[Ids, Vectors]]:
-    """Yield the same in parts, so that few of the vectors are in memory at a time."""
+    """Yield what `vectors_by_id` returns in parts, so that few vectors are in memory at a time."""
     sql = f"""select image_id, {_vector(model)} from main.{EMBEDDINGS}
         where model_id = ? and image_id in (select value from temp.json_each(?))
         order by image_id"""
@@ -151,7 +151,7 @@ def batches_by_id(
 def _joined(
     model: Model, parts: Iterable[tuple[Ids, Vectors]], expected: int
 ) -> tuple[Ids, Vectors]:
-    """Join parts that have about as many rows as expected."""
+    """Join parts that together have about `expected` rows."""
     ids = np.empty(expected, np.int64)
     vectors = np.empty((expected, model.dimension), np.float32)
     count = 0
@@ -168,7 +168,7 @@ def _joined(
 
 
 def _vector(model: Model) -> str:
-    """Return the SQL of a vector: a value of another size is not read into memory."""
+    """Return the SQL of a vector, which reads no value of another size into memory."""
     sizes = f"{2 * model.dimension}, {4 * model.dimension}"
     return f"""case when typeof(embedding) = 'blob' and length(embedding) in ({sizes})
         then embedding end"""
@@ -184,7 +184,7 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
                 "Delete that row and run sqlite-utils embed-images again"
             )
     vectors = decode_vectors([blob for _, blob in rows], model.dimension)
-    # Also false for what is not a number.
+    # Also false for NaN.
     fine = np.einsum("ij,ij->i", vectors, vectors) <= CONFIG.max_vector_length**2
     if not fine.all():
         raise DatabaseError(
@@ -195,7 +195,7 @@ def _decoded(model: Model, rows: list[tuple[int, bytes]]) -> tuple[Ids, Vectors]
 
 
 def _check_single(ids: Ids) -> None:
-    """Raise DatabaseError where a picture has two vectors, in a table that lacks its key."""
+    """Raise DatabaseError if a picture has two vectors, as in a table that lost its key."""
     if (twice := np.flatnonzero(ids[1:] <= ids[:-1])).size:
         raise DatabaseError(
             f"The database's table {EMBEDDINGS} has two rows for picture {ids[twice[0]]}. "
@@ -219,7 +219,7 @@ def decode_vectors(blobs: Sequence[bytes], dimension: int) -> Vectors:
     data = np.frombuffer(b"".join(blobs), "<f2" if is_half else "<f4")
     vectors: Vectors = data.astype(np.float32, copy=False).reshape(len(blobs), dimension)
     if is_half:
-        # The caller refuses what is not finite; numpy need not warn.
+        # The caller refuses values that are not finite, so numpy need not warn.
         with np.errstate(invalid="ignore", over="ignore"):
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             lengths[~np.isfinite(lengths) | (lengths == 0)] = 1

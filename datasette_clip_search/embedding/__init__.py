@@ -1,7 +1,7 @@
 """Embed pictures into a database: find, plan, decode, encode and store them.
 
-It imports `models`, `pictures`, `database` and `common`; `cli` imports it, and the package itself
-offers its `embed`.
+It imports `models`, `pictures`, `database` and `common`; `cli` imports it, and the top-level
+package exports its function `embed`.
 """
 
 from .options import EmbedOptions

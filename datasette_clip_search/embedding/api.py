@@ -43,20 +43,20 @@ def embed(
     prune: bool = False,
     progress: ProgressCallback | None = None,
 ) -> EmbedReport:
-    """Embed pictures into a database, as the command embed-images does, and return its report.
+    """Embed pictures into a database, as the command embed-images does, and return a report.
 
     `pictures` are folders, files, globs, and tar and zip archives; `~` is the home folder. The
-    other arguments are the command's options of the same names, but for `thumbnails=False`, which
-    is --no-thumbnails, and `memory`, which is in bytes.
+    other arguments are the command's options of the same names, except `thumbnails=False`, which is
+    --no-thumbnails, and `memory`, which is in bytes.
 
-    It prints nothing, but for the progress of a download. `progress` is called with a stage such as
-    "Embedding", how much of it is done, and how much there is; both numbers are 0 if they are not
-    known. `progress=print` shows them. Ctrl-C ends the run between two batches: what is embedded is
+    It prints nothing except the progress of a download. `progress` is called with a stage such as
+    "Embedding", how much of it is done, and the total; both numbers are 0 if they are not known.
+    `progress=print` shows them. Ctrl-C ends the run between two batches: what has been embedded is
     kept, and the report's `interrupted` is true.
 
     Raises ClipSearchError, before anything is written, for pictures, options, models and databases
-    that can't be used. A picture that can't be embedded is no error: the report's `failed` has its
-    path and the reason.
+    that can't be used. A picture that can't be embedded is not an error: the report's `failed` has
+    its path and the reason.
     """
     arguments = _paths(pictures)
     if not arguments and sql is None:

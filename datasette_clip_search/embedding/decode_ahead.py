@@ -38,9 +38,9 @@ class Ahead:
         work: Sequence[Work],
         is_stopped: Callable[[], bool],
     ):
-        """`settings` has the preprocessing that is expected of the model, until `use` is called.
+        """Take settings with the preprocessing expected of the model, until `use` replaces it.
 
-        Once `is_stopped` returns true, no more pictures come, decoded or not.
+        Once `is_stopped` returns true, it yields no more pictures, decoded or not.
         """
         self._decoders = decoders
         self._settings = settings
@@ -49,7 +49,7 @@ class Ahead:
         self.is_stopped = is_stopped
         self._waiting: deque[PendingPicture] = deque()
         self._held_bytes = 0
-        # The pictures that may wait, whatever their size.
+        # How many pictures may wait, whatever their size.
         self.least = 0
 
     def __iter__(self) -> Iterator[PendingPicture]:
@@ -64,7 +64,7 @@ class Ahead:
             picture.future.cancel()
 
     def fill(self) -> None:
-        """Start to decode as many pictures as may wait; return at once."""
+        """Start decoding as many pictures as may wait; return at once."""
         preprocess = self._settings.preprocess
         assert preprocess is not None
         each = preprocess.height * preprocess.width * 3 + CONFIG.thumbnail_bytes
@@ -82,7 +82,7 @@ class Ahead:
         self._held_bytes += len(picture.data or b"")
 
     def use(self, preprocess: Preprocess) -> None:
-        """Use the preprocessing of the model; decode again what was decoded for another one."""
+        """Use the preprocessing of the model; decode again what was decoded with another."""
         expected = self._settings.preprocess
         self._settings = replace(self._settings, preprocess=preprocess)
         if expected and expected.shows_the_same(preprocess):
@@ -97,7 +97,7 @@ class Ahead:
     def sample(self, count: int) -> Pixels | None:
         """Return at most `count` of the waiting pictures, (n, height, width, 3) uint8, or None.
 
-        They are spread over the decoded ones, if there are enough of these.
+        They are spread evenly over the decoded ones if there are more.
         """
         ready = [picture for picture in self._waiting if picture.future.done()]
         if len(ready) < count:

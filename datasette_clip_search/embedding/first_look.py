@@ -1,4 +1,4 @@
-"""A look at a few files before a model is fetched for them: they may all be no pictures."""
+"""Check a few files before fetching a model for them: perhaps none is a picture."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from ..pictures.processes.pool import DecodeFailure, DecoderPool, Settings
 from .outcomes import Failed
 from .plan import Work
 
-# Failures that an error lists.
+# The most failures that an error lists.
 _LISTED = 10
 
 
 def find_only_failures(
     work: Sequence[Work], decoders: DecoderPool, settings: Settings
 ) -> list[Failed]:
-    """Return why each of a few files is no picture; nothing if one is, or there are more files."""
+    """Return why a few files are not pictures; nothing if one is, or if there are more files."""
     if len(work) > CONFIG.files_looked_at_first or any(source.in_order for source, _ in work):
         return []
     failures: list[Failed] = []
@@ -28,7 +28,7 @@ def find_only_failures(
 
 
 def describe_failures(failed: Sequence[tuple[str, str]]) -> str:
-    """Return the error for a new database that gets no picture, by stored paths and reasons."""
+    """Return the error for a new database without pictures, from stored paths and reasons."""
     shown = "\n".join(f"  {visible(stored)}: {reason}" for stored, reason in failed[:_LISTED])
     more = f"\n  and {len(failed) - _LISTED} more" if len(failed) > _LISTED else ""
     count = f"None of the {len(failed)} files" if len(failed) > 1 else "The file"

@@ -1,9 +1,9 @@
 """Listen for changes of files; poll where the system does not report them.
 
 - Where the system reports changes, they are noticed within seconds.
-- If a folder can't be listed, the others are listened to one by one.
-- Network file systems don't report the changes of other machines, and the system limits how much
-  can be listened to. There, the files are polled.
+- If a folder can't be listed, the others are watched one by one.
+- Network file systems don't report the changes of other machines, and the system limits how many
+  folders can be watched. There, the files are polled.
 - Mounting or unmounting a disk is a change.
 """
 
@@ -19,7 +19,7 @@ from ..pictures.sources.mounts import is_within, mount_of, mounts
 
 # Changes this close together cause one run.
 QUIET_MILLISECONDS = 1500
-# The longest time until Ctrl-C is noticed.
+# How long Ctrl-C may go unnoticed.
 LISTEN_MILLISECONDS = 500
 
 # File systems that other machines, or the host of this one, change without a report.
@@ -32,7 +32,7 @@ _NETWORKS = frozenset(
 )
 
 Change = tuple[Any, str]
-"""The kind of a change, and the path that changed."""
+"""A kind of change, and the path that changed."""
 
 Watch = Callable[..., Generator[set[Change], None, None]]
 
@@ -71,7 +71,8 @@ class Listener:
             seen = self._seen()
             is_first = True
             for changes in self._listen([root for root in self._roots if os.path.exists(root)]):
-                # watchfiles does not follow a folder that was deleted or unmounted, and is back.
+                # watchfiles does not follow a folder that was deleted or unmounted and then came
+                # back.
                 if self._seen() != seen or self._is_over(changes) or self._is_full(changes):
                     break
                 if changes or is_first or self._is_due():
@@ -104,7 +105,7 @@ class Listener:
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             raise
         except BaseException as error:
-            # watchfiles raises a dozen kinds of error, and panics that are no Exceptions.
+            # watchfiles raises a dozen kinds of error, and panics that are not Exceptions.
             if isinstance(error, PermissionError) and not self._is_single:
                 self._is_single = True
             else:

@@ -49,7 +49,7 @@ class LoadedModel:
 
 @dataclass
 class RunCache:
-    """What consecutive runs share: the loaded model, and the reports of its towers."""
+    """The state that consecutive runs share: the loaded model, and the reports of its towers."""
 
     model: LoadedModel | None = None
     text_tower: TowerReport | None = None
@@ -62,14 +62,14 @@ class Loader:
     def __init__(
         self, connection: sqlite3.Connection, model: RunModel, loaded: LoadedModel | None = None
     ):
-        """`loaded` is the model where a run before this one has loaded it."""
+        """Take the model as `loaded` if an earlier run has loaded it."""
         self._connection = connection
         self._model = model
         self._loaded = loaded
 
     @property
     def expected_preprocess(self) -> Preprocess:
-        """What the model sees of a picture, as far as that is known before it is loaded."""
+        """The model's preprocessing, as far as it is known before the model is loaded."""
         if self._loaded:
             return self._loaded.encoder.preprocess
         if recorded := self._model.recorded:
@@ -92,9 +92,9 @@ class Loader:
         settings: Settings,
         ahead: Ahead,
     ) -> LoadedModel:
-        """Return the loaded model; choose device and number format with pictures of the work.
+        """Return the loaded model; try devices and number formats on pictures of the work.
 
-        `ranges` are those that the model was calibrated for int8 with.
+        `ranges` are those of the model's int8 calibration.
 
         Raises ClipSearchError for a model, device or format that can't be used.
         """
@@ -114,7 +114,7 @@ class Loader:
         return self._loaded
 
     def load_exact(self) -> TorchModel:
-        """Return the model in float32 on the CPU, the loaded one if it is that; fetch nothing.
+        """Return the model in float32 on the CPU: the loaded one if it fits; fetch nothing.
 
         Raises ClipSearchError for a model that can't be used.
         """
@@ -195,7 +195,7 @@ def _tune(
     note = use_device(model, device)
     is_worth_it = len(work) >= CONFIG.precision_from and not ahead.is_stopped()
     sample = ahead.sample(CONFIG.precision_sample) if is_worth_it else None
-    # Without a sample nothing is timed.
+    # Without a sample, nothing is timed.
     with nullcontext() if sample is None else decoders.paused():
         choice = use_precision(model, precision, sample)
     choice.notes[:0] = [note] if note else []

@@ -1,4 +1,4 @@
-"""The outcomes of a picture in a run, and the facts that the database has of one."""
+"""The outcomes of a picture in a run, and the facts about it in the database."""
 
 from dataclasses import dataclass
 

@@ -56,7 +56,7 @@ class PictureWriter:
         return image_id
 
     def _write_moved(self, moved: Moved) -> int | None:
-        """Give a picture the path that its file has now."""
+        """Store the present path of a picture's file."""
         source, images = moved.source, quote(self._table)
         # Another program may have embedded the file under its new path during the run.
         sql = f"delete from {images} where path = ? and id != ?"

@@ -22,19 +22,19 @@ from .decode_ahead import Ahead, PendingPicture
 from .outcomes import Embedded, Failed, Moved, Result, Same
 from .plan import Contents
 
-# How often to check for an interrupt, and how long to wait then for a picture under way.
+# How often to check for an interrupt, and how long to wait then for a picture in progress.
 _LOOK_SECONDS, _PATIENCE_SECONDS = 0.5, 5
 
 
 class _Patience:
-    """The time that a picture under way still has after the run was told to stop."""
+    """The time that a picture in progress still gets after a request to stop."""
 
     def __init__(self, is_stopped: Callable[[], bool]):
         self._is_stopped = is_stopped
         self._until: float | None = None
 
     def is_over(self) -> bool:
-        """Tell whether the run was told to stop and that time has passed."""
+        """Tell whether a stop was requested and that time has passed."""
         if not self._is_stopped():
             return False
         self._until = self._until or time.monotonic() + _PATIENCE_SECONDS
@@ -54,7 +54,7 @@ class Pipeline:
 
     - Memory does not grow with the work.
     - A picture's vector does not depend on its batch: a batch that isn't full is padded, so that
-      the model always adds in the same order.
+      the model always sums in the same order.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Pipeline:
         load_encoder: Callable[[], PictureEncoder],
         batch_size: int | None,
     ):
-        """`load_encoder` is called by load(), or when the first picture needs a vector.
+        """Take a loader of the encoder, called by load() or for the first picture without a vector.
 
-        When `ahead` stops, the batches under way are finished.
+        When `ahead` stops, the batches in progress are finished.
         """
         self._ahead = ahead
         self._contents = contents
@@ -76,7 +76,7 @@ class Pipeline:
         self._torch_settings = ExitStack()
         # Threads that launch work on a GPU mostly wait for Python's lock.
         self._turns = threading.Semaphore(cores())
-        # Hashes of contents under way, which are not in the database yet.
+        # Hashes of contents in progress, which are not in the database yet.
         self._begun: set[str] = set()
         self._ahead.least = self._size * (cores() + 1)
 
@@ -108,7 +108,7 @@ class Pipeline:
                 if result := self._settled(picture, outcome):
                     batch.results.append(result)
                 elif self._encoder is None:
-                    # It is decoded again if the model turns out to see something else.
+                    # It is decoded again if the model turns out to need other preprocessing.
                     self._ahead.put_back(picture)
                     self.load()
                     continue
@@ -174,7 +174,7 @@ class Pipeline:
         if not pixels:
             return np.empty((0, 0), np.float32)
         assert self._encoder is not None
-        # With fewer rows, processors add in another order.
+        # With fewer rows, processors sum in another order.
         filled = np.zeros((max(self._size, len(pixels)), *pixels[0].shape), np.uint8)
         np.stack(pixels, out=filled[: len(pixels)])
         with _explained(self._encoder), self._turns:

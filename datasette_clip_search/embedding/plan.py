@@ -1,4 +1,4 @@
-"""Plan a run: compare the pictures that were found with those of the database."""
+"""Plan a run: compare the pictures found with those in the database."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,9 +71,9 @@ class EmbedPlan:
     """The work of a run, and the counts of pictures that need none.
 
     `gone` are the stored paths and ids of pictures whose files are no longer there, as far as the
-    run looked. Some of them may have been moved, or lie on a disk that is not mounted. `excluded`
-    are pictures that the run passes over now. `forgotten` are paths of failures that no longer
-    apply. `keys` are for pictures that need nothing else.
+    run searched. Some of them may have been moved, or be on a disk that is not mounted. `excluded`
+    are pictures that the run now skips. `forgotten` are paths of failures that no longer apply.
+    `keys` have to be recorded for pictures that need nothing else.
     """
 
     work: list[Work]
@@ -97,9 +97,9 @@ def make_plan(
 ) -> EmbedPlan:
     """Return the plan of a run.
 
-    Files are compared by size and modification time, and with `rehash` also by content. A file
-    that failed before is left alone until it changes, or until `retry_failed`. `deleted` is the
-    absolute path of a place that was named to delete its pictures.
+    Files are compared by size and modification time, and with `rehash` also by content. A file that
+    failed before is skipped until it changes, unless `retry_failed`. `deleted` is the absolute path
+    of a place whose missing pictures are to be deleted.
     """
     known, failures = store.known_files(), store.known_failures()
     present = {source.stored for source in found.sources}

@@ -1,9 +1,10 @@
-"""Places that may be out of reach: the folder of an unmounted disk is empty, or missing.
+"""Find places that may be out of reach: the folder of an unmounted disk is empty or missing.
 
 - A place is a folder or archive that was given, or a mount point. Mount points are noted while
   they are mounted, because an empty folder does not show that a disk belongs there.
 - A place that had pictures and shows none is in doubt. So is one below a noted mount point that is
-  no longer mounted, if most of its pictures are missing: others may have been put there since.
+  no longer mounted, if most of its pictures are missing: someone may have put other files there
+  since.
 - The pictures of a place in doubt are kept.
 - The doubt ends when somebody names the place alone, with --prune.
 """
@@ -32,7 +33,7 @@ class KeptPlace:
 
     @property
     def shown(self) -> str:
-        """The path to type, relative to the working directory if it lies below it."""
+        """The path to type, relative to the working directory if it is below that."""
         here = os.getcwd()
         below = self.path != here and is_within(self.path, here)
         shown = os.path.relpath(self.path, here) if below else self.path
@@ -50,10 +51,10 @@ class Places:
         gone: Collection[str],
         deleted: str | None = None,
     ):
-        """`noted` are absolute paths of mount points; `known` and `gone` are stored paths.
+        """Take absolute paths of `noted` mount points, and stored paths `known` and `gone`.
 
         The database has the `known` ones; those `gone` were searched for and not found. `deleted`
-        is the place that was named to delete its pictures.
+        is the place whose missing pictures are to be deleted.
         """
         self._found = found
         self._noted = noted
@@ -102,7 +103,7 @@ class Places:
         return {*self._absent_disks, *self.doubtful.intersection(self._noted)}
 
     def _lost(self, places: Collection[str]) -> set[str]:
-        """Return the places that lie on a disk that is not mounted now."""
+        """Return the places on disks that are not mounted now."""
         disks = self._absent_disks
         return {place for place in places if any(is_within(place, disk) for disk in disks)}
 
@@ -112,7 +113,7 @@ class Places:
 
     @cached_property
     def showing(self) -> set[str]:
-        """All folders that hold a found picture, directly or below."""
+        """All folders that contain a found picture, directly or in a subfolder."""
         showing: set[str] = set()
         for path in {posixpath.dirname(source.stored) for source in self._found.sources}:
             if _is_row(path):

@@ -22,17 +22,17 @@ class ModelInUse:
 class EmbedReport:
     """The result of a run.
 
-    `failed` are stored paths and reasons of this run, `failed_before` counts those that are left
-    alone until they change. `missing` are stored paths of pictures in what was searched whose
-    files are gone, and `pruned` counts those that were deleted. `kept` are places that show none
-    of their pictures, which are kept, and `excluded_before` counts pictures that are embedded and
-    would be passed over now. `without_vector` counts pictures that the model has not embedded,
-    wherever they are. `keyed` counts those embedded before that got the key of their row, `rekeyed`
-    those of them that had another's. `restored` are what was missing from the tables, in words.
-    `notes` are sentences about the choice of device and number format. `text_tower` and
-    `image_tower` report the towers, None where there is nothing to report. `lacks_text_tower` says
-    that an interrupted run has not come to make it. `other_default` is the model that searches
-    use, where it is not the one of this run, and `used` is that one.
+    `failed` are stored paths and reasons of this run; `failed_before` counts earlier failures,
+    which are skipped until they change. `missing` are stored paths of pictures in the searched
+    places whose files are gone, and `pruned` counts those that were deleted. `kept` are places that
+    show none of their pictures, which are kept, and `excluded_before` counts embedded pictures that
+    a new run would skip. `without_vector` counts pictures that the model has not embedded, wherever
+    they are. `keyed` counts earlier pictures that got the key of their row, and `rekeyed` those
+    among them that had another key. `restored` names what was missing from the tables. `notes` are
+    sentences about the choice of device and number format. `text_tower` and `image_tower` report
+    the towers, None where there is nothing to report. `lacks_text_tower` says that an interrupted
+    run has not made the text tower yet. `other_default` is the model that searches use if it is not
+    the one of this run, which is `used`.
     """
 
     embedded: int = 0
@@ -95,47 +95,47 @@ class EmbedProgress:
     """Methods that a run calls in the thread that started it. Here they do nothing."""
 
     def looking(self) -> None:
-        """The search for pictures begins."""
+        """Note that the search for pictures begins."""
 
     def loading(self, model: str) -> None:
-        """The model is about to be loaded, and fetched first if it is not here."""
+        """Note that the model is about to be loaded, and fetched first if it is not here."""
 
     def start(self, pictures: int) -> None:
-        """This many pictures are about to be embedded."""
+        """Note that this many pictures are about to be embedded."""
 
     def advance(self, pictures: int) -> None:
-        """This many more are done."""
+        """Note that this many more are done."""
 
     def making_tower(self, tower: str) -> None:
-        """The text or image tower is about to be made and checked."""
+        """Note that the text or image tower is about to be made and checked."""
 
     def finishing(self) -> None:
-        """The person asked to stop. The run finishes the batches under way."""
+        """Note that the user asked to stop; the run finishes the batches in progress."""
 
     def finish(self) -> None:
-        """All pictures are done, or the run ends early."""
+        """Note that all pictures are done, or that the run ends early."""
 
     def indexing(self, what: str, done: int, of: int) -> None:
-        """The index is being built: the stage, how much of it is done, and the total."""
+        """Note the progress of the index: the stage, how much of it is done, and the total."""
 
 
 class Watcher:
     """Methods that --watch calls. Here they do nothing."""
 
     def first_run(self, report: EmbedReport) -> None:
-        """The first run has ended."""
+        """Note the end of the first run."""
 
     def change(self, report: EmbedReport) -> None:
-        """A later run changed the database."""
+        """Note a later run that changed the database."""
 
     def kept(self, report: EmbedReport) -> None:
-        """The places in doubt are not those of the run before."""
+        """Note that the places in doubt are not those of the previous run."""
 
     def note(self, text: str) -> None:
-        """The system does not report changes: the reason, and the fallback."""
+        """Note that the system does not report changes: the reason, and the fallback."""
 
     def problem(self, error: str) -> None:
-        """A run failed. The next change starts another."""
+        """Note that a run failed; the next change starts another."""
 
     def stopped(self) -> None:
-        """The person pressed Ctrl-C."""
+        """Note that the user pressed Ctrl-C."""

@@ -1,4 +1,4 @@
-"""The pictures that a run was asked for: find them, or say why there are none."""
+"""Find the pictures that a run was asked for, or say why there are none."""
 
 import os
 import shlex
@@ -46,7 +46,7 @@ class EmbedRequest:
         self._folder = Path(os.path.abspath(database)).parent
         self._arguments = [os.fspath(picture) for picture in pictures]
         self._options = options
-        # The absolute path of the place that was named to delete its pictures.
+        # The absolute path of the place whose missing pictures are to be deleted.
         self.deleted = self._named_alone()
 
     def find(self, stdin: BinaryIO | None) -> FoundPictures:
@@ -104,7 +104,7 @@ class EmbedRequest:
         return [found.absolute(path) for (path,) in rows]
 
     def _check_deletion(self, found: FoundPictures) -> None:
-        """Raise CommandError if nothing was found, unless the run is to delete pictures."""
+        """Raise CommandError if nothing was found, unless the run should delete pictures."""
         held = self._held(found)
         if held and self.deleted and held < len(self._known):
             return
@@ -140,7 +140,7 @@ class EmbedRequest:
 
 
 def deletion(database: str, kept: KeptPlace) -> str:
-    """Return the command that deletes the pictures of a place in doubt, from a quoted database."""
+    """Return the command that deletes a place's missing pictures; `database` is already quoted."""
     return f"sqlite-utils embed-images {database} {shlex.quote(kept.shown)} --prune"
 
 

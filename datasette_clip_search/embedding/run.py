@@ -126,7 +126,7 @@ class _Run:
     def embed(self, found: FoundPictures, deleted: str | None) -> None:
         """Embed new and changed pictures, and record failures, places and keys.
 
-        `deleted` is the place that was named to delete its pictures.
+        `deleted` is the place whose missing pictures are to be deleted.
         """
         options = self.options
         plan = make_plan(found, self.store, options.rehash, options.retry_failed, deleted)
@@ -207,7 +207,7 @@ class _Run:
         expected = replace(settings, preprocess=loader.expected_preprocess)
         ahead = Ahead(decoders, expected, plan.contents, plan.work, lambda: interrupt.requested)
         pipeline = Pipeline(ahead, plan.contents, load_encoder, options.batch_size)
-        # If there are few, all may have been moved, and need no model.
+        # If there are few, perhaps all were only moved and need no model.
         if self.store.model is None or plan.surely_new >= CONFIG.precision_from:
             pipeline.load()
         started = time.monotonic()

@@ -21,7 +21,7 @@ class RunModel:
     `recorded` is its row. `is_from_database` is true where the database names the weights: a
     stranger may have written it. Where `is_gone`, the weights are no longer where they were, and
     only an image tower of the database can embed. `fingerprint` is that of weights that were on
-    disk before anything was fetched.
+    disk before any download.
     """
 
     checkpoint: Checkpoint
@@ -47,7 +47,7 @@ def resolve_run_model(
     name: str | None,
     pretrained: str | None,
 ) -> RunModel:
-    """Return the model that a run means, without loading or fetching it.
+    """Return the model that a run should use, without loading or fetching it.
 
     `known` are the models of the database, its default first, and `folder` is the database's.
     Without `pretrained`, a model of the database keeps its weights. Without a `name` either, the

@@ -17,7 +17,7 @@ from .report import EmbedProgress
 
 @dataclass(frozen=True)
 class RunTowers:
-    """The towers of a run's model, as the options want them."""
+    """The towers of a run's model, as the options ask for them."""
 
     connection: sqlite3.Connection
     model: Model
@@ -33,7 +33,8 @@ class RunTowers:
     ) -> None:
         """Make and store the towers, and put the reports into the cache.
 
-        Of consecutive runs, only the first looks. An image tower is checked with some `sources`.
+        Of consecutive runs, only the first does this. An image tower is checked with some
+        `sources`.
         """
         keeper = TowerKeeper(
             self.connection,
@@ -50,7 +51,7 @@ class RunTowers:
 
     @property
     def lacks_text_tower(self) -> bool:
-        """Whether the database still lacks a text tower that the options want."""
+        """Whether the database still lacks a text tower that the options ask for."""
         if self.options.text_tower == NONE:
             return False
         return not read_manifest(self.connection, self.model)

@@ -27,7 +27,7 @@ from .picture_writer import PictureWriter
 
 
 class Store:
-    """The tables of one database, for one model, being written."""
+    """The tables of one database, which a run writes for one model."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path, table: str | None):
         """Read a database without changing it.
@@ -86,8 +86,8 @@ class Store:
     ) -> Model:
         """Find or add the row of a model, and return it; make the tables if there are none.
 
-        The first model of a database is its default. Weights that were moved are the same model,
-        whose new place is recorded.
+        The first model of a database is its default. Weights that were moved still belong to the
+        same model; their new place is recorded.
         """
         known = f"select id from {MODELS} where fingerprint = ?"
         with transaction(self.connection):
@@ -112,7 +112,7 @@ class Store:
         return self.model
 
     def note_place(self, pretrained: str) -> None:
-        """Record where the weights of the model in use are now."""
+        """Record the present place of the weights of the model in use."""
         assert self.model is not None
         if pretrained != self.model.pretrained:
             sql = f"update {MODELS} set pretrained = ? where id = ?"
@@ -179,7 +179,7 @@ class Store:
         write_in_parts(self.connection, list(failures), forget)
 
     def _delete(self, image_ids: Iterable[int]) -> None:
-        """Delete pictures, and record their ids for the same contents, in case they come back."""
+        """Delete pictures, and record their ids by content, in case they come back."""
         images = quote(self.table)
         for image_id in image_ids:
             self._execute(

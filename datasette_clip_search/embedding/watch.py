@@ -33,8 +33,8 @@ def watch_images(
 ) -> None:
     """Embed pictures, and again after every change of their files, until interrupted.
 
-    From the second run on, pictures whose files are gone are deleted, but never all of a place.
-    With `poll`, there is a run every `poll` seconds instead.
+    From the second run on, pictures whose files are gone are deleted, but never all in one place.
+    With `poll`, it runs every `poll` seconds instead.
 
     Raises ClipSearchError as the first embed_images() does, and for a list or SQL.
     """
@@ -113,7 +113,8 @@ def _listener(
     folder, name = os.path.split(os.path.abspath(database))
 
     def is_ours(path: str) -> bool:
-        # Changes of the database and its index do not count. Temporary names begin with a dot.
+        # Changes of the database and its index do not count. The names of temporary files begin
+        # with a dot.
         where, what = os.path.split(os.path.abspath(path))
         return where == folder and what.removeprefix(".").startswith(name)
 
@@ -132,7 +133,7 @@ def _listener(
 
 
 def _root(picture: str) -> str:
-    """Return the folder or file to listen to for an argument."""
+    """Return the folder or file to watch for an argument."""
     picture = as_on_disk(picture)
     if is_glob(picture) and not os.path.lexists(picture):
         return as_on_disk(fixed_part(picture))

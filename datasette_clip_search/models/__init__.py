@@ -1,4 +1,4 @@
 """OpenCLIP models: checkpoints on disk, encoders in torch, and towers that run without it.
 
-`search`, `embed`, `publish` and the front doors may import it.
+`search`, `embedding`, `publish` and the packages above them may import it.
 """

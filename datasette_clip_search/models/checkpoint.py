@@ -1,4 +1,4 @@
-"""Checkpoints: from a model's name and its tag, file or folder to the weights that are meant.
+"""Checkpoints: the weights that a model's name, with a tag, file or folder, refers to.
 
 Nothing here imports torch, and local checkpoints do not need open_clip either: a second run that
 has nothing to embed must not wait for them.
@@ -18,7 +18,7 @@ from .open_clip_library import check_architecture, import_open_clip
 CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
 WEIGHTS_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
-# The most bytes of a configuration, which usually has a few thousand.
+# The most bytes in a configuration; most have a few thousand.
 _MOST_CONFIG = 1_000_000
 HUB_PREFIX = "hf-hub:"
 
@@ -139,7 +139,7 @@ def compute_fingerprint(
     assert checkpoint.weights is not None, "locate_weights() first"
     digest = hashlib.sha256((checkpoint.config or checkpoint.name).encode())
     with open(checkpoint.weights, "rb", opener=_regular) as file:
-        # In large blocks: between them, the thread waits for the interpreter.
+        # In large blocks, because the thread waits for the interpreter between them.
         while block := file.read(1 << 24):
             if is_stopped():
                 raise OSError("Reading the weights was stopped")

@@ -60,7 +60,7 @@ def _first_line(error: Exception) -> str:
 def torch_settings(matmul: str | None) -> Iterator[None]:
     """Limit torch to one core per thread and set how it multiplies float32, process-wide.
 
-    Threads that all want every core wait for one another longer than they work. With None, where
+    Threads that compete for every core wait for one another longer than they work. With None, where
     torch may not be installed, nothing is set.
     """
     if matmul is None:

@@ -9,7 +9,7 @@ from ..common.arrays import Pixels, Vectors
 from ..pictures.preprocess import Preprocess
 
 Heed = Callable[[], None]
-"""Called again and again during long work; it may raise an exception to end the work."""
+"""A function that long work calls repeatedly; it may raise an exception to end the work."""
 
 
 class PictureEncoder(Protocol):

@@ -14,8 +14,8 @@ _USUAL = {"size": 224, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 def expected_preprocess(checkpoint: Checkpoint) -> Preprocess:
     """Return the preprocessing to begin with, until the model is loaded.
 
-    It is that of the model's configuration, or else that of most models. Mean and deviation, which
-    do not change the pixels, are left out.
+    It comes from the model's configuration, or else is the one that most models use. Mean and
+    deviation, which do not change the pixels, are left out.
     """
     try:
         return Preprocess.from_open_clip(_USUAL | _configured(checkpoint))

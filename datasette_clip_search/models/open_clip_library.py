@@ -32,7 +32,7 @@ def import_open_clip() -> ModuleType:
         # Otherwise Python searches it for garbage once more at exit, which takes a second.
         atexit.register(gc.freeze)
     is_collecting = gc.isenabled()
-    # None of it is garbage, and searching it again and again takes half a second.
+    # None of it is garbage, and searching it repeatedly takes half a second.
     gc.disable()
     try:
         return importlib.import_module("open_clip")

@@ -25,7 +25,7 @@ _GPU_RUNS = 5
 
 @dataclass
 class Choice:
-    """The chosen format, and notes for the person about it.
+    """The chosen format, and notes for the user about it.
 
     `speedup` compares it with torch's default float32, and `cosine` is the least one to float32's
     vectors of the sample. Both are None where nothing was measured.
@@ -37,7 +37,7 @@ class Choice:
 
 
 def use_precision(model: TorchModel, precision: str, sample: Pixels | None) -> Choice:
-    """Set a model to a number format, which is tried on a sample of the person's pictures.
+    """Set a model to a number format, which is tried on a sample of the user's pictures.
 
     "auto" is the fastest format on this machine whose vectors of the sample have a cosine of at
     least FAITHFUL to float32's. Without a sample it is torch's default float32.
@@ -74,7 +74,7 @@ def use_precision(model: TorchModel, precision: str, sample: Pixels | None) -> C
                     choice.speedup, choice.cosine = slowest / seconds, cosine
                     return choice
         model.use(model.device, "fp32")
-    # Slower than any candidate on a processor that is made for them.
+    # Last, because a processor with instructions for a candidate runs that faster.
     if gain := use_faster_products(model, sample, expected, slowest):
         choice.speedup, choice.cosine = gain
     return choice

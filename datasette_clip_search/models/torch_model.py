@@ -174,7 +174,8 @@ def _without_first_values() -> AbstractContextManager[Any]:
 def _safe(tokenizer: Any) -> Any:
     """Make a tokenizer read special tokens in a text as plain text, and cut endless words.
 
-    Its own cleaning and the special tokens are noted on it, for those who store the tokenizer.
+    Its own cleaning and the special tokens are set as attributes, for code that stores the
+    tokenizer.
     """
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is None:

@@ -95,7 +95,7 @@ def _not_here(checkpoint: Checkpoint) -> EncoderUnavailable:
 
 
 def _check_reachable() -> None:
-    """Fail at once without a network, where the hub client would try for most of a minute."""
+    """Fail at once without a network: the hub client would try for most of a minute."""
     from huggingface_hub import constants
 
     host = urlsplit(constants.ENDPOINT).hostname

@@ -1,5 +1,5 @@
 """Find picture files and decode them: pixels, colour, EXIF facts and thumbnails.
 
-Imports only `common`. Every package except `common` and `database` may import it. This file stays
-without code, so that a decoding process starts quickly.
+Imports only `common`. Every package except `common` and `database` may import it. This file
+contains no code, so that a decoding process starts quickly.
 """

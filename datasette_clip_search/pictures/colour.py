@@ -47,7 +47,7 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     if mode == "RGB" and image.mode == "L":
         image = image.convert("RGB")
     if mode != image.mode:
-        # Mismatched and broken profiles are common, and the picture is still worth having.
+        # Mismatched and broken profiles are common, and the picture is still useful.
         return image
     transform = _to_srgb_transform(profile, mode)
     return _transformed(image, transform) if transform else image

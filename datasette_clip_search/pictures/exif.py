@@ -38,7 +38,7 @@ def read_exif(image: Image.Image) -> Facts:
     try:
         exif = image.getexif()
     except Exception:
-        # Of odd files that decode well, one in thirty has EXIF that Pillow can't read.
+        # Among unusual files that do decode, one in thirty has EXIF that Pillow can't read.
         return Facts()
     return facts_from_exif(exif)
 

@@ -4,7 +4,7 @@ from functools import cache
 
 from PIL import Image
 
-# The formats that a stranger may send: those of the web, whose decoders are the best tested.
+# The formats that a stranger may send: those of the web, whose decoders are tested best.
 WEB_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "WEBP")
 
 # Pillow tries formats in the given order, so the most common come first.
@@ -88,7 +88,7 @@ def picture_extensions() -> frozenset[str]:
 
 
 def explain_no_picture(data: bytes) -> str:
-    """Return the reason why no decoder accepts these bytes."""
+    """Return why no decoder accepts these bytes."""
     if not data:
         return "The file is empty"
     if is_heif(data) and not has_heif():

@@ -9,7 +9,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from ..common.arrays import Pixels
 
-# Stored with a model. Increase it with every change that makes different pixels of a picture.
+# Stored with a model. Increase it with every change that makes different pixels from a picture.
 VERSION = 1
 # OpenCLIP's largest models take 512 pixels a side.
 _LARGEST_SIDE = 2048

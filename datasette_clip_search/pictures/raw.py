@@ -109,7 +109,7 @@ def _facts(data: bytes) -> Facts:
     try:
         exif.load(magic + data[4:])
     except Exception:
-        # Makers write tags as they like, and the picture is still worth having.
+        # Makers write tags in their own ways, and the picture is still useful.
         return Facts()
     return facts_from_exif(exif)
 

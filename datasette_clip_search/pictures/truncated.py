@@ -2,8 +2,8 @@
 
 - A JPEG is first decoded strictly. If that fails because the file ends early, the part that
   exists is decoded.
-- It is accepted if at least nine tenths of its rows are there. A photograph that lacks only its
-  last bytes is embedded, and one that is a tenth grey is refused with the share that is missing.
+- It is accepted if at least nine tenths of its rows are there. So a photograph that lacks only its
+  last bytes is embedded; one with more than a tenth in grey is refused with the missing share.
 - A progressive JPEG that ends early has all its rows, with less detail. It is accepted if every
   coefficient is known to within its last bit, and the pass in which it ends has reached half of
   the rows.

@@ -1,4 +1,4 @@
-"""Publish a private database: copy what visitors need, without what should stay private.
+"""Publish a private database: copy the data that visitors need, without private facts.
 
 `publish_file` writes one database file, `publish_folder` a folder that a server can be built from.
 

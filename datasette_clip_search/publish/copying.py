@@ -39,7 +39,7 @@ class Copy:
     ):
         """Create our tables in the writer, and drop their triggers until `finish`.
 
-        The triggers would write for every row what is needed only once.
+        The triggers would do for every row what is needed only once.
         """
         self.reader = reader
         self.writer = writer
@@ -204,7 +204,7 @@ class Copy:
         return str(row[0])
 
     def finish(self) -> None:
-        """Create the triggers again, and let each fire once."""
+        """Create the triggers again, and fire each once."""
         for _, sql in self._triggers:
             self.writer.execute(sql)
         for model in self.models:

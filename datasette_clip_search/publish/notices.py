@@ -46,7 +46,7 @@ def find_notices(
     paths: PublicPaths,
     tables: Sequence[str],
 ) -> Iterator[str]:
-    """Yield what was left out or changed, and what may reveal more than intended."""
+    """Yield the facts left out or changed, and those that may reveal more than intended."""
     yield from _position_notices(copy, published)
     yield from _path_notices(paths)
     yield from _left_out_notices(copy, options)

@@ -32,8 +32,8 @@ class PublicPaths:
 
     - A path below the database's folder is kept.
     - A path below one of the folders `roots` becomes relative to it.
-    - Any other path is shortened to the file's name; in an archive, to the archive's name and the
-      path in it.
+    - Any other path is shortened to the file's name; for a member of an archive, to the archive's
+      name and the path in it.
     - Facts of EVERYTHING that are not in `kept` are left out, except for the keys of rows of
       `tables`. The picture's id replaces a name or key that is left out.
     - If a path is taken, the id is added to it.
@@ -169,7 +169,7 @@ class PublicPaths:
         parts = path.split("/")
         if ".." in parts or self._is_home(parts):
             return True
-        # The database may lie above its owner's home folder, or in part of its path.
+        # The database may be above its owner's home folder, or in part of its path.
         return not self._is_at_home and self._is_home([*self._inside, *parts])
 
     def _is_home(self, parts: list[str]) -> bool:

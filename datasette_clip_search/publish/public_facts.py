@@ -92,7 +92,7 @@ class PublicFacts:
 
     @property
     def reveals_contents(self) -> bool:
-        """Whether someone who has a picture can find out that it is published."""
+        """Whether anyone with a copy of a picture can find out that it is published."""
         return "content_hash" in self._kept
 
     def picture(self, facts: dict[str, object]) -> dict[str, object]:
@@ -148,7 +148,7 @@ class PublicFacts:
 def public_pretrained(pretrained: str) -> str:
     """Return a model's `pretrained` without the name of any folder or file of the owner's.
 
-    Weights beside the published database are found by it, and it never looks like a tag.
+    It leads to weights beside the published database, and never looks like a tag.
     """
     if not re.search(r"[/\\]|^[.~]|\.(safetensors|bin|pt|pth)$", pretrained):
         return pretrained

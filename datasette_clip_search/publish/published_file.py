@@ -47,8 +47,8 @@ def publish_file(
 ) -> PublishReport:
     """Write the public part of a database to a file, completely or not at all.
 
-    `connection` reads `source`, outside any transaction. The file has the state of one moment,
-    even if other programs write to the source meanwhile. The source does not change.
+    `connection` reads `source`, outside any transaction. The file has the state of one moment, even
+    if other programs write to the source at the same time. The source does not change.
 
     Raise CommandError if the options can't be met, and other ClipSearchErrors.
     """

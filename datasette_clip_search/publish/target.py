@@ -1,4 +1,4 @@
-"""Write a target file or folder: overwrite nothing foreign, and leave nothing half-written."""
+"""Write a target file or folder: overwrite no one else's files, and leave nothing half-written."""
 
 import contextlib
 import os

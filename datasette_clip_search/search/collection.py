@@ -1,10 +1,10 @@
 """The pictures of a database, for programs and notebooks: `Collection`.
 
-It answers by the functions that the SQL functions call, with the same limits and errors.
+It calls the same functions as the SQL functions do, with the same limits and errors.
 
-- It never writes. What it opens, it opens read-only.
-- It belongs to the thread that opened its connection, as every connection of sqlite3 does. Threads
-  open a Collection each; models, indexes and remembered vectors are shared by the process.
+- It never writes. It opens databases read-only.
+- It belongs to the thread that opened its connection, as every connection of sqlite3 does. Open one
+  Collection for each thread; the process shares models, indexes and cached vectors.
 - It sees the database as it is at each call.
 """
 
@@ -60,10 +60,10 @@ class Collection:
         `model` is one of the database's, by its id or name; None is its default.
 
         Raises NoEmbeddings for a database without any, QueryError for a model that it lacks, and
-        CommandError for a file that is no database.
+        CommandError for a file that is not a database.
         """
         self._opened: sqlite3.Connection | None = None
-        # A sqlite_utils.Database has its connection as `conn`.
+        # A sqlite_utils.Database keeps its connection in `conn`.
         given: Any = getattr(database, "conn", database)
         if isinstance(given, str | os.PathLike):
             given = self._opened = _open(os.path.expanduser(given))
@@ -140,7 +140,7 @@ class Collection:
         """Return the k pictures nearest to a weighted mix of queries, as clip_mix() makes it.
 
         `terms` are queries with their weights, such as {"zebra": 1, "stripes": -0.7}, or pairs of
-        them, as a vector can be no key. A picture of the mix can be among the hits. The other
+        them, because a vector can't be a key. A picture of the mix can be among the hits. The other
         arguments, and the errors, are those of search().
         """
         pairs = terms.items() if isinstance(terms, Mapping) else terms
@@ -150,8 +150,8 @@ class Collection:
     def duplicates(self, threshold: float = CONFIG.duplicate_threshold) -> list[Duplicate]:
         """Return groups of near-identical pictures, as clip_duplicates() does, largest first.
 
-        Each row is a picture with its group, its cosine to the one to keep, and whether it is that.
-        `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
+        Each row is a picture with its group, its cosine to the one to keep, and whether it is the
+        keeper itself. `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
         """
         table, model = self._chosen()
         return list(duplicates(self._connection, model, table, _plain(threshold)))
@@ -190,7 +190,7 @@ class Collection:
         return f"<Collection: {len(self)} pictures, {self.model.label}>"
 
     def _chosen(self) -> tuple[str, Model]:
-        # At each call: a model's row says which state its vectors have.
+        # Read at each call, because a model's row gives the state of its vectors.
         return choose_model(self._connection, self._model_id)
 
     def _search(
@@ -219,7 +219,7 @@ class Collection:
         return mixed_vector(self._connection, model, table, terms)
 
     def _value(self, query: "Query") -> Value:
-        """Return a query as the functions of SQL take it."""
+        """Return a query in the form that the SQL functions take."""
         if isinstance(query, str | bytes | float):
             return query
         if isinstance(query, np.ndarray):
@@ -263,12 +263,12 @@ def _blob(vector: Vectors) -> bytes:
 
 
 def _plain(number: Any) -> Any:
-    """Return a number of numpy's as Python's."""
+    """Return a NumPy number as a Python number."""
     return number.item() if isinstance(number, np.generic) else number
 
 
 def _integer(name: str, value: object) -> int:
-    """Return an integer of Python's or numpy's as SQL's. Raises QueryError for anything else."""
+    """Return a Python or NumPy integer for SQL. Raises QueryError for anything else."""
     try:
         integer = operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:

@@ -1,7 +1,7 @@
-"""Hits of a search in Python: they show themselves as thumbnails in Jupyter.
+"""Hits of a search in Python, which Jupyter shows as thumbnails.
 
-- A hit reads its row and thumbnail from the database when they are asked for, and not before.
-- Whoever wrote the database may be a stranger: what is shown of it is escaped.
+- A hit reads its row and thumbnail from the database only when they are used.
+- A stranger may have written the database, so everything shown from it is escaped.
 """
 
 import base64
@@ -18,7 +18,7 @@ from ..database.connection import fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
 
 SHOWN = 50
-"""How many hits of a search show themselves: a notebook keeps what it shows."""
+"""The most hits of a search that are shown, because a notebook stores its output."""
 
 _GRID = "display:flex;flex-wrap:wrap;gap:12px"
 _FIGURE = "margin:0;width:180px;font-size:12px"
@@ -29,7 +29,7 @@ _NAME = "overflow:hidden;text-overflow:ellipsis;white-space:nowrap"
 
 @dataclass(frozen=True)
 class HitSource:
-    """The database of a hit, and the table of its pictures."""
+    """The database of a hit, and the name of its pictures' table."""
 
     connection: sqlite3.Connection
     table: str
@@ -40,9 +40,9 @@ class Hit:
     """A picture that a search found.
 
     `rank` counts from 1. `score` is the cosine of the picture and the query. `z_score` is how many
-    standard deviations that lies above the median picture's; None in a collection too small, or
-    too uniform, to say. `path` is relative to the database's folder where the picture lies below
-    it. `hit["camera"]` is another column of the picture's row.
+    standard deviations it is above the median picture's cosine; None in a collection that is too
+    small or too uniform. `path` is relative to the database's folder if the picture is below it.
+    `hit["camera"]` is another column of the picture's row.
     """
 
     image_id: int
@@ -57,7 +57,7 @@ class Hit:
 
     @property
     def row(self) -> dict[str, Any]:
-        """The picture's row, by column, as it is now. Raises QueryError once that is deleted."""
+        """The picture's present row, by column. Raises QueryError if it has been deleted."""
         source = self._hit_source
         sql = f"select * from main.{quote(source.table)} where id = ?"
         cursor = fetch(source.connection, sql, self.image_id)
@@ -129,7 +129,7 @@ def _grid(hits: Iterable[Hit]) -> str:
 
 
 def _figure(hit: Hit) -> str:
-    # A notebook may be sent to anyone: of an absolute path only the name is shown.
+    # A notebook may be sent to anyone, so only the file name of an absolute path is shown.
     shown = posixpath.basename(hit.path) if posixpath.isabs(hit.path) else hit.path
     path = html.escape(visible(shown))
     name = html.escape(visible(posixpath.basename(shown)))

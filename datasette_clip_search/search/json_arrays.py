@@ -11,7 +11,7 @@ from .query import Value, describe_value
 
 @dataclass(frozen=True)
 class JSONArray:
-    """An argument that must be a JSON array; `items` says of what, and `example` shows one."""
+    """An argument that must be a JSON array; `items` names its items, and `example` shows one."""
 
     name: str
     items: str

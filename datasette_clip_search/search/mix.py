@@ -34,7 +34,7 @@ def mixed_vector(
     pictures alone, are only added, so the mix of a single query is its own vector.
 
     An embedding counts as a picture if the database has this embedding, and otherwise as the side
-    with the nearer mean. Without a text encoder, which that takes, it counts as a picture.
+    with the nearer mean. Without a text encoder, which the means need, it counts as a picture.
 
     Raises QueryError for queries that cannot be used, are too many, or cancel each other out.
     """

@@ -116,7 +116,7 @@ def _short(vectors: Vectors, axes: Vectors) -> Vectors:
     """Return the coordinates of vectors along some axes, and the length of the rest."""
     along = vectors @ axes
     rest = np.einsum("ij,ij->i", vectors, vectors) - np.einsum("ij,ij->i", along, along)
-    # Add a little, because the root of a rounding error is large, and this must stay a bound.
+    # Add a margin, because the root of a rounding error is large, and this must remain a bound.
     beside = np.sqrt(np.maximum(rest, 0) + 1e-6)
     return np.concatenate([along, beside[:, np.newaxis]], axis=1, dtype=np.float32)
 

@@ -1,4 +1,4 @@
-"""Pictures of the caller as queries: decoded in this process, in every format that embed takes."""
+"""Decode the caller's own pictures as queries, in this process and in every format of embed()."""
 
 import os
 from typing import TYPE_CHECKING, TypeGuard
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def decode_own(data: bytes, encoder: PictureEncoder, name: str) -> "Picture":
     """Return a picture file decoded for an encoder, and for a thumbnail.
 
-    Raises PictureError. Only decode what a person chose: nothing but its megapixels is limited.
+    Raises PictureError. Decode only files that the user chose: nothing but their megapixels is
+    limited.
     """
     from ..pictures.decode import decode_picture, without_pillow_limit
 
@@ -52,7 +53,7 @@ def own_picture_vector(
 ) -> Vectors:
     """Return the unit vector (d,) float32 of a picture file or a Pillow image.
 
-    Raises QueryError for a file that can't be read or is no picture, and for anything else.
+    Raises QueryError for a file that can't be read or is not a picture, and for anything else.
     """
     if is_image(picture):
         return encode_own(model, encoder, _upright_rgb(picture))

@@ -28,7 +28,7 @@ _texts: LRUCache[tuple[str, str], Vectors] = LRUCache(CONFIG.query_cache_entries
 
 
 def describe_value(value: Value) -> str:
-    """Return a value of SQL as an error message shows it."""
+    """Return an SQL value in the form that error messages show."""
     if value is None:
         return "NULL"
     return "a blob" if isinstance(value, bytes) else repr(value)[:40]
@@ -122,7 +122,7 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
     """Return the unit vector (d,) float32 of the bytes of a picture file.
 
     Raises NotAPicture if they are not a picture, QueryError if it is too large or takes too long,
-    TooBusy if too many slow pictures wait, and EncoderUnavailable if there is no image encoder.
+    TooBusy if too many slow pictures wait, and EncoderUnavailable if there is no picture encoder.
     """
     from .query_decoder import decode_query_picture
 
@@ -134,7 +134,7 @@ def picture_vector(connection: sqlite3.Connection, model: Model, data: bytes) ->
 def picture_encoder(
     connection: sqlite3.Connection, model: Model, data: bytes
 ) -> tuple[PictureEncoder, "Settings"]:
-    """Return the image encoder of a model, and the settings for decoding a query picture.
+    """Return the picture encoder of a model, and the settings for decoding a query picture.
 
     Raises QueryError if it has too many bytes, and EncoderUnavailable as picture_vector() does.
     """

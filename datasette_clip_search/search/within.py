@@ -33,9 +33,9 @@ _PART = 50_000
 # JSON longer than _LONG is cached. To explain an error, at most _EXPLAINED characters are parsed in
 # one step.
 _LONG, _EXPLAINED = 10_000, 250_000
-# Of an id, which has 64 bits.
+# An id has 64 bits.
 _MOST_DIGITS = 19
-# Replaces each digit by 0, what may stand between integers by a space, and all else by x.
+# Maps digits to 0, characters that may separate integers to a space, and all others to x.
 _KINDS = bytes(
     ord("0" if chr(n) in "0123456789" else " " if chr(n) in ",-" + _SPACE else "x")
     for n in range(256)
@@ -112,7 +112,7 @@ def _parse_integers(part: bytes) -> Ids | None:
 
 
 def _error_in(text: str, part: str = "", before: int = 0) -> QueryError:
-    """Return why a text is not an array of ids; of a long text, parse the bad `part` alone.
+    """Return why a text is not an array of ids; for a long text, parse only the bad `part`.
 
     `before` is the number of items before that part.
     """

@@ -1,7 +1,8 @@
 """Add the SQL functions, such as clip_search(), to a connection.
 
 It imports `search` and what that imports; `web` and `cli` import it. sqlite-utils and Datasette
-import it for each connection, so its functions import numpy and all else when they are called.
+import it for each connection, so its functions import numpy and everything else only when they are
+called.
 """
 
 import ctypes
@@ -44,7 +45,7 @@ def add_functions(connection: sqlite3.Connection) -> None:
     no text.
     """
     try:
-        # Compile only, and name no table: a database may have a view of any name.
+        # Compile it without running it, and name no table: a database may have a view of any name.
         connection.cursor().execute(f"explain select {CLIP_SEARCH_JSON.name}(null)").close()
         return
     except sqlite3.OperationalError:
@@ -58,7 +59,7 @@ def add_functions(connection: sqlite3.Connection) -> None:
 
 
 def _create_function(connection: sqlite3.Connection, function: ScalarFunction) -> None:
-    # By its address: a reference to the connection would keep it open for ever.
+    # Identified by address, because a reference to the connection would keep it open for ever.
     address = id(connection)
     work: Callable[..., Any] = function.function
 

@@ -9,9 +9,9 @@ from ..common.errors import NoEmbeddings
 
 
 def none_if_blank(value: Any) -> Any:
-    """Return a value of SQL, or None (NULL) for blank text.
+    """Return an SQL value, or None (NULL) for blank text.
 
-    Datasette sends '' for each parameter that a person has not filled in yet.
+    Datasette sends '' for each parameter that the user has not filled in yet.
     """
     return None if isinstance(value, str) and not value.strip() else value
 

@@ -1,7 +1,7 @@
 """The Datasette plugin: the search page, links to it, thumbnails in tables, and SQL functions.
 
 Nothing else in the package may import it. It is a package because Datasette looks for `templates`
-and `static` in the folder of a plugin that is one.
+and `static` in the folder of a plugin only if the plugin is a package.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Before anything imports numpy.
+# Must run before anything imports numpy.
 limit_threads()
 
 Link = dict[str, str]
@@ -101,7 +101,7 @@ async def _links(
 def render_cell(
     row: Any, column: str, table: str | None, database: str, datasette: Datasette
 ) -> Awaitable[Any] | None:
-    """Show the pictures in their table and on their row pages."""
+    """Show thumbnails in the pictures' table and on its row pages."""
     if column != "path" or table is None or not {"id", "content_hash"} <= set(row.keys()):
         return None
     from .thumbnail_pages import picture_cell
@@ -112,7 +112,7 @@ def render_cell(
 
 @hookimpl
 def startup(datasette: Datasette) -> None:
-    """Start loading what searches need."""
+    """Start loading the vectors and encoders that searches need."""
     from .preload import start_preloading
 
     start_preloading(datasette.databases.values())

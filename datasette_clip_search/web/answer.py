@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of a search: the number of pictures searched, the one asked about, those found.
+    """The result of a search: the number of pictures searched, the query picture, the pictures
+    found.
 
     Each picture has the address of its original if the database has a template for them.
     """
@@ -233,7 +234,7 @@ def _count(database: Database, connection: sqlite3.Connection, model: Model) -> 
 def _pictures(
     connection: sqlite3.Connection, table: str, originals: str | None, ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return the facts that the page shows of pictures, in the order of `ids`."""
+    """Return the facts that the page shows about pictures, in the order of `ids`."""
     names = ("id", "path", "width", "height", "taken", "has_thumbnail")
     has_thumbnail = "0"
     if has_table(connection, THUMBNAILS):

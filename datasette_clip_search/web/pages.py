@@ -196,7 +196,7 @@ async def _as_context(
 
 
 async def _form(place: Place) -> dict[str, Any]:
-    """Return what the form needs: models, and whether it takes pictures."""
+    """Return the values that the form needs: the models, and whether it accepts pictures."""
     from ..models.queries.picture_encoder import takes_pictures
 
     def read(connection: sqlite3.Connection) -> dict[str, Any]:

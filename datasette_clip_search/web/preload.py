@@ -42,7 +42,7 @@ def start_preloading(databases: Iterable[Database]) -> None:
 
 
 def _preload(databases: list[Database], stopping: threading.Event) -> None:
-    # A short command, such as `datasette --get`, has ended by then.
+    # By then, a short command such as `datasette --get` has ended.
     stopping.wait(CONFIG.load_after_seconds)
     loading: list[threading.Thread] = []
     for database in databases:

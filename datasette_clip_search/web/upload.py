@@ -90,8 +90,8 @@ def _hold(arriving: asyncio.Timeout, size: int) -> None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    # Datasette's own ways to read a body do not fit: one release line has a lower limit, the other
-    # has none.
+    # Datasette's own methods to read a body are unsuitable: one release line has a lower limit, the
+    # other has none.
     declared = request.headers.get("content-length") or ""
     if declared.isdecimal():
         _check_size(int(declared))

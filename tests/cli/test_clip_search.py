@@ -125,7 +125,7 @@ def test_mix_is_that_of_the_library(demo_database, connect):
     assert found[0]["score"] == pytest.approx(scores[found[0]["id"]], abs=1e-6)
 
 
-def test_minus_takes_away(demo_database):
+def test_minus_subtracts(demo_database):
     """The first dogs are on beaches; without beaches, they are still dogs."""
     with open(DEMO_PICTURES.parent / "pictures.csv", newline="") as file:
         facts = {Path(row["file"]).name: row for row in csv.DictReader(file)}
@@ -275,7 +275,7 @@ def test_invalid_queries(tiny_database, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--minus", "snow"], ["-k", "3"]])
-def test_nothing_asked(tiny_database, arguments):
+def test_without_a_query(tiny_database, arguments):
     said = refused(tiny_database, *arguments, code=2)
     assert said.startswith(
         f"Say what to search for, such as: sqlite-utils clip-search {tiny_database} "

@@ -128,7 +128,7 @@ def test_without_thumbnails_they_are_made_of_the_files(tmp_path, pictures, tiny_
     assert made.text.count("a.jpg") == 2
 
 
-def test_pictures_that_are_no_files(tmp_path, tiny_model):
+def test_pictures_that_are_not_files(tmp_path, tiny_model):
     """Pictures from table rows have a thumbnail, but no link."""
     import sqlite3
 
@@ -165,7 +165,7 @@ def test_other_outputs_beside_a_sheet(tiny_database, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["photos.db", "notes.txt", "pictures/a.jpg"])
-def test_files_that_are_no_sheets_are_not_overwritten(tiny_database, tmp_path, name):
+def test_other_files_are_not_overwritten_by_sheets(tiny_database, tmp_path, name):
     (tmp_path / "notes.txt").write_text("Not to be lost: <!DOCTYPE html>")
     before = (tmp_path / name).read_bytes()
     # Refused before the search starts and before a model loads.
@@ -201,7 +201,7 @@ def test_pipes_can_be_written_to(tiny_database, tmp_path):
     assert len(Sheet(read.decode()).pictures) == 6
 
 
-def test_an_old_sheet_stays_whole_where_writing_fails(tiny_database, tmp_path):
+def test_an_old_sheet_survives_a_failed_write(tiny_database, tmp_path):
     resource = pytest.importorskip("resource")
     file = tmp_path / "sheet.html"
     sheet(tiny_database, file, "--like", 1)

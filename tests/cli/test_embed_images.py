@@ -45,7 +45,7 @@ def test_empty_folder(tmp_path, tiny_model):
     assert not (tmp_path / "p.db").exists()
 
 
-def test_file_that_is_no_picture(tmp_path, tiny_model):
+def test_a_single_file_that_is_not_a_picture(tmp_path, tiny_model):
     notes = tmp_path / "notes.txt"
     notes.write_text("hello")
     result = run("embed-images", tmp_path / "p.db", notes, "--pretrained", tiny_model)

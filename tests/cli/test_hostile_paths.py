@@ -126,7 +126,7 @@ def test_only_embedded_contents_are_shown(database):
     assert named.stdout.count("\0") == 2
 
 
-def test_folders_that_the_person_names(database, monkeypatch):
+def test_folders_that_the_user_names(database, monkeypatch):
     folder = database.parent
     change(
         database,
@@ -173,7 +173,7 @@ def test_huge_thumbnails(database):
     assert len(text) < 1_000_000
 
 
-def test_what_is_for_people_holds_no_control_codes(database, monkeypatch):
+def test_printed_text_has_no_control_codes(database, monkeypatch):
     change(database, f"{CONTROL}\n{CONTROL}")
     monkeypatch.setenv("COLORTERM", "truecolor")
     for options in (["--table"], ["--fmt", "github"], ["--show"], ["--paths"], [], ["--nl"]):
@@ -213,7 +213,7 @@ def test_models_names_hold_no_control_codes(database, column):
         assert not CODES & set(result.output), command
 
 
-def test_file_names_hold_no_control_codes(tmp_path, tiny_model):
+def test_file_names_are_printed_without_control_codes(tmp_path, tiny_model):
     """Names of broken files, of missing files, and of the database itself."""
     folder = tmp_path / f"pictures{CONTROL}"
     for seed in range(3):

@@ -48,7 +48,7 @@ KITTY, ITERM2, TRUE_COLOUR, COLOURS_256 = Way
         ({"TERM": "xterm-256color"}, True, COLOURS_256),
     ],
 )
-def test_terminals_are_told_by_their_environment(environ, is_terminal, way):
+def test_terminals_are_recognised_by_their_environment(environ, is_terminal, way):
     assert way_of(environ, is_terminal) is way
 
 

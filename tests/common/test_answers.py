@@ -29,6 +29,6 @@ def test_no_share_is_above_one():
     assert shares_found(np.array([[0.5, 0.5, 0.5]]), nearest, 2) == [1]
 
 
-def test_what_is_not_a_number_is_not_found():
+def test_nan_cosines_are_not_found():
     nearest = np.array([[0.5, 0.4, -np.inf]])
     assert shares_found(np.array([[np.nan, 0.5]]), nearest, 2) == [0.5]

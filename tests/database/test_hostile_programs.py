@@ -27,7 +27,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-async def test_beside_an_honest_database(bad, honest, serve, tmp_path, wired, kind):
+async def test_next_to_an_honest_database(bad, honest, serve, tmp_path, wired, kind):
     """Datasette's own pages and those of the honest database are as they would be without it."""
     (tmp_path / "good.db").write_bytes(honest)
     hostile = [statement.replace(ENDLESS, "tripwire()") for statement in HOSTILE[kind]]
@@ -63,7 +63,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_end_with_a_sentence(bad, tmp_path, command):
+def test_commands_on_a_hostile_database_end_with_one_sentence(bad, tmp_path, command):
     """In a program of their own, because a test can't end what hangs otherwise."""
     path = bad(*view("clip_models", ENDLESS), *(shadow(name, ENDLESS) for name in SHADOWS))
     before, after = COMMANDS[command]
@@ -83,7 +83,7 @@ def test_commands_end_with_a_sentence(bad, tmp_path, command):
     assert "Traceback" not in result.stderr
 
 
-async def test_a_thumbnail_that_fills_the_memory_is_none(bad, serve):
+async def test_a_huge_thumbnail_is_not_shown(bad, serve):
     statements = [
         f"insert into clip_thumbnails (image_id, format, data) values ({id}, '{kind}', {data})"
         for id, kind, data in [
@@ -101,7 +101,7 @@ async def test_a_thumbnail_that_fills_the_memory_is_none(bad, serve):
     assert found == [404, 404, 404, 200]
 
 
-async def test_a_path_that_is_none_is_left_to_datasette(bad, serve):
+async def test_a_value_that_is_not_a_path_is_left_to_datasette(bad, serve):
     statements = [
         "insert into clip_thumbnails (image_id, format, data) values (1, 'webp', x'00')",
         "insert into clip_thumbnails (image_id, format, data) values (2, 'webp', x'00')",
@@ -117,7 +117,7 @@ async def test_a_path_that_is_none_is_left_to_datasette(bad, serve):
     assert max(len(str(hit["path"])) for hit in found.json()["results"]) < 50_000
 
 
-async def test_damage_is_told_in_a_sentence(bad, serve, caplog):
+async def test_damage_is_explained_in_a_sentence(bad, serve, caplog):
     path = bad()
     whole = path.read_bytes()
     with closing(sqlite3.connect(path)) as connection:

@@ -78,7 +78,7 @@ def test_a_column_that_is_computed(bad, wired, table, column):
 
 
 @pytest.mark.parametrize("name", SHADOWS)
-def test_a_view_by_the_name_of_a_function_is_not_asked(bad, wired, name):
+def test_a_view_named_like_a_function_is_not_queried(bad, wired, name):
     connection = wired(bad(shadow(name)))
     found = connection.execute("select id from clip_search(1, 15)").fetchall()
     assert len(found) == 15
@@ -86,7 +86,7 @@ def test_a_view_by_the_name_of_a_function_is_not_asked(bad, wired, name):
     assert wired.calls == 0
 
 
-def test_a_declaration_of_great_length(bad, wired):
+def test_a_very_long_declaration(bad, wired):
     text = "/* " + "x" * 200_000 + " */"
     path = bad(f"alter table images add column notes text {text} default 'x'")
     with pytest.raises(DatabaseError, match="images in this database is no ordinary table"):
@@ -94,7 +94,7 @@ def test_a_declaration_of_great_length(bad, wired):
 
 
 @pytest.mark.parametrize("table", ["clip_models", "clip_towers"])
-def test_a_key_that_is_none(bad, wired, table):
+def test_a_table_without_its_key(bad, wired, table):
     """Without a key, each lookup would read all rows."""
     statements = [f"alter table {table} rename to kept"]
     statements += [f"create table {table} as select * from kept"]
@@ -135,13 +135,13 @@ def test_pictures_that_are_elsewhere(bad, wired, target):
         ("fingerprint", "hex(zeroblob(5000))", "name or fingerprint is longer"),
     ],
 )
-def test_a_model_that_nobody_made(bad, wired, column, value, said):
+def test_an_impossible_model(bad, wired, column, value, said):
     path = bad("drop trigger clip_model_inserted", f"update clip_models set {column} = {value}")
     with pytest.raises(DatabaseError, match=f"^The table clip_models has a row .* {said}"):
         choose_model(wired(path), None)
 
 
-def test_more_models_than_anybody_has(bad, wired):
+def test_more_models_than_the_limit(bad, wired):
     path = bad(
         "drop trigger clip_model_inserted",
         f"""insert into clip_models
@@ -182,7 +182,7 @@ def test_a_history_too_long_to_read(bad, wired, configured):
     assert connection.execute("select * from clip_search(1, 5)").fetchall() == before
 
 
-def test_a_schema_that_changes_is_looked_at_again(bad, wired):
+def test_a_changed_schema_is_checked_again(bad, wired):
     """An ordinary table may become a view between two reads."""
     path = bad()
     connection = wired(path)
@@ -196,7 +196,7 @@ def test_a_schema_that_changes_is_looked_at_again(bad, wired):
     assert wired.calls == 0
 
 
-def test_a_table_of_another_name_is_looked_at_too(bad, wired):
+def test_a_renamed_table_is_checked_too(bad, wired):
     path = bad("pragma legacy_alter_table = off", "alter table images rename to [my pictures]")
     connection = wired(path)
     assert len(connection.execute("select * from clip_search(1, 5)").fetchall()) == 5
@@ -209,7 +209,7 @@ def test_a_table_of_another_name_is_looked_at_too(bad, wired):
     assert wired.calls == 0
 
 
-def test_a_database_without_our_tables_is_anybodys(tmp_path, wired):
+def test_a_database_without_our_tables_may_hold_anything(tmp_path, wired):
     connection = wired(tmp_path / "other.db")
     connection.execute("create view images as select tripwire() as id")
     assert images_table(connection) is None

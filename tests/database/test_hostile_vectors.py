@@ -156,7 +156,7 @@ def test_every_row_is_answered_or_one_sentence(answers, case):
             assert message in answer, (name, answer)
 
 
-def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
+def test_a_large_value_is_not_loaded(tmp_path, connect):
     """The size of a row is checked before the row is read."""
     path = make(tmp_path / "p.db", clustered(50, D))
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -182,7 +182,7 @@ def test_a_large_value_is_not_brought_into_memory(tmp_path, connect):
 
 
 @pytest.mark.parametrize("shape", [(D - 1,), (D + 1,), (1, D), (0,), ()])
-def test_no_address_is_handed_on_with_another_length(shape):
+def test_no_pointer_is_passed_with_a_wrong_length(shape):
     """FAISS would read as many numbers as it is told to, past the end of the memory."""
     vectors = clustered(40, D)
     query = np.zeros(shape, np.float32)
@@ -203,7 +203,7 @@ def test_no_address_is_handed_on_with_another_length(shape):
         (np.zeros((2, D), np.float64), "not finite"),
     ],
 )
-def test_what_an_encoder_makes_is_checked(made, message):
+def test_encoder_output_is_checked(made, message):
     with pytest.raises(DatabaseError, match=message):
         check_query_vectors(made, 2, D)
 

@@ -161,7 +161,7 @@ def test_pictures_of_another_model_are_no_query(ask, image, model, message):
         ("x" * 10_000, f"There is no model 'xxx{'x' * 76} in this database. {LISTED}"),
     ],
 )
-def test_unknown_models_are_told_of_those_there_are(database, ask, model, message):
+def test_unknown_models_list_the_known_ones(database, ask, model, message):
     for sql in (
         "select * from clip_search(1, 10, ?)",
         "select clip_search_json(1, 10, ?)",
@@ -240,7 +240,7 @@ def test_new_models_do_not_inherit(folder, database, ask):
     assert ask("select id from clip_search('dog', 100, 'fourth')") == [(2,)]
 
 
-def test_a_model_that_comes_again_embeds_again(folder, database, ask):
+def test_a_model_added_again_embeds_again(folder, database, ask):
     before = ask("select clip_vector(5, 'wide')")
     change(database, "delete from clip_models where id = 3")
     run("embed-images", database, folder / "pictures", "--pretrained", folder / "weights" / "wide")
@@ -249,7 +249,7 @@ def test_a_model_that_comes_again_embeds_again(folder, database, ask):
     assert np.allclose(np.frombuffer(again, "<f4"), np.frombuffer(first, "<f4"), atol=1e-5)
 
 
-def test_runs_tell_which_model_searches_use(folder, database, ask):
+def test_runs_report_the_model_that_searches_use(folder, database, ask):
     """The command in the error makes it this one."""
     weights = folder / "weights" / "second"
     result = run("embed-images", database, folder / "pictures", "--pretrained", weights)

@@ -98,7 +98,7 @@ def test_older_and_newer_states_side_by_side(path, connect):
         check(reader)
 
 
-def test_what_is_forgotten_is_read_again(path, connect, configured):
+def test_forgotten_history_is_read_again(path, connect, configured):
     configured(changes_kept=0)
     build_index(path)
     connection = connect(path)
@@ -150,7 +150,7 @@ def test_databases_without_a_history(path, connect):
     check(connection)
 
 
-def test_small_changes_leave_a_large_index_be(path, connect, configured):
+def test_small_changes_do_not_rebuild_a_large_index(path, connect, configured):
     configured(index_lag_from=1000)
     assert build_index(path).rebuilt
     for step, rebuilt in ((0, False), (1, False), (2, True)):
@@ -161,7 +161,7 @@ def test_small_changes_leave_a_large_index_be(path, connect, configured):
         check(connect(path), step)
 
 
-def test_a_collection_that_was_read_is_read_again_when_outgrown(path, connect, configured):
+def test_an_outgrown_snapshot_is_read_again(path, connect, configured):
     configured(index_lag_from=100)
     connection = connect(path)
     check(connection)
@@ -198,7 +198,7 @@ def test_every_vector_is_in_the_history(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flat", "ivf-sq8"])
 @pytest.mark.parametrize("wal", [False, True])
-def test_eight_ask_while_one_changes_and_rebuilds(path, monkeypatch, kind, wal):
+def test_eight_readers_search_during_rebuilds(path, monkeypatch, kind, wal):
     """Every answer is compared with brute force over the same state of the database."""
     monkeypatch.setattr("datasette_clip_search.database.index.build._least_effort", everything)
     build_index(path, IndexChoice(kind))

@@ -227,7 +227,7 @@ def test_vectors_without_triggers(path, connect, name):
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_what_leaves_the_triggers(path, connect, name):
+def test_statements_that_keep_the_triggers(path, connect, name):
     warm = connect(path)
     found_ids(warm, 1)
     HARMLESS[name](path)
@@ -238,7 +238,7 @@ def test_what_leaves_the_triggers(path, connect, name):
     assert status(path)["restored"] == []
 
 
-def test_triggers_that_come_back_hide_nothing(path, connect):
+def test_restored_triggers_hide_no_changes(path, connect):
     """Between two searches, triggers are dropped, pictures deleted, and the triggers made again."""
     warm = connect(path)
     gone = nearest(1)[:2]
@@ -253,7 +253,7 @@ def test_triggers_that_come_back_hide_nothing(path, connect):
     assert status(path, "--status")["vectors_without_picture"] == 2
 
 
-def test_a_hit_that_is_gone_unseen_is_replaced_by_the_next(path, connect):
+def test_a_hit_without_a_picture_is_replaced_by_the_next(path, connect):
     """Neither a trigger nor the schema's version reveals it."""
     warm = connect(path)
     found_ids(warm, 1)
@@ -302,7 +302,7 @@ def test_other_content_under_an_id_has_no_vector(path, connect):
         command("transform", "clip_embeddings", "--drop-foreign-key", "image_id"),
     ],
 )
-def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
+def test_a_lost_foreign_key_is_restored(path, connect, change):
     change(path)
     result = run("clip-search", path, "--like", "1")
     assert result.exit_code == 1
@@ -317,7 +317,7 @@ def test_a_lost_link_to_the_pictures_is_made_again(path, connect, change):
 
 
 @pytest.mark.parametrize("table", ["clip_thumbnails", "clip_embeddings", "clip_failures"])
-def test_a_table_that_was_dropped_is_made_again(path, table):
+def test_a_dropped_table_is_created_again(path, table):
     sql(f"drop table {table}")(path)
     result = run("clip-index", path)
     assert f"the table {table}" in result.output
@@ -336,7 +336,7 @@ def test_thumbnails_that_were_dropped_are_not_missed(path, connect):
 
 
 @pytest.mark.parametrize("column", ["path", "content_hash"])
-def test_a_column_that_makes_a_picture_is_missed(path, column):
+def test_a_missing_required_column_is_reported(path, column):
     command("transform", "images", "--rename", column, "other")(path)
     result = run("clip-index", path)
     assert result.exit_code == 1
@@ -344,7 +344,7 @@ def test_a_column_that_makes_a_picture_is_missed(path, column):
     assert "Traceback" not in result.output
 
 
-def test_doubled_paths_are_told_of(path):
+def test_duplicate_paths_are_reported(path):
     command("transform", "images", "--pk", "path")(path)
     sql("update images set id = 3 where id = 4")(path)
     result = run("clip-index", path)

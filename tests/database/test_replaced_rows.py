@@ -104,7 +104,7 @@ def test_an_upsert_and_a_deletion_at_once(writer):
     assert kept(writer) == without(6)
 
 
-def test_a_vector_that_was_there_first_is_nobody_elses(writer):
+def test_an_earlier_vector_is_not_reused(writer):
     """A reused id brings no vector with it, unless the content is the same."""
     (row,) = writer.execute(f"select {COLUMNS} from images where id = 6").fetchall()
     vector = writer.execute("select * from clip_embeddings where image_id = 6").fetchone()

@@ -34,7 +34,7 @@ WRONG = Preprocess(48, 40, (0.0,) * 3, (1.0,) * 3, resize_mode="squash")
 
 
 @pytest.mark.parametrize("changes", [{}, {"resize_mode": "squash"}, {"size": 50, "mean": [0] * 3}])
-def test_a_folder_says_what_its_model_sees(tmp_path, changes):
+def test_preprocessing_is_read_from_a_folder(tmp_path, changes):
     folder = tmp_path / "model"
     shutil.copytree(DEMO_MODEL, folder)
     config = json.loads((folder / CONFIG_FILE).read_text())
@@ -47,13 +47,13 @@ def test_a_folder_says_what_its_model_sees(tmp_path, changes):
 @pytest.mark.parametrize(
     ("name", "size"), [("ViT-B-32", 224), ("ViT-L-14-336", 336), ("hf-hub:some/model", 224)]
 )
-def test_a_name_says_what_its_model_sees(name, size):
+def test_preprocessing_is_known_by_model_name(name, size):
     preprocess = expected_preprocess(Checkpoint(name, "tag"))
     assert (preprocess.height, preprocess.width, preprocess.resize_mode) == (size, size, "shortest")
 
 
 @pytest.mark.parametrize("broken", ["", "[]", '{"model_cfg": 3}', '{"model_cfg": {}}'])
-def test_a_folder_that_says_nothing(tmp_path, broken):
+def test_a_folder_without_a_configuration(tmp_path, broken):
     (tmp_path / CONFIG_FILE).write_text(broken)
     checkpoint = Checkpoint("broken", str(tmp_path), folder=tmp_path)
     assert expected_preprocess(checkpoint).height == 224
@@ -68,7 +68,9 @@ def archive(tmp_path, pictures) -> Path:
     return tmp_path / "archive.tar.gz"
 
 
-def test_wrong_expectation(tmp_path, pictures, archive, tiny_model, monkeypatch):
+def test_wrongly_expected_preprocessing_changes_nothing(
+    tmp_path, pictures, archive, tiny_model, monkeypatch
+):
     what = [pictures, archive, "--pretrained", tiny_model]
     assert run("embed-images", tmp_path / "right.db", *what).exit_code == 0
     seen = []
@@ -82,9 +84,7 @@ def test_wrong_expectation(tmp_path, pictures, archive, tiny_model, monkeypatch)
     assert rows(tmp_path / "wrong.db", "select count(*) from clip_failures") == [(2,)]
 
 
-def test_model_of_the_database_that_sees_something_else_now(
-    tmp_path, tiny_database, pictures, tiny_model
-):
+def test_stored_model_whose_preprocessing_changed(tmp_path, tiny_database, pictures, tiny_model):
     """A few new pictures are decoded before the model is loaded."""
     make_picture(pictures / "new.jpg", 99)
     run("embed-images", tmp_path / "right.db", pictures, "--pretrained", tiny_model)
@@ -131,7 +131,7 @@ def ahead(pictures, archive):
         yield make
 
 
-def test_as_many_wait_as_memory_is_given(ahead, pictures, configured):
+def test_waiting_pictures_are_limited_by_memory(ahead, pictures, configured):
     configured(waiting_bytes=3 * (30_000 + CONFIG.thumbnail_bytes))
     some = ahead(pictures)
     some.fill()
@@ -143,7 +143,7 @@ def test_as_many_wait_as_memory_is_given(ahead, pictures, configured):
     assert len(list(some)) == 7
 
 
-def test_contents_that_were_read_are_part_of_it(ahead, archive, configured):
+def test_contents_already_read_count_as_memory(ahead, archive, configured):
     # Only contents count.
     configured(waiting_bytes=100, thumbnail_bytes=-30_000)
     some = ahead(archive)
@@ -153,7 +153,7 @@ def test_contents_that_were_read_are_part_of_it(ahead, archive, configured):
     assert some._held_bytes == 0
 
 
-def test_nothing_comes_after_it_is_stopped(ahead, pictures):
+def test_nothing_is_yielded_after_a_stop(ahead, pictures):
     stopped = []
     some = ahead(pictures, is_stopped=lambda: bool(stopped))
     for number, _ in enumerate(some):

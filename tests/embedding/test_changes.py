@@ -31,7 +31,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "TorchModel", refuse)
 
 
-def test_touched_files_cost_nothing(tiny_database, pictures, no_model):
+def test_touched_files_are_not_embedded_again(tiny_database, pictures, no_model):
     before = contents(tiny_database)
     for number, path in enumerate(pictures.glob("*.*")):
         os.utime(path, (1e9 + number, 1e9 + number))
@@ -158,7 +158,7 @@ def test_copies_of_a_file_that_is_deleted(tiny_database, pictures, tiny_model, p
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "bmp"])
-def test_contents_that_change_places(tmp_path, tiny_model, suffix):
+def test_swapped_and_rotated_files(tmp_path, tiny_model, suffix):
     """a, b and c are renamed in a ring, d and e are swapped; as BMPs, their sizes are equal."""
     folder, database = tmp_path / "p", tmp_path / "d.db"
     for seed, name in enumerate("abcde"):
@@ -220,7 +220,7 @@ def _search(database: Path) -> list[int]:
     return [int(id) for id in base.exact(vector, len(base), None)[0]]
 
 
-def test_prune_spares_what_was_not_searched(tiny_database, pictures, tmp_path, tiny_model):
+def test_prune_spares_places_not_searched(tiny_database, pictures, tmp_path, tiny_model):
     for seed in range(3):
         make_picture(tmp_path / "elsewhere" / f"{seed}.png", 200 + seed)
     embed(tiny_database, tmp_path / "elsewhere")

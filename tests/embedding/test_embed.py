@@ -301,7 +301,7 @@ def test_interrupted_run_keeps_its_work(tmp_path, tiny_model):
     assert len(vectors(database)) == 20
 
 
-def test_what_a_limit_or_a_permission_refused_is_tried_again(tiny_database, pictures):
+def test_refusals_by_a_limit_or_permission_are_retried(tiny_database, pictures):
     make_picture(pictures / "large.png", 30, (2000, 1000))
     os.mkfifo(pictures / "pipe.jpg")
     refused = run("embed-images", tiny_database, pictures, "--max-megapixels", "1")

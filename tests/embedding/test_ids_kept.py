@@ -48,7 +48,7 @@ def test_a_folder_that_comes_back(tiny_database, pictures, tmp_path):
     assert rows(tiny_database, "select count(*) from clip_pruned") == [(0,)]
 
 
-def test_an_id_that_was_taken_meanwhile(tiny_database, pictures, tmp_path):
+def test_an_id_taken_in_the_meantime(tiny_database, pictures, tmp_path):
     before = ids(tiny_database)
     (pictures / "e.jpg").rename(tmp_path / "e.jpg")
     embed(tiny_database, pictures, "--prune")
@@ -64,7 +64,7 @@ def test_an_id_that_was_taken_meanwhile(tiny_database, pictures, tmp_path):
     assert told["No vector"].startswith("1 ")
 
 
-def test_a_file_that_breaks_and_is_mended(tiny_database, pictures):
+def test_a_file_that_breaks_and_is_repaired(tiny_database, pictures):
     before = ids(tiny_database)
     whole = (pictures / "a.jpg").read_bytes()
     (pictures / "a.jpg").write_bytes(b"nonsense")
@@ -75,7 +75,7 @@ def test_a_file_that_breaks_and_is_mended(tiny_database, pictures):
     assert ids(tiny_database) == before
 
 
-def test_what_is_noted_of_pruned_pictures_is_not_published(tiny_database, pictures, tmp_path):
+def test_ids_of_pruned_pictures_are_not_published(tiny_database, pictures, tmp_path):
     digest = rows(tiny_database, "select content_hash from images where path like '%e.jpg'")[0][0]
     (pictures / "e.jpg").unlink()
     embed(tiny_database, pictures, "--prune")

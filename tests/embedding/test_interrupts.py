@@ -149,7 +149,7 @@ def without_torch(database: Path) -> str:
     return result.stderr
 
 
-def test_what_it_says_while_it_finishes(runs):
+def test_messages_while_it_finishes(runs):
     stderr = runs["in the middle"].result().stderr
     assert "\\n" not in stderr
     assert (
@@ -291,7 +291,7 @@ def test_watch_sees_what_came_during_the_first_run(watch):
     watch.wait_for("0.png", "1.png", "2.png", "3.png", "late.png")
 
 
-def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
+def test_watch_continues_when_the_folder_is_empty_for_a_while(watch):
     """The folder of an unmounted disk is empty; the rows of its pictures are kept."""
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     watch.settle()
@@ -308,7 +308,7 @@ def test_watch_goes_on_when_the_folder_is_empty_for_a_while(watch):
 
 
 @pytest.mark.parametrize("pause", [False, True])
-def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
+def test_watch_of_a_folder_that_is_recreated(tmp_path, tiny_model, pause):
     pytest.importorskip("watchfiles")
     folder, database = tmp_path / "p", tmp_path / "d.db"
     for number in range(2):
@@ -338,7 +338,7 @@ def test_watch_of_a_folder_that_is_made_anew(tmp_path, tiny_model, pause):
         assert stderr.count(f"There are no pictures in {folder} any more") == 1
 
 
-def test_watch_goes_on_when_the_database_is_busy(watch):
+def test_watch_continues_when_the_database_is_busy(watch):
     watch.wait_for("0.png", "1.png", "2.png", "3.png")
     watch.settle()
     other = sqlite3.connect(watch.database, isolation_level=None)
@@ -377,7 +377,7 @@ def test_watch_of_a_glob(tmp_path, tiny_model):
     assert "--watch" in stderr
 
 
-def test_watch_of_nothing(tmp_path, tiny_model):
+def test_watch_of_a_missing_folder(tmp_path, tiny_model):
     result = run("embed-images", tmp_path / "d.db", tmp_path / "no", "--watch")
     assert result.exit_code == 1
     assert f"There is no file or folder {tmp_path / 'no'}" in result.stderr

@@ -62,7 +62,7 @@ def test_lock_in_the_middle(tmp_path, undisturbed, monkeypatch, configured, lets
     undisturbed.complete(database)
 
 
-def test_lock_at_the_start_that_is_let_go(tmp_path, undisturbed):
+def test_lock_at_the_start_that_is_released(tmp_path, undisturbed):
     database = undisturbed.place(tmp_path / "run")
     other = sqlite3.connect(database, isolation_level=None, check_same_thread=False)
     other.execute("begin immediate")

@@ -87,7 +87,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_any_sequence_of_changes_ends_like_a_fresh_start(tmp_path, loaded, seed):
+def test_any_sequence_of_changes_equals_a_fresh_start(tmp_path, loaded, seed):
     from datasette_clip_search.embedding import EmbedOptions, embed_images
 
     held, model = loaded

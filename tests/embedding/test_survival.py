@@ -37,7 +37,7 @@ pytest.importorskip("open_clip")
 
 
 @pytest.mark.parametrize("journal", ["delete", "wal"])
-def test_every_state_on_the_disk_is_sound(tmp_path, undisturbed, monkeypatch, configured, journal):
+def test_every_state_on_disk_is_consistent(tmp_path, undisturbed, monkeypatch, configured, journal):
     """SIGKILL leaves the files as they are before an SQL statement.
 
     A cache of few pages has SQLite write pages in the middle of transactions.
@@ -103,7 +103,7 @@ KILLS = [
 ]
 
 
-def test_killed_at_a_step(tmp_path, undisturbed):
+def test_killed_at_each_step(tmp_path, undisturbed):
     """The process sends itself SIGKILL; two processes run at a time."""
     with ThreadPoolExecutor(2) as threads:
         for future in [

@@ -110,7 +110,7 @@ def test_a_disk_that_is_not_mounted(collection, way, given):
 
 
 @UNMOUNTED
-def test_deleting_takes_naming_the_place_alone(collection, way):
+def test_deleting_needs_the_place_named_alone(collection, way):
     collection.embed("photos")
     collection.unmount(way)
     message = "The 3 that the database has from there are kept, as a disk may not be mounted. If "
@@ -128,7 +128,7 @@ def test_deleting_takes_naming_the_place_alone(collection, way):
     assert "Kept" not in told
 
 
-def test_nothing_is_left_of_a_database(collection):
+def test_a_database_is_never_emptied_by_prune(collection):
     """A nightly command also names one folder alone."""
     collection.embed("photos")
     shutil.rmtree(collection.folder / "photos")
@@ -243,7 +243,7 @@ def test_a_root_that_is_a_link_to_a_disk(collection, way, link):
     assert collection.embed("link", "--prune")["Deleted"].startswith("3 ")
 
 
-def test_a_disk_that_goes_while_it_is_looked_through(collection, monkeypatch):
+def test_a_disk_unmounted_during_the_search(collection, monkeypatch):
     collection.embed("photos")
     before = collection.rows()
     make_picture(collection.disk / "first.png", 70)
@@ -374,7 +374,7 @@ def test_a_watch_that_begins_before_its_disk_is_mounted(collection, monkeypatch)
     assert len(collection.rows()) == 4
 
 
-def test_what_is_excluded_now_is_told_of_and_pruned(collection):
+def test_newly_excluded_pictures_are_reported_and_pruned(collection):
     collection.embed("photos")
     told = collection.embed("photos", "--exclude", "home")
     assert told["Excluded"] == "3  (embedded earlier, but excluded now; --prune deletes them)"
@@ -386,7 +386,7 @@ def test_what_is_excluded_now_is_told_of_and_pruned(collection):
     }
 
 
-def test_what_is_excluded_of_the_arguments_themselves(collection):
+def test_excluded_arguments(collection):
     collection.embed("photos/home", "photos/disk")
     told = collection.embed("photos/home", "photos/disk", "--exclude", "home")
     assert told["Excluded"].startswith("3 ")
@@ -437,7 +437,7 @@ def test_real_mounts(tmp_path, tiny_model):
     assert len(rows(tmp_path / "d.db", "select id from images")) == 7
 
 
-def test_where_no_table_of_mounts_is(monkeypatch):
+def test_without_a_table_of_mounts(monkeypatch):
     monkeypatch.setattr(mounts_module, "TABLE", "/nowhere")
     assert mounts_module.mounts() == []
     assert mounts_module.is_mount("/", frozenset())

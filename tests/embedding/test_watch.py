@@ -98,7 +98,7 @@ def limited(limit: str, value: int) -> list[str]:
     return [*command, "sh"]
 
 
-def test_changes_are_heard_of(listening, tmp_path):
+def test_changes_are_noticed(listening, tmp_path):
     heard = listening(seconds=1000)
     heard.next_run()
     (tmp_path / "p" / "e" / "ours.db").touch()
@@ -191,7 +191,7 @@ PANIC = type("PanicException", (BaseException,), {})
         PermissionError(13, "Permission denied (os error 13) about [...]"),
     ],
 )
-def test_whatever_watchfiles_ends_with(tmp_path, error):
+def test_any_error_of_watchfiles(tmp_path, error):
     calls = []
 
     def watch(*roots, recursive, **_):
@@ -207,7 +207,7 @@ def test_whatever_watchfiles_ends_with(tmp_path, error):
     assert calls == ([True, False] if isinstance(error, PermissionError) else [True])
 
 
-def test_an_interrupt_is_no_failure_of_watchfiles(tmp_path):
+def test_an_interrupt_is_not_a_failure_of_watchfiles(tmp_path):
     def watch(*_, **__):
         raise KeyboardInterrupt
         yield
@@ -230,7 +230,7 @@ def quiet(*roots, stop_event, **_):
     ],
 )
 @pytest.mark.parametrize("where", [".", "below"])
-def test_network_drives_are_looked_at(tmp_path, monkeypatch, kind, is_network, where):
+def test_network_drives_are_polled(tmp_path, monkeypatch, kind, is_network, where):
     mounted = [Mount("/", "ext4", "8:1", "/")]
     mounted.append(Mount(os.path.realpath(tmp_path / where), kind, "0:9", "/"))
     monkeypatch.setattr(listen, "mounts", lambda: mounted)
@@ -248,7 +248,7 @@ def test_network_drives_are_looked_at(tmp_path, monkeypatch, kind, is_network, w
         )
 
 
-def test_a_disk_that_is_mounted_is_a_change(tmp_path, monkeypatch):
+def test_mounting_a_disk_is_a_change(tmp_path, monkeypatch):
     mounted = [Mount("/", "ext4", "8:1", "/")]
     monkeypatch.setattr(listen, "mounts", lambda: list(mounted))
     told = Told([str(tmp_path)], quiet, seconds=1000)

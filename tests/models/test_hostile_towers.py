@@ -247,7 +247,7 @@ def _ask_in_vain(address):
         b"\xff",
     ],
 )
-def test_ranges_of_strangers_are_none(text):
+def test_invalid_ranges_are_ignored(text):
     from datasette_clip_search.models.towers.int8_ranges import read_ranges
 
     assert read_ranges('{"a": [-1.5, 2, [0, -3]]}') == {"a": (-1.5, 2.0, [0, -3])}
@@ -255,7 +255,7 @@ def test_ranges_of_strangers_are_none(text):
 
 
 @pytest.mark.parametrize("text", ["[" * 9000, "[]", "{}", '{"height": 1e9}', "\x1b"])
-def test_settings_of_strangers_are_one_sentence(pictured, tmp_path, text):
+def test_invalid_settings_are_explained_in_one_sentence(pictured, tmp_path, text):
     database, _ = pictured
     copy = shutil.copy(database, tmp_path / "photos.db")
     execute(copy, "update clip_models set preprocess = ?", text)

@@ -137,7 +137,7 @@ def test_precisions(folder, exported_once):
         ({8: 0.3}, ["--image-tower", "8-bit"], NONE_PASSES),
     ],
 )
-def test_spoilt_towers_are_refused(folder, exported_once, spoil, amounts, options, expected):
+def test_inexact_towers_are_refused(folder, exported_once, spoil, amounts, options, expected):
     spoil(amounts)
     change(folder / "photos.db", "delete from clip_towers where tower = 'image'")
     asked = ["--with-image-search", *options]
@@ -145,7 +145,7 @@ def test_spoilt_towers_are_refused(folder, exported_once, spoil, amounts, option
     assert re.match(expected, reported(result))
 
 
-def test_what_ships_is_what_the_checkpoint_makes():
+def test_shipped_towers_match_the_checkpoint():
     """The towers beside the demo's model belong to its weights, and make its vectors."""
     from datasette_clip_search.database.model import models
     from datasette_clip_search.models.towers.image import ImageTower

@@ -128,7 +128,7 @@ def test_mobilenet_of_real_photographs_falls_short(tmp_path: Path) -> None:
     assert 0.88 < neighbour_agreement(case.exact, case.vectors) < 0.95
 
 
-def test_a_picture_has_one_vector_in_any_company(case: Case) -> None:
+def test_a_vector_does_not_depend_on_the_batch(case: Case) -> None:
     others = case.others
     for number in range(4):
         for size in (1, 2, 3, 5, 8, 13):
@@ -139,7 +139,7 @@ def test_a_picture_has_one_vector_in_any_company(case: Case) -> None:
                 np.testing.assert_array_equal(vector, case.vectors[number])
 
 
-def test_extreme_companions_change_nothing(case: Case) -> None:
+def test_extreme_pictures_in_a_batch_change_nothing(case: Case) -> None:
     batch = case.others[:8].copy()
     batch[1:] *= 1000
     np.testing.assert_array_equal(case.tower.encode(batch)[0], case.vectors[0])
@@ -166,7 +166,7 @@ def test_a_tower_is_the_same_wherever_its_noise_was_encoded(tiny: Case) -> None:
         np.testing.assert_array_equal(vectors, tiny.vectors)
 
 
-def test_building_again_says_nothing_and_leaves_no_file(
+def test_building_again_is_silent_and_leaves_no_file(
     tiny: Case,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

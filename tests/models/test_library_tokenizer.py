@@ -47,7 +47,7 @@ def test_known_patterns_pass(text):
         written({"Regex": "\\\\ (a+)+b"}, {}),
     ],
 )
-def test_others_are_refused(text):
+def test_unknown_patterns_are_refused(text):
     with pytest.raises(ValueError, match=r"pattern|escaped"):
         check_library_tokenizer(text)
 

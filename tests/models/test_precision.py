@@ -66,7 +66,7 @@ def test_unfaithful_format_is_refused_with_its_figure(encoder, monkeypatch):
         precision.use_precision(encoder, "bf16", demo_pixels(encoder.preprocess))
 
 
-def test_auto_tells_what_it_does_not_use(encoder, monkeypatch):
+def test_auto_reports_unused_formats(encoder, monkeypatch):
     monkeypatch.setattr(precision, "FAITHFUL", 1.1)
     monkeypatch.setattr(precision, "_candidates", lambda *_: ["bf16"])
     sample = demo_pixels(encoder.preprocess)
@@ -85,7 +85,7 @@ def test_slow_format_is_not_used(encoder, monkeypatch):
     assert (encoder.precision, encoder.matmul, choice.speedup) == ("fp32", "highest", None)
 
 
-def test_other_products_are_told_by_their_numbers(encoder):
+def test_other_products_are_recognised_by_rounding(encoder):
     sample = demo_pixels(encoder.preprocess)
     made = []
     for matmul in ("highest", "medium"):

@@ -60,7 +60,7 @@ def test_nothing_to_do_imports_no_torch(tiny_database, pictures):
     assert "need torch; no text tower was made, because it needs torch and open_clip" in refused
 
 
-def test_a_dropped_table_of_towers_comes_back_with_one(tiny_database, pictures, connect):
+def test_a_dropped_table_of_towers_is_created_with_one(tiny_database, pictures, connect):
     """No picture has to be new. Until then, torch answers the searches."""
     change(tiny_database, "drop table clip_towers")
     before = connect(tiny_database).execute(TOP, ["dog"]).fetchall()
@@ -87,14 +87,14 @@ def test_precisions_on_demand(tiny_database, pictures, tiny_model, connect):
     assert rows(tiny_database, "select * from clip_towers") == []
 
 
-def test_new_pictures_come_with_another_precision(pictures, tiny_model, tmp_path):
+def test_new_pictures_with_another_precision(pictures, tiny_model, tmp_path):
     """The model embeds in bf16, and its tower is made from float32."""
     database = tmp_path / "photos.db"
     options = ["--pretrained", tiny_model, "--precision", "bf16", "--text-tower", "32-bit"]
     assert "cosine at least 0.9999" in text_line(run("embed-images", database, pictures, *options))
 
 
-def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, other_model, connect):
+def test_models_added_again_get_no_old_tower(tiny_database, pictures, other_model, connect):
     change(tiny_database, "delete from clip_models")
     assert rows(tiny_database, "select count(*) > 5 from clip_towers") == [(1,)]
     run("embed-images", tiny_database, pictures, "--pretrained", other_model)
@@ -113,7 +113,7 @@ def test_models_that_come_again_get_no_other_tower(tiny_database, pictures, othe
         ({8: 0.3, 16: 0.1}, ["8-bit", "16-bit"], "32-bit"),
     ],
 )
-def test_spoilt_towers_are_refused(tiny_database, pictures, spoil, amounts, refused, taken):
+def test_inexact_towers_are_refused(tiny_database, pictures, spoil, amounts, refused, taken):
     spoil(amounts)
     change(tiny_database, "delete from clip_towers")
     text = text_line(run("embed-images", tiny_database, pictures))

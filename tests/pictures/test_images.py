@@ -135,7 +135,7 @@ def test_reduced_jpeg_is_as_long_as_asked_for(size):
         ),
     ],
 )
-def test_what_is_no_picture(data, message):
+def test_files_that_are_not_pictures(data, message):
     with pytest.raises(PictureError, match=message):
         decode_picture(data)
 

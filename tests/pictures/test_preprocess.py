@@ -79,7 +79,7 @@ def test_reduced_jpeg_shows_the_same(width, height):
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.999
 
 
-def test_identity_tells_settings_apart():
+def test_identity_distinguishes_settings():
     one, two = (Preprocess.from_open_clip(config(size=size)) for size in (224, 256))
     assert one.identity != two.identity
     assert one.identity == Preprocess.from_open_clip(config(size=224)).identity

@@ -151,7 +151,7 @@ def test_raw_without_a_preview_is_developed():
     assert green > 100 > max(red, blue)
 
 
-def test_raw_is_told_by_name_and_never_for_strangers():
+def test_raw_is_recognised_by_name_but_not_in_queries():
     pytest.importorskip("rawpy")
     jpeg = encode(scene(), "JPEG")
     assert decode_picture(jpeg, name="really-a-jpeg.nef").format == "JPEG"

@@ -52,7 +52,7 @@ def test_jpeg_that_lacks_a_twentieth_is_taken():
     )
 
 
-def test_grey_of_the_picture_itself_is_not_missing():
+def test_grey_rows_of_the_picture_are_not_missing():
     image = scene().copy()
     image.paste((128, 128, 128), (0, 100, 320, 240))
     data = jpeg("4:4:4", image)

@@ -31,7 +31,7 @@ def find(demo_database, connect):
     return find
 
 
-def test_every_picture_is_told_of(truth, demo_database):
+def test_every_picture_is_reported(truth, demo_database):
     files = {p.relative_to(DEMO_PICTURES).as_posix() for p in DEMO_PICTURES.rglob("*.*")}
     assert files == set(truth)
     assert 140 <= len(files) <= 200

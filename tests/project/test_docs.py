@@ -173,7 +173,7 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", LINKING)
-def test_links_lead_somewhere(name):
+def test_links_have_targets(name):
     for link in links(LINKING[name]):
         path, _, anchor = link.partition("#")
         if path.startswith((PROJECT, RAW)):

@@ -73,7 +73,7 @@ UNTOLD = [
 
 
 @pytest.mark.parametrize(("stored", "expected"), UNTOLD)
-def test_paths_that_tell_of_the_machine(stored, expected):
+def test_paths_that_reveal_the_machine(stored, expected):
     paths = PublicPaths([stored], [], "/srv/pictures", EVERYTHING, (), HOME)
     assert paths.public_path(1, stored, "JPEG") == expected
 

@@ -43,7 +43,7 @@ def test_is_one_compact_file(published):
     assert rows(published, "pragma page_size") == [(CONFIG.published_page_size,)]
 
 
-def test_tells_nothing_of_the_machine(demo_database, published):
+def test_reveals_nothing_about_the_machine(demo_database, published):
     data = published.read_bytes()
     for place in (demo_database.parent, DEMO_PICTURES.parent, DEMO_MODEL.parent, Path.home()):
         assert str(place).encode() not in data

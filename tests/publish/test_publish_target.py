@@ -54,7 +54,7 @@ def test_never_overwritten(tiny_database, name, option):
     assert not list(tiny_database.parent.glob(".*"))
 
 
-def test_overwrites_its_own_and_what_it_is_told_to(tiny_database, tmp_path):
+def test_overwrites_its_own_files_and_others_with_replace(tiny_database, tmp_path):
     target = publish(tiny_database, tmp_path / "p.db")
     target.chmod(0o640)
     publish(tiny_database, target, "--where", "id < 3")
@@ -83,7 +83,7 @@ def test_overwrites_its_own_and_what_it_is_told_to(tiny_database, tmp_path):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(tiny_database, tmp_path, monkeypatch, arguments, said):
+def test_nonsense_options_are_refused(tiny_database, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
     result = run("clip-publish", tiny_database, *arguments)

@@ -154,7 +154,7 @@ def test_serves_pictures_without_words(site, demo_database, connect):
     assert "clip_search" in get(f"{address}/-/plugins.json").decode().replace("-", "_")
 
 
-def test_costly_things_are_off(site):
+def test_costly_settings_are_off(site):
     address, database = site
     for url in (f"/{database.name}", f"/{database.stem}/images.csv?_stream=1"):
         with pytest.raises(urllib.error.HTTPError) as refused:

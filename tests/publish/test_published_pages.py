@@ -55,7 +55,7 @@ async def test_pages(client, demo_database):
         assert rows(demo_database, sql, image_id) == [(thumbnail.content,)]
 
 
-async def test_answers_are_those_of_the_database_at_home(client, demo_database, connect):
+async def test_answers_match_the_private_database(client, demo_database, connect):
     sql = "select id from clip_search(7, 5)"
     expected = [{"id": image_id} for (image_id,) in connect(demo_database).execute(sql)]
     body = (await client.get(f"{PAGE}.json?like=7&k=5")).json()
@@ -114,7 +114,7 @@ OURS = [
 
 
 @pytest.mark.parametrize("address", OURS)
-async def test_tells_no_place_of_any_machine(client, site, demo_database, address):
+async def test_reveals_no_place_on_any_machine(client, site, demo_database, address):
     response = await client.get(PAGE + address)
     assert response.status_code in (200, 400, 404)
     for told in (response.content, str(response.headers).encode()):
@@ -136,7 +136,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("sql", ANSWERS)
-async def test_sql_tells_no_place_of_any_machine(client, demo_database, sql):
+async def test_sql_reveals_no_place_on_any_machine(client, demo_database, sql):
     path = "/pictures/-/query.json" if ONE else "/pictures.json"
     told = (await client.get(path, params={"sql": sql, "_shape": "array"})).text
     for place in (demo_database, DEMO_MODEL.parent, DEMO_PICTURES, Path(sys.prefix)):
@@ -219,7 +219,7 @@ def test_folder(site, tmp_path, demo_database):
     assert "There is no folder" in result.stderr
 
 
-def test_folder_is_written_anew(demo_database, tmp_path):
+def test_folder_is_rewritten(demo_database, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     assert run("clip-publish", demo_database, "--to-folder", site).exit_code == 0

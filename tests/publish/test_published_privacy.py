@@ -253,7 +253,7 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_tells_only_what_is_named(home, tmp_path, monkeypatch, mode):
+def test_reveals_only_named_facts(home, tmp_path, monkeypatch, mode):
     monkeypatch.setenv("HOME", str(home))
     options, added, removed = MODES[mode]
     options = [option.format(home=home) for option in options]
@@ -317,7 +317,7 @@ def test_keys_join_with_the_table_that_is_published(home, tmp_path):
     assert paths == [(1,), (1,)]
 
 
-def test_command_names_what_is_told_and_left_out(home, tmp_path):
+def test_command_names_revealed_and_omitted_facts(home, tmp_path):
     result = run("clip-publish", home / "photos.db", tmp_path / "p.db")
     printed = dict(re.findall(r"^(Reveals|Left out): +(.+)  \(", result.stdout, re.MULTILINE))
     count = r" \(\d+\)"
@@ -332,7 +332,7 @@ def test_command_names_what_is_told_and_left_out(home, tmp_path):
     assert "Left out: clip_failures, which has the paths of 1 file" in result.stderr
 
 
-def test_texts_that_hold_paths_are_told_of(home, tmp_path):
+def test_texts_with_paths_are_reported(home, tmp_path):
     copy = Path(shutil.copy(home / "photos.db", tmp_path / "photos.db"))
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("update images set own = 'seen in /home/anna/Pictures' where id = 1")

@@ -56,7 +56,7 @@ NOT_PLAIN = {
 
 
 @pytest.mark.parametrize("kind", NOT_PLAIN)
-def test_thumbnails_with_more_than_a_picture_are_made_anew(kind):
+def test_thumbnails_with_metadata_are_encoded_again(kind):
     assert b"Mark" in NOT_PLAIN[kind]
     made = plain_thumbnail("jpeg", NOT_PLAIN[kind])
     assert made is not None

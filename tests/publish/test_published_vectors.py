@@ -15,7 +15,7 @@ from support.pictures import make_picture
 from support.publishing import publish
 
 
-def test_half_the_room_finds_the_same(demo_database, tmp_path, connect):
+def test_fp16_finds_the_same_pictures(demo_database, tmp_path, connect):
     result = run("clip-publish", demo_database, tmp_path / "p.db", "--vectors", "fp16")
     assert result.exit_code == 0
     assert "Recall@10:" in result.stdout
@@ -39,7 +39,7 @@ def test_half_the_room_finds_the_same(demo_database, tmp_path, connect):
     assert score == pytest.approx(1, abs=1e-6)
 
 
-def test_more_can_be_embedded_into_what_is_in_half_the_room(tiny_database, tmp_path, tiny_model):
+def test_more_can_be_embedded_into_fp16_vectors(tiny_database, tmp_path, tiny_model):
     database = publish(tiny_database, tmp_path / "p.db", "--vectors", "fp16")
     make_picture(tmp_path / "new" / "one.png", 77)
     result = run("embed-images", database, tmp_path / "new", "--pretrained", tiny_model)
@@ -82,7 +82,7 @@ def test_recall_is_measured():
     assert published_recall(chunks(vectors), 300, 7) == (1.0, 7)
 
 
-def test_vectors_in_half_the_room():
+def test_fp16_vectors():
     vector = np.full(64, 1 / 8, np.float32)
     whole = vector.astype("<f4").tobytes()
     for blobs in [[encode_float16(vector)] * 3, [whole, encode_float16(vector)], [whole]]:

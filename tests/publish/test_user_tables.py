@@ -64,7 +64,7 @@ def test_tables_and_columns_of_the_users(tiny_database, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "AVIF", "JPEG2000"])
-def test_picture_files_of_the_users_stay_at_home(kind):
+def test_picture_files_in_user_tables_are_left_out(kind):
     data = io.BytesIO()
     Image.new("RGB", (64, 48), "red").save(data, kind)
     published = PublicFacts(kept_facts((), ()), PublicPaths([]))

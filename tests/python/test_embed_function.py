@@ -67,7 +67,7 @@ def test_prints_nothing(tmp_path, pictures, quick, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_tells_its_progress(tmp_path, pictures, quick):
+def test_reports_its_progress(tmp_path, pictures, quick):
     calls = []
     embed(tmp_path / "photos.db", pictures, progress=lambda *call: calls.append(call), **quick)
     stages = list(dict.fromkeys(stage for stage, _, _ in calls))

@@ -132,7 +132,7 @@ def test_no_hits_say_so(photos):
 HOSTILE = "a/<script>alert(1)</script>\"' onerror=x &amp;\x1b[2J\u202egpj.jpg"
 
 
-def test_what_a_stranger_wrote_is_escaped(changed):
+def test_text_from_strangers_is_escaped(changed):
     hostile = HOSTILE.replace("'", "''")
     photos = changed(
         f"update images set path = '{hostile}' where id = 1",

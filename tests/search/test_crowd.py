@@ -60,7 +60,7 @@ def test_picture_that_is_the_query_does_not_count(database, connect):
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_k_does_not_move_it(database, connect):
+def test_k_does_not_change_it(database, connect):
     connection = connect(database)
     few = connection.execute("select * from clip_search('dog', 3)").fetchall()
     many = connection.execute("select * from clip_search('dog', 30)").fetchall()
@@ -97,14 +97,14 @@ def changed(database, tmp_path, connect):
     ("count", "query", "is_known"),
     [(9, "'dog'", False), (10, "'dog'", True), (10, "1", False), (11, "1", True)],
 )
-def test_too_few_pictures_are_no_crowd(changed, count, query, is_known):
+def test_too_few_pictures_give_no_z_scores(changed, count, query, is_known):
     connection = changed(f"delete from images where id > {count}")
     found = connection.execute(f"select z_score from clip_search({query}, 20)").fetchall()
     assert len(found) == count - (query == "1")
     assert all((z_score is not None) is is_known for (z_score,) in found)
 
 
-def test_pictures_all_alike_are_no_crowd(changed):
+def test_uniform_pictures_give_no_z_scores(changed):
     connection = changed(
         "update clip_embeddings set embedding = "
         "(select embedding from clip_embeddings where image_id = 1)"
@@ -125,7 +125,7 @@ def test_sample_is_spread_over_the_collection():
     assert np.array_equal(crowd.vectors, vectors[(crowd.ids - 5) // 2])
 
 
-def test_sample_stands_for_the_collection():
+def test_sample_represents_the_collection():
     vectors = random_unit(20_000, 32)
     query = random_unit(32, seed=1)
     snapshot = snapshot_of(np.arange(len(vectors)), vectors)
@@ -154,7 +154,7 @@ def test_a_cone_moves_cosines_but_not_z_scores():
     assert z_scores[0.9] == pytest.approx(z_scores[0], abs=1e-3)
 
 
-def test_what_many_match_still_stands_out():
+def test_common_matches_still_stand_out():
     """A quarter of the pictures show the subject: relative to the mean, none would be above 2."""
     direction = random_unit(256, seed=3)
     pictures = random_unit(400, 256)

@@ -163,7 +163,7 @@ def test_groups_are_those_of_brute_force(tmp_path, connect, threshold):
     ids=["pixels", "size", "taken", "modified", "id"],
 )
 @pytest.mark.parametrize("spread", [0, 0.01], ids=["equal", "near"])
-def test_which_is_kept(tmp_path, connect, facts, keeper, spread):
+def test_the_best_picture_is_kept(tmp_path, connect, facts, keeper, spread):
     vectors = unit(np.eye(3, 8) * spread + [1, 0, 0, 0, 0, 0, 0, 1])
     connection = connect(database(tmp_path / "p.db", vectors, facts))
     sql = "select id, group_size, keep from clip_duplicates()"
@@ -299,7 +299,7 @@ def test_a_time_limit_ends_the_wait_and_not_the_work(tmp_path, connect, monkeypa
     assert len(searches) == 2
 
 
-def test_an_error_at_work_is_told_once(tmp_path, connect, monkeypatch):
+def test_an_error_in_the_thread_is_reported_once(tmp_path, connect, monkeypatch):
     connection = connect(database(tmp_path / "p.db", unit([[1, 0], [1, 0]])))
     with monkeypatch.context() as patched:
         patched.setattr(module, "find_pairs", lambda *arguments: [][0])

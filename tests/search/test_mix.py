@@ -223,7 +223,7 @@ def test_without_the_encoder_embeddings_are_pictures(demo_database, tmp_path):
     assert "datasette-clip-search[embed]" in error
 
 
-def test_a_large_collection_is_known_by_a_sample():
+def test_a_large_collection_is_sampled():
     from datasette_clip_search.database.index.snapshot import DISTRIBUTION_SAMPLE
 
     count = 2 * DISTRIBUTION_SAMPLE + 1

@@ -97,7 +97,7 @@ def test_interrupt_ends_the_statement_and_the_decoding(database, connect):
     assert_finds_itself(connection, database)
 
 
-def test_interrupt_of_one_who_waits_for_its_turn(database, connect):
+def test_interrupt_while_waiting_for_a_turn(database, connect):
     """It ends only its own statement."""
     working, waiting = (connect(database, check_same_thread=False) for _ in range(2))
     with ThreadPoolExecutor(1) as threads:
@@ -164,7 +164,7 @@ def test_bombs_beside_ordinary_pictures(database, connect):
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_process_that_ended_is_started_anew(database, connect, how):
+def test_process_that_ended_is_restarted(database, connect, how):
     connection = connect(database)
     for _ in range(2):
         assert_finds_itself(connection, database)

@@ -67,7 +67,7 @@ def quick(value):
     return lambda _, stopping: value
 
 
-def test_nobody_waits_for_what_another_database_loads(loading):
+def test_slow_loading_does_not_block_other_databases(loading):
     with stuck(loading):
         assert loading.load("other", "y", nothing, quick("y"), interrupt_after(60)) == "y"
     # The next request finds what the first did not wait for.
@@ -84,14 +84,14 @@ def interrupt_after(seconds):
     return heed
 
 
-def test_what_waits_can_be_ended(loading):
+def test_waiting_statements_can_be_interrupted(loading):
     with stuck(loading):
         for key in ("x", "another of the same database"):
             with pytest.raises(Interrupted):
                 loading.load("stranger", key, nothing, quick("no"), interrupt)
 
 
-def test_one_thread_loads_for_all_that_wait(loading):
+def test_one_thread_loads_for_all_waiting(loading):
     loads, answers = [], []
 
     def load(_, stopping):
@@ -125,7 +125,7 @@ def test_failures_are_of_one_database(loading):
     assert loading.load("other", "x", nothing, quick("x"), interrupt_after(60)) == "x"
 
 
-def test_failures_hold_on_to_nothing(loading):
+def test_failures_keep_no_objects(loading):
     class Read:
         "What was read of a tower"
 
@@ -146,7 +146,7 @@ def test_failures_hold_on_to_nothing(loading):
         assert time.monotonic() < latest
 
 
-def test_what_could_not_be_read_is_read_again(loading):
+def test_interrupted_loading_starts_again(loading):
     with pytest.raises(Interrupted):
         loading.load("one", "x", interrupt, quick("x"), nothing)
     assert loading.load("one", "x", nothing, quick("x"), interrupt_after(60)) == "x"
@@ -202,7 +202,7 @@ for value in json.load(sys.stdin):
 """
 
 
-def test_messages_tell_nothing_of_files(tmp_path, tiny_model, other_model):
+def test_messages_reveal_no_files(tmp_path, tiny_model, other_model):
     """One message for all cases, whether the weights exist or not, and whatever they contain."""
     database = make_database(tmp_path, 2, tiny_model)
     with sqlite3.connect(database) as connection:

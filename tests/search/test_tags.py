@@ -78,7 +78,7 @@ def test_same_as_open_clip(tell, demo_database):
     assert found == sorted(found, key=lambda row: -row[2])
 
 
-def test_things_and_places_are_told(demo, truth):
+def test_tags_name_things_and_places(demo, truth):
     """Of all things and places of the demo, the first label is the right one."""
     for column, at_least in (("thing", 0.85), ("place", 0.95)):
         labels = json.dumps(sorted({row[column] for row in truth.values() if row[column]}))
@@ -122,7 +122,7 @@ def test_labels_of_rows(demo):
     assert found == [("beach", 1), ("beach", 2)]
 
 
-def test_queries_of_every_kind(tell, demo_database):
+def test_every_kind_of_query(tell, demo_database):
     sql = "select embedding from clip_embeddings where image_id = 5"
     [[vector]] = rows(demo_database, sql)
     assert tell(vector, PETS) == tell(5, PETS)

@@ -95,14 +95,14 @@ def test_large_arguments_of_tables_are_refused_uncopied(database, connect, call,
     assert most < SIZE / 10
 
 
-def test_a_gigabyte_of_zeros_is_not_made(database, connect):
+def test_a_gigabyte_of_zeros_is_not_allocated(database, connect):
     sql = "select " + ", ".join(["clip_vector(zeroblob(999999000))"] * 50)
     told, most = refusal_and_memory(connect(database), sql)
     assert told.startswith("clip_vector(): the query has 999999000 bytes")
     assert most < 1_000_000
 
 
-def test_arguments_have_a_limit_together(database, connect):
+def test_arguments_have_a_total_limit(database, connect):
     pictures = ", ".join(f"randomblob({9_900_000 + n}), 1" for n in range(8))
     told, most = refusal_and_memory(connect(database), f"select clip_mix({pictures})")
     assert (
@@ -169,7 +169,7 @@ def test_within_is_read_once_for_a_statement(database, connect, monkeypatch):
     assert len(parts) == once
 
 
-def test_parts_are_joined_right(database, connect):
+def test_parts_are_joined_correctly(database, connect):
     connection = connect(database)
     random = np.random.default_rng(0)
     for length in (49_990, 50_000, 100_001, 300_000):
@@ -199,7 +199,7 @@ LONG = "[" + "7654321, " * 40_000
         ("1]]", "or one soon after it, is not an id"),
     ],
 )
-def test_what_is_wrong_in_a_long_array(database, connect, end, told):
+def test_errors_in_a_long_array(database, connect, end, told):
     connection = connect(database)
     with pytest.raises(sqlite3.OperationalError) as caught:
         connection.execute("select clip_search_json(1, 1, null, ?)", [LONG + end])

@@ -267,7 +267,7 @@ def test_same_answers_without_the_index_file(database, connect, tmp_path):
     assert not list(tmp_path.glob("*.faiss"))
 
 
-def test_changes_are_seen_at_once(tiny_database, pictures, connect):
+def test_changes_are_found_at_once(tiny_database, pictures, connect):
     connection = connect(tiny_database)
     sql = "select path from clip_search('dog', 100)"
     assert len(connection.execute(sql).fetchall()) == 6
@@ -293,7 +293,7 @@ def test_changes_are_seen_at_once(tiny_database, pictures, connect):
         lambda data: b"not an index at all, but a long enough text to look at",
     ],
 )
-def test_damaged_index_is_not_believed(tiny_database, connect, damage, caplog):
+def test_damaged_index_is_not_trusted(tiny_database, connect, damage, caplog):
     expected = connect(tiny_database).execute("select id from clip_search('dog')").fetchall()
     copy = tiny_database.with_name("copy.db")
     shutil.copy(tiny_database, copy)
@@ -375,7 +375,7 @@ def test_stored_vectors_that_are_damaged(tiny_database, connect):
         connect(tiny_database).execute("select * from clip_search(1)").fetchall()
 
 
-def test_newer_release_is_said(tiny_database, connect):
+def test_newer_release_is_reported(tiny_database, connect):
     with sqlite3.connect(tiny_database) as other:
         other.execute(
             "insert into _sqlite_migrations (migration_set, name, applied_at) "

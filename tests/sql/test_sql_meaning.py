@@ -172,7 +172,7 @@ NEAREST = "select i.id from images i left join clip_search(:q, 3) s on s.id = i.
 
 
 @pytest.mark.parametrize("cached", [0, 100])
-def test_what_is_kept_is_never_stale(driver, file, tmp_path, cached):
+def test_cached_results_are_never_stale(driver, file, tmp_path, cached):
     """Also if a later statement or connection has the address of an earlier one."""
     copy = tmp_path / "photos.db"
     copy.write_bytes(file.read_bytes())
@@ -226,7 +226,7 @@ def test_calls_of_several_running_statements_are_told_apart(driver, db):
             assert [db.execute(sql, values).fetchall() for sql in (direct, viewed)] == expected
 
 
-def test_ctes_that_name_one_another_are_each_read_once(db, monkeypatch):
+def test_mutually_naming_ctes_are_read_once_each(db, monkeypatch):
     """There are 2^30 paths from the last CTE to the first."""
     read = []
     first = row_limit._find_mode

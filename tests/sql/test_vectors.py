@@ -215,7 +215,7 @@ def test_endless_words_are_cut_and_words_forgotten(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize("blank", ["", " \n"])
-def test_blank_queries_are_as_null(database, connect, blank):
+def test_blank_queries_act_like_null(database, connect, blank):
     sql = "select clip_vector(?1), clip_similarity(?1, 1), clip_similarity(1, ?1), "
     sql += "clip_mix(?1, 1), clip_mix(1, ?1), clip_mix(1, 1, ?1, 0)"
     assert connect(database).execute(sql, [blank]).fetchone() == (None,) * 6

@@ -146,7 +146,7 @@ def test_odd_arrays(database, connect, given, expected):
         (b"[1]", "it is a blob"),
     ],
 )
-def test_what_is_no_array_of_ids(database, connect, given, message):
+def test_values_that_are_not_arrays_of_ids(database, connect, given, message):
     connection = connect(database)
     expected = (
         "within must be a JSON array of ids, such as (select json_group_array(id) from images), "
@@ -172,7 +172,7 @@ def test_how_many(database, connect, configured):
         found(connection, "dog", 60, "[1]".ljust(1001))
 
 
-def test_hundreds_of_thousands_are_none_too_many(database, connect):
+def test_hundreds_of_thousands_are_allowed(database, connect):
     ids = json.dumps([*range(59, 400_000)])
     assert sorted(found(connect(database), "dog", 10, ids)) == [59, 60]
 

@@ -50,7 +50,7 @@ async def test_an_index_with_wild_ids(folder, serve, caplog):
 
 
 @pytest.mark.parametrize("dimension", [0, 3_000_000, 2**40, "abc", 16.5])
-async def test_a_lie_about_the_dimension(folder, serve, dimension):
+async def test_a_wrong_dimension(folder, serve, dimension):
     change(folder / "photos.db", "update clip_models set dimension = ?", [dimension])
     photos = serve(folder / "photos.db")
     for address in ADDRESSES:

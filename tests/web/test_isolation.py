@@ -61,14 +61,14 @@ def test_a_deadline_ends_a_statement(memory, what):
     assert not deadline._running
 
 
-def test_a_deadline_leaves_fast_statements_alone(memory):
+def test_fast_statements_are_not_interrupted(memory):
     with deadline.bounded(memory, 60):
         assert memory.execute("select 1").fetchone() == (1,)
         with pytest.raises(sqlite3.OperationalError, match="no such table"):
             memory.execute("select * from t")
 
 
-def test_a_value_that_fills_the_memory_is_not_read(memory):
+def test_a_huge_value_is_not_read(memory):
     sql = f"select zeroblob({CONFIG.max_value_bytes + 1})"
     with deadline.bounded(memory, 60), pytest.raises(sqlite3.DataError, match="too big"):
         memory.execute(sql).fetchone()
@@ -115,7 +115,7 @@ def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch
         signal.signal(signal.SIGINT, interrupt._before)
 
 
-def test_nobody_waits_for_the_loading_of_another_database(two, connect):
+def test_loading_does_not_block_other_databases(two, connect):
     bad, good = map(connect, two)
     _, model = default_model(bad)
     _, key = loaded._place(main_file(bad), model.id)
@@ -143,7 +143,7 @@ def test_one_database_does_not_evict_another_from_the_cache(monkeypatch):
     assert kept[-1] == ("bad", 99)
 
 
-async def test_nobody_waits_for_the_searches_of_another_database(two, serve, monkeypatch):
+async def test_searches_do_not_block_other_databases(two, serve, monkeypatch):
     go_on, found = threading.Event(), answer._search
 
     def slow(database, *arguments):

@@ -24,7 +24,7 @@ async def test_menus_lead_to_the_page(photos, path):
     assert f'href="{PAGE}"' not in (await photos.client.get("/photos/clip_models")).text
 
 
-async def test_connections_that_cannot_be_prepared_still_work(folder, serve, monkeypatch, caplog):
+async def test_unprepared_connections_still_work(folder, serve, monkeypatch, caplog):
     def add_functions(_):
         raise OSError("no SQLite")
 

@@ -53,7 +53,7 @@ async def ids_of(datasette, path):
 
 
 @pytest.mark.parametrize(("view", "count"), [("dogs", 12), ("some", 10)])
-async def test_a_view_is_one_set_whatever_is_asked_of_it(photos, best, serve, view, count):
+async def test_a_view_keeps_its_rows_under_any_query(photos, best, serve, view, count):
     datasette = serve(photos)
     start = f"/photos/{view}.json?_shape=array"
     inside, outside = best[:count], next(id for id in range(1, 300) if id not in best)

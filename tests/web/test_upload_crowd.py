@@ -100,7 +100,7 @@ def test_a_picture_that_is_slower_than_expected_makes_room(decoder, monkeypatch,
     assert again in decoder._slow.waiting
 
 
-def test_one_that_was_ended_at_the_limit_is_refused_at_once(decoder, configured):
+def test_a_picture_stopped_at_the_limit_is_refused_at_once(decoder, configured):
     short = replace(SETTINGS, seconds=0.1)
     bomb = bombs.scans(3000)
     first = decoder.submit(bomb, short, "them").outcome.result(100)
@@ -118,7 +118,7 @@ def test_one_that_was_ended_at_the_limit_is_refused_at_once(decoder, configured)
     assert is_current(decoder, decoder._slow, longer)
 
 
-def test_of_those_that_wait_the_quick_and_the_fair_go_first(decoder, monkeypatch, configured):
+def test_quick_and_fair_pictures_go_first(decoder, monkeypatch, configured):
     bomb = bombs.scans(3000)
     first = decoder.submit(bomb, SETTINGS, "them")
     assert is_current(decoder, decoder._slow, first)

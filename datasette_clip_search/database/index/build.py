@@ -27,15 +27,15 @@ from .recall import Sample
 _ROUNDS = 10
 # FAISS advises 39 or more for k-means.
 _TRAINING_VECTORS_PER_LIST = 64
-# Recall that an index must have beyond what is wanted: other queries than the sample find half a
+# How far the measured recall must exceed the wanted one: queries outside the sample find half a
 # percent less.
 _RECALL_MARGIN = 0.005
-# What it costs to look at a rounded vector, and to fetch an exact one.
+# The cost of looking at a rounded vector, and of fetching an exact one.
 _SECONDS_PER_CODE = 60e-9
 _SECONDS_PER_VECTOR = 15e-6
 
 OnProgress = Callable[[str, int, int], None]
-"""Reports progress: the step, how much of it is done, and how much there is to do."""
+"""Reports progress: the step, how much of it is done, and the total."""
 
 
 def build_index(
@@ -50,7 +50,7 @@ def build_index(
     A temporary file in `folder` may grow as large as the index. Raises OSError if it can't be
     written, and DatabaseError for vectors that can't be used.
     """
-    # Read before the vectors: what changes from here on is compared beside the index.
+    # Read before the vectors: pictures that change from here on are compared beside the index.
     moment = moment_of(connection, model)
     lost = lost_ids(connection, model)
     ids = np.setdiff1d(embedded_ids(connection, model), lost)
@@ -101,7 +101,7 @@ def _inverted(
     folder: Path,
     lost: Ids,
 ) -> tuple[Index, Sample]:
-    """Build an index of lists, and show every vector to a sample of queries."""
+    """Build an index of lists, and compare every vector with a sample of queries."""
     import faiss
 
     lists = lists_for(len(ids))
@@ -139,7 +139,7 @@ def _train(index: Any, vectors: Vectors, on_progress: OnProgress) -> None:
 
     centres = cast(Any, faiss).Clustering(index.d, index.nlist)
     centres.spherical, centres.niter = True, 1
-    # Each round goes on from the centres of the round before.
+    # Each round continues from the centres of the previous round.
     for done in range(1, _ROUNDS + 1):
         centres.train(vectors, index.quantizer)
         on_progress("Training", done, _ROUNDS)

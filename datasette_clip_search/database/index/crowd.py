@@ -16,9 +16,9 @@ from ...common.arrays import Ids, Vectors
 from .exact import products
 
 SIZE = 1000
-"""Pictures that hits are measured against: their cosines tell the spread to 2% in 0.1 ms."""
+"""How many pictures to compare hits with: their cosines give the spread to 2%, in 0.1 ms."""
 
-# Fewer pictures, or cosines that differ by no more than float32's rounding, are no measure.
+# Fewer pictures, or cosines that differ by no more than float32's rounding, give no measure.
 _AT_LEAST = 10
 _DEVIATION_AT_LEAST = 1e-5
 
@@ -40,7 +40,7 @@ class Crowd:
         too small, or all alike.
 
         The median stands in for the mean, because pictures that match pull the mean towards
-        themselves: a quarter of a collection, all alike, can't lie 2 above the mean.
+        themselves: a quarter of a collection, all alike, can't be 2 above the mean.
         """
         crowd = self._cosines(vector)
         if without is not None:
@@ -50,7 +50,7 @@ class Crowd:
             return nothing
         away = crowd - crowd.mean()
         deviation = math.sqrt(np.dot(away, away) / len(away))
-        # Also false for what is not a number.
+        # Also false for NaN.
         if not _DEVIATION_AT_LEAST <= deviation < math.inf:
             return nothing
         low, high = (len(crowd) - 1) // 2, len(crowd) // 2

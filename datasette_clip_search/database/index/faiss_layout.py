@@ -1,7 +1,8 @@
 """Check FAISS's serialisation of an index before FAISS reads it.
 
 FAISS trusts what it reads: nested classes, sizes to allocate, and ids to look up vectors by. This
-follows its writer field by field, and refuses all that `build_index` would not make.
+module follows FAISS's writer field by field, and refuses anything that `build_index` would not
+make.
 """
 
 import struct
@@ -49,7 +50,7 @@ def check_ids(ids: Ids) -> None:
 
 
 class _Walk:
-    """A position in bytes, which moves on with every field that is right."""
+    """A position in bytes, which advances past every correct field."""
 
     def __init__(self, data: Bytes):
         self._data = data
@@ -90,7 +91,7 @@ class _Walk:
 
         def is_fine(start: int) -> bool:
             part = rows[start : start + _ROWS]
-            # Also false for what is not a number.
+            # Also false for NaN.
             return bool((np.einsum("ij,ij->i", part, part) <= longest**2).all())
 
         starts = range(0, count, _ROWS)

@@ -41,7 +41,7 @@ class Filling:
         lists = cast(Any, faiss).downcast_InvertedLists(self._index.invlists)
         for number, size in enumerate(self._sizes.tolist()):
             lists.resize(number, size)
-            # It keeps the memory.
+            # Resizing to 0 keeps the memory.
             lists.resize(number, 0)
         self._file.seek(0)
         while data := self._file.read(_ROWS * self._width):

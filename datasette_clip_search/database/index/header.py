@@ -70,7 +70,7 @@ def parsed(said: dict[str, Any]) -> Header:
         all(-(2**63) <= number < 2**63 for number in header.moment),
         header.metric == "cosine",
         header.recall is None or (type(header.recall) in (int, float) and 0 <= header.recall <= 1),
-        # Twice as many lists, because pictures may have gone since they were counted.
+        # Twice as many lists, because pictures may have been deleted since they were counted.
         1 <= effort.lists <= 2 * lists_for(header.count),
         effort.depth in (LEAST.depth, *CONFIG.depths),
         choice.kind in ("auto", *KINDS),

@@ -25,7 +25,7 @@ class Effort:
     def for_(self, k: int, of: int) -> tuple[int, int]:
         """Return the number of lists, at most `of`, and of candidates for k pictures.
 
-        The more pictures are wanted, the further they lie apart.
+        The more pictures are wanted, the further apart they are.
         """
         wider = math.sqrt(max(k, 10) / 10)
         return min(of, math.ceil(self.lists * wider)), k * self.depth
@@ -37,8 +37,8 @@ LEAST = Effort()
 class Index:
     """A FAISS index of some pictures, whose ids (n,) ascend by position.
 
-    A search uses one thread: more would wait for each other longer than they work, many times as
-    long on a busy machine (tests/benchmarks/query_threads.py).
+    A search uses one thread: more threads would wait for each other longer than they work, and many
+    times as long on a busy machine (tests/benchmarks/query_threads.py).
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Index:
 
     @property
     def dimension(self) -> int:
-        """The numbers of a vector."""
+        """The number of elements in a vector."""
         return int(self.faiss.d)
 
     @property
@@ -111,7 +111,7 @@ class Index:
             if nearest:
                 return self.ids[nearest[0]], nearest[1]
         scores, found = self._exact.search(vector.reshape(1, -1), k, params=parameters)
-        # FAISS fills up with -1.
+        # FAISS fills the rest with -1.
         there = found[0] >= 0
         return self.ids[found[0][there]], scores[0][there]
 
@@ -156,7 +156,7 @@ class Unindexed(Index):
     def candidates(
         self, vector: Vectors, k: int, chosen: Chosen | None, harder: int = 1
     ) -> tuple[Ids, bool]:
-        """Return all pictures that may be found, and True."""
+        """Return all pictures that a search may find, and True."""
         return (self.ids if chosen is None else self.ids[np.flatnonzero(chosen)]), True
 
 

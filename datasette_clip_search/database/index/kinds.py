@@ -34,7 +34,7 @@ class Kind:
         each = self.bits * dimension / 8 + self.beside + 8
         if self.is_exact:
             return round(count * each)
-        # A list holds a position besides the picture's id.
+        # A list holds a position in addition to the picture's id.
         each += 8
         return round(count * each + 4 * dimension * lists_for(count))
 
@@ -52,7 +52,7 @@ KINDS = {
     )
 }
 
-# Stands in where there is no index.
+# A placeholder where there is no index.
 NONE = Kind("none", "", 0)
 
 

@@ -29,7 +29,7 @@ class KeptIndex:
 
 
 def ignore_progress(what: str, done: int, of: int) -> None:
-    """An OnProgress that does nothing."""
+    """Ignore progress: an OnProgress that does nothing."""
 
 
 def keep_index(
@@ -42,7 +42,7 @@ def keep_index(
 ) -> KeptIndex:
     """Rebuild the index file of a model if too much has changed; with `force`, rebuild it always.
 
-    Without a choice, the kind stays as it was last chosen. Raises CommandError if the file can't be
+    Without a choice, the last choice of a kind applies. Raises CommandError if the file can't be
     written.
     """
     file = index_path(database, model.id)

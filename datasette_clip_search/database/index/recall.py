@@ -6,22 +6,22 @@ from ...common.answers import EQUAL_COSINES, shares_found
 from ...common.arrays import Ids, Vectors
 
 QUERIES = 512
-"""How many queries an index is measured with."""
+"""How many queries to measure an index with."""
 
 _K = 10
 # The cosine of words to the picture that they describe.
 _LIKENESS = 0.3
-# The nearest kept for each query, so that copies of the tenth, which are as good, are known.
+# How many of the nearest to keep for each query: copies of the tenth count as well.
 _KEPT = 40
-# The id of no picture.
+# An id that no picture has.
 _NOBODY = np.iinfo(np.int64).min
 
 
 class Sample:
-    """Queries (m, d) and, once all vectors have been shown to it, the nearest to each query.
+    """Queries (m, d) and, after show() for all vectors, the nearest pictures to each query.
 
     Half of the queries are pictures of the collection, which do not count among their own answers.
-    The other half lie away from all pictures, as words do: halfway between two pictures, and as far
+    The other half are far from all pictures, as words are: halfway between two pictures, and as far
     from both as words are from the picture that they describe.
     """
 
@@ -59,7 +59,7 @@ class Sample:
     def recall(self, found: list[Ids]) -> float:
         """Return the recall@10 of what was found for each query.
 
-        It is the lower one of the two recalls: of the pictures, and of the queries away from them.
+        It is the lower of two recalls: that of the pictures, and that of the queries far from them.
         """
         shares = [
             _share(ids[scores > -np.inf], scores[scores > -np.inf], theirs)

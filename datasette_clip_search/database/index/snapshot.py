@@ -2,8 +2,8 @@
 
 - Its pictures never change. A later moment gets a snapshot of its own.
 - Most vectors are in `index`. The vectors of pictures `touched` since the index was built are in
-  `fresh`, an exact index; those that the index holds of them are stale and never found.
-- The pictures with `lost` vectors are gone or have other content; these are never found either.
+  `fresh`, an exact index; the index's own vectors of these pictures are stale and never found.
+- The pictures of `lost` vectors are gone or have other content; searches never find these either.
 - Equal cosines are ordered by id, so an answer never depends on the index or on the order in which
   pictures were embedded.
 """
@@ -26,7 +26,7 @@ from . import Index, flat
 from .crowd import SIZE, Crowd
 
 DISTRIBUTION_SAMPLE = 5_000
-"""Pictures that tell where a collection lies in its model's space; half a second, once."""
+"""How many pictures to compute a mean and covariance from; half a second, once."""
 
 
 class Snapshot:
@@ -51,11 +51,11 @@ class Snapshot:
         self.moment = moment
         self.index = index
         self.made = made or moment
-        # The signature of the index file, whether it is in use or not.
+        # The signature of the index file, whether or not it is in use.
         self.seen: object = None
         # The schema's version with which no vector is lost or can be lost unseen. None: look again.
         self.stands: int | None = None
-        # The version with which that held, except for the touched pictures.
+        # The schema's version with which that was true, except for the touched pictures.
         self.stood: int | None = None
         none = np.empty(0, np.int64), np.empty((0, model.dimension), np.float32)
         self.touched = none[0] if touched is None else touched
@@ -155,7 +155,7 @@ class Snapshot:
         self, connection: sqlite3.Connection, vector: Vectors, ids: Ids, k: int
     ) -> tuple[Ids, Vectors]:
         """Return the k nearest of some pictures by their exact vectors in the database."""
-        # In parts: anyone may ask for a k whose vectors would fill the memory.
+        # In parts, because anyone may ask for a k whose vectors would fill the memory.
         parts = [(ids[:0], np.empty(0, np.float32))]
         for some, vectors in batches_by_id(connection, self.model, ids):
             parts.append((some, np.einsum("nd,d->n", vectors, vector)))

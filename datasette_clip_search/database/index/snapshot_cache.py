@@ -1,4 +1,4 @@
-"""The snapshots of a process: loaded once, and brought up to date for every connection.
+"""The snapshots of a process, loaded once and brought up to date for every connection.
 
 - An answer is always that of the database as the connection sees it. Each search compares the
   snapshot with the history of changes (changes.py) before it uses it.
@@ -54,7 +54,7 @@ _told_untriggered: set[str | None] = set()
 def snapshot_for(connection: sqlite3.Connection, model: Model) -> Snapshot:
     """Return the snapshot of a model as the connection sees it now, shared by the whole process."""
     current = _latest(connection, model)
-    # With the triggers, this is all that it costs.
+    # With the triggers in place, a search costs no more than this.
     if current.stands == schema_version(connection):
         return current
     table = images_table(connection)
@@ -88,7 +88,8 @@ def _as_it_is(connection: sqlite3.Connection, model: Model) -> Snapshot:
             "The triggers of clip_embeddings are gone, so every search reads all vectors. "
             "Run: sqlite-utils clip-index"
         )
-    # Not shared, so it must not fill the memory, unless there is no file to read from.
+    # This snapshot is not shared, so it must not fill the memory, unless there is no file to read
+    # from.
     index = (
         Unindexed(embedded_ids(connection, model)) if name else _without_index(connection, model)
     )
@@ -161,7 +162,7 @@ def _without_index(connection: sqlite3.Connection, model: Model) -> Index:
 
 
 def advanced(connection: sqlite3.Connection, model: Model, start: Snapshot) -> Snapshot | None:
-    """Return a snapshot with all later changes, or None if the history does not tell them."""
+    """Return a snapshot with all later changes, or None if the history does not contain them."""
     changes = changes_since(connection, model, start.moment)
     if changes is None:
         return None
@@ -228,7 +229,7 @@ def check_index_size(connection: sqlite3.Connection, file: Path) -> None:
     [pages], [page_size] = (
         fetch(connection, f"pragma main.{name}").fetchone() for name in ("page_count", "page_size")
     )
-    # If it has gone meanwhile, opening it says so.
+    # If the file is gone by now, opening it reports that.
     size = file.stat().st_size if file.exists() else 0
     if size > 4 * pages * page_size + CONFIG.small_index_bytes:
         raise IndexUnusable("it is larger than an index of this database can be")

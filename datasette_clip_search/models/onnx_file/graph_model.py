@@ -131,7 +131,7 @@ class OnnxModel:
 def read_model(data: bytes) -> OnnxModel:
     """Read an ONNX file.
 
-    Raises OnnxRefused, or another ValueError, for a file that is none of our towers.
+    Raises OnnxRefused, or another ValueError, for a file that is not one of our towers.
     """
     model = read(memoryview(data), _MODEL)
     if model.get("ir_version") not in _IR_VERSIONS:

@@ -29,7 +29,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {}
 def rule_for(
     names: str, inputs: tuple[int, int], attributes: str = "", domain: str = ""
 ) -> Callable[[Rule], Rule]:
-    """Decorate the rule of some operators, named with spaces between, as their attributes are.
+    """Decorate the rule of some operators; `names` and `attributes` are separated by spaces.
 
     `inputs` are the least and the most inputs.
     """

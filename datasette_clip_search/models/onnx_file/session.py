@@ -24,7 +24,7 @@ from .wire import OnnxRefused
 
 _NOWHERE = os.path.join(os.devnull, "nowhere")
 _LOOK_SECONDS = 0.02
-# Work that runs without a look at the time limit: a tenth of a second.
+# The most work between two checks of the time limit: a tenth of a second.
 _UNINTERRUPTED_WORK = 4e9
 _SILENT = 4
 _TOO_MUCH = "more work or memory than a tower may take"
@@ -33,7 +33,7 @@ _MOST_TOGETHER = 32
 
 
 def never_stop() -> None:
-    """Let a run go on to its end. It runs in a thread of its own, so Ctrl-C can end it."""
+    """Never end a run early. It has a thread of its own, so that Ctrl-C can still end it."""
 
 
 class Session:
@@ -53,7 +53,7 @@ class Session:
         open, `given` holds the largest sizes that are ever fed. Without `given`, the file's own
         input counts. A `careful` session never saturates. `stopping` ends the loading.
 
-        Raises OnnxRefused or another ValueError for a file that is none of our towers, and any
+        Raises OnnxRefused or another ValueError for a file that is not one of our towers, and any
         exception of ONNX Runtime.
         """
         model = read_model(data)
@@ -61,7 +61,7 @@ class Session:
         _check_borders(model.inputs, given, model.outputs, output[0])
         self._width = output[1]
         self._graph = CostModel(model)
-        # It refers to the bytes of the file.
+        # It keeps the bytes of the file in memory.
         del model
         self._costs: dict[tuple[int, ...], Cost] = {}
         self._together = self._most_together()
@@ -97,7 +97,7 @@ class Session:
     def run(self, items: NDArray[Any], heed: Heed | None = None) -> Vectors:
         """Return the features (n, width), float32, of n texts or pictures.
 
-        A long run calls `heed` again and again, which may raise to end it.
+        A long run calls `heed` repeatedly, which may raise to end it.
 
         Raises OnnxRefused for an input shape whose cost is beyond the limits, and where the graph
         fails.
@@ -169,7 +169,7 @@ def _loaded(
         )
     # Otherwise it looks for another format at the beginning of the file.
     options.add_session_config_entry("session.load_model_format", "ONNX")
-    # Releases before 1.23 may lack it; the files that they load are checked all the same.
+    # Releases before 1.23 may lack it; the files that they load are checked as well.
     cancel = getattr(options, "set_load_cancellation_flag", None)
     if stopping is not None and cancel is not None:
         stopping.call(lambda: cancel(True))

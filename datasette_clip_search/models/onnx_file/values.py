@@ -37,7 +37,7 @@ class Value:
 
     @property
     def bytes(self) -> int:
-        """The bytes that it takes in memory."""
+        """The bytes that the tensor takes in memory."""
         return self.count * np.dtype(TYPES[self.type]).itemsize
 
 
@@ -100,7 +100,7 @@ class NodeCall:
             raise OnnxRefused(f"{self.node.operator} with unexpected shapes or settings")
 
     def axis(self, axis: int, rank: int) -> int:
-        """Return an axis, counted from the first one."""
+        """Return an axis as a number from 0; a negative one counts from the last."""
         self.expect(-rank <= axis < rank)
         return axis % rank
 

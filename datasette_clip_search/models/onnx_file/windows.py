@@ -25,7 +25,7 @@ def _window(call: NodeCall, kernel: list[int]) -> tuple[int, ...]:
     rounding = math.ceil if call.whole("ceil_mode", 0) else math.floor
     sizes = []
     for side in range(sides):
-        # No exporter writes a window that lies wholly outside the picture.
+        # No exporter writes a window that is wholly outside the picture.
         reach = dilations[side] * (kernel[side] - 1) + 1
         call.expect(max(pads[side], pads[sides + side]) < reach)
         room = x.shape[2 + side] + pads[side] + pads[sides + side] - reach

@@ -29,7 +29,7 @@ class Field:
 Schema = Mapping[int, Field]
 
 REFUSED = "refused"
-"""The kind of a field that must not be there; its name describes a file that has it."""
+"""The kind of a field that must be absent; its name describes a file that has it."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 

@@ -43,8 +43,8 @@ def _too_slow() -> EncoderUnavailable:
 
 # Importing the libraries can take a minute on a busy machine, and can't be interrupted.
 _encoders: SharedLoading[TorchModel] = SharedLoading(_too_slow, None, seconds=600, end_seconds=600)
-# By the checkpoint with its file's size and time: without it, every query would read a file of
-# other weights to the end.
+# The key is the checkpoint with its file's size and time. Without this cache, every query would
+# read a file of other weights to the end.
 _fingerprints: LRUCache[tuple[object, ...], str] = LRUCache(CONFIG.unusable_towers_remembered)
 
 

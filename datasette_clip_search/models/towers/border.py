@@ -1,4 +1,4 @@
-"""Checks at the border to a tower: the claims in its manifest, and the vectors that it returns."""
+"""Check a tower from outside: the claims in its manifest, and the vectors that it returns."""
 
 import json
 import math

@@ -41,7 +41,7 @@ class StoredPictureEncoder:
     def encode_pixels(self, pixels: Pixels, heed: Heed | None = None) -> Vectors:
         """Return the unit vectors (n, dimension), float32, of pixels (n, height, width, 3), uint8.
 
-        Long work calls `heed` again and again, which may raise to end it.
+        Long work calls `heed` repeatedly, which may raise to end it.
 
         Raises TowerUnusable for pictures that the tower fails on.
         """

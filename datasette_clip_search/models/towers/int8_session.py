@@ -28,7 +28,7 @@ class Int8Session:
         `of_noise` is the result of features_of_noise() on any machine; without it, loading takes
         three times as long. `given` is the expected input, where that is known.
 
-        Raises ValueError for bytes that are none of our towers.
+        Raises ValueError for bytes that are not one of our towers.
         """
         self._runner = _load(model, given=given)
         found = _encode_noise(self._runner)

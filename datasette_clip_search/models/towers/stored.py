@@ -32,7 +32,7 @@ FORMAT = 1
 _MOST_MANIFEST = 200_000
 # The bytes of a part: Datasette reads a hundred for a page.
 _PART_BYTES = 262_144
-# The most that a part of any release may have.
+# The most bytes in a part that any release writes.
 _MOST_PART = 1 << 24
 _SECTIONS = {
     TEXT: {"tokenizer", "example", "onnx"},

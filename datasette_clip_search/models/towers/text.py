@@ -68,7 +68,7 @@ class TextTower:
     def encode_texts(self, texts: Sequence[str], heed: Heed | None = None) -> Vectors:
         """Return the unit vectors (n, dimension), float32, of n texts.
 
-        Long work calls `heed` again and again, which may raise to end it.
+        Long work calls `heed` repeatedly, which may raise to end it.
 
         Raises TowerUnusable for a text that the tower fails on.
         """

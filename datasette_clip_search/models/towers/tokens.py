@@ -32,8 +32,8 @@ class Tokenizer(Protocol):
 def read_tokenizer(facts: dict[str, Any], data: bytes) -> Tokenizer:
     """Return the tokenizer of a tower, from its facts in the manifest and its section.
 
-    Raises KeyError, ValueError or zlib.error for data that is no tokenizer, and ImportError for a
-    missing library.
+    Raises KeyError, ValueError or zlib.error for data that is not a tokenizer, and ImportError for
+    a missing library.
     """
     kind, special, length = facts["kind"], facts["special"], facts["context_length"]
     if kind not in _MOST_BYTES:

@@ -92,7 +92,7 @@ class DecodeFailure:
 
     @classmethod
     def of(cls, error: PictureError) -> "DecodeFailure":
-        """Return the failure for an error: `again` if a limit, memory or access can mend it."""
+        """Return the failure for an error: `again` if a limit, memory or access was the cause."""
         if isinstance(error, PictureTooLarge):
             return cls(str(error), again=True, too_large=True)
         if isinstance(error, NotEnoughMemory):
@@ -102,7 +102,7 @@ class DecodeFailure:
 
     @property
     def advice(self) -> str:
-        """The reason, with what a user of embed-images can do about it."""
+        """The reason, and the advice for users of embed-images."""
         return (
             f"{self.reason}. Raise the limit with --max-megapixels"
             if self.too_large

@@ -2,8 +2,8 @@
 
 - One thread at a time uses a DecoderProcess, except for stop_if_late(), stop() and kill(), which
   any thread may call. `_lock` guards starting and killing the process.
-- The process answers each batch twice: with the hashes of all files, then with each wanted
-  picture in order. Whatever ends it in between is charged to the picture whose answer is due.
+- The process answers each batch twice: with the hashes of all files, then with each wanted picture
+  in order. If anything ends it in between, the picture whose answer is due counts as the cause.
 - If it ends while reading a batch of several files, any of them may be the cause: each is sent
   again by itself.
 - Reading and decoding have separate time limits. Reading is given up after `read_seconds`, or when

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _die_with_parent() -> None:
-    """Die with the parent even while a decoder hangs; otherwise the end of input suffices."""
+    """End with the parent even while a decoder hangs; otherwise, the end of input is enough."""
     if sys.platform == "linux":
         import ctypes
 
@@ -154,5 +154,5 @@ if __name__ == "__main__":
     try:
         main()
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        # The parent has ended, one way or another.
+        # The parent has ended.
         sys.exit()

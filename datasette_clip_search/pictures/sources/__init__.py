@@ -1,7 +1,7 @@
 """Find the pictures to embed, and read the bytes of each.
 
 `find_pictures` searches folders, files, globs, archives and lists of paths; `find_rows` searches
-the rows of a select. Neither reads a picture: they return sources, which do.
+the rows of a select. Neither reads a picture: they return sources, which read it later.
 
 Imports `common` and the formats of `pictures`. `embedding`, `publish` and `cli` import it.
 """

@@ -142,7 +142,7 @@ class _Finder:
         self.found.unseen.add(printable(path))
 
     def _excludes(self, path: str, glob: str | None) -> bool:
-        """Return whether an argument itself is excluded, by its path from where it was written."""
+        """Return whether an argument itself is excluded, as seen from `.` or its glob's folder."""
         base = absolute(as_on_disk(fixed_part(glob)) if glob else ".")
         if not self.exclude or path == base:
             return False

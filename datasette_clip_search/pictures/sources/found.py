@@ -1,4 +1,4 @@
-"""The result of a search for pictures, and its conclusions about stored paths not found."""
+"""The result of a search for pictures, and its conclusions about stored paths it did not find."""
 
 import os
 import posixpath
@@ -103,7 +103,7 @@ class FoundPictures:
     def extend(self, other: "FoundPictures") -> None:
         """Add the result of another search for the same database, without repeating files."""
         known = {source.stored for source in self.sources}
-        # A file that is found both directly and by a row belongs to the row.
+        # A file that was found both directly and through a row belongs to the row.
         keyed = {source.stored: source for source in other.sources if source.key is not None}
         self.sources = [keyed.get(source.stored, source) for source in self.sources]
         self.sources += [source for source in other.sources if source.stored not in known]

@@ -90,5 +90,5 @@ def _around(path: str) -> str:
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Return whether a path is a folder or lies in it."""
+    """Return whether a path is a folder or is in it."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -27,7 +27,7 @@ from .source import (
 from .spelling import as_on_disk
 from .statement import EXAMPLE, columns_given, explain_sql_errors, single_statement, tables_read
 
-# A name that the select itself will not read from.
+# A name that no select reads from.
 _CTE = "clip_search_source"
 
 # If no index finds a row by its key, each scan fetches at most this many rows and bytes.
@@ -234,7 +234,7 @@ class _RowLister:
 
 @contextmanager
 def _any_text(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let text that is not UTF-8 through, in the form that Python uses for such paths."""
+    """Accept text that is not UTF-8, in the form that Python uses for such paths."""
     before = connection.text_factory
     connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
     try:

@@ -1,4 +1,4 @@
-"""A picture wherever it is: its stored path, and a way to read its bytes."""
+"""A picture, wherever it is stored: its stored path, and a way to read its bytes."""
 
 import os
 import posixpath
@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from ...common.errors import PictureError, PictureUnreadable
 
-# The stored path of a blob in a row begins so; that of a file never does, see `stored_path`.
+# The prefix of the stored path of a blob in a row; no file's path begins with it, see
+# `stored_path`.
 SQL_PREFIX = "sqlite:"
 
 MISNAMED = "Its name is not valid UTF-8. Rename the file"
@@ -115,7 +116,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def stored_path(path: str, folder: str) -> str:
-    """Return the stored form of an absolute path: relative to `folder` if it lies below it."""
+    """Return the stored form of an absolute path: relative to `folder` if it is below that."""
     if path == folder:
         return "."
     below = folder.rstrip("/") + "/"

@@ -1,4 +1,4 @@
-"""Match names across Unicode normalization forms: é can be one character or two."""
+"""Match names in any Unicode normalization form: é can be one character or two."""
 
 import os
 import unicodedata

@@ -18,7 +18,7 @@ class Walk:
     """Collects files in order; finish() then decides which path of each file to keep."""
 
     def __init__(self, found: FoundPictures, folder: str, extensions: frozenset[str]):
-        """Prepare to count skipped files in `found`. The database lies in `folder`."""
+        """Prepare to count skipped files in `found`. The database is in `folder`."""
         self.found = found
         self.folder = folder
         self.extensions = extensions

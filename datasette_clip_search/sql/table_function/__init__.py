@@ -28,7 +28,7 @@ hidden columns. `select n from count_up(10, 3)` means
    - xConnect, for the first statement that names the function. It declares the columns
      (`TableFunction.declaration`) and allocates a `VirtualTable`.
    - xBestIndex, once for each order of joins that SQLite considers. It gets the conditions that
-     SQLite can pass on, and replies which of them it takes and what a call costs
+     SQLite can pass on, and replies which of them it uses and what a call costs
      (`planner.Planner.choose`). The chosen reply comes back to each xFilter as idxNum, a bit for
      each argument, and idxStr, the memory of a `caller_statement.Note`.
 3. Running it.
@@ -48,8 +48,8 @@ hidden columns. `select n from count_up(10, 3)` means
 
 A scalar function has one callback, xFunc, called for each row (`scalar`).
 
-What may surprise a reader
-==========================
+Surprises
+=========
 
 - No Python runs at the end, because Python frees a half-read cursor at any moment: while an
   exception is on its way, or when the interpreter exits. So nothing tells us that a cursor is gone,
@@ -58,8 +58,8 @@ What may surprise a reader
   follows it. It is faster than a method written in Python, and no KeyboardInterrupt can be raised
   in it: it has no way to report an error to SQLite.
 - A `Note` stores sets of conditions as bits, because it lives in C memory that SQLite frees.
-- A connection is known by its address, without a reference, which would keep it open for ever. A
-  callback runs only while a statement of that connection does, so the address is valid.
+- A connection is identified by its address: a reference would keep it open for ever. A callback
+  runs only while a statement of that connection does, so the address is valid.
 """
 
 from collections.abc import Iterable

@@ -72,7 +72,7 @@ def module_of(
 
 
 class TableCallbacks:
-    """What SQLite calls for one table-valued function; every method returns a result code."""
+    """The callbacks of one table-valued function; every method returns a result code."""
 
     def __init__(
         self, library: Library, function: TableFunction, expected: tuple[type[BaseException], ...]
@@ -87,9 +87,9 @@ class TableCallbacks:
         self._planner = Planner(library, function)
         self._calls = FunctionCalls(library, function, self._planner, self._call)
         self.ended: dict[int, bool] = {}
-        """Whether a cursor has no row left. It is set for each row, and xEof takes it once."""
+        """Whether a cursor has no row left. It is set for each row, and xEof pops it once."""
 
-    # In the order in which SQLite calls them
+    # The callbacks, in the order in which SQLite calls them
 
     def connect(
         self, handle: int, pointer: int, argc: int, argv: int, vtab: int, message: int
@@ -182,7 +182,7 @@ class TableCallbacks:
         except BaseException as error:
             return self._fail(_vtab_of(cursor), error)
 
-    # The work
+    # The work behind them
 
     def _start(
         self,

@@ -46,11 +46,11 @@ class Note(ctypes.Structure):
         ("trigger", c_ubyte),
         # NO_ORDER, ORDERED or DISORDERED.
         ("ordered", c_ubyte),
-        # Whether the Meaning is already here, in mode, first and the restricting sets.
+        # Whether the Meaning is already stored here, in mode, first and the restricting sets.
         ("decided", c_ubyte),
         ("mode", c_ubyte),
-        # How many conditions there are; which of them can be passed to a call; and which of those
-        # passed, in their order, are lists.
+        # How many conditions there are, which of them can be passed to a call, and which of the
+        # passed ones, in their order, are lists.
         ("lists", c_uint32),
         ("values", c_uint32),
         ("usable_lists", c_uint32),
@@ -71,7 +71,7 @@ def bits_of(places: Iterable[int]) -> int:
 
 @lru_cache(256)
 def places_in(bits: int) -> frozenset[int]:
-    """Return the set that bits_of() made an integer of."""
+    """Return the set that bits_of() turned into an integer."""
     return frozenset(place for place in range(bits.bit_length()) if bits >> place & 1)
 
 
@@ -94,7 +94,7 @@ def add_note(library: Library, handle: int, info: IndexInfo) -> Note:
 
 
 def running(library: Library, handle: int, note: Note) -> list[int]:
-    """Return the statement that a plan runs for, or all that it may be."""
+    """Return the statement whose plan is running, or all statements that it may be."""
     if note.sure:
         return [note.statement]
     statement = library.next_stmt(handle, None)

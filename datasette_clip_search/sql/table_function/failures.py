@@ -1,4 +1,4 @@
-"""How a call fails: the text of its SQL error, and the limit of calls within calls."""
+"""Turn failures into the text of an SQL error, and limit calls within calls."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Call a table function: for as many rows as SQLite needs, and not twice for the same rows."""
+"""Call a table function: for as many rows as SQLite needs, and never twice for the same rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -99,7 +99,7 @@ class FunctionCalls:
         return any("right" in text or "full" in text for text in texts)
 
     def read_more(self, table: VirtualTable, scan: Scan) -> None:
-        """Call the function again with a larger limit, and let a scan go on with the new rows."""
+        """Call the function again with a larger limit, and continue a scan with the new rows."""
         note, request, size = scan.more
         function = self._function
         if size > MOST_UNCOUNTED:

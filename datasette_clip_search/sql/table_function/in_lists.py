@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[ \t-\r]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?[ \
 """Text that SQLite compares with an INTEGER column as a number."""
 
 MOST_BYTES = 400
-"""A longer text is no 64-bit number, zeros aside, and parsing it takes quadratic time."""
+"""A longer text is not a 64-bit number, zeros aside, and parsing it takes quadratic time."""
 
 VALUES_AT_A_TIME = 5000
 

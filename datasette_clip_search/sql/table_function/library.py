@@ -19,7 +19,7 @@ from .structures import (
 F = TypeVar("F", bound=Callable[..., Any])
 
 OLDEST_SQLITE = 3_010_000
-"""Eponymous virtual tables with hidden columns came with 3.9; 3.10 tells which columns are used."""
+"""Eponymous virtual tables with hidden columns came with 3.9; 3.10 says which columns are used."""
 
 INT64_MAX = 2**63 - 1
 
@@ -242,7 +242,7 @@ def _number(value: Any) -> int | float:
 
 
 def callback(result: Any, *arguments: Any) -> Callable[[F], F]:
-    """Return a decorator that makes a C function of a Python function."""
+    """Return a decorator that turns a Python function into a C function."""
     return cast(Callable[[F], F], ctypes.CFUNCTYPE(result, *arguments))
 
 

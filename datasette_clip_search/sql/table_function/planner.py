@@ -132,7 +132,7 @@ class Planner:
         info.idxNum = given
         if self.costly is not None and info.colUsed >> min(self.costly, 63) & 1:
             info.idxNum |= self.costly_bit
-        # A missing argument is no error here: SQLite also asks about one side of an OR alone.
+        # A missing argument is not an error here: SQLite also asks about one side of an OR alone.
         lacking = sum(1 for bit in range(self.parameters) if bit not in chosen)
         complete = given & self.required == self.required
         info.estimatedCost = (

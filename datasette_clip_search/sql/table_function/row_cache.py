@@ -26,7 +26,7 @@ MOST_RESULTS = 64
 
 MOST_BYTES_OF_RUN = 8 * 2**20
 MOST_BYTES = 16 * 2**20
-"""How much the cache of a run holds, and all of them together."""
+"""How many bytes the cache of a run holds, and all caches together."""
 
 ROWS_WEIGHED = 4
 """How many rows are sampled for their size. More would take longer than a call from the cache."""

@@ -1,4 +1,4 @@
-"""How many rows a call without a count should make: does a LIMIT count its rows?
+"""Decide how many rows a call without a count makes: does a LIMIT count its rows?
 
 See TableFunction.counted for the rules.
 """

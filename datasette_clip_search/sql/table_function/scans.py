@@ -16,8 +16,8 @@ MOST_CALLS = 100
 """How many half-read calls of a connection keep their rows, abandoned ones included."""
 
 MOST_BYTES = 64 * 2**20
-"""How much they may hold together: some 150,000 rows of a path and a few numbers. The latest call
-keeps its rows, however many."""
+"""How many bytes they may hold together: some 150,000 rows of a path and a few numbers. The latest
+call keeps its rows, however many."""
 
 MOST_CALLS_IN_ALL = 1000
 MOST_BYTES_IN_ALL = 256 * 2**20

@@ -67,8 +67,8 @@ class CallSite:
     """The same for each `column = ...`, which filters, and each `column in (one value)`."""
 
     called: list[tuple[int, int, str]] = field(default_factory=list)
-    """The same for each `column in (f(1))`, with its places in `lists` and `values`: SQLite makes
-    either a list or a value of it."""
+    """The same for each `column in (f(1))`, with its places in `lists` and `values`: SQLite turns
+    it into either a list or a value."""
 
     fixed: bool = False
     """Whether one of `values` is a constant, which SQLite may pass in place of a list."""

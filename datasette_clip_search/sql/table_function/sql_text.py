@@ -135,7 +135,7 @@ class SQLText:
         calls: list[CallSite] = []
         ons = self._from(tokens[start + 1 : min(where, stop)], select, calls)
         for call in calls:
-            # SQLite takes a double-quoted name for a string if there is no such column.
+            # SQLite reads a double-quoted name as a string if there is no such column.
             call.is_for_every_row = len(select.froms) > 1 and any(
                 is_of_a_row(argument) and not (len(argument) == 1 and argument[0].kind == "name")
                 for argument in call.arguments or ()

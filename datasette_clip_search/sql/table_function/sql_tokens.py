@@ -11,7 +11,7 @@ from typing import NamedTuple
 MOST_CHARACTERS = 1_000_000
 MOST_DEPTH = 60
 MOST_TOKENS = 20_000
-"""Reading so many takes some 60 ms, during which no other thread runs."""
+"""Reading this many takes some 60 ms, during which no other thread runs."""
 
 _NUMBER = r"(?:0x[0-9a-f]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:e[+-]?\d+)?)"
 _CONSTANT = rf"(?:-?{_NUMBER}|\?)"

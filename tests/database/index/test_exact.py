@@ -57,7 +57,7 @@ def closer_than_rounding(rng, count):
     share=st.sampled_from([None, 0.01, 0.5, 0.99]),
     length=st.sampled_from([1, 1e-3, 50]),
 )
-def test_it_is_the_answer_of_all_exact_vectors(seed, make, count, k, share, length):
+def test_matches_a_search_of_all_exact_vectors(seed, make, count, k, share, length):
     rng = np.random.default_rng(seed)
     vectors = make(rng, count)
     query = np.float32(length) * spread_out(rng, 1)[0]
@@ -74,7 +74,7 @@ def test_it_is_the_answer_of_all_exact_vectors(seed, make, count, k, share, leng
     np.testing.assert_allclose(vectors[ids // 3] @ query, scores, atol=1e-5 * length)
 
 
-def test_the_rounded_ones_do_the_work():
+def test_rounded_vectors_do_the_work():
     """Where vectors lie apart, few exact ones are read."""
     vectors = clustered(2000)
     base = rounded(vectors)

@@ -165,7 +165,7 @@ def test_every_fact_is_as_we_write_it(indexes, name, tmp_path):
 @pytest.mark.parametrize(
     "text", [b"[" * 5000, b"[]", b"null", b"1" * 9000, b"\xff\xfe", b"{}", b" " * 20_000, b""]
 )
-def test_facts_that_are_none(indexes, text, tmp_path):
+def test_invalid_headers(indexes, text, tmp_path):
     body, ids, _ = indexes["flat"]
     file = tmp_path / "hostile.faiss"
     file.write_bytes(put_together(body, ids, text))

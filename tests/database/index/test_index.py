@@ -86,7 +86,7 @@ def test_every_kind_searches_within(indexed, connect, share, configured):
     assert right >= 95
 
 
-def test_copies_are_as_good_as_each_other():
+def test_copies_count_as_equal():
     """Among pictures that are alike, chance decides which are the ten nearest."""
     vectors = np.repeat(clustered(60), 25, axis=0)
     ids = np.arange(len(vectors))

@@ -118,7 +118,7 @@ def test_processes_that_do_not_start(tmp_path, pictures, tiny_model, monkeypatch
     assert not database.exists()
 
 
-def test_what_it_says_to_see_why_says_why(tmp_path, monkeypatch):
+def test_the_suggested_command_shows_the_reason(tmp_path, monkeypatch):
     (tmp_path / "PIL").mkdir()
     (tmp_path / "PIL" / "__init__.py").write_text("raise ImportError('no Pillow')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
@@ -145,7 +145,7 @@ def test_each_outcome_belongs_to_its_picture(tmp_path):
             assert outcome.thumbnail
 
 
-def test_what_is_not_wanted_is_not_decoded(tmp_path, traps):
+def test_unwanted_pictures_are_not_decoded(tmp_path, traps):
     trap = make_trap(tmp_path / "a.png", "crash")
     asked: list[str] = []
 
@@ -171,7 +171,7 @@ def job(path: Path) -> Job:
     return Job(SETTINGS, path.name, str(path), None)
 
 
-def test_pictures_that_are_given_together_are_told_apart(tmp_path, traps, one_decoder):
+def test_batched_pictures_are_told_apart(tmp_path, traps, one_decoder):
     """Whatever happens to some pictures, those before and after them are decoded once."""
     ways = ["good", "crash", "good", "not needed", "hang", "missing", "kill", "memory", "good"]
     paths, asked = [], []
@@ -231,7 +231,7 @@ def test_process_that_ends_while_it_reads_some(pictures, one_decoder, monkeypatc
     assert sent == [len(paths)] + [1] * len(paths)
 
 
-def test_many_small_pictures_are_given_together(tmp_path, monkeypatch, configured):
+def test_small_pictures_are_batched(tmp_path, monkeypatch, configured):
     """But a batch leaves work for the other processes, and large pictures go alone."""
     given: list[int] = []
     answers = process.DecoderProcess.answers
@@ -311,7 +311,7 @@ def close_in_time(decoders: DecoderPool) -> None:
 
 @pytest.mark.parametrize("moment", ["starting", "working"])
 @pytest.mark.parametrize("delay", [0, 0.3])
-def test_closing_ends_what_is_under_way(tmp_path, traps, monkeypatch, moment, delay):
+def test_closing_ends_work_in_progress(tmp_path, traps, monkeypatch, moment, delay):
     """Even if threads go on to the next pictures before the last process is killed."""
     kill = process.DecoderProcess.kill
 

@@ -78,7 +78,7 @@ def test_only_decoding_is_timed(share, tiny_model, configured):
     assert "Embedded:     4" in embed(share, tiny_model)
 
 
-def test_what_could_not_be_read_is_tried_again(share, tiny_model, configured, monkeypatch):
+def test_unreadable_files_are_tried_again(share, tiny_model, configured, monkeypatch):
     configured(read_pause_seconds=2)
     make_picture(share / "p" / "never.png", 9)
     told = embed(share, tiny_model)
@@ -93,9 +93,7 @@ def test_what_could_not_be_read_is_tried_again(share, tiny_model, configured, mo
     assert "Failed:       0" in again
 
 
-def test_what_was_embedded_stays_when_it_can_no_longer_be_read(
-    share, tiny_model, configured, monkeypatch
-):
+def test_embedded_pictures_survive_becoming_unreadable(share, tiny_model, configured, monkeypatch):
     with monkeypatch.context() as patch:
         use_a_fast_disk(share, patch)
         embed(share, tiny_model)
@@ -137,7 +135,7 @@ def _count(database: Path) -> int:
         return 0
 
 
-def test_pictures_that_are_sent_have_the_limit_of_decoding(tmp_path, monkeypatch):
+def test_sent_pictures_have_the_decoding_limit(tmp_path, monkeypatch):
     """Bytes that strangers send are already in memory, so reading needs no limit."""
     assert process.CONFIG.decode_seconds < process.CONFIG.read_pause_seconds
     decoder = process.DecoderProcess()

@@ -64,7 +64,7 @@ def test_a_member_over_the_limit(tmp_path, kind, monkeypatch):
         big.read()
 
 
-def test_a_member_that_is_larger_than_it_says_is_not_unpacked(tmp_path):
+def test_a_member_larger_than_stated_is_not_unpacked(tmp_path):
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.jpg", bytes(100_000_000))

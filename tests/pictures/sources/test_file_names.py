@@ -58,7 +58,7 @@ NAMES = st.text(
 
 @settings(max_examples=100, deadline=None)
 @given(st.sets(NAMES.map(lambda name: f"{name}.jpg"), max_size=5), NAMES)
-def test_names_come_back_as_they_are(files, sub):
+def test_names_round_trip(files, sub):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         inside = {f"in {sub}/{file}": file.encode() for file in files}

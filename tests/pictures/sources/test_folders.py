@@ -49,7 +49,7 @@ def test_relative_arguments_are_from_the_working_directory(tmp_path, monkeypatch
     assert names(find_pictures(["../photos/./a.jpg"], Path("."))) == ["a.jpg"]
 
 
-def test_what_is_passed_over_is_counted(tmp_path):
+def test_skipped_files_are_counted(tmp_path):
     put(tmp_path, "a.jpg", "._a.jpg", ".hidden/b.jpg", "Thumbs.db", "desktop.ini", ".DS_Store")
     put(tmp_path, "x.csv", "y.CSV", "README", "dot.", "__MACOSX/a.jpg", "@eaDir/a.jpg/small.jpg")
     found = search(tmp_path)
@@ -58,7 +58,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
     assert found.others == {".csv": 2, "no extension": 2}
 
 
-def test_a_file_is_taken_whatever_its_name(tmp_path):
+def test_a_file_argument_may_have_any_name(tmp_path):
     put(tmp_path, "notes.txt", ".hidden.jpg", "scan")
     found = search(tmp_path, "notes.txt", ".hidden.jpg", "scan")
     assert names(found) == ["notes.txt", ".hidden.jpg", "scan"]
@@ -122,7 +122,7 @@ def test_broken_links(tmp_path):
         search(tmp_path, "gone.jpg")
 
 
-def test_what_is_no_regular_file_is_not_opened(tmp_path, monkeypatch):
+def test_irregular_files_are_not_opened(tmp_path, monkeypatch):
     # The path of a socket has at most about 100 characters.
     monkeypatch.chdir(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")

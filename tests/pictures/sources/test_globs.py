@@ -42,7 +42,7 @@ def test_a_glob_in_circles_ends(tmp_path):
     assert names(search(tmp_path, "**/*.jpg")) == ["a/b.jpg"]
 
 
-def test_what_a_glob_matches_beside_pictures(tmp_path):
+def test_other_files_that_a_glob_matches(tmp_path):
     put(tmp_path, "a.jpg", "b.xmp", "scan")
     found = search(tmp_path, "*")
     assert (names(found), found.others) == (["a.jpg", "scan"], {".xmp": 1})

@@ -36,7 +36,7 @@ def test_is_gone(tmp_path, stored, expected):
         assert is_gone(str(tmp_path / stored), Path("/elsewhere")) is expected
 
 
-def test_what_was_searched_is_covered(tmp_path):
+def test_searched_paths_are_covered(tmp_path):
     put(tmp_path, "photos/a.jpg", "photos2/b.jpg", "single.jpg")
     path = pack(tmp_path / "x.zip", {"a.jpg": b"", ".hidden.jpg": b"", "note.txt": b""})
     found = search(tmp_path, "photos", path, "single.jpg")

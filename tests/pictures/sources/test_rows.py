@@ -121,7 +121,7 @@ def test_selects(photos, tmp_path, sql, name):
         ("select cast(x'ff' as text), data from photos", "is not valid UTF-8"),
     ],
 )
-def test_sql_that_is_no_such_select(photos, tmp_path, sql, message):
+def test_sql_that_is_not_such_a_select(photos, tmp_path, sql, message):
     before = list(photos.iterdump())
     with pytest.raises(CommandError, match=message) as caught:
         find_rows(photos, sql, tmp_path)

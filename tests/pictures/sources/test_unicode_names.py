@@ -131,7 +131,7 @@ def test_exclude_takes_both_of_two_spellings(here):
     assert names(find_pictures(["photos"], here, ["Privé"])) == set()
 
 
-def test_exclude_tells_other_names_apart(here):
+def test_exclude_distinguishes_other_names(here):
     put(here, "photos/prive/a.jpg", "photos/PRIVÉ/b.jpg", "photos/privè/c.jpg", "photos/privé.jpg")
     (here / os.fsdecode(b"photos/priv\xe9")).mkdir()
     assert len(names(find_pictures(["photos"], here, ["privé", "Privé"]))) == 4
@@ -202,7 +202,7 @@ def test_the_spelling_given_comes_first(here):
 
 
 @pytest.mark.parametrize("name", ["nichts/é.jpg", "é", "E", os.fsdecode(b"\xe9"), "é\0", ""])
-def test_what_does_not_exist(here, name):
+def test_missing_names_are_refused(here, name):
     assert as_on_disk(name) == name
     with pytest.raises(CommandError):
         find_pictures([name], here)

@@ -67,7 +67,7 @@ print(len(PLACES))
 """
 
 
-def test_every_function_is_in_its_place(drivers):
+def test_every_function_has_its_slot(drivers):
     assert int(run_python(drivers / "as-it-comes", "-c", PLACES)) > 25
 
 
@@ -104,7 +104,7 @@ except pysqlite3.OperationalError as error:
 """
 
 
-def test_what_is_needed_and_what_is_left_as_it_was(drivers):
+def test_a_hidden_sqlite_without_sqlite_vec(drivers):
     told = run_python(drivers / "hidden", "-c", HIDDEN).splitlines()
     assert told[0].startswith("the SQLite of pysqlite3._sqlite3 hides its functions: ")
     assert told[0].endswith("sqlite-vec, which is not installed: pip install sqlite-vec")

@@ -120,7 +120,7 @@ def abandon_in_a_comprehension(db, sql):
         "select a.value, describe(b.value) from series(1, 9) a, series(1, 9) b, top('a') c",
     ],
 )
-def test_an_exception_passes_a_half_read_query_unharmed(db, way, sql):
+def test_an_exception_crosses_a_half_read_query_safely(db, way, sql):
     for _ in range(3):
         with pytest.raises(Polite, match="1,"):
             way(db, sql)
@@ -141,7 +141,7 @@ def test_many_half_read_queries(db):
     assert [cursor.fetchall() for cursor in cursors[1:]] == [[(1,), (2,), (3,)]] * 100
 
 
-def test_a_query_that_is_read_on_keeps_its_rows(db):
+def test_a_query_still_being_read_keeps_its_rows(db):
     reader = db.execute("select value from series(1, 300)")
     given_up = []
     for n in range(1, 250):
@@ -164,7 +164,7 @@ def test_a_connection_does_not_cost_another_its_rows(driver):
         assert large[2].fetchall() == [(1,)]
 
 
-def test_of_all_connections_those_read_from_least_recently_lose_their_rows(driver):
+def test_least_recently_read_connections_lose_their_rows(driver):
     reading = connect(driver)
     reader = reading.execute("select value from series(1, 100)")
     others = [connect(driver) for _ in range(11)]
@@ -190,7 +190,7 @@ def test_of_all_connections_those_read_from_least_recently_lose_their_rows(drive
         ("select x from echo(zeroblob(60000)) cross join (values (1), (2))", 300, 6),
     ],
 )
-def test_half_read_queries_hold_little(driver, sql, count, kept):
+def test_half_read_queries_keep_few_bytes(driver, sql, count, kept):
     db = connect(driver)
     tracemalloc.start()
     cursors = []
@@ -205,7 +205,7 @@ def test_half_read_queries_hold_little(driver, sql, count, kept):
     db.close()
 
 
-def test_all_connections_hold_little(driver):
+def test_all_connections_keep_few_bytes(driver):
     tracemalloc.start()
     connections = [connect(driver) for _ in range(7)]
     for db in connections:

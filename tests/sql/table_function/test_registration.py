@@ -74,7 +74,7 @@ def test_a_closed_or_empty_connection_is_refused(driver):
 
 
 @pytest.mark.parametrize("thing", [None, 3, "photos.db", object()])
-def test_what_is_no_connection_is_refused(thing):
+def test_non_connections_are_refused(thing):
     with pytest.raises(NativeUnavailable, match="is not a connection of Python's sqlite3"):
         register(thing, FUNCTIONS)
 

@@ -28,7 +28,7 @@ def db(driver):
 
 
 @pytest.mark.parametrize(("sql", "expected"), RESTRICTED)
-def test_what_restricts(db, sql, expected):
+def test_conditions_that_restrict(db, sql, expected):
     if expected == "near b":
         expected = {row[1] for row in near_rows(db, "b", 2)}
     calls.clear()
@@ -37,7 +37,7 @@ def test_what_restricts(db, sql, expected):
 
 
 @pytest.mark.parametrize("sql", UNRESTRICTED)
-def test_what_does_not_restrict(db, sql):
+def test_conditions_that_do_not_restrict(db, sql):
     rows_of(db, sql, *[5] * sql.count("?"))
     assert calls
     assert {call[3] for call in calls} == {None}
@@ -72,7 +72,7 @@ def test_limit_and_k(db, sql, k, limit, count):
     assert len(calls) == 1 or (limit == 10 and "= ?" in sql)
 
 
-def test_two_sides_of_an_or_filter_and_what_is_beside_them_restricts(db):
+def test_sides_of_an_or_filter_and_conditions_beside_it_restrict(db):
     sql = (
         "select query, id from near where k = 9 and (query = 'a' and id in (1, 2, 7) "
         "or query = 'a' and id in (3, 4) or query = 'b' and id = 3)"

@@ -100,7 +100,7 @@ def test_numpy_values(db, monkeypatch):
         st.binary(),
     )
 )
-def test_any_value_comes_back_as_it_went(value):
+def test_any_value_round_trips(value):
     db = connect(sqlite3)
     VALUES["argument"] = value
     identity = ScalarFunction("identity", 1, 1, identity_of)

@@ -16,7 +16,7 @@ from .open_clip_graph import INPUT, OUTPUT
 
 
 def export_text_graph(model: Any, tokens: Any, bits: int) -> bytes:
-    """Return the text tower of an OpenCLIP model as an ONNX file, whatever its parts are.
+    """Return the text tower of an OpenCLIP model of any architecture as an ONNX file.
 
     `model` is float32, on the CPU; `tokens` (2, length) are its tokenizer's, of two texts. Matrices
     and embeddings take `bits`; the rest stays as it is.

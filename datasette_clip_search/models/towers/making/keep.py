@@ -1,4 +1,4 @@
-"""Keep a text or image tower of a run's model in the database, unless a sound one is there."""
+"""Keep a text or image tower of a run's model in the database, unless a working one is there."""
 
 import importlib.util
 import sqlite3
@@ -37,9 +37,9 @@ _NEEDED = {
     IMAGE: ("torch", "open_clip", "onnx", "onnxscript"),
 }
 
-# Pictures that an image tower is checked with; torch embeds them once more, in float32.
+# Pictures to check an image tower with; torch embeds them once more, in float32.
 _PIXELS = 32
-# The most vectors of the collection that a tower's answers are compared on.
+# The most vectors of the collection in which a tower's answers are compared with torch's.
 _VECTORS = 5_000
 
 
@@ -78,11 +78,11 @@ class TowerKeeper:
     is_stopped: Callable[[], bool]
 
     def keep(self, kind: str, wanted: str | None) -> TowerReport | None:
-        """Make a model's text or image tower unless the database holds a sound one, and store it.
+        """Make a model's text or image tower unless the database holds a working one, and store it.
 
         `wanted` is a precision, "auto", "none", which deletes the tower, or None, which leaves it
         as it is. Return None when stopped, and where there is no tower and none is wanted. A tower
-        that can't be made is no error: queries go on with torch.
+        that can't be made is not an error: queries then use torch.
         """
         if wanted == NONE:
             with transaction(self.connection):
@@ -113,7 +113,7 @@ class TowerKeeper:
     ) -> tuple[TowerFigures | None, TowerUnusable | None]:
         """Return the figures of the tower in the database, or why it can't be used.
 
-        Only with `is_whole` all of it is read, which may be hundreds of megabytes.
+        With `is_whole`, read all of it, which may be hundreds of megabytes.
         """
         manifest = read_manifest(self.connection, self.model, kind)
         if manifest is None:
@@ -140,7 +140,7 @@ class TowerKeeper:
             made = self._checked(kind, wanted, model)
         except EncoderUnavailable as refused:
             if is_first and kind == TEXT:
-                # The next run does not try in vain.
+                # So that the next run does not try in vain.
                 facts = {"refused": str(refused), "release": _release()}
                 write_tower(self.connection, self.model, pack_tower(facts, {})[0], {})
             raise

@@ -68,7 +68,7 @@ def make_image_tower(
 
 
 def reference_pictures(preprocess: Preprocess) -> Pixels:
-    """Make pictures (n, height, width, 3), uint8, such as no collection may have."""
+    """Make pictures (n, height, width, 3), uint8, unlike any that a collection may have."""
     [first] = reference_pixels(preprocess)
     black = np.zeros_like(first)
     stripes = np.where(np.arange(first.shape[1])[:, None] // 4 % 2, 255, 0)

@@ -1,4 +1,4 @@
-"""Make an int8 image tower, check it with the person's pictures, and keep it."""
+"""Make an int8 image tower, check it with the user's pictures, and keep it."""
 
 import sqlite3
 from collections.abc import Iterable
@@ -40,8 +40,8 @@ def make_int8_tower(
 ) -> tuple[MadeInt8, list[str]]:
     """Make a model's int8 tower: with the `ranges` of an earlier calibration, or with a sample.
 
-    A third of the sample calibrates it. The rest checks that it finds the same nearest pictures
-    as float32. Also return notes for the person.
+    A third of the sample calibrates it. The rest checks that it finds the same nearest pictures as
+    float32. Also return notes for the user.
 
     Raises CommandError where it doesn't, and EncoderUnavailable where ONNX Runtime is missing.
     """

@@ -27,7 +27,7 @@ def make_text_tower(
 ) -> CheckedTower:
     """Make the text tower of a model, which is in float32 on the CPU.
 
-    `pictures` (n, d), float32, are unit vectors of the collection that it is to search. "auto" is
+    `pictures` (n, d), float32, are unit vectors of the collection that it will search. "auto" is
     the first of PRECISIONS that passes.
 
     Raises EncoderUnavailable where none passes or a part of the model can't be stored, and Stopped.
@@ -51,7 +51,7 @@ def make_text_tower(
         return facts, {"tokenizer": data, "example": json.dumps(example).encode(), "onnx": onnx}
 
     def encode(stored: StoredTower) -> Vectors:
-        # Each by itself, as queries come, and so cut to its own length.
+        # Encode each by itself, as queries arrive, so that it is cut to its own length.
         tower = TextTower(stored)
         return np.concatenate([tower.encode_texts([text]) for text in TEXTS])
 
