@@ -191,7 +191,7 @@ def test_links_of_the_readme_work_on_the_package_index():
     assert all("://" in link for link in links(README))
 
 
-def test_the_map_of_the_house_names_what_is_there():
+def test_the_packages_and_files_that_are_named_exist():
     named = re.findall(
         r"`((?:[\w.-]+/)+(?:[\w-]+\.\w+)?|[\w-]+\.(?:py|toml|md))`", PAGES["develop.md"]
     )
@@ -209,7 +209,7 @@ def test_make_has_every_target_that_is_named():
     assert named <= set(re.findall(r"^([a-z]+):", makefile, re.M))
 
 
-def test_the_map_of_the_house_shows_every_package():
+def test_every_package_is_described():
     packages = {
         f"{folder.name}/"
         for folder in (ROOT / "datasette_clip_search").iterdir()

@@ -50,7 +50,8 @@ def demo() -> Path:
     (folder / "pictures").symlink_to(DEMO_PICTURES)
     database, pictures = str(folder / "photos.db"), str(folder / "pictures")
     # Where auto takes bf16, the last digits differ, and with them the order of what is alike.
-    options = ["--pretrained", str(DEMO_MODEL), "--precision", "fp32", "--text-tower", "32-bit"]
+    model = ["--model", "demo", "--pretrained", str(DEMO_MODEL)]
+    options = [*model, "--precision", "fp32", "--text-tower", "32-bit"]
     command("embed-images", database, pictures, *options)
     return folder / "photos.db"
 
