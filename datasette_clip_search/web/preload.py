@@ -11,6 +11,7 @@ from datasette.database import Database
 
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, NoEmbeddings
+from ..common.stopping import Stopped
 from ..common.terminal_text import visible
 from ..database import deadline
 from ..database.model import default_model
@@ -65,7 +66,7 @@ def _logged(database: Database, work: Callable[[Database], bool]) -> bool:
     """Run `work` on a database and return its result; on failure, log a line and return False."""
     try:
         return work(database)
-    except NoEmbeddings:
+    except (NoEmbeddings, Stopped):
         return False
     except Exception as error:
         is_expected = isinstance(error, (ClipSearchError, sqlite3.Error))

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import sys
+from collections import OrderedDict
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 
 from datasette_clip_search.database.changes import moment_of
 from datasette_clip_search.database.publication import original_url, originals_template
+from datasette_clip_search.models.queries import torch_models
 from support.commands import run
 from support.databases import rows
 from support.paths import DEMO_MODEL, DEMO_PICTURES
@@ -65,7 +67,11 @@ async def test_answers_match_the_private_database(client, demo_database, connect
     assert answer.json() == expected
 
 
-async def test_searching_with_other_pictures_says_that_it_was_not_published(site, connect):
+async def test_searching_with_other_pictures_says_that_it_was_not_published(
+    site, connect, monkeypatch
+):
+    # Another test of this process may have loaded the same model for the database at home.
+    monkeypatch.setattr(torch_models._encoders, "_loaded", OrderedDict())
     connection = connect(site / "pictures.db")
     sql = "select clip_vector(data) from clip_thumbnails where image_id = 3"
     with pytest.raises(sqlite3.OperationalError) as caught:
