@@ -201,12 +201,18 @@ class Collection:
         parameters: Sequence[object] | Mapping[str, object],
         within: Iterable[int] | Ids | None,
     ) -> Hits:
-        if where is None and len(parameters):
+        values = _parameters(parameters)
+        if where is None and values:
             raise QueryError("parameters are the values of ? or :name in where, but there is none")
+        if not isinstance(where, str | None):
+            raise QueryError(
+                f"where is a {type(where).__name__}. Expected an SQL condition, such as "
+                "\"taken >= '2020'\""
+            )
         table, model = self._chosen()
         ids = None if within is None else _ids(within)
         if where is not None:
-            meeting = ids_where(self._connection, table, model, where, parameters, PYTHON)
+            meeting = ids_where(self._connection, table, model, where, values, PYTHON)
             ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
         found = nearest.search(self._connection, model, table, value, _plain(k), ids)
         source = HitSource(self._connection, table)
@@ -265,6 +271,23 @@ def _blob(vector: Vectors) -> bytes:
 def _plain(number: Any) -> Any:
     """Return a number of numpy's as Python's."""
     return number.item() if isinstance(number, np.generic) else number
+
+
+def _parameters(
+    parameters: Sequence[object] | Mapping[str, object],
+) -> list[object] | dict[str, object]:
+    """Return the values of a condition, numpy's as Python's: SQLite takes those for blobs.
+
+    Raises QueryError for anything but a list or a mapping of names.
+    """
+    if isinstance(parameters, Mapping) and all(isinstance(name, str) for name in parameters):
+        return {name: _plain(value) for name, value in parameters.items()}
+    if isinstance(parameters, str | bytes | Mapping) or not isinstance(parameters, Iterable):
+        raise QueryError(
+            f"parameters is {parameters!r:.40}. Expected a list such as ['Canon%'] for each ?, or "
+            "a mapping such as {'camera': 'Canon%'} for each :name"
+        )
+    return [_plain(value) for value in parameters]
 
 
 def _integer(name: str, value: object) -> int:

@@ -134,6 +134,7 @@ def test_where(photos, demo_database):
         {"where": "camera like ?", "parameters": ["%Pixel%"]},
         {"where": "camera like :camera", "parameters": {"camera": "%Pixel%"}},
         {"where": "camera like :camera -- or so", "parameters": {":camera": "%Pixel%"}},
+        {"where": "camera like ?", "parameters": iter(["%Pixel%"])},
     ):
         hits = photos.search("dog", **condition)
         assert [(hit.image_id, hit.rank, hit.score, hit.z_score) for hit in hits] == expected
@@ -142,6 +143,15 @@ def test_where(photos, demo_database):
     sql = "select id from images where camera like '%Pixel%' and id between 100 and 149"
     assert {(hit.image_id,) for hit in both} == {*rows(demo_database, sql)}
     assert len(photos.mix({"dog": 1}, where="0")) == 0
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.int8, np.float32])
+def test_values_of_where_may_be_numpys(photos, kind):
+    [hit] = photos.search("dog", where="id = ?", parameters=[kind(42)])
+    [same] = photos.search("dog", where="id = :id", parameters={"id": kind(42)})
+    assert hit.image_id == same.image_id == 42
+    ids, _ = photos.vectors()
+    assert len(photos.search("dog", where="id in (?, ?)", parameters=ids[:2])) == 2
 
 
 @pytest.mark.parametrize(
@@ -158,6 +168,13 @@ def test_where(photos, demo_database):
         ("camera = ?", (), "Incorrect number of bindings supplied"),
         ("camera = ?", {"camera": "x"}, "? takes its value from a list, and parameters is a"),
         ("camera = :c", {"d": "x"}, "You did not supply a value for binding parameter :c. Give it"),
+        ("camera = ?", "Canon", "parameters is 'Canon'. Expected a list such as ['Canon%']"),
+        ("camera = ?", b"Canon", "parameters is b'Canon'. Expected a list"),
+        ("camera = ?", None, "parameters is None. Expected a list"),
+        ("camera = ?", {1: "x"}, "parameters is {1: 'x'}. Expected a list"),
+        (None, 5, "parameters is 5. Expected a list"),
+        (5, (), "where is a int. Expected an SQL condition"),
+        (b"1", (), "where is a bytes. Expected an SQL condition"),
     ],
 )
 def test_where_must_be_one_condition(photos, where, parameters, message):
@@ -270,8 +287,8 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.search("dog", within=[1.5]), "An id of within must be an integer, but it is"),
         (lambda p: p.search("dog", within="12"), "An id of within must be an integer, but it is"),
         (lambda p: p.search("dog", parameters=[1]), "values of ? or :name in where, but there is"),
-        (lambda p: p.search("dog", where="id = ?", parameters=[2**70]), "where can't be run: "),
-        (lambda p: p.search("dog", where="id = '\ud800'"), "where can't be run: "),
+        (lambda p: p.search("dog", where="id = ?", parameters=[2**70]), "where cannot be run: "),
+        (lambda p: p.search("dog", where="id = '\ud800'"), "where cannot be run: "),
         (lambda p: p.tags(42, "dog"), "labels is a text. Expected a list"),
         (lambda p: p.tags(42, [b"dog"]), "A label must be text: "),
         (lambda p: p.tags(42, ["dog", 3]), "number 2 is 3"),
