@@ -19,7 +19,8 @@ import numpy as np
 
 from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
-from ..common.errors import CommandError, QueryError
+from ..common.errors import ClipSearchError, CommandError, QueryError
+from ..common.terminal_text import visible
 from ..database.connection import open_database
 from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
@@ -187,7 +188,12 @@ class Collection:
         return ids[kept], vectors[kept]
 
     def __repr__(self) -> str:
-        return f"<Collection: {len(self)} pictures, {self.model.label}>"
+        try:
+            shown = f"{len(self)} pictures, {self.model.label}"
+        except (sqlite3.Error, ClipSearchError) as error:
+            # Debuggers and notebooks show a collection that is closed, too.
+            shown = str(error)
+        return f"<Collection: {visible(shown)}>"
 
     def _chosen(self) -> tuple[str, Model]:
         # At each call: a model's row says which state its vectors have.

@@ -337,6 +337,17 @@ def test_closes_what_it_opened(demo_database):
         photos.search("dog")
     # What was found can still be shown, without its thumbnail.
     assert "<img" not in hits._repr_html_()
+    assert repr(photos) == "<Collection: Cannot operate on a closed database.>"
+
+
+def test_a_model_of_a_stranger_is_shown_without_control_codes(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    connection = sqlite3.connect(database)
+    connection.execute("update clip_models set name = 'a' || char(27) || '[2J'")
+    connection.commit()
+    connection.close()
+    with Collection(database) as photos:
+        assert repr(photos) == "<Collection: 160 pictures, a\\x1b[2J>"
 
 
 def test_refuses_what_is_no_database(tmp_path):
