@@ -13,7 +13,7 @@ import operator
 import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, CommandError, QueryError
 from ..common.terminal_text import visible
-from ..database.connection import open_database
+from ..database.connection import fetch, open_database
 from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
@@ -61,14 +61,12 @@ class Collection:
         `model` is one of the database's, by its id or name; None is its default.
 
         Raises NoEmbeddings for a database without any, QueryError for a model that it lacks, and
-        CommandError for a file that is no database.
+        CommandError for a file that is no database, and for a connection that makes no str of text.
         """
         self._opened: sqlite3.Connection | None = None
-        # A sqlite_utils.Database has its connection as `conn`.
-        given: Any = getattr(database, "conn", database)
-        if isinstance(given, str | os.PathLike):
-            given = self._opened = _open(os.path.expanduser(given))
-        self._connection: sqlite3.Connection = given
+        if isinstance(database, str | os.PathLike):
+            self._opened = _open(os.path.expanduser(database))
+        self._connection: sqlite3.Connection = self._opened or _given(database)
         try:
             self._model_id = choose_model(self._connection, model)[1].id
         except BaseException:
@@ -144,7 +142,7 @@ class Collection:
         them, as a vector can be no key. A picture of the mix can be among the hits. The other
         arguments, and the errors, are those of search().
         """
-        pairs = terms.items() if isinstance(terms, Mapping) else terms
+        pairs = _pairs(terms)
         vector = self._mixed([(self._value(query), _plain(weight)) for query, weight in pairs])
         return self._search(_blob(vector), k, where, parameters, within)
 
@@ -163,11 +161,12 @@ class Collection:
         `query` is usually the id of a picture. Raises QueryError for one that can't be searched
         for, and for labels that are blank, repeated, too long or too many.
         """
-        if isinstance(labels, str):
-            raise QueryError('labels is a text. Expected a list, such as ["dog", "cat"]')
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            what = "text" if isinstance(labels, str) else type(labels).__name__
+            raise QueryError(f'labels is a {what}. Expected a list, such as ["dog", "cat"]')
         try:
             listed = json.dumps(list(labels))
-        except TypeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise QueryError(f"A label must be text: {error}") from error
         table, model = self._chosen()
         return list(tags(self._connection, model, table, self._value(query), listed))
@@ -269,6 +268,22 @@ def _open(path: str) -> sqlite3.Connection:
     return open_database(path)
 
 
+def _given(database: object) -> sqlite3.Connection:
+    # A sqlite_utils.Database has its connection as `conn`.
+    connection: Any = getattr(database, "conn", database)
+    if not hasattr(connection, "execute"):
+        raise CommandError(
+            f"database is a {type(database).__name__}. Expected a path, a sqlite3.Connection or a "
+            "sqlite_utils.Database"
+        )
+    if fetch(connection, "select 'a'").fetchone() != ("a",):
+        raise CommandError(
+            "The connection's text_factory makes something else of text. Expected one that makes "
+            "str, such as sqlite3's own: connection.text_factory = str"
+        )
+    return cast(sqlite3.Connection, connection)
+
+
 def _blob(vector: Vectors) -> bytes:
     with np.errstate(over="ignore"):
         return vector.astype("<f4").tobytes()
@@ -277,6 +292,17 @@ def _blob(vector: Vectors) -> bytes:
 def _plain(number: Any) -> Any:
     """Return a number of numpy's as Python's."""
     return number.item() if isinstance(number, np.generic) else number
+
+
+def _pairs(terms: Any) -> list[tuple[Any, Any]]:
+    given = terms.items() if isinstance(terms, Mapping) else terms
+    try:
+        return [(query, weight) for query, weight in given]
+    except (TypeError, ValueError) as error:
+        raise QueryError(
+            f"The terms of a mix are {terms!r:.40}. Expected queries with their weights, such as "
+            "{'zebra': 1, 'stripes': -0.7}"
+        ) from error
 
 
 def _parameters(
@@ -299,15 +325,20 @@ def _parameters(
 def _integer(name: str, value: object) -> int:
     """Return an integer of Python's or numpy's as SQL's. Raises QueryError for anything else."""
     try:
-        integer = operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}") from error
+        # To Python, True is 1; as an id it is a mistake.
+        integer = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        integer = None
+    if integer is None:
+        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}")
     if not -(2**63) <= integer < 2**63:
         raise QueryError(f"{name} must be an integer of 64 bits, but it is {integer!r:.40}")
     return integer
 
 
 def _ids(within: Iterable[int] | Ids) -> Ids:
+    if not isinstance(within, Iterable) or (isinstance(within, np.ndarray) and not within.ndim):
+        raise QueryError(f"within is {within!r:.40}. Expected the ids to search, such as [1, 2, 3]")
     ids = np.array([_integer("An id of within", each) for each in within], np.int64)
     if len(ids) > CONFIG.max_within_ids:
         raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")

@@ -23,6 +23,8 @@ from support.paths import DEMO_PICTURES
 pytest.importorskip("open_clip")
 
 PICTURE = DEMO_PICTURES / "phone" / "received-0099.webp"
+RECURSIVE: list = []
+RECURSIVE.append(RECURSIVE)
 SEARCH = "select id, rank, score, z_score, path from clip_search"
 
 
@@ -295,6 +297,17 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.tags(42, "dog"), "labels is a text. Expected a list"),
         (lambda p: p.tags(42, [b"dog"]), "A label must be text: "),
         (lambda p: p.tags(42, ["dog", 3]), "number 2 is 3"),
+        (lambda p: p.search(True), "The id of a picture must be an integer, but it is True"),
+        (lambda p: p.search(like=True), "like must be an integer, but it is True"),
+        (lambda p: p.search("dog", within=5), "within is 5. Expected the ids to search"),
+        (lambda p: p.search("dog", within=np.array(5)), "within is array(5). Expected the ids"),
+        (lambda p: p.tags(42, None), "labels is a NoneType. Expected a list"),
+        (lambda p: p.tags(42, RECURSIVE), "A label must be text: "),
+        (lambda p: p.mix("dog"), "The terms of a mix are 'dog'. Expected queries with their"),
+        (lambda p: p.mix(["dog", "cat"]), "The terms of a mix are ['dog', 'cat']. Expected"),
+        (lambda p: p.mix([("dog", 1, 2)]), "The terms of a mix are [('dog', 1, 2)]. Expected"),
+        (lambda p: p.mix(None), "The terms of a mix are None. Expected"),
+        (lambda p: p.mix({"dog": 10**400}), "A weight of a mix must be a finite number"),
         (lambda p: p.mix({}), "The weights of the mix are all 0"),
         (lambda p: p.mix({f"dog {n}": 1 for n in range(17)}), "The mix has 17 queries"),
     ],
@@ -348,6 +361,23 @@ def test_a_model_of_a_stranger_is_shown_without_control_codes(tmp_path, demo_dat
     connection.close()
     with Collection(database) as photos:
         assert repr(photos) == "<Collection: 160 pictures, a\\x1b[2J>"
+
+
+@pytest.mark.parametrize("database", [None, 5, b"photos.db", [], io.StringIO()])
+def test_refuses_what_has_no_database(database):
+    with pytest.raises(ClipSearchError, match=r"database is a \w+\. Expected a path, a sqlite3"):
+        Collection(database)
+
+
+@pytest.mark.parametrize("factory", [bytes, bytearray, lambda text: text.decode().upper()])
+def test_refuses_a_connection_that_makes_no_str_of_text(demo_database, factory):
+    connection = sqlite3.connect(demo_database)
+    connection.text_factory = factory
+    with pytest.raises(ClipSearchError, match="text_factory makes something else of text"):
+        Collection(connection)
+    connection.text_factory = lambda text: text.decode(errors="replace")
+    assert len(Collection(connection)) == 160
+    connection.close()
 
 
 def test_refuses_what_is_no_database(tmp_path):
