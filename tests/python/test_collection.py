@@ -187,6 +187,21 @@ def test_where_must_be_one_condition(photos, where, parameters, message):
     assert len(photos) == 160
 
 
+def test_where_refuses_ids_that_are_no_integers(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    connection = sqlite3.connect(database)
+    connection.executescript("""
+        pragma legacy_alter_table = on;
+        alter table images rename to older;
+        create table images as select * from older;
+        update images set id = 'x' where id = 1;
+        update clip_embeddings set image_id = 'x' where image_id = 1;
+    """)
+    connection.close()
+    with Collection(database) as photos, pytest.raises(ClipSearchError, match="is no whole number"):
+        photos.search("dog", where="1")
+
+
 def test_duplicates(photos, sql):
     assert photos.duplicates() == sql("select * from clip_duplicates")
     assert photos.duplicates(0.9) == sql("select * from clip_duplicates(0.9)")
