@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -469,6 +470,30 @@ def test_reads_a_write_ahead_log_and_leaves_it(tmp_path, demo_database):
         assert len(photos) == 159
     assert (log.read_bytes(), Path(database).read_bytes()) == before
     writer.close()
+
+
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma cache_size = 5")
+connection.execute("begin")
+connection.execute("update clip_thumbnails set data = zeroblob(length(data))")
+os._exit(0)
+"""
+
+
+def test_leaves_what_a_killed_program_left(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    subprocess.run([sys.executable, "-c", KILLED, database], check=True)
+    before = files(tmp_path)
+    assert [*sorted(before)] == ["photos.db", "photos.db-journal"]
+    with pytest.raises(ClipSearchError, match="left in the middle of a write") as caught:
+        Collection(database)
+    assert str(caught.value).endswith(f"run: sqlite-utils tables {database}")
+    assert files(tmp_path) == before
+    assert run("tables", database).exit_code == 0
+    with Collection(database) as photos:
+        assert photos.search("dog")[0].thumbnail[:3] == b"\xff\xd8\xff"
 
 
 def test_reads_an_immutable_database(demo_database, photos):
