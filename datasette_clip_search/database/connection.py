@@ -87,6 +87,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises CommandError for a file that is not a database, is read-only, or is locked.
     """
+    if str(path) == ":memory:":
+        # SQLite would open one in memory, whose vectors nobody could search.
+        raise CommandError(":memory: is no file. Expected the path of a database file")
     if sqlite3.sqlite_version_info < CONFIG.sqlite_at_least:
         least = ".".join(map(str, CONFIG.sqlite_at_least))
         raise CommandError(
