@@ -8,12 +8,13 @@ It answers by the functions that the SQL functions call, with the same limits an
 - It sees the database as it is at each call.
 """
 
+import functools
 import json
 import operator
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -40,6 +41,29 @@ if TYPE_CHECKING:
 
     Picture = str | os.PathLike[str] | bytes | Image
     Query = str | int | bytes | os.PathLike[str] | Image | Vectors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _heeds_ctrl_c(
+    method: Callable[Concatenate["Collection", P], T],
+) -> Callable[Concatenate["Collection", P], T]:
+    """Raise KeyboardInterrupt after Ctrl-C during a statement: SQLite turns it into an error.
+
+    A connection of the caller's may be interrupted for other reasons.
+    """
+
+    @functools.wraps(method)
+    def heed(self: "Collection", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.OperationalError as error:
+            if self._opened is not None and error.args == ("interrupted",):
+                raise KeyboardInterrupt from error
+            raise
+
+    return heed
 
 
 class Collection:
@@ -97,6 +121,7 @@ class Collection:
         """All models of the database, its default first."""
         return models(self._connection)
 
+    @_heeds_ctrl_c
     def search(
         self,
         query: "Query | None" = None,
@@ -127,6 +152,7 @@ class Collection:
             value = _integer("like", like) if query is None else self._value(query)
         return self._search(value, k, where, parameters, within)
 
+    @_heeds_ctrl_c
     def mix(
         self,
         terms: "Mapping[Any, float] | Iterable[tuple[Query, float]]",
@@ -146,6 +172,7 @@ class Collection:
         vector = self._mixed([(self._value(query), _plain(weight)) for query, weight in pairs])
         return self._search(_blob(vector), k, where, parameters, within)
 
+    @_heeds_ctrl_c
     def duplicates(self, threshold: float = CONFIG.duplicate_threshold) -> list[Duplicate]:
         """Return groups of near-identical pictures, as clip_duplicates() does, largest first.
 
@@ -155,6 +182,7 @@ class Collection:
         table, model = self._chosen()
         return list(duplicates(self._connection, model, table, _plain(threshold)))
 
+    @_heeds_ctrl_c
     def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
         """Return labels with their probabilities for a query, as clip_tags() does, best first.
 
@@ -171,11 +199,13 @@ class Collection:
         table, model = self._chosen()
         return list(tags(self._connection, model, table, self._value(query), listed))
 
+    @_heeds_ctrl_c
     def vector(self, query: "Query") -> Vectors:
         """Return the unit vector of a query, (d,) float32, as clip_vector() does."""
         table, model = self._chosen()
         return query_vector(self._connection, model, table, self._value(query))
 
+    @_heeds_ctrl_c
     def vectors(self) -> tuple[Ids, Vectors]:
         """Return all pictures' ids, (n,) int64 ascending, and unit vectors, (n, d) float32."""
         model = self.model
@@ -265,7 +295,10 @@ class Collection:
 def _open(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise CommandError(f"There is no database {path}. Make one: embed({path!r}, [FOLDER])")
-    return open_database(path)
+    try:
+        return open_database(path)
+    except sqlite3.Error as error:
+        raise CommandError(f"{path} can't be read: {error}") from error
 
 
 def _given(database: object) -> sqlite3.Connection:

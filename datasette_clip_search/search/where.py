@@ -75,6 +75,9 @@ def ids_where(
     # Before Python 3.12, more than one statement raised a Warning. Python itself refuses numbers
     # and texts that SQLite does not have.
     except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError) as error:
+        if error.args == ("interrupted",):
+            # By Ctrl-C or the caller; the condition is not to blame.
+            raise
         # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -201,6 +202,29 @@ def test_where_refuses_ids_that_are_no_integers(tmp_path, demo_database):
     connection.close()
     with Collection(database) as photos, pytest.raises(ClipSearchError, match="is no whole number"):
         photos.search("dog", where="1")
+
+
+ENDLESS = "id in (with recursive n(i) as (select 1 union all select i + 1 from n) select i from n)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_a_long_condition(demo_database, photos):
+    def after_a_moment(call):
+        timer = threading.Timer(0.3, call)
+        timer.start()
+        return timer
+
+    timer = after_a_moment(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        photos.search("dog", where=ENDLESS)
+    timer.join()
+    # The caller's own connection may be interrupted by the caller.
+    connection = sqlite3.connect(demo_database)
+    timer = after_a_moment(connection.interrupt)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        Collection(connection).search("dog", where=ENDLESS)
+    timer.join()
+    connection.close()
 
 
 def test_duplicates(photos, sql):
@@ -469,6 +493,17 @@ def test_reads_a_write_ahead_log_and_leaves_it(tmp_path, demo_database):
         use(photos)
         assert len(photos) == 159
     assert (log.read_bytes(), Path(database).read_bytes()) == before
+    writer.close()
+
+
+def test_says_that_a_database_is_locked(tmp_path, demo_database, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kw: connect(*args, timeout=0, **kw))
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    writer = connect(database, isolation_level=None)
+    writer.execute("begin exclusive")
+    with pytest.raises(ClipSearchError, match=r"photos\.db can't be read: database is locked"):
+        Collection(database)
     writer.close()
 
 
