@@ -44,6 +44,9 @@ def cli_errors(reads: str | None = None) -> Callable[[Callable[P, None]], Callab
             except ClipSearchError as error:
                 raise click.ClickException(str(error)) from error
             except sqlite3.Error as error:
+                if error.args == ("interrupted",):
+                    # Ctrl-C during a statement, as SQLite reports it.
+                    raise KeyboardInterrupt from error
                 if reads is None:
                     raise
                 message = f"{kwargs['path']} can't be {reads}: {error}"

@@ -49,7 +49,8 @@ def database_path(connection: sqlite3.Connection) -> Path | None:
 def open_database(path: str) -> sqlite3.Connection:
     """Open a database for reading, with the SQL functions of sqlite-utils and its plugins.
 
-    Raises CommandError for a file that is not a database.
+    Raises CommandError for a file that is not a database, and for one that a killed program left
+    in the middle of a write: undoing that would be a write.
     """
     from sqlite_utils import Database
 
@@ -72,6 +73,11 @@ def open_database(path: str) -> sqlite3.Connection:
         connection.close()
         if "not a database" in str(error):
             raise CommandError(f"{path} is not a SQLite database: {error}") from error
+        if getattr(error, "sqlite_errorname", "") == "SQLITE_READONLY_ROLLBACK":
+            raise CommandError(
+                f"{path} was left in the middle of a write, by a program that was killed. To undo "
+                f"that write, run: sqlite-utils tables {path}"
+            ) from error
         raise
     return connection
 
@@ -81,6 +87,9 @@ def connect(path: Path) -> sqlite3.Connection:
 
     Raises CommandError for a file that is not a database, is read-only, or is locked.
     """
+    if str(path) == ":memory:":
+        # SQLite would open one in memory, whose vectors nobody could search.
+        raise CommandError(":memory: is no file. Expected the path of a database file")
     if sqlite3.sqlite_version_info < CONFIG.sqlite_at_least:
         least = ".".join(map(str, CONFIG.sqlite_at_least))
         raise CommandError(

@@ -8,6 +8,17 @@ from typing import Literal, get_args
 from ..common.config import CONFIG
 from ..common.errors import CommandError
 from ..database.index import IndexChoice
+from .arguments import (
+    check_choice,
+    database_of,
+    globs_of,
+    number,
+    optional_text,
+    path_of,
+    paths_of,
+    text_of,
+    whole_number,
+)
 from .options import EmbedOptions
 from .report import EmbedProgress, EmbedReport
 from .run import embed_images
@@ -58,42 +69,43 @@ def embed(
     that can't be used. A picture that can't be embedded is not an error: the report's `failed` has
     its path and the reason.
     """
-    arguments = _paths(pictures)
+    path = database_of("database", database)
+    arguments = paths_of("pictures", pictures)
     if not arguments and sql is None:
         raise CommandError("There are no pictures to embed. Give folders, files, archives, or sql")
     if "-" in arguments:
         raise CommandError("embed() reads no list from standard input. Give the paths themselves")
-    _check_choice("precision", precision, get_args(Precision))
-    _check_choice("text_tower", text_tower, get_args(TowerPrecision))
-    _check_choice("image_tower", image_tower, (None, *get_args(TowerPrecision)))
-    _check_choice("index", index, (None, *get_args(IndexKind)))
-    _check_positive("batch_size", batch_size)
-    _check_positive("max_megapixels", max_megapixels)
-    _check_positive("memory", memory)
+    check_choice("precision", precision, get_args(Precision))
+    check_choice("text_tower", text_tower, get_args(TowerPrecision))
+    check_choice("image_tower", image_tower, (None, *get_args(TowerPrecision)))
+    check_choice("index", index, (None, *get_args(IndexKind)))
+    if progress is not None and not callable(progress):
+        raise CommandError(f"progress is {progress!r:.80}. Expected a function, such as print")
+    index_memory = whole_number("memory", memory)
     if with_image_search and image_tower == "none":
         raise CommandError("with_image_search keeps the tower that image_tower='none' deletes")
     options = EmbedOptions(
-        table=table,
-        model=model,
-        pretrained=None if pretrained is None else os.path.expanduser(pretrained),
-        device=device,
+        table=optional_text("table", table),
+        model=optional_text("model", model),
+        pretrained=None if pretrained is None else path_of("pretrained", pretrained),
+        device=text_of("device", device),
         precision=precision,
-        batch_size=batch_size,
-        max_megapixels=max_megapixels,
-        sql=sql,
-        exclude=(exclude,) if isinstance(exclude, str) else tuple(exclude),
+        batch_size=whole_number("batch_size", batch_size),
+        max_megapixels=number("max_megapixels", max_megapixels),
+        sql=optional_text("sql", sql),
+        exclude=globs_of("exclude", exclude),
         rehash=rehash,
         retry_failed=retry_failed,
         prune=prune,
         thumbnails=thumbnails,
         index_choice=None
-        if index is None and memory is None
-        else IndexChoice(index or "auto", memory),
+        if index is None and index_memory is None
+        else IndexChoice(index or "auto", index_memory),
         text_tower=text_tower,
         image_tower=image_tower or ("auto" if with_image_search else None),
     )
     shown = EmbedProgress() if progress is None else _CalledProgress(progress)
-    return embed_images(Path(database).expanduser(), arguments, options, shown)
+    return embed_images(Path(path), arguments, options, shown)
 
 
 class _CalledProgress(EmbedProgress):
@@ -125,19 +137,3 @@ class _CalledProgress(EmbedProgress):
 
     def indexing(self, what: str, done: int, of: int) -> None:
         self._call(what, done, of)
-
-
-def _paths(pictures: StrPath | Iterable[StrPath]) -> list[str]:
-    given = [pictures] if isinstance(pictures, str | os.PathLike) else pictures
-    return [os.path.expanduser(picture) for picture in given]
-
-
-def _check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    if value not in choices:
-        expected = ", ".join(str(choice) for choice in choices if choice is not None)
-        raise CommandError(f"{name} is {value!r}. Expected one of {expected}")
-
-
-def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise CommandError(f"{name} is {value}. Expected a number above 0")

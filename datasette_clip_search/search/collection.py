@@ -8,19 +8,21 @@ It calls the same functions as the SQL functions do, with the same limits and er
 - It sees the database as it is at each call.
 """
 
+import functools
 import json
 import operator
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 
 from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
-from ..common.errors import CommandError, QueryError
-from ..database.connection import open_database
+from ..common.errors import ClipSearchError, CommandError, QueryError
+from ..common.terminal_text import visible
+from ..database.connection import fetch, open_database
 from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
@@ -39,6 +41,29 @@ if TYPE_CHECKING:
 
     Picture = str | os.PathLike[str] | bytes | Image
     Query = str | int | bytes | os.PathLike[str] | Image | Vectors
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _heeds_ctrl_c(
+    method: Callable[Concatenate["Collection", P], T],
+) -> Callable[Concatenate["Collection", P], T]:
+    """Raise KeyboardInterrupt after Ctrl-C during a statement: SQLite turns it into an error.
+
+    A connection of the caller's may be interrupted for other reasons.
+    """
+
+    @functools.wraps(method)
+    def heed(self: "Collection", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.OperationalError as error:
+            if self._opened is not None and error.args == ("interrupted",):
+                raise KeyboardInterrupt from error
+            raise
+
+    return heed
 
 
 class Collection:
@@ -60,14 +85,12 @@ class Collection:
         `model` is one of the database's, by its id or name; None is its default.
 
         Raises NoEmbeddings for a database without any, QueryError for a model that it lacks, and
-        CommandError for a file that is not a database.
+        CommandError for a file that is not a database or a connection that returns no str for text.
         """
         self._opened: sqlite3.Connection | None = None
-        # A sqlite_utils.Database keeps its connection in `conn`.
-        given: Any = getattr(database, "conn", database)
-        if isinstance(given, str | os.PathLike):
-            given = self._opened = _open(os.path.expanduser(given))
-        self._connection: sqlite3.Connection = given
+        if isinstance(database, str | os.PathLike):
+            self._opened = _open(os.path.expanduser(database))
+        self._connection: sqlite3.Connection = self._opened or _given(database)
         try:
             self._model_id = choose_model(self._connection, model)[1].id
         except BaseException:
@@ -98,6 +121,7 @@ class Collection:
         """All models of the database, its default first."""
         return models(self._connection)
 
+    @_heeds_ctrl_c
     def search(
         self,
         query: "Query | None" = None,
@@ -128,6 +152,7 @@ class Collection:
             value = _integer("like", like) if query is None else self._value(query)
         return self._search(value, k, where, parameters, within)
 
+    @_heeds_ctrl_c
     def mix(
         self,
         terms: "Mapping[Any, float] | Iterable[tuple[Query, float]]",
@@ -143,10 +168,11 @@ class Collection:
         them, because a vector can't be a key. A picture of the mix can be among the hits. The other
         arguments, and the errors, are those of search().
         """
-        pairs = terms.items() if isinstance(terms, Mapping) else terms
+        pairs = _pairs(terms)
         vector = self._mixed([(self._value(query), _plain(weight)) for query, weight in pairs])
         return self._search(_blob(vector), k, where, parameters, within)
 
+    @_heeds_ctrl_c
     def duplicates(self, threshold: float = CONFIG.duplicate_threshold) -> list[Duplicate]:
         """Return groups of near-identical pictures, as clip_duplicates() does, largest first.
 
@@ -156,26 +182,30 @@ class Collection:
         table, model = self._chosen()
         return list(duplicates(self._connection, model, table, _plain(threshold)))
 
+    @_heeds_ctrl_c
     def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
         """Return labels with their probabilities for a query, as clip_tags() does, best first.
 
         `query` is usually the id of a picture. Raises QueryError for one that can't be searched
         for, and for labels that are blank, repeated, too long or too many.
         """
-        if isinstance(labels, str):
-            raise QueryError('labels is a text. Expected a list, such as ["dog", "cat"]')
+        if isinstance(labels, str) or not isinstance(labels, Iterable):
+            what = "text" if isinstance(labels, str) else type(labels).__name__
+            raise QueryError(f'labels is a {what}. Expected a list, such as ["dog", "cat"]')
         try:
             listed = json.dumps(list(labels))
-        except TypeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise QueryError(f"A label must be text: {error}") from error
         table, model = self._chosen()
         return list(tags(self._connection, model, table, self._value(query), listed))
 
+    @_heeds_ctrl_c
     def vector(self, query: "Query") -> Vectors:
         """Return the unit vector of a query, (d,) float32, as clip_vector() does."""
         table, model = self._chosen()
         return query_vector(self._connection, model, table, self._value(query))
 
+    @_heeds_ctrl_c
     def vectors(self) -> tuple[Ids, Vectors]:
         """Return all pictures' ids, (n,) int64 ascending, and unit vectors, (n, d) float32."""
         model = self.model
@@ -187,7 +217,12 @@ class Collection:
         return ids[kept], vectors[kept]
 
     def __repr__(self) -> str:
-        return f"<Collection: {len(self)} pictures, {self.model.label}>"
+        try:
+            shown = f"{len(self)} pictures, {self.model.label}"
+        except (sqlite3.Error, ClipSearchError) as error:
+            # Debuggers and notebooks show a collection that is closed, too.
+            shown = str(error)
+        return f"<Collection: {visible(shown)}>"
 
     def _chosen(self) -> tuple[str, Model]:
         # Read at each call, because a model's row gives the state of its vectors.
@@ -201,12 +236,18 @@ class Collection:
         parameters: Sequence[object] | Mapping[str, object],
         within: Iterable[int] | Ids | None,
     ) -> Hits:
-        if where is None and len(parameters):
+        values = _parameters(parameters)
+        if where is None and values:
             raise QueryError("parameters are the values of ? or :name in where, but there is none")
+        if not isinstance(where, str | None):
+            raise QueryError(
+                f"where is a {type(where).__name__}. Expected an SQL condition, such as "
+                "\"taken >= '2020'\""
+            )
         table, model = self._chosen()
         ids = None if within is None else _ids(within)
         if where is not None:
-            meeting = ids_where(self._connection, table, model, where, parameters, PYTHON)
+            meeting = ids_where(self._connection, table, model, where, values, PYTHON)
             ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
         found = nearest.search(self._connection, model, table, value, _plain(k), ids)
         source = HitSource(self._connection, table)
@@ -254,7 +295,26 @@ class Collection:
 def _open(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise CommandError(f"There is no database {path}. Make one: embed({path!r}, [FOLDER])")
-    return open_database(path)
+    try:
+        return open_database(path)
+    except sqlite3.Error as error:
+        raise CommandError(f"{path} can't be read: {error}") from error
+
+
+def _given(database: object) -> sqlite3.Connection:
+    # A sqlite_utils.Database has its connection as `conn`.
+    connection: Any = getattr(database, "conn", database)
+    if not hasattr(connection, "execute"):
+        raise CommandError(
+            f"database is a {type(database).__name__}. Expected a path, a sqlite3.Connection or a "
+            "sqlite_utils.Database"
+        )
+    if fetch(connection, "select 'a'").fetchone() != ("a",):
+        raise CommandError(
+            "The connection's text_factory makes something else of text. Expected one that makes "
+            "str, such as sqlite3's own: connection.text_factory = str"
+        )
+    return cast(sqlite3.Connection, connection)
 
 
 def _blob(vector: Vectors) -> bytes:
@@ -267,18 +327,51 @@ def _plain(number: Any) -> Any:
     return number.item() if isinstance(number, np.generic) else number
 
 
+def _pairs(terms: Any) -> list[tuple[Any, Any]]:
+    given = terms.items() if isinstance(terms, Mapping) else terms
+    try:
+        return [(query, weight) for query, weight in given]
+    except (TypeError, ValueError) as error:
+        raise QueryError(
+            f"The terms of a mix are {terms!r:.40}. Expected queries with their weights, such as "
+            "{'zebra': 1, 'stripes': -0.7}"
+        ) from error
+
+
+def _parameters(
+    parameters: Sequence[object] | Mapping[str, object],
+) -> list[object] | dict[str, object]:
+    """Return the values of a condition, numpy's as Python's: SQLite takes those for blobs.
+
+    Raises QueryError for anything but a list or a mapping of names.
+    """
+    if isinstance(parameters, Mapping) and all(isinstance(name, str) for name in parameters):
+        return {name: _plain(value) for name, value in parameters.items()}
+    if isinstance(parameters, str | bytes | Mapping) or not isinstance(parameters, Iterable):
+        raise QueryError(
+            f"parameters is {parameters!r:.40}. Expected a list such as ['Canon%'] for each ?, or "
+            "a mapping such as {'camera': 'Canon%'} for each :name"
+        )
+    return [_plain(value) for value in parameters]
+
+
 def _integer(name: str, value: object) -> int:
     """Return a Python or NumPy integer for SQL. Raises QueryError for anything else."""
     try:
-        integer = operator.index(value)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}") from error
+        # To Python, True is 1; as an id it is a mistake.
+        integer = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        integer = None
+    if integer is None:
+        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}")
     if not -(2**63) <= integer < 2**63:
         raise QueryError(f"{name} must be an integer of 64 bits, but it is {integer!r:.40}")
     return integer
 
 
 def _ids(within: Iterable[int] | Ids) -> Ids:
+    if not isinstance(within, Iterable) or (isinstance(within, np.ndarray) and not within.ndim):
+        raise QueryError(f"within is {within!r:.40}. Expected the ids to search, such as [1, 2, 3]")
     ids = np.array([_integer("An id of within", each) for each in within], np.int64)
     if len(ids) > CONFIG.max_within_ids:
         raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")

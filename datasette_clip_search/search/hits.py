@@ -1,6 +1,7 @@
 """Hits of a search in Python, which Jupyter shows as thumbnails.
 
 - A hit reads its row and thumbnail from the database only when they are used.
+- A pickled hit keeps what the search found, without row and thumbnail.
 - A stranger may have written the database, so everything shown from it is escaped.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, overload
 
-from ..common.errors import QueryError
+from ..common.errors import ClipSearchError, QueryError
 from ..common.terminal_text import visible
 from ..database.connection import fetch, quote
 from ..database.thumbnails import Thumbnail, read_thumbnail
@@ -75,10 +76,31 @@ class Hit:
         found = read_thumbnail(self._hit_source.connection, self.image_id)
         return found.data if found else None
 
+    def __contains__(self, column: object) -> bool:
+        return column in self.row
+
+    # Python would ask for the columns 0, 1, 2 and so on.
+    __iter__ = None
+
     @property
     def _hit_source(self) -> HitSource:
-        source: HitSource = self.__dict__["_source"]
+        source: HitSource | None = self.__dict__.get("_source")
+        if source is None:
+            raise QueryError(
+                "This hit was pickled, which leaves its database behind. Search again for its row "
+                "and thumbnail"
+            )
         return source
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_source"}
+
+    # Nothing in a hit changes, and a copy by its state would lose the database.
+    def __copy__(self) -> "Hit":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Hit":
+        return self
 
     def _repr_html_(self) -> str:
         return _grid([self])
@@ -153,6 +175,7 @@ def _image(hit: Hit, name: str) -> str:
 def _thumbnail(hit: Hit) -> Thumbnail | None:
     try:
         return read_thumbnail(hit._hit_source.connection, hit.image_id)
-    except sqlite3.ProgrammingError:
-        # The collection is closed, or belongs to another thread.
+    except (sqlite3.Error, ClipSearchError):
+        # The collection is closed or belongs to another thread, the database is locked or has other
+        # tables now, or the hit was pickled.
         return None

@@ -1,8 +1,8 @@
 """Combine several weighted queries into one unit vector."""
 
-import math
 import re
 import sqlite3
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,7 +81,8 @@ def check_weight(weight: Value) -> float:
         r"[+-]?([0-9]{1,20}\.?|[0-9]{0,20}\.[0-9]{1,20})", weight
     ):
         weight = float(weight)
-    if not isinstance(weight, int | float) or not math.isfinite(weight):
+    # Of Python, an integer may be too large for a float.
+    if not isinstance(weight, int | float) or not abs(weight) <= sys.float_info.max:
         raise QueryError(
             f"A weight of a mix must be a finite number, but it is {describe_value(weight)}. "
             "Give every query and its weight: clip_mix('zebra', 1, 'stripes', -0.7)"

@@ -64,10 +64,7 @@ def own_picture_vector(
         )
     path = os.path.expanduser(picture)
     try:
-        with open(path, "rb") as file:
-            decoded = decode_own(file.read(), encoder, path)
-    except OSError as error:
-        raise QueryError(f"{path} can't be read: {error.strerror}") from error
+        decoded = decode_own(_read(path), encoder, path)
     except PictureError as error:
         raise NotAPicture(f"{path}: {error}") from error
     return encode_own(model, encoder, decoded.image, (decoded.width, decoded.height))
@@ -80,12 +77,25 @@ def is_image(value: object) -> "TypeGuard[Image]":
     return isinstance(value, Image)
 
 
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise QueryError(f"{path} can't be read: {error.strerror}") from error
+    except ValueError as error:
+        # A name that no file can have: with a NUL character, or half of a surrogate pair.
+        raise QueryError(f"{path} can't be read: {error}") from error
+
+
 def _upright_rgb(image: "Image") -> "Image":
     """Return a Pillow image as pictures are decoded: upright, and 8-bit sRGB on white."""
     from PIL import ImageOps
 
     from ..pictures.colour import to_srgb
 
+    if 0 in image.size:
+        raise NotAPicture(f"The image has no pixels: its size is {image.width} x {image.height}")
     try:
         return to_srgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError) as error:

@@ -9,6 +9,7 @@ from ..common.errors import CommandError
 from ..database.connection import fetch, quote
 from ..database.model import Model
 from ..database.schema import EMBEDDINGS
+from ..database.vectors import ids_of
 from .nearest import RankedPicture
 
 
@@ -46,7 +47,8 @@ def ids_where(
 
     `parameters` holds the values of its ? or :name parameters.
 
-    Raises CommandError with SQLite's message for a condition that cannot be run.
+    Raises CommandError with SQLite's message for a condition that cannot be run, and DatabaseError
+    for ids that are not integers.
     """
     if not _COMMENTS.sub("", where).strip():
         raise CommandError(
@@ -69,15 +71,21 @@ def ids_where(
             )""",
             values,
         )
-        return [int(image_id) for (image_id,) in rows]
+        found = [image_id for (image_id,) in rows]
     # Before Python 3.12, more than one statement raised a Warning. Python itself refuses numbers
     # and texts that SQLite does not have.
     except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeEncodeError) as error:
+        if error.args == ("interrupted",):
+            # By Ctrl-C or the caller; the condition is not to blame.
+            raise
         # SQLite repeats all of a text that has no end.
         first, newline, _ = str(error).partition("\n")
         said = first.rstrip(".") + (" …" if newline else "")
         advice = _explain_error(connection, table, said, words)
         raise CommandError(f"{words.condition} cannot be run: {advice}") from error
+    # Anyone may have made the tables.
+    ids: list[int] = ids_of(found).tolist()
+    return ids
 
 
 def _explain_error(connection: sqlite3.Connection, table: str, said: str, words: Words) -> str:

@@ -4,8 +4,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -23,6 +25,8 @@ from support.paths import DEMO_PICTURES
 pytest.importorskip("open_clip")
 
 PICTURE = DEMO_PICTURES / "phone" / "received-0099.webp"
+RECURSIVE: list = []
+RECURSIVE.append(RECURSIVE)
 SEARCH = "select id, rank, score, z_score, path from clip_search"
 
 
@@ -134,6 +138,7 @@ def test_where(photos, demo_database):
         {"where": "camera like ?", "parameters": ["%Pixel%"]},
         {"where": "camera like :camera", "parameters": {"camera": "%Pixel%"}},
         {"where": "camera like :camera -- or so", "parameters": {":camera": "%Pixel%"}},
+        {"where": "camera like ?", "parameters": iter(["%Pixel%"])},
     ):
         hits = photos.search("dog", **condition)
         assert [(hit.image_id, hit.rank, hit.score, hit.z_score) for hit in hits] == expected
@@ -142,6 +147,15 @@ def test_where(photos, demo_database):
     sql = "select id from images where camera like '%Pixel%' and id between 100 and 149"
     assert {(hit.image_id,) for hit in both} == {*rows(demo_database, sql)}
     assert len(photos.mix({"dog": 1}, where="0")) == 0
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.int8, np.float32])
+def test_values_of_where_may_be_numpys(photos, kind):
+    [hit] = photos.search("dog", where="id = ?", parameters=[kind(42)])
+    [same] = photos.search("dog", where="id = :id", parameters={"id": kind(42)})
+    assert hit.image_id == same.image_id == 42
+    ids, _ = photos.vectors()
+    assert len(photos.search("dog", where="id in (?, ?)", parameters=ids[:2])) == 2
 
 
 @pytest.mark.parametrize(
@@ -158,6 +172,13 @@ def test_where(photos, demo_database):
         ("camera = ?", (), "Incorrect number of bindings supplied"),
         ("camera = ?", {"camera": "x"}, "? takes its value from a list, and parameters is a"),
         ("camera = :c", {"d": "x"}, "You did not supply a value for binding parameter :c. Give it"),
+        ("camera = ?", "Canon", "parameters is 'Canon'. Expected a list such as ['Canon%']"),
+        ("camera = ?", b"Canon", "parameters is b'Canon'. Expected a list"),
+        ("camera = ?", None, "parameters is None. Expected a list"),
+        ("camera = ?", {1: "x"}, "parameters is {1: 'x'}. Expected a list"),
+        (None, 5, "parameters is 5. Expected a list"),
+        (5, (), "where is a int. Expected an SQL condition"),
+        (b"1", (), "where is a bytes. Expected an SQL condition"),
     ],
 )
 def test_where_must_be_one_condition(photos, where, parameters, message):
@@ -166,6 +187,44 @@ def test_where_must_be_one_condition(photos, where, parameters, message):
     assert message in str(caught.value)
     assert "--where" not in str(caught.value)
     assert len(photos) == 160
+
+
+def test_where_refuses_ids_that_are_no_integers(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    connection = sqlite3.connect(database)
+    connection.executescript("""
+        pragma legacy_alter_table = on;
+        alter table images rename to older;
+        create table images as select * from older;
+        update images set id = 'x' where id = 1;
+        update clip_embeddings set image_id = 'x' where image_id = 1;
+    """)
+    connection.close()
+    with Collection(database) as photos, pytest.raises(ClipSearchError, match="is no whole number"):
+        photos.search("dog", where="1")
+
+
+ENDLESS = "id in (with recursive n(i) as (select 1 union all select i + 1 from n) select i from n)"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+def test_ctrl_c_ends_a_long_condition(demo_database, photos):
+    def after_a_moment(call):
+        timer = threading.Timer(0.3, call)
+        timer.start()
+        return timer
+
+    timer = after_a_moment(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        photos.search("dog", where=ENDLESS)
+    timer.join()
+    # The caller's own connection may be interrupted by the caller.
+    connection = sqlite3.connect(demo_database)
+    timer = after_a_moment(connection.interrupt)
+    with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+        Collection(connection).search("dog", where=ENDLESS)
+    timer.join()
+    connection.close()
 
 
 def test_duplicates(photos, sql):
@@ -262,6 +321,9 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.search(image="nowhere.jpg"), "nowhere.jpg can't be read: No such file"),
         (lambda p: p.search(image=__file__), "test_collection.py: "),
         (lambda p: p.search(image=b"nothing"), ""),
+        (lambda p: p.search(image="a\0b"), "a\\x00b can't be read: embedded null byte"),
+        (lambda p: p.search(image="\ud800"), "\\ud800 can't be read: "),
+        (lambda p: p.search(Image.new("RGB", (0, 5))), "no pixels: its size is 0 x 5"),
         (lambda p: p.search(image=3), "image is a int. Expected a path, the bytes"),
         (lambda p: p.search(np.zeros(3, np.float32)), "has the shape (3,) and the type float32"),
         (lambda p: p.search(np.zeros(128, np.float32)), "The embedding is all zeros"),
@@ -270,11 +332,22 @@ def test_refuses_as_sql_does(photos, demo_database, call, statement):
         (lambda p: p.search("dog", within=[1.5]), "An id of within must be an integer, but it is"),
         (lambda p: p.search("dog", within="12"), "An id of within must be an integer, but it is"),
         (lambda p: p.search("dog", parameters=[1]), "values of ? or :name in where, but there is"),
-        (lambda p: p.search("dog", where="id = ?", parameters=[2**70]), "where can't be run: "),
-        (lambda p: p.search("dog", where="id = '\ud800'"), "where can't be run: "),
+        (lambda p: p.search("dog", where="id = ?", parameters=[2**70]), "where cannot be run: "),
+        (lambda p: p.search("dog", where="id = '\ud800'"), "where cannot be run: "),
         (lambda p: p.tags(42, "dog"), "labels is a text. Expected a list"),
         (lambda p: p.tags(42, [b"dog"]), "A label must be text: "),
         (lambda p: p.tags(42, ["dog", 3]), "number 2 is 3"),
+        (lambda p: p.search(True), "The id of a picture must be an integer, but it is True"),
+        (lambda p: p.search(like=True), "like must be an integer, but it is True"),
+        (lambda p: p.search("dog", within=5), "within is 5. Expected the ids to search"),
+        (lambda p: p.search("dog", within=np.array(5)), "within is array(5). Expected the ids"),
+        (lambda p: p.tags(42, None), "labels is a NoneType. Expected a list"),
+        (lambda p: p.tags(42, RECURSIVE), "A label must be text: "),
+        (lambda p: p.mix("dog"), "The terms of a mix are 'dog'. Expected queries with their"),
+        (lambda p: p.mix(["dog", "cat"]), "The terms of a mix are ['dog', 'cat']. Expected"),
+        (lambda p: p.mix([("dog", 1, 2)]), "The terms of a mix are [('dog', 1, 2)]. Expected"),
+        (lambda p: p.mix(None), "The terms of a mix are None. Expected"),
+        (lambda p: p.mix({"dog": 10**400}), "A weight of a mix must be a finite number"),
         (lambda p: p.mix({}), "The weights of the mix are all 0"),
         (lambda p: p.mix({f"dog {n}": 1 for n in range(17)}), "The mix has 17 queries"),
     ],
@@ -317,6 +390,34 @@ def test_closes_what_it_opened(demo_database):
         photos.search("dog")
     # What was found can still be shown, without its thumbnail.
     assert "<img" not in hits._repr_html_()
+    assert repr(photos) == "<Collection: Cannot operate on a closed database.>"
+
+
+def test_a_model_of_a_stranger_is_shown_without_control_codes(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    connection = sqlite3.connect(database)
+    connection.execute("update clip_models set name = 'a' || char(27) || '[2J'")
+    connection.commit()
+    connection.close()
+    with Collection(database) as photos:
+        assert repr(photos) == "<Collection: 160 pictures, a\\x1b[2J>"
+
+
+@pytest.mark.parametrize("database", [None, 5, b"photos.db", [], io.StringIO()])
+def test_refuses_what_has_no_database(database):
+    with pytest.raises(ClipSearchError, match=r"database is a \w+\. Expected a path, a sqlite3"):
+        Collection(database)
+
+
+@pytest.mark.parametrize("factory", [bytes, bytearray, lambda text: text.decode().upper()])
+def test_refuses_a_connection_that_makes_no_str_of_text(demo_database, factory):
+    connection = sqlite3.connect(demo_database)
+    connection.text_factory = factory
+    with pytest.raises(ClipSearchError, match="text_factory makes something else of text"):
+        Collection(connection)
+    connection.text_factory = lambda text: text.decode(errors="replace")
+    assert len(Collection(connection)) == 160
+    connection.close()
 
 
 def test_refuses_what_is_no_database(tmp_path):
@@ -393,6 +494,41 @@ def test_reads_a_write_ahead_log_and_leaves_it(tmp_path, demo_database):
         assert len(photos) == 159
     assert (log.read_bytes(), Path(database).read_bytes()) == before
     writer.close()
+
+
+def test_says_that_a_database_is_locked(tmp_path, demo_database, monkeypatch):
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **kw: connect(*args, timeout=0, **kw))
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    writer = connect(database, isolation_level=None)
+    writer.execute("begin exclusive")
+    with pytest.raises(ClipSearchError, match=r"photos\.db can't be read: database is locked"):
+        Collection(database)
+    writer.close()
+
+
+KILLED = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("pragma cache_size = 5")
+connection.execute("begin")
+connection.execute("update clip_thumbnails set data = zeroblob(length(data))")
+os._exit(0)
+"""
+
+
+def test_leaves_what_a_killed_program_left(tmp_path, demo_database):
+    database = shutil.copy(demo_database, tmp_path / "photos.db")
+    subprocess.run([sys.executable, "-c", KILLED, database], check=True)
+    before = files(tmp_path)
+    assert [*sorted(before)] == ["photos.db", "photos.db-journal"]
+    with pytest.raises(ClipSearchError, match="left in the middle of a write") as caught:
+        Collection(database)
+    assert str(caught.value).endswith(f"run: sqlite-utils tables {database}")
+    assert files(tmp_path) == before
+    assert run("tables", database).exit_code == 0
+    with Collection(database) as photos:
+        assert photos.search("dog")[0].thumbnail[:3] == b"\xff\xd8\xff"
 
 
 def test_reads_an_immutable_database(demo_database, photos):

@@ -115,6 +115,29 @@ def test_says_what_failed_and_why(tmp_path, pictures, quick):
         ({"max_megapixels": -1}, "max_megapixels is -1. Expected a number above 0"),
         ({"max_megapixels": float("nan")}, "max_megapixels is nan. Expected a number above 0"),
         ({"memory": 0}, "memory is 0. Expected a number above 0"),
+        ({"memory": "4GB"}, "memory is '4GB'. Expected a number above 0"),
+        ({"memory": float("inf")}, "memory is inf. Expected a whole number"),
+        ({"batch_size": "8"}, "batch_size is '8'. Expected a number above 0"),
+        ({"batch_size": 1.5}, "batch_size is 1.5. Expected a whole number"),
+        ({"batch_size": True}, "batch_size is True. Expected a number above 0"),
+        ({"max_megapixels": "x"}, "max_megapixels is 'x'. Expected a number above 0"),
+        ({"max_megapixels": None}, "max_megapixels is None. Expected a number above 0"),
+        ({"pictures": None}, "pictures is None. Expected paths"),
+        ({"pictures": b"folder"}, "pictures is b'folder'. Expected paths"),
+        ({"pictures": [5]}, "pictures is 5. Expected a path"),
+        ({"pictures": [b"folder"]}, "pictures is b'folder'. Expected a path"),
+        ({"pictures": "\ud800"}, "Expected a text without NUL characters and halves"),
+        ({"exclude": 5}, "exclude is 5. Expected a glob, or a list of globs"),
+        ({"exclude": None}, "exclude is None. Expected a glob, or a list of globs"),
+        ({"exclude": ["*.gif", None]}, "exclude is None. Expected a glob, or a list of globs"),
+        ({"pretrained": 5}, "pretrained is 5. Expected a path"),
+        ({"pretrained": b"model"}, "pretrained is b'model'. Expected a path"),
+        ({"device": None}, "device is None. Expected a text"),
+        ({"model": 5}, "model is 5. Expected a text"),
+        ({"sql": 5}, "sql is 5. Expected a text"),
+        ({"table": 5}, "table is 5. Expected a text"),
+        ({"table": "a\0b"}, "Expected a text without NUL characters and halves"),
+        ({"progress": 5}, "progress is 5. Expected a function, such as print"),
         ({"with_image_search": True, "image_tower": "none"}, "image_tower='none' deletes"),
         ({"table": "clip_models"}, "The pictures' table can't be named 'clip_models'"),
         ({"model": "no-such-model"}, "no-such-model"),
@@ -125,3 +148,23 @@ def test_refuses_and_writes_nothing(tmp_path: Path, pictures, arguments, message
         embed(tmp_path / "photos.db", **{"pictures": pictures, **arguments})
     assert message in str(caught.value)
     assert not (tmp_path / "photos.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        (None, "database is None. Expected a path"),
+        (b"photos.db", "database is b'photos.db'. Expected a path"),
+        ("", ". is a folder. Expected a SQLite database file"),
+        ("a\0b", "Expected a text without NUL characters"),
+        ("x" * 300, "can't be used: File name too long"),
+        (":memory:", ":memory: is no file. Expected the path of a database file"),
+    ],
+)
+def test_refuses_what_can_be_no_database(tmp_path, pictures, monkeypatch, database, message):
+    monkeypatch.chdir(tmp_path)
+    before = {*tmp_path.iterdir()}
+    with pytest.raises(ClipSearchError) as caught:
+        embed(database, pictures)
+    assert message in str(caught.value)
+    assert {*tmp_path.iterdir()} == before

@@ -1,6 +1,8 @@
 """Hits: their rows and thumbnails, and how they show themselves in a notebook."""
 
 import base64
+import copy
+import pickle
 import re
 import shutil
 import sqlite3
@@ -110,6 +112,46 @@ def test_a_hit_whose_row_is_gone(changed, tmp_path):
         hit["camera"]
     assert hit.thumbnail is None
     assert "<img" not in hit._repr_html_()
+
+
+def test_a_hit_tells_its_columns_and_is_no_list(photos):
+    [hit] = photos.search("dog", k=1)
+    assert "camera" in hit
+    assert "nothing" not in hit
+    with pytest.raises(TypeError, match="not iterable"):
+        iter(hit)
+
+
+def test_copies_of_hits_keep_their_database(photos):
+    hits = photos.search("dog", k=2)
+    for copied in (copy.copy(hits), copy.deepcopy(hits)):
+        assert copied == hits
+        assert copied[0].row == hits[0].row
+        assert copied[0].thumbnail
+    assert copy.copy(hits[0]).row == copy.deepcopy(hits[0]).row == hits[0].row
+
+
+def test_pickled_hits_keep_what_the_search_found(photos):
+    hits = photos.search("dog", k=2)
+    again = pickle.loads(pickle.dumps(hits))
+    assert again == hits
+    assert repr(again) == repr(hits)
+    with pytest.raises(ClipSearchError, match="This hit was pickled, which leaves its database"):
+        again[0]["camera"]
+    with pytest.raises(ClipSearchError, match="This hit was pickled"):
+        assert again[0].thumbnail
+    assert "<img" not in again._repr_html_()
+
+
+def test_hits_show_themselves_when_the_tables_have_changed(changed, tmp_path):
+    hits = changed().search("dog", k=2)
+    connection = sqlite3.connect(tmp_path / "photos.db")
+    connection.execute("drop table clip_thumbnails")
+    connection.execute("create view clip_thumbnails as select 1 as image_id, 'svg' as format")
+    connection.close()
+    page = Images(hits._repr_html_())
+    assert page.sources == []
+    assert str(hits[1].image_id) in page.text
 
 
 def test_hits_show_their_thumbnails(photos, demo_database):
