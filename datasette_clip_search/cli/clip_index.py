@@ -21,7 +21,7 @@ from .terminal import say
 @index_options
 @click.option("--status", is_flag=True, help="Check the index without building it")
 @click.option("--json", "as_json", is_flag=True, help="Output JSON")
-@click.option("--silent", is_flag=True, help="Show no progress")
+@click.option("--silent", is_flag=True, help="Print only errors, and the JSON of --json")
 @cli_errors()
 def clip_index(
     path: Path,
@@ -72,6 +72,8 @@ def clip_index(
     report = _report(found, chosen.label, mended, None if status else seconds)
     if as_json:
         click.echo(json.dumps(report, indent=4))
+        return
+    if silent:
         return
     for name, value in _lines(report):
         say(f"{name + ':':<11}{value}")
@@ -131,8 +133,10 @@ def _lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if report["wanted_kind"] not in (None, "auto", report["kind"]):
         least = f"{report['wanted_kind']} needs at least {CONFIG.index_at_least} pictures"
         yield "Note", f"{least}; with fewer, searches compare every vector"
-    if report["memory_bytes"] > (report["wanted_bytes"] or report["memory_bytes"]):
-        yield "Note", f"no kind of index fits into {_format_size(report['wanted_bytes'])}"
+    if (wanted := report["wanted_bytes"]) and (excess := report["memory_bytes"] - wanted) > 0:
+        limit, more = _format_size(wanted), _format_size(excess)
+        smallest = "; no kind of index is smaller" if report["wanted_kind"] == "auto" else ""
+        yield "Note", f"the index exceeds the limit of {limit} by {more}{smallest}"
     if report["recall_at_10"] < report["recall_wanted"]:
         goal = f"the recall is below the goal of {report['recall_wanted']}"
         yield "Note", f"{goal}; allow more --memory or choose another --index"

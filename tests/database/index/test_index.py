@@ -1,6 +1,7 @@
 """The kinds of index: what they find, their recall, and the commands about them."""
 
 import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -247,7 +248,8 @@ def test_command(made, tmp_path):
     assert told["recall_at_10"] >= 0.96
     with closing(sqlite3.connect(path)) as connection, connection:
         put(connection, [5, COUNT + 1], clustered(2, seed=9))
-    assert "2 changed since" in run("clip-index", path, "--status").output
+    changed = "searches compare the 2 that have changed one by one"
+    assert changed in run("clip-index", path, "--status").output
     told = json.loads(run("clip-index", path, "--memory", "250KB", "--json").stdout)
     assert (told["kind"], told["pictures"]) == ("ivf-sq4", COUNT + 1)
 
@@ -255,9 +257,21 @@ def test_command(made, tmp_path):
 def test_command_says_where_a_choice_is_not_met(tmp_path):
     path = make(tmp_path / "p.db", clustered(300))
     said = run("clip-index", path, "--index", "ivf-sq8", "--memory", "5KB").stdout
-    assert "ivf-sq8 is for 1000 pictures or more; of fewer, every one is looked at" in said
-    assert "no kind takes as little as 5.0 KB" in said
+    assert "ivf-sq8 needs at least 1000 pictures; with fewer, searches compare every vector" in said
+    assert re.search(r"Note: +the index exceeds the limit of 5\.0 KB by [\d.]+ KB$", said, re.M)
+    said = run("clip-index", path, "--index", "auto", "--memory", "5KB").stdout
+    assert re.search(r"5\.0 KB by [\d.]+ KB; no kind of index is smaller$", said, re.M)
     assert "Note" not in run("clip-index", path, "--index", "auto").stdout
+
+
+def test_silent_command_prints_json_and_errors_only(made, tmp_path):
+    path = tmp_path / "p.db"
+    shutil.copy(made, path)
+    assert run("clip-index", path, "--silent").output == ""
+    assert index_path(path, 1).exists()
+    result = run("clip-index", path, "--silent", "--status", "--json")
+    assert json.loads(result.stdout)["pictures"] == COUNT
+    assert result.stderr == ""
 
 
 def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configured):
@@ -278,12 +292,12 @@ def test_duplicates_of_many_are_for_the_owner(made, tmp_path, connect, configure
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--memory", "lots"], "'lots' is no size of memory"),
-        (["--memory", "0GB"], "no size of memory"),
-        (["--memory", "-1GB"], "no size of memory"),
+        (["--memory", "lots"], "'lots' is not a size"),
+        (["--memory", "0GB"], "'0GB' is not a size"),
+        (["--memory", "-1GB"], "'-1GB' is not a size"),
         (["--index", "hnsw"], "'hnsw' is not one of"),
         (["--model", "nobody"], "There is no model 'nobody'"),
-        (["--status", "--memory", "1GB"], "--status builds nothing"),
+        (["--status", "--memory", "1GB"], "--status does not build an index"),
     ],
 )
 def test_command_refuses(made, arguments, message):
