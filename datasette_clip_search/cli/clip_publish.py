@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..common.config import CONFIG
-from ..database.private_facts import NAMES
+from ..database.private_facts import FACTS, NAMES
 from .command import Command, cli_errors
 from .options import check_condition, condition_options, model_option
 
@@ -46,15 +46,15 @@ from .options import check_condition, condition_options, model_option
     type=click.Choice(NAMES),
     metavar="FACT",
     multiple=True,
-    help="Publish a private fact that is left out by default: gps, mtime, key or original; "
-    "repeatable",
+    help="Publish a fact that is left out by default: gps, mtime, key or original; repeatable",
 )
 @click.option(
     "--drop",
     type=click.Choice(NAMES),
     metavar="FACT",
     multiple=True,
-    help=f"Leave out a private fact: {', '.join(NAMES)}; repeatable",
+    help=f"Leave out a fact: {', '.join(fact.name for fact in FACTS if fact.is_kept)}, or key, "
+    "which --with-table publishes; repeatable",
 )
 @click.option(
     "--relative-to",

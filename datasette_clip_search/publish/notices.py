@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from ..database.connection import fetch, quote
 from ..database.private_facts import FACTS
 from ..database.publication import originals_template
-from ..database.recognition import select_facts
 from ..database.schema import FAILURES, THUMBNAILS
 from ..database.vectors import lost_ids
 from .copying import CHOSEN, Copy
@@ -47,25 +46,12 @@ def find_notices(
     tables: Sequence[str],
 ) -> Iterator[str]:
     """Yield what was left out or changed, and what may reveal more than intended."""
-    yield from _position_notices(copy, published)
     yield from _path_notices(paths)
     yield from _left_out_notices(copy, options)
     yield from _original_notices(copy, published, paths)
     yield from _paths_in(copy, copy.table, options.columns)
     for table in tables:
         yield from _paths_in(copy, table, copy.columns(table))
-
-
-def _position_notices(copy: Copy, published: PublicFacts) -> Iterator[str]:
-    position = select_facts(copy.reader, copy.table, "id", "latitude", "longitude")
-    sql = f"""select count(*) from (select {position} from main.{quote(copy.table)})
-        where {_IS_CHOSEN} and latitude is not null and longitude is not null"""
-    if positions := copy.count(sql):
-        pictures = counted(positions, "picture")
-        if "gps" in published.revealed:
-            yield f"Published: GPS positions of {pictures}"
-        else:
-            yield f"Left out: GPS positions of {pictures}; --keep-gps keeps them"
 
 
 def _path_notices(paths: PublicPaths) -> Iterator[str]:
