@@ -96,7 +96,9 @@ from .options import index_choice_of, index_options
     help="Compare the contents of files even if size and time are unchanged",
 )
 @click.option("--retry-failed", is_flag=True, help="Retry unchanged files that failed before")
-@click.option("--prune", is_flag=True, help="Delete pictures whose files no longer exist")
+@click.option(
+    "--prune", is_flag=True, help="Delete the rows of pictures whose files no longer exist"
+)
 @click.option("--watch", is_flag=True, help="Keep watching for changes until Ctrl-C")
 @click.option(
     "--poll",

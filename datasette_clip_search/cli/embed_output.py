@@ -14,6 +14,7 @@ from ..embedding.report import EmbedProgress, EmbedReport, Watcher
 from ..embedding.request import deletion
 from ..models.open_clip_library import INSTALL
 from ..models.towers.making.keep import TowerReport
+from ..models.towers.stored import IMAGE, TEXT
 from .progress import IndexBar, ProgressBar
 from .terminal import say
 
@@ -136,9 +137,9 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     yield "Failed", f"{failed}{see}"
     if summary.missing:
         some = ", ".join(summary.missing[:3]) + (", …" if len(summary.missing) > 3 else "")
-        yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes them)"
+        yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes their rows)"
     if summary.pruned:
-        yield "Deleted", f"{summary.pruned}  (their files or rows no longer exist)"
+        yield "Deleted", f"{summary.pruned}  (rows of pictures that are gone or excluded)"
     if summary.keyed:
         replaced = f"; {summary.rekeyed} replaced another row's key" if summary.rekeyed else ""
         yield "Keys", f"{summary.keyed} set  (for pictures embedded earlier{replaced})"
@@ -150,7 +151,7 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     for kept in summary.kept:
         yield "Kept", f"{kept.pictures}  ({explain_kept(database, kept)})"
     if summary.excluded_before:
-        advice = "embedded earlier, but excluded now; --prune deletes them"
+        advice = "embedded earlier, but excluded now; --prune deletes their rows"
         yield "Excluded", f"{summary.excluded_before}  ({advice})"
     if others := sum(summary.others.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
@@ -173,9 +174,9 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
     if summary.device:
         yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
     if summary.text_tower:
-        yield "Text queries", _tower_line(summary.text_tower)
+        yield "Text queries", _tower_line(summary.text_tower, TEXT in summary.copied_towers)
     if summary.image_tower:
-        yield "By pictures", _tower_line(summary.image_tower)
+        yield "By pictures", _tower_line(summary.image_tower, IMAGE in summary.copied_towers)
     for note in summary.notes:
         yield "Note", note
     embedding = ""
@@ -188,13 +189,14 @@ def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
         yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
 
 
-def _tower_line(report: TowerReport) -> str:
+def _tower_line(report: TowerReport, was_copied: bool) -> str:
     """Return how queries are encoded from now on, and why not as requested."""
     now = _figures(report)
     if report.seconds is not None:
         notes = "".join(f"; not {rejection}" for rejection in report.rejections)
         return f"{now}  (made in {report.seconds:.1f} s{notes})"
-    now += "  (up to date)" if report.figures else ""
+    if report.figures:
+        now += "  (copied from the folder of the model)" if was_copied else "  (up to date)"
     if not report.missing and not report.problem:
         return now if report.figures else f"{now} (--{report.kind}-tower none)"
     if report.wanted is None:
@@ -215,7 +217,7 @@ def _figures(report: TowerReport) -> str:
     # Rounded down, because it is a lower bound.
     parts.append(f"cosine at least {math.floor(figures.cosine * 10_000) / 10_000:.4f}")
     if figures.agreement is not None:
-        parts.append(f"finds {figures.agreement:.1%} of the same pictures")
+        parts.append(f"{figures.agreement:.1%} of the ten best pictures are the same")
     if figures.needs:
         parts.append(f"needs the package {figures.needs} (pip install {figures.needs})")
     return ", ".join(parts)
@@ -224,7 +226,7 @@ def _figures(report: TowerReport) -> str:
 def explain_kept(database: str, kept: KeptPlace) -> str:
     """Return why pictures that were not found are kept, and the command that deletes them."""
     return (
-        f"not found in {kept.shown}, perhaps because a disk is not mounted. To delete them: "
+        f"not found in {kept.shown}, perhaps because a disk is not mounted. To delete their rows: "
         f"{deletion(database, kept)}"
     )
 

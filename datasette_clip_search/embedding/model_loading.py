@@ -156,8 +156,8 @@ class Loader:
             raise EncoderUnavailable(f"{lacks}. {error}. Or run: {INSTALL}") from error
         if tower is None:
             raise EncoderUnavailable(
-                f"{lacks}, and the database brings no image tower of {checkpoint.label} to "
-                f"embed without them. Run: {INSTALL}"
+                f"{lacks}, and this database stores no image tower of {checkpoint.label}. "
+                f"Run: {INSTALL}"
             )
         return LoadedModel(tower, Choice(notes=[_tower_note(tower, is_gone)]))
 
@@ -204,7 +204,7 @@ def _tune(
 
 def _tower_note(tower: ImageTower, is_gone: bool) -> str:
     why = "The model's weights are not where they were" if is_gone else "torch is not installed"
-    return f"{why}, so the stored image tower embeds the pictures, in {tower.precision}"
+    return f"{why}, so the pictures were embedded with the stored image tower ({tower.precision})"
 
 
 def _sample(

@@ -63,6 +63,8 @@ class EmbedReport:
     cosine: float | None = None
     text_tower: TowerReport | None = None
     image_tower: TowerReport | None = None
+    # The kinds of towers that the run found beside the model's weights and copied.
+    copied_towers: frozenset[str] = frozenset()
     lacks_text_tower: bool = False
     notes: list[str] = field(default_factory=list)
     index: Path | None = None

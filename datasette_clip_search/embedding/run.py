@@ -156,7 +156,9 @@ class _Run:
         if not self.store.exists or self.store.model is None:
             return
         if not is_torch_installed():
-            copy_towers(self.connection, self.store.model, self.model.checkpoint)
+            self.report.copied_towers = copy_towers(
+                self.connection, self.store.model, self.model.checkpoint
+            )
         towers = RunTowers(self.connection, self.store.model, self.options, self.cache)
         if not self.report.interrupted:
             with interruptible(self.progress.finishing) as interrupt:

@@ -187,7 +187,7 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
     lost = ids(tiny_database)["pictures/b.png"]
     (pictures / "b.png").unlink()
     told = embed(tiny_database, pictures)
-    assert told["Missing"] == "1  (pictures/b.png; --prune deletes them)"
+    assert told["Missing"] == "1  (pictures/b.png; --prune deletes their rows)"
     assert len(contents(tiny_database)) == 6
     told = embed(tiny_database, pictures, "--prune")
     assert told["Deleted"].startswith("1 ")

@@ -320,7 +320,7 @@ def test_missing_files_are_counted(tiny_database, pictures):
     (pictures / "a.jpg").unlink()
     (pictures / "b.png").rename(pictures / "renamed.png")
     told = summary(run("embed-images", tiny_database, pictures).stdout)
-    assert told["Missing"] == "1  (pictures/a.jpg; --prune deletes them)"
+    assert told["Missing"] == "1  (pictures/a.jpg; --prune deletes their rows)"
     assert told["Moved"].startswith("1 ")
     assert "Missing" not in summary(run("embed-images", tiny_database, pictures / "deep").stdout)
 

@@ -16,7 +16,7 @@ from support.databases import rows
 from support.pictures import make_picture
 
 KEPT = (
-    "{count}  (not found in {place}, perhaps because a disk is not mounted. To delete them: "
+    "{count}  (not found in {place}, perhaps because a disk is not mounted. To delete their rows: "
     "sqlite-utils embed-images {database} {place} --prune)"
 )
 
@@ -377,7 +377,7 @@ def test_a_watch_that_begins_before_its_disk_is_mounted(collection, monkeypatch)
 def test_what_is_excluded_now_is_told_of_and_pruned(collection):
     collection.embed("photos")
     told = collection.embed("photos", "--exclude", "home")
-    assert told["Excluded"] == "3  (embedded earlier, but excluded now; --prune deletes them)"
+    assert told["Excluded"] == "3  (embedded earlier, but excluded now; --prune deletes their rows)"
     assert len(collection.rows()) == 6
     told = collection.embed("photos", "--exclude", "photos/home", "--prune")
     assert told["Deleted"].startswith("3 ")

@@ -185,7 +185,11 @@ def test_more_pictures_and_queries_without_torch(demo_database, tmp_path, connec
     output = without_torch(EMBED, ours, tmp_path / "new", *options[:2]).stdout
     assert re.search("Embedded: +20\n", output), output
     assert "Device:       cpu, onnx-16bit" in output
-    assert "torch is not installed, so the stored image tower embeds the pictures" in output
+    stored = "the pictures were embedded with the stored image tower (onnx-16bit)"
+    assert f"torch is not installed, so {stored}" in output
+    assert re.search(r"By pictures: .*  \(copied from the folder of the model\)\n", output), output
+    again = without_torch(EMBED, ours, tmp_path / "new", *options[:2]).stdout
+    assert re.search(r"By pictures: .*  \(up to date\)\n", again), again
     expected, found = vectors_of(exact, 160), vectors_of(ours, 160)
     assert list(found) == list(expected) == list(range(161, 181))
     assert min(found[id] @ expected[id] for id in found) >= 0.9999
@@ -225,7 +229,8 @@ def test_weights_may_be_elsewhere(folder):
     make_picture(folder / "pictures" / "newer.png", 8)
     result = run("embed-images", folder / "photos.db", folder / "pictures")
     assert re.search("Embedded: +1\n", result.stdout), result.output
-    assert "The model's weights are not where they were, so the stored image" in result.stdout
+    stored = "so the pictures were embedded with the stored image tower (onnx-16bit)"
+    assert f"The model's weights are not where they were, {stored}" in result.stdout
     sql = "select precision from clip_embeddings where image_id > 6"
     assert rows(folder / "photos.db", sql) == [("onnx-16bit",)] * 2
     assert rows(folder / "photos.db", "select pretrained from clip_models") == [("./model",)]
@@ -245,7 +250,7 @@ def test_errors_say_where_torch_is_needed(folder):
     assert "Its image tower is damaged" in without_torch(QUERY, database, pictures / "0.png").stdout
     change(database, "delete from clip_towers where tower = 'image'")
     lacking = without_torch(EMBED, database, pictures).stdout
-    assert "brings no image tower of model to embed without them. Run: pip install" in lacking
+    assert "this database stores no image tower of model. Run: pip install" in lacking
     told = without_torch(QUERY, database, pictures / "0.png").stdout
     assert "this instance searches by text and by its own pictures" in told
     assert "embed-images with --with-image-search" in told

@@ -125,7 +125,8 @@ def test_pictures_found_count(demo, spoil):
     """A tower is refused if it finds other pictures, even with vectors that are nearly the same."""
     spoil({8: 0.02})
     text = text_line(run("embed-images", demo, DEMO_PICTURES, "--text-tower", "8-bit"))
-    assert re.search(r"up to date\); no 8-bit tower was made: .*, finds [\d.]+% of the same", text)
+    figures = r".*, [\d.]+% of the ten best pictures are the same"
+    assert re.search(rf"up to date\); no 8-bit tower was made: {figures}", text)
     assert manifest(demo)["precision"] != "8-bit"
 
 

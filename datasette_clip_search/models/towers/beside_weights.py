@@ -32,15 +32,21 @@ def find_tower(
     return None
 
 
-def copy_towers(connection: sqlite3.Connection, model: Model, checkpoint: Checkpoint) -> None:
-    """Copy the towers beside a model's weights into a database, where it lacks them."""
+def copy_towers(
+    connection: sqlite3.Connection, model: Model, checkpoint: Checkpoint
+) -> frozenset[str]:
+    """Copy the towers that a database lacks from beside the model's weights.
+
+    Return the kinds that were copied.
+    """
     file = _file(checkpoint)
     if file is None:
-        return
+        return frozenset()
+    copied = set()
     with closing(_open(file)) as beside:
         other = _model_of(beside, checkpoint)
         if other is None or other.fingerprint != model.fingerprint:
-            return
+            return frozenset()
         for tower in (TEXT, IMAGE):
             if read_manifest(connection, model, tower):
                 continue
@@ -50,7 +56,9 @@ def copy_towers(connection: sqlite3.Connection, model: Model, checkpoint: Checkp
             sql = f"""insert into {TOWERS} (model_id, tower, part, precision, data)
                 values ({model.id}, ?, ?, ?, ?)"""
             with transaction(connection):
-                connection.executemany(sql, rows)
+                if connection.executemany(sql, rows).rowcount > 0:
+                    copied.add(tower)
+    return frozenset(copied)
 
 
 def _file(checkpoint: Checkpoint) -> Path | None:

@@ -41,7 +41,7 @@ class Rejection:
             return f"{self.precision}: {self.problem}"
         figures = f"{self.precision}: cosine {self.cosine:.4f}"
         if self.agreement is not None:
-            figures += f", finds {self.agreement:.1%} of the same pictures"
+            figures += f", {self.agreement:.1%} of the ten best pictures are the same"
         return figures
 
 
