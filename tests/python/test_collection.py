@@ -208,6 +208,8 @@ ENDLESS = "id in (with recursive n(i) as (select 1 union all select i + 1 from n
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
+# Datasette has SQLite report what its callbacks raise.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_ends_a_long_condition(demo_database, photos):
     def after_a_moment(call):
         timer = threading.Timer(0.3, call)
