@@ -10,11 +10,10 @@ It calls the same functions as the SQL functions do, with the same limits and er
 
 import functools
 import json
-import operator
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -22,11 +21,19 @@ from ..common.arrays import Ids, Vectors, ascending
 from ..common.config import CONFIG
 from ..common.errors import ClipSearchError, CommandError, QueryError
 from ..common.terminal_text import visible
-from ..database.connection import fetch, open_database
+from ..database.connection import open_database
 from ..database.model import Model, choose_model, models
 from ..database.vectors import count_vectors, lost_ids, read_vectors
 from ..models.queries.picture_encoder import picture_encoder_of
 from . import nearest
+from .collection_arguments import (
+    condition_parameters,
+    connection_of,
+    ids_argument,
+    integer_argument,
+    mix_terms,
+    plain_number,
+)
 from .duplicates import Duplicate, duplicates
 from .hits import Hit, Hits, HitSource
 from .mix import mixed_vector
@@ -90,7 +97,7 @@ class Collection:
         self._opened: sqlite3.Connection | None = None
         if isinstance(database, str | os.PathLike):
             self._opened = _open(os.path.expanduser(database))
-        self._connection: sqlite3.Connection = self._opened or _given(database)
+        self._connection: sqlite3.Connection = self._opened or connection_of(database)
         try:
             self._model_id = choose_model(self._connection, model)[1].id
         except BaseException:
@@ -149,7 +156,7 @@ class Collection:
         if image is not None:
             value: Value = self._picture(image)
         else:
-            value = _integer("like", like) if query is None else self._value(query)
+            value = integer_argument("like", like) if query is None else self._value(query)
         return self._search(value, k, where, parameters, within)
 
     @_heeds_ctrl_c
@@ -168,8 +175,10 @@ class Collection:
         them, because a vector can't be a key. A picture of the mix can be among the hits. The other
         arguments, and the errors, are those of search().
         """
-        pairs = _pairs(terms)
-        vector = self._mixed([(self._value(query), _plain(weight)) for query, weight in pairs])
+        pairs = mix_terms(terms)
+        vector = self._mixed(
+            [(self._value(query), plain_number(weight)) for query, weight in pairs]
+        )
         return self._search(_blob(vector), k, where, parameters, within)
 
     @_heeds_ctrl_c
@@ -180,7 +189,7 @@ class Collection:
         keeper itself. `threshold` is the least cosine. Raises QueryError for one that SQL refuses.
         """
         table, model = self._chosen()
-        return list(duplicates(self._connection, model, table, _plain(threshold)))
+        return list(duplicates(self._connection, model, table, plain_number(threshold)))
 
     @_heeds_ctrl_c
     def tags(self, query: "Query", labels: Iterable[str]) -> list[Tag]:
@@ -236,7 +245,7 @@ class Collection:
         parameters: Sequence[object] | Mapping[str, object],
         within: Iterable[int] | Ids | None,
     ) -> Hits:
-        values = _parameters(parameters)
+        values = condition_parameters(parameters)
         if where is None and values:
             raise QueryError("parameters are the values of ? or :name in where, but there is none")
         if not isinstance(where, str | None):
@@ -245,11 +254,11 @@ class Collection:
                 "\"taken >= '2020'\""
             )
         table, model = self._chosen()
-        ids = None if within is None else _ids(within)
+        ids = None if within is None else ids_argument(within)
         if where is not None:
             meeting = ids_where(self._connection, table, model, where, values, PYTHON)
             ids = ascending(meeting if ids is None else np.intersect1d(meeting, ids))
-        found = nearest.search(self._connection, model, table, value, _plain(k), ids)
+        found = nearest.search(self._connection, model, table, value, plain_number(k), ids)
         source = HitSource(self._connection, table)
         return Hits(
             Hit(hit.id, hit.rank, hit.score, hit.z_score, hit.path, source) for hit in found
@@ -266,7 +275,7 @@ class Collection:
         if isinstance(query, np.ndarray):
             return self._checked(query)
         if hasattr(query, "__index__"):
-            return _integer("The id of a picture", query)
+            return integer_argument("The id of a picture", query)
         if isinstance(query, os.PathLike) or is_image(query):
             return self._picture(query)
         raise QueryError(
@@ -301,78 +310,6 @@ def _open(path: str) -> sqlite3.Connection:
         raise CommandError(f"{path} can't be read: {error}") from error
 
 
-def _given(database: object) -> sqlite3.Connection:
-    # A sqlite_utils.Database has its connection as `conn`.
-    connection: Any = getattr(database, "conn", database)
-    if not hasattr(connection, "execute"):
-        raise CommandError(
-            f"database is a {type(database).__name__}. Expected a path, a sqlite3.Connection or a "
-            "sqlite_utils.Database"
-        )
-    if fetch(connection, "select 'a'").fetchone() != ("a",):
-        raise CommandError(
-            "The connection's text_factory makes something else of text. Expected one that makes "
-            "str, such as sqlite3's own: connection.text_factory = str"
-        )
-    return cast(sqlite3.Connection, connection)
-
-
 def _blob(vector: Vectors) -> bytes:
     with np.errstate(over="ignore"):
         return vector.astype("<f4").tobytes()
-
-
-def _plain(number: Any) -> Any:
-    """Return a NumPy number as a Python number."""
-    return number.item() if isinstance(number, np.generic) else number
-
-
-def _pairs(terms: Any) -> list[tuple[Any, Any]]:
-    given = terms.items() if isinstance(terms, Mapping) else terms
-    try:
-        return [(query, weight) for query, weight in given]
-    except (TypeError, ValueError) as error:
-        raise QueryError(
-            f"The terms of a mix are {terms!r:.40}. Expected queries with their weights, such as "
-            "{'zebra': 1, 'stripes': -0.7}"
-        ) from error
-
-
-def _parameters(
-    parameters: Sequence[object] | Mapping[str, object],
-) -> list[object] | dict[str, object]:
-    """Return the values of a condition, numpy's as Python's: SQLite takes those for blobs.
-
-    Raises QueryError for anything but a list or a mapping of names.
-    """
-    if isinstance(parameters, Mapping) and all(isinstance(name, str) for name in parameters):
-        return {name: _plain(value) for name, value in parameters.items()}
-    if isinstance(parameters, str | bytes | Mapping) or not isinstance(parameters, Iterable):
-        raise QueryError(
-            f"parameters is {parameters!r:.40}. Expected a list such as ['Canon%'] for each ?, or "
-            "a mapping such as {'camera': 'Canon%'} for each :name"
-        )
-    return [_plain(value) for value in parameters]
-
-
-def _integer(name: str, value: object) -> int:
-    """Return a Python or NumPy integer for SQL. Raises QueryError for anything else."""
-    try:
-        # To Python, True is 1; as an id it is a mistake.
-        integer = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        integer = None
-    if integer is None:
-        raise QueryError(f"{name} must be an integer, but it is {value!r:.40}")
-    if not -(2**63) <= integer < 2**63:
-        raise QueryError(f"{name} must be an integer of 64 bits, but it is {integer!r:.40}")
-    return integer
-
-
-def _ids(within: Iterable[int] | Ids) -> Ids:
-    if not isinstance(within, Iterable) or (isinstance(within, np.ndarray) and not within.ndim):
-        raise QueryError(f"within is {within!r:.40}. Expected the ids to search, such as [1, 2, 3]")
-    ids = np.array([_integer("An id of within", each) for each in within], np.int64)
-    if len(ids) > CONFIG.max_within_ids:
-        raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")
-    return ascending(ids)
