@@ -85,7 +85,13 @@ class _Ending:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         _ending.is_over = True
-        self._before(number, frame)
+        try:
+            self._before(number, frame)
+        except BaseException:
+            # Such as KeyboardInterrupt: a notebook or a test may go on, so only what runs ends.
+            end_all()
+            _ending.is_over = False
+            raise
 
 
 def end_with_signals() -> None:

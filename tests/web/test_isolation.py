@@ -115,6 +115,21 @@ def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch
         signal.signal(signal.SIGINT, interrupt._before)
 
 
+def test_an_interrupt_that_is_caught_ends_only_what_runs(memory, monkeypatch):
+    monkeypatch.setattr(deadline, "_ending", deadline._Work())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        deadline.end_with_signals()
+        with pytest.raises(KeyboardInterrupt), deadline.bounded(memory, 60):
+            os.kill(os.getpid(), signal.SIGINT)
+            memory.execute(ENDLESS).fetchall()
+        many = "with recursive n(i) as (select 1 union all select i + 1 from n limit 50000)"
+        with deadline.bounded(memory, 60):
+            assert memory.execute(f"{many} select count(*) from n").fetchone() == (50000,)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_loading_does_not_block_other_databases(two, connect):
     bad, good = map(connect, two)
     _, model = default_model(bad)
