@@ -117,12 +117,17 @@ def test_signals_end_statements_and_reach_the_former_handler(memory, monkeypatch
 
 def test_an_interrupt_that_is_caught_ends_only_what_runs(memory, monkeypatch):
     monkeypatch.setattr(deadline, "_ending", deadline._Work())
+
+    def work():
+        with deadline.bounded(memory, 60):
+            os.kill(os.getpid(), signal.SIGINT)
+            memory.execute(ENDLESS).fetchall()
+
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         deadline.end_with_signals()
-        with pytest.raises(KeyboardInterrupt), deadline.bounded(memory, 60):
-            os.kill(os.getpid(), signal.SIGINT)
-            memory.execute(ENDLESS).fetchall()
+        with pytest.raises(KeyboardInterrupt):
+            work()
         many = "with recursive n(i) as (select 1 union all select i + 1 from n limit 50000)"
         with deadline.bounded(memory, 60):
             assert memory.execute(f"{many} select count(*) from n").fetchone() == (50000,)
