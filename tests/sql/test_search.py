@@ -213,8 +213,11 @@ def test_any_input_has_an_answer_or_a_message(database, query, k):
         assert "clip_search failed" not in str(error)
         assert len(str(error)) > 20
     else:
-        blank = query is None or (isinstance(query, str) and not query.strip())
-        assert (blank and not found) or len(found) <= int(k or 0)
+        arguments = (query, k)
+        if any(each is None or (isinstance(each, str) and not each.strip()) for each in arguments):
+            assert not found
+        else:
+            assert len(found) <= int(k)
     finally:
         connection.close()
 
