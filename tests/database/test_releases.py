@@ -48,7 +48,7 @@ def set_migrations(path, *names):
         )
 
 
-@pytest.mark.parametrize("file", RELEASES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in RELEASES])
 def test_databases_of_every_release(tmp_path, connect, file):
     path = shutil.copy(file, tmp_path)
     before = found_ids(connect(path), 1)
