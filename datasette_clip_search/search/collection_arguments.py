@@ -3,6 +3,7 @@
 import operator
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..database.connection import fetch
 
 
 def connection_of(database: object) -> sqlite3.Connection:
+    """Return the connection of a Collection. Raises CommandError for what is none."""
     # A sqlite_utils.Database has its connection as `conn`.
     connection: Any = getattr(database, "conn", database)
     if not hasattr(connection, "execute"):
@@ -35,6 +37,7 @@ def plain_number(number: Any) -> Any:
 
 
 def mix_terms(terms: Any) -> list[tuple[Any, Any]]:
+    """Return queries with their weights. Raises QueryError for anything else."""
     given = terms.items() if isinstance(terms, Mapping) else terms
     try:
         return [(query, weight) for query, weight in given]
@@ -77,9 +80,11 @@ def integer_argument(name: str, value: object) -> int:
 
 
 def ids_argument(within: Iterable[int] | Ids) -> Ids:
+    """Return ids (n,), ascending. Raises QueryError for too many, and for what are not integers."""
     if not isinstance(within, Iterable) or (isinstance(within, np.ndarray) and not within.ndim):
         raise QueryError(f"within is {within!r:.40}. Expected the ids to search, such as [1, 2, 3]")
-    ids = np.array([integer_argument("An id of within", each) for each in within], np.int64)
+    # One more than the limit, because an iterable may be too long for the memory, or endless.
+    ids = list(islice(within, CONFIG.max_within_ids + 1))
     if len(ids) > CONFIG.max_within_ids:
         raise QueryError(f"within has more than {CONFIG.max_within_ids} ids")
-    return ascending(ids)
+    return ascending(np.array([integer_argument("An id of within", id) for id in ids], np.int64))

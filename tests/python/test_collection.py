@@ -1,6 +1,7 @@
 """Collection: the answers of the SQL functions, as Python's objects, and never a write."""
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -38,7 +39,7 @@ def photos(demo_database):
 
 @pytest.fixture
 def sql(demo_database, connect):
-    """Returns the rows of a statement with the SQL functions."""
+    """Return the rows of a statement with the SQL functions."""
     connection = connect(demo_database)
 
     def sql(statement: str, *parameters: object) -> list[tuple]:
@@ -364,6 +365,9 @@ def test_limits_the_ids_to_search_within(photos, configured):
     configured(max_within_ids=2)
     with pytest.raises(ClipSearchError, match="within has more than 2 ids"):
         photos.search("dog", within=[1, 2, 3])
+    # Endless ids must be refused before they fill the memory.
+    with pytest.raises(ClipSearchError, match="within has more than 2 ids"):
+        photos.search("dog", within=itertools.count(1))
 
 
 def test_takes_a_path_a_connection_or_a_database(demo_database, photos, monkeypatch):
