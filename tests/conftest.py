@@ -65,7 +65,7 @@ def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Takes torch away, and what was remembered of it."""
+    """Hide torch, and forget that it was found."""
     from datasette_clip_search.models.open_clip_library import is_torch_installed
 
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -102,7 +102,7 @@ def configured() -> Iterator[Callable[..., None]]:
 
 @pytest.fixture
 def connect() -> Callable[..., sqlite3.Connection]:
-    """Opens connections with the SQL functions, and closes them afterwards."""
+    """Open connections with the SQL functions, and close them afterwards."""
     from datasette_clip_search.sql import add_functions
 
     opened: list[sqlite3.Connection] = []

@@ -57,17 +57,17 @@ class EmbedBar(EmbedProgress):
         self._index_bar.show(what, done, of)
 
 
-def print_summary(path: Path, summary: EmbedReport) -> None:
+def print_summary(path: Path, report: EmbedReport) -> None:
     """Print what a run did, and its failures to standard error."""
-    _list([f"{file}: {reason}" for file, reason in summary.failed])
-    for name, value in _lines(shlex.quote(str(path)), summary):
+    _list([f"{file}: {reason}" for file, reason in report.failed])
+    for name, value in _lines(shlex.quote(str(path)), report):
         say(f"{name + ':':<14}{value}")
 
 
-def explain_interruption(summary: EmbedReport) -> str:
+def explain_interruption(report: EmbedReport) -> str:
     """Return what an interrupted run has finished, and what to do next."""
     text = "Interrupted. Finished pictures are stored; run the same command again to continue"
-    if summary.lacks_text_tower:
+    if report.lacks_text_tower:
         text += (
             ". The database has no text tower yet, so searches by words need torch until a run "
             "finishes"
@@ -81,29 +81,29 @@ class PrintedWatch(Watcher):
     def __init__(self, path: Path):
         self.path = path
 
-    def first_run(self, summary: EmbedReport) -> None:
-        print_summary(self.path, summary)
-        if summary.interrupted:
-            say(explain_interruption(summary), err=True)
+    def first_run(self, report: EmbedReport) -> None:
+        print_summary(self.path, report)
+        if report.interrupted:
+            say(explain_interruption(report), err=True)
         else:
             say("Watching for changes. Press Ctrl-C to stop", err=True)
 
-    def change(self, summary: EmbedReport) -> None:
-        _list([f"{file}: {reason}" for file, reason in summary.failed])
+    def change(self, report: EmbedReport) -> None:
+        _list([f"{file}: {reason}" for file, reason in report.failed])
         counts = {
-            "embedded": summary.embedded,
-            "copies": summary.copied,
-            "moved": summary.moved,
-            "deleted": summary.pruned,
-            "failed": len(summary.failed),
-            "restored": len(summary.restored),
+            "embedded": report.embedded,
+            "copies": report.copied,
+            "moved": report.moved,
+            "deleted": report.pruned,
+            "failed": len(report.failed),
+            "restored": len(report.restored),
         }
         changes = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         say(f"{time.strftime('%H:%M:%S')}  {changes}")
 
-    def kept(self, summary: EmbedReport) -> None:
+    def kept(self, report: EmbedReport) -> None:
         now, database = time.strftime("%H:%M:%S"), shlex.quote(str(self.path))
-        for kept in summary.kept:
+        for kept in report.kept:
             say(f"{now}  {kept.pictures} kept: {explain_kept(database, kept)}", err=True)
 
     def note(self, text: str) -> None:
@@ -125,68 +125,68 @@ def _list(lines: list[str]) -> None:
         say(f"and {len(lines) - SHOWN} more", err=True)
 
 
-def _lines(database: str, summary: EmbedReport) -> Iterator[tuple[str, str]]:
-    yield "Embedded", str(summary.embedded)
-    if summary.copied:
-        yield "Copies", f"{summary.copied}  (the same content as pictures that are embedded)"
-    if summary.moved:
-        yield "Moved", f"{summary.moved}  (renamed or moved files, which keep their rows)"
-    yield "Unchanged", str(summary.unchanged)
-    failed = len(summary.failed) + summary.failed_before
+def _lines(database: str, report: EmbedReport) -> Iterator[tuple[str, str]]:
+    yield "Embedded", str(report.embedded)
+    if report.copied:
+        yield "Copies", f"{report.copied}  (the same content as pictures that are embedded)"
+    if report.moved:
+        yield "Moved", f"{report.moved}  (renamed or moved files, which keep their rows)"
+    yield "Unchanged", str(report.unchanged)
+    failed = len(report.failed) + report.failed_before
     see = f"  (see: sqlite-utils rows {database} clip_failures)" if failed else ""
     yield "Failed", f"{failed}{see}"
-    if summary.missing:
-        some = ", ".join(summary.missing[:3]) + (", …" if len(summary.missing) > 3 else "")
-        yield "Missing", f"{len(summary.missing)}  ({some}; --prune deletes their rows)"
-    if summary.pruned:
-        yield "Deleted", f"{summary.pruned}  (rows of pictures that are gone or excluded)"
-    if summary.keyed:
-        replaced = f"; {summary.rekeyed} replaced another row's key" if summary.rekeyed else ""
-        yield "Keys", f"{summary.keyed} set  (for pictures embedded earlier{replaced})"
-    if summary.without_vector:
+    if report.missing:
+        some = ", ".join(report.missing[:3]) + (", …" if len(report.missing) > 3 else "")
+        yield "Missing", f"{len(report.missing)}  ({some}; --prune deletes their rows)"
+    if report.pruned:
+        yield "Deleted", f"{report.pruned}  (rows of pictures that are gone or excluded)"
+    if report.keyed:
+        replaced = f"; {report.rekeyed} replaced another row's key" if report.rekeyed else ""
+        yield "Keys", f"{report.keyed} set  (for pictures embedded earlier{replaced})"
+    if report.without_vector:
         advice = "searches by this model do not find them; embed their files"
-        yield "No vector", f"{summary.without_vector}  ({advice})"
-    if summary.restored:
-        yield "Restored", ", ".join(summary.restored)
-    for kept in summary.kept:
+        yield "No vector", f"{report.without_vector}  ({advice})"
+    if report.restored:
+        yield "Restored", ", ".join(report.restored)
+    for kept in report.kept:
         yield "Kept", f"{kept.pictures}  ({explain_kept(database, kept)})"
-    if summary.excluded_before:
+    if report.excluded_before:
         advice = "embedded earlier, but excluded now; --prune deletes their rows"
-        yield "Excluded", f"{summary.excluded_before}  ({advice})"
-    if others := sum(summary.others.values()):
-        kinds = ", ".join(f"{count} {kind}" for kind, count in summary.others.most_common(5))
+        yield "Excluded", f"{report.excluded_before}  ({advice})"
+    if others := sum(report.others.values()):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in report.others.most_common(5))
         yield "Not pictures", f"{others}  ({kinds})"
     skipped = {
-        "hidden": summary.hidden,
-        "links to folders" if summary.links != 1 else "link to a folder": summary.links,
-        "excluded": summary.excluded,
+        "hidden": report.hidden,
+        "links to folders" if report.links != 1 else "link to a folder": report.links,
+        "excluded": report.excluded,
     }
     if any(skipped.values()):
         kinds = ", ".join(f"{count} {kind}" for kind, count in skipped.items() if count)
         yield "Skipped", kinds
-    yield "Table", summary.table
-    yield "Model", summary.model
-    if summary.used and summary.other_default:
-        this, other = summary.used, summary.other_default
+    yield "Table", report.table
+    yield "Model", report.model
+    if report.used and report.other_default:
+        this, other = report.used, report.other_default
         ids = f"model {other.id}, {other.label}, with {other.pictures} pictures"
         switch = f'sqlite-utils {database} "update clip_models set is_default = (id = {this.id})"'
         yield "Searches", f"use {ids}; to use the model of this run, with {this.pictures}: {switch}"
-    if summary.device:
-        yield "Device", f"{summary.device}, {summary.precision}{_gain(summary)}"
-    if summary.text_tower:
-        yield "Text queries", _tower_line(summary.text_tower, TEXT in summary.copied_towers)
-    if summary.image_tower:
-        yield "By pictures", _tower_line(summary.image_tower, IMAGE in summary.copied_towers)
-    for note in summary.notes:
+    if report.device:
+        yield "Device", f"{report.device}, {report.precision}{_gain(report)}"
+    if report.text_tower:
+        yield "Text queries", _tower_line(report.text_tower, TEXT in report.copied_towers)
+    if report.image_tower:
+        yield "By pictures", _tower_line(report.image_tower, IMAGE in report.copied_towers)
+    for note in report.notes:
         yield "Note", note
     embedding = ""
-    if summary.embedded and summary.embedding_seconds:
-        rate = summary.embedded / summary.embedding_seconds
-        seconds = f"{summary.embedding_seconds:.1f}"
+    if report.embedded and report.embedding_seconds:
+        rate = report.embedded / report.embedding_seconds
+        seconds = f"{report.embedding_seconds:.1f}"
         embedding = f"  ({seconds} for embedding, {rate:.1f} pictures/s)"
-    yield "Seconds", f"{summary.seconds:.1f}{embedding}"
-    if summary.index:
-        yield "Index", f"{summary.index}{'' if summary.index_rebuilt else '  (up to date)'}"
+    yield "Seconds", f"{report.seconds:.1f}{embedding}"
+    if report.index:
+        yield "Index", f"{report.index}{'' if report.index_rebuilt else '  (up to date)'}"
 
 
 def _tower_line(report: TowerReport, was_copied: bool) -> str:
@@ -231,8 +231,8 @@ def explain_kept(database: str, kept: KeptPlace) -> str:
     )
 
 
-def _gain(summary: EmbedReport) -> str:
-    if summary.speedup is None or summary.cosine is None:
+def _gain(report: EmbedReport) -> str:
+    if report.speedup is None or report.cosine is None:
         return ""
-    gain = f"{summary.speedup:.1f} times as fast as fp32 in torch"
-    return f"  ({gain}, cosine at least {summary.cosine:.5f})"
+    gain = f"{report.speedup:.1f} times as fast as fp32 in torch"
+    return f"  ({gain}, cosine at least {report.cosine:.5f})"

@@ -88,7 +88,7 @@ class _Ending:
         try:
             self._before(number, frame)
         except BaseException:
-            # Such as KeyboardInterrupt: a notebook or a test may go on, so only what runs ends.
+            # A process can survive KeyboardInterrupt, as a notebook does, so end only running work.
             end_all()
             _ending.is_over = False
             raise

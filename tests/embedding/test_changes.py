@@ -22,7 +22,7 @@ pytest.importorskip("open_clip")
 
 @pytest.fixture
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes loading a model an error."""
+    """Make loading a model an error."""
     from datasette_clip_search.embedding import model_loading as loading
 
     def refuse(*_: object) -> None:
@@ -203,7 +203,7 @@ def test_missing_files_are_reported_and_pruned(tiny_database, pictures):
 
 
 def _search(database: Path) -> list[int]:
-    """Returns the ids that a search for a stored vector finds through the index file."""
+    """Return the ids that a search for a stored vector finds through the index file."""
     from datasette_clip_search.database.changes import moment_of
     from datasette_clip_search.database.index import index_path, open_index
     from datasette_clip_search.database.model import models

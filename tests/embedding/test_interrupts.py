@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(place: Path) -> list[object]:
-    """Returns the arguments of the command."""
+    """Return the arguments of the command."""
     return [place / "pictures", "--pretrained", place / "tiny", "--batch-size", "4"]
 
 
@@ -142,7 +142,7 @@ def test_interruption(place, runs, undisturbed, name):
 
 
 def without_torch(database: Path) -> str:
-    """Returns the answer to a search for words in an install without torch."""
+    """Return the answer to a search for words in an install without torch."""
     command = [sys.executable, "-c", WITHOUT_TORCH, str(database)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
@@ -213,16 +213,16 @@ class Watch:
         return self.lines.read_text().count("run")
 
     def wait_for_end(self, before: int = 0) -> None:
-        """Waits until more runs than before have ended."""
+        """Wait until more runs have ended than `before`."""
         wait_until(lambda: runs_ended(self.lines) > before, self.process)
 
     def wait_for(self, *paths: str) -> None:
-        """Waits for just these rows."""
+        """Wait until the database has exactly these rows."""
 
         wait_until(lambda: self.paths() == set(paths), self.process)
 
     def settle(self) -> None:
-        """Waits until no run has begun for longer than changes are collected."""
+        """Wait until no run has started for longer than changes are collected."""
         before = -1
         while before != self.runs():
             before = self.runs()

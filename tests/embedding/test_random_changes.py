@@ -36,7 +36,7 @@ class Folder:
         return self.random.choice(self.files())
 
     def name(self) -> Path:
-        """Returns a path that is often one that there was before."""
+        """Return a path that is often one that there was before."""
         below = self.random.choice(["", "x", "y", "x/z"])
         path = self.path / below / f"{self.random.randrange(12)}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ class Listening:
             self.lines.put(line.strip())
 
     def next_run(self, seconds: float = PATIENCE) -> None:
-        """Waits for a run, and collects notes that come before."""
+        """Wait for a run, and collect the notes that come first."""
         while True:
             try:
                 line = self.lines.get(timeout=seconds)
@@ -58,7 +58,7 @@ class Listening:
             self.notes.append(line)
 
     def is_quiet(self) -> bool:
-        """Tells whether no run comes for longer than changes are collected."""
+        """Return whether no run starts for longer than changes are collected."""
         try:
             while not self.lines.get(timeout=3).startswith("run"):
                 pass
@@ -88,7 +88,7 @@ def listening(tmp_path: Path) -> Iterator[Callable[..., Listening]]:
 
 
 def limited(limit: str, value: int) -> list[str]:
-    """Returns a command that runs another with a low limit of inotify, if that is possible."""
+    """Return a command that runs another with a low limit of inotify, if that is possible."""
     command = ["unshare", "-Ur", "sh", "-c", f"echo {value} > /proc/sys/user/{limit} && exec $@"]
     command[4] = f'echo {value} > /proc/sys/user/{limit} && exec "$@"'
     try:

@@ -82,7 +82,7 @@ def test_kinds_of_towers(tmp_path, text, others, cut):
 
 
 def test_text_towers_of_hugging_face(tmp_path, pictures, connect):
-    """Their tokenizer is stored whole, and padding is told apart from the text."""
+    """Their tokenizer is stored whole, and padding is not read as text."""
     transformers = pytest.importorskip("transformers")
     import open_clip
     from safetensors.torch import save_file

@@ -1,4 +1,4 @@
-"""Run Datasette with time limits that a busy machine keeps to as well, for tests in a browser.
+"""Run Datasette with time limits that a busy machine can meet, for tests in a browser.
 
 In tests/: python -m programs.patient_datasette ARGUMENTS…
 """

@@ -60,7 +60,7 @@ def test_environment_variables_are_explained(option, page):
 
 
 def section(page: str, heading: str) -> str:
-    """Returns what stands below a heading of the second level."""
+    """Return what stands below a heading of the second level."""
     [found] = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", page, re.M | re.S)
     return found
 
@@ -166,7 +166,7 @@ def links(text: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Returns the anchors that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub gives the headings of a page."""
     prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", prose, re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -347,7 +347,7 @@ def test_a_fact_is_either_kept_or_left_out(home, tmp_path):
     assert "--keep and --drop both name gps" in result.stderr
 
 
-# These name files that are not published, or are created anew.
+# These name files that are not published, or that are created again.
 STAY_AT_HOME = {
     *("clip_failures", "clip_changes", "clip_publication"),
     *("clip_replaced", "clip_pruned", "clip_places"),

@@ -26,7 +26,7 @@ def photos(demo_database):
 
 @pytest.fixture
 def changed(tmp_path, demo_database):
-    """Opens a copy of the database after a change of it."""
+    """Open a copy of the database after a change of it."""
     opened = []
 
     def changed(*statements: str) -> Collection:

@@ -31,7 +31,7 @@ def embed(database: Path, *arguments: object) -> dict[str, str]:
 
 
 def fresh(database: Path, folder: Path, model: Path) -> dict[str, tuple]:
-    """Returns the contents of a new database of a folder, made beside another one."""
+    """Return the contents of a new database of a folder, made beside another one."""
     other = database.with_name("fresh.db")
     other.unlink(missing_ok=True)
     embed(other, folder, "--pretrained", model)
@@ -39,5 +39,5 @@ def fresh(database: Path, folder: Path, model: Path) -> dict[str, tuple]:
 
 
 def assert_as_fresh(database: Path, folder: Path, model: Path) -> None:
-    """Fails unless a database holds what a new one of the same folder would hold."""
+    """Fail unless a database holds what a new one of the same folder would hold."""
     assert contents(database) == fresh(database, folder, model)

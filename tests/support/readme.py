@@ -19,7 +19,7 @@ from support.paths import DEMO_MODEL, DEMO_PICTURES
 
 
 def show(text: str) -> None:
-    """Prints text for cog, with a blank line before and after it, as Markdown wants."""
+    """Print text for cog, with a blank line before and after it, as Markdown wants."""
     import cog
 
     cog.outl(f"\n{text}\n")
@@ -57,7 +57,7 @@ def demo() -> Path:
 
 
 def sql(statement: str) -> str:
-    """Returns a statement and its rows, from the demo's pictures."""
+    """Return a statement and its rows, from the demo's pictures."""
     output = command("query", str(demo()), statement, "--table")
     lines = "\n".join(line.rstrip() for line in output.splitlines())
     return f"```sql\n{statement}\n```\n```\n{lines}\n```"
@@ -67,7 +67,7 @@ _names: dict[str, Any] = {}
 
 
 def show_python(code: str) -> None:
-    """Prints Python code, and the values of its expressions, run in the demo's folder.
+    """Print Python code, and the values of its expressions, run in the demo's folder.
 
     The names that it binds stay bound for the rest of the page.
     """
@@ -94,7 +94,7 @@ def show_python(code: str) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Returns a value of which the last digits, which depend on the processor, are left out."""
+    """Return a value without its last digits, which depend on the processor."""
     if isinstance(value, float):
         # Not -0.0, which is a matter of the last digits.
         return round(value, 2) + 0.0
@@ -104,13 +104,13 @@ def _rounded(value: Any) -> Any:
 
 
 def index_status() -> str:
-    """Returns what clip-index tells of the demo's index, whatever folder that is in."""
+    """Return the output of clip-index --status for the demo's index, without its folder."""
     output = command("clip-index", str(demo()), "--status")
     return f"```\n{output.replace(str(demo().parent) + '/', '')}\n```"
 
 
 def json_answer() -> str:
-    """Returns what the search page's JSON answers, with its numbers rounded."""
+    """Return the JSON of the search page, with its numbers rounded."""
     from datasette.app import Datasette
 
     async def ask() -> Any:
@@ -156,7 +156,7 @@ def _value(value: object) -> str:
 
 
 def page_limits() -> str:
-    """Returns the limits of the search page, from the configuration itself."""
+    """Return the limits of the search page, from the configuration itself."""
     from datasette_clip_search.common.config import CONFIG
 
     limits = {
@@ -178,7 +178,7 @@ def page_limits() -> str:
 
 
 def private_facts() -> str:
-    """Returns the table of what a published database reveals, and of how to change that."""
+    """Return the table of the facts that a published database reveals, and how to change that."""
     from datasette_clip_search.database.private_facts import FACTS
 
     lines = ["| fact | where | published | to change it |", "|---|---|---|---|"]
@@ -266,7 +266,7 @@ ODD_ARGUMENTS = (
 
 
 def odd_arguments(function: str) -> str:
-    """Returns the table of what odd arguments of a function give, each as it is answered now."""
+    """Return a table of odd arguments of a function and their results, made by running them."""
     lines = ["| argument | example | result |", "|---|---|---|"]
     chosen = [odd for odd in ODD_ARGUMENTS if re.match(rf"{function}\b", odd[1])]
     for what, call, place in chosen:
@@ -277,7 +277,7 @@ def odd_arguments(function: str) -> str:
 
 
 def answer(call: str, place: str | None = None) -> str:
-    """Returns what a call gives: an error's text, NULL, or how many rows."""
+    """Return the result of a call: the text of an error, NULL, or the number of rows."""
     with closing(sqlite3.connect(demo() if place is None else other_database(place))) as connection:
         add_functions(connection)
         is_scalar = re.match("(clip_search_json|clip_vector|clip_similarity|clip_mix)\\(", call)

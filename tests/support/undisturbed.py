@@ -26,17 +26,17 @@ class Undisturbed:
     loaded: object
 
     def place(self, folder: Path) -> Path:
-        """Returns the path for a database, with these pictures beside it."""
+        """Return the path for a database, with these pictures beside it."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pictures").symlink_to(self.folder)
         return folder / "p.db"
 
     def arguments(self, database: Path) -> list[object]:
-        """Returns the arguments of the command for a database from `place`."""
+        """Return the arguments of the command for a database from `place`."""
         return [database.parent / "pictures", "--pretrained", self.model, "--batch-size", BATCH]
 
     def complete(self, database: Path) -> None:
-        """Runs to the end, and fails unless the result is as if nothing had happened."""
+        """Run to the end, and fail unless the result is as if nothing had happened."""
         from datasette_clip_search.embedding import EmbedOptions, embed_images
 
         chosen = EmbedOptions(pretrained=str(self.model), batch_size=BATCH)
@@ -44,7 +44,7 @@ class Undisturbed:
         self.check(database)
 
     def check(self, database: Path) -> None:
-        """Fails unless database and index are those of an undisturbed run."""
+        """Fail unless database and index are those of an undisturbed run."""
         from datasette_clip_search.database.changes import moment_of
         from datasette_clip_search.database.index import index_path, open_index
         from datasette_clip_search.database.model import models
@@ -64,7 +64,7 @@ class Undisturbed:
 
 
 def make_undisturbed(folder: Path) -> Undisturbed:
-    """Makes pictures and a model, and embeds them."""
+    """Make pictures and a model, and embed them."""
     from datasette_clip_search.embedding import EmbedOptions, embed_images
     from datasette_clip_search.embedding.model_loading import RunCache
 
@@ -83,7 +83,7 @@ def make_undisturbed(folder: Path) -> Undisturbed:
 
 
 def committed(database: Path) -> dict[str, tuple]:
-    """Returns the contents of a database that may not have its tables yet."""
+    """Return the contents of a database that may not have its tables yet."""
     if not database.exists():
         return {}
     assert rows(database, "pragma integrity_check") == [("ok",)]
@@ -92,7 +92,7 @@ def committed(database: Path) -> dict[str, tuple]:
 
 
 def assert_is_part(held: dict[str, tuple], whole: dict[str, tuple]) -> None:
-    """Fails unless every row is already as it will be in the end, with vector and thumbnail."""
+    """Fail unless every row is already as it will be in the end, with vector and thumbnail."""
     for path, row in held.items():
         assert row == whole[path], path
 

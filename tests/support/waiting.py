@@ -1,4 +1,4 @@
-"""Waits for conditions, never for seconds: a busy machine takes longer and is right as well."""
+"""Wait for conditions, not for fixed times, so that tests also pass on a busy machine."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-# Longer than anything takes, also on a machine that does much else: who waits so long has failed.
+# Longer than any step takes on a busy machine: a wait that lasts this long has failed.
 PATIENCE = 240
 
 
@@ -19,7 +19,7 @@ def wait_until(
 ) -> Value:
     """Return the first true value of `holds`.
 
-    Fails after so many seconds, and when `process` ends before.
+    Fail after `seconds`, or when `process` ends first.
     """
     deadline = time.monotonic() + seconds
     while not (value := holds()):

@@ -174,11 +174,10 @@ class TowerKeeper:
 
     def _sample_vectors(self) -> Vectors:
         """Return vectors (n, d), float32, from all over the collection."""
-        most = _VECTORS
-        step = max(1, count_vectors(self.connection, self.model) // most)
+        step = max(1, count_vectors(self.connection, self.model) // _VECTORS)
         sql = f"""select embedding from main.{EMBEDDINGS} where model_id = ? and image_id % ? = 0
             order by image_id limit ?"""
-        rows = fetch(self.connection, sql, self.model.id, step, most)
+        rows = fetch(self.connection, sql, self.model.id, step, _VECTORS)
         blobs = [blob for (blob,) in rows if has_length(blob, self.model.dimension)]
         return decode_vectors(blobs, self.model.dimension)
 
